@@ -1,0 +1,28 @@
+# `make demo` and `make test` need nothing but Python 3.11 and make; they set up .venv when needed.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test proof lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# The slow tests: kills, a browser, many processes, whole runs.
+proof: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/installed: setup.py constraints.txt
+	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,125 @@
+"""`dsirm STAGE --gin_file=... --gin.NAME=VALUE`: the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from dsirm_jax.errors import InputError
+
+USAGE = """usage: dsirm STAGE --gin_file=FILE [--gin_file=FILE ...] [--gin.NAME=VALUE ...]
+
+{stages}
+
+flags:
+  --gin_file=FILE          a gin file; several are read in order. Looked up as given, then in
+                           --gin_search_paths, then among those that come with dsirm
+                           (gin/runs/demo.gin, gin/runs/esci.gin, gin/runs/tables.gin)
+  --gin.NAME=VALUE         a binding or macro that overrides the files, gin syntax:
+                           --gin.MODEL_DIR="'out/mine'" --gin.SEED=1
+  --gin_bindings=TEXT      the same, as the text of a gin line
+  --gin_search_paths=DIRS  further folders of gin files, separated by commas
+  --force                  run again what is finished; the old output is kept in MODEL_DIR/replaced
+  --help                   this text; `dsirm STAGE --help` tells what a stage reads and writes
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: arguments without the program's name; those of the process when not given.
+
+    Returns:
+      Exit code: 0, or 2 when something the user gave is wrong.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # TensorFlow reads its log level when it is imported, and it has nothing to say to the user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return _run(argv)
+    except InputError as error:
+        print(f"dsirm: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    from dsirm_jax import pipeline
+
+    wants_help = any(argument in ("--help", "-h", "-help", "help") for argument in argv)
+    stage = next((argument for argument in argv if not argument.startswith("-")), None)
+    if stage == "help" or (stage is None and (wants_help or not argv)):
+        print(_usage(pipeline))
+        return 0 if wants_help else 2
+    if stage not in pipeline.COMMANDS:
+        raise InputError(
+            f"unknown stage {stage!r}; the stages are {', '.join(pipeline.COMMANDS)}"
+            if stage
+            else f"name a stage first: {', '.join(pipeline.COMMANDS)}"
+        )
+    if wants_help:
+        print(pipeline.help_text(stage))
+        return 0
+    given = _parse_flags([argument for argument in argv if argument != stage])
+    if not given.gin_file:
+        raise InputError("no --gin_file given; try --gin_file=gin/runs/demo.gin")
+    _set_up_logging()
+
+    from dsirm_jax import configuration
+
+    configuration.parse(
+        files=given.gin_file,
+        bindings=given.gin_bindings,
+        search_paths=given.gin_search_paths,
+    )
+    pipeline.run(stage, force=given.force)
+    return 0
+
+
+def _usage(pipeline) -> str:
+    lines = [f"  {name:<10} {pipeline.summary(name)}" for name in pipeline.COMMANDS]
+    return USAGE.format(stages="stages, in the order in which they run:\n" + "\n".join(lines))
+
+
+def _parse_flags(arguments: list[str]) -> flags.FlagValues:
+    given = flags.FlagValues()
+    flags.DEFINE_multi_string("gin_file", [], "", flag_values=given)
+    flags.DEFINE_multi_string("gin_bindings", [], "", flag_values=given)
+    flags.DEFINE_list("gin_search_paths", [], "", flag_values=given)
+    flags.DEFINE_boolean("force", False, "", flag_values=given)
+    try:
+        rest = given(["dsirm", *map(_as_binding, arguments)])[1:]
+    except flags.Error as error:
+        raise InputError(f"{error}; see `dsirm --help`") from error
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; see `dsirm --help`")
+    return given
+
+
+def _as_binding(argument: str) -> str:
+    """Rewrites T5X's `--gin.NAME=VALUE` as `--gin_bindings=NAME = VALUE`."""
+    prefix = "--gin."
+    if not argument.startswith(prefix):
+        return argument
+    name, equals, value = argument[len(prefix) :].partition("=")
+    if not equals:
+        raise InputError(f"{argument}: a value is missing; write {argument}=VALUE")
+    return f"--gin_bindings={name} = {value}"
+
+
+def _set_up_logging() -> None:
+    """Sends this package's log to standard error, and of the libraries' only warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ours = logging.getLogger("dsirm_jax")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tables in, one documented schema out: readers, validation, the simulated shop, TFDS and SeqIO."""

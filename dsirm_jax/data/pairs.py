@@ -1,0 +1,52 @@
+"""Which items answer which queries, as arrays of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+NO_ITEM = -1
+MOST_POSITIVES = 64
+
+
+def relevant_pairs(judgements: Path, *, split: str) -> Int[np.ndarray, "pair 2"]:
+    """Reads the relevant pairs of one split.
+
+    Args:
+      judgements: `prepare/judgements.parquet`.
+      split: `train`, `head` or `test`.
+
+    Returns:
+      int64 `[pair, 2]`: query_index and item_index.
+    """
+    table = pq.read_table(judgements, columns=["query_index", "item_index", "relevant", "split"])
+    table = table.filter(pc.and_(table["relevant"], pc.equal(table["split"], split)))
+    return np.stack([table["query_index"].to_numpy(), table["item_index"].to_numpy()], axis=1)
+
+
+def positives_of(pairs: Int[np.ndarray, "pair 2"], *, queries: int) -> np.ndarray:
+    """Returns the items relevant to each query, which are no negatives of it.
+
+    A query with more than `MOST_POSITIVES` relevant items keeps its first ones: the others may be
+    taken for negatives, which bounds a batch's memory.
+
+    Args:
+      pairs: relevant (query, item) numbers.
+      queries: number of queries.
+
+    Returns:
+      int32 `[query + 1, positive]`, filled up with `NO_ITEM`. The last row is empty: query number
+      -1, no query, finds it.
+    """
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    query, item = pairs[order, 0], pairs[order, 1]
+    rank = np.arange(len(query)) - np.searchsorted(query, query)
+    width = min(MOST_POSITIVES, int(rank.max(initial=0)) + 1)
+    positives = np.full((queries + 1, width), NO_ITEM, np.int32)
+    kept = rank < width
+    positives[query[kept], rank[kept]] = item[kept]
+    return positives

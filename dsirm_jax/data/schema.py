@@ -1,0 +1,166 @@
+"""What readers yield and what `prepare` writes, column by column.
+
+Every reader (`readers.Esci`, `readers.Tables`, `simulated_shop.SimulatedShop`) returns a `Source`
+of *raw* rows in the two schemas below. `prepare` turns any `Source` into the three *prepared*
+tables, which are all that later stages know of the input.
+
+A raw table may leave out every column but those it needs: items need `item_id` and `title`;
+judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+
+
+def _field(name: str, type_: pa.DataType, doc: str, *, required: bool = False) -> pa.Field:
+    return pa.field(name, type_, nullable=not required, metadata={"doc": doc})
+
+
+CATEGORY = pa.list_(pa.string())
+
+RAW_ITEMS = pa.schema(
+    [
+        _field("item_id", pa.string(), "the shop's own id, unique and not empty", required=True),
+        _field("title", pa.string(), "not empty", required=True),
+        _field("description", pa.string(), "free text"),
+        _field("brand", pa.string(), "brand or supplier"),
+        _field("colour", pa.string(), "colour name"),
+        _field("category", CATEGORY, "category path, coarse to fine"),
+    ]
+)
+"""Raw items. Any further column is declared by `Source.extras` and passes through unchanged."""
+
+RAW_JUDGEMENTS = pa.schema(
+    [
+        _field("query", pa.string(), "the text a customer typed, not empty", required=True),
+        _field("item_id", pa.string(), "an id of the items table", required=True),
+        _field("label", pa.string(), "a key of `label_gains`; null: derived from the counts"),
+        _field("impressions", pa.int64(), "times the item was shown for the query, >= 0"),
+        _field("clicks", pa.int64(), "times it was clicked, >= 0"),
+        _field("purchases", pa.int64(), "times it was bought, >= 0"),
+        _field("weight", pa.float32(), "importance of the row in training losses, >= 0; null: 1"),
+        _field("split", pa.string(), "train or test; null: decided by a hash of the query"),
+        _field("query_frequency", pa.float64(), "how often the query is asked, >= 0"),
+    ]
+)
+"""Raw judgements: one row is a grade, or the counted behaviour, of one item for one query."""
+
+ITEMS = pa.schema(
+    [
+        _field("item_index", pa.int64(), "row number, from 0", required=True),
+        _field("item_id", pa.string(), "rows are sorted by it", required=True),
+        _field("title", pa.string(), "cleaned by `text.clean`", required=True),
+        _field("description", pa.string(), "cleaned"),
+        _field("brand", pa.string(), "cleaned"),
+        _field("colour", pa.string(), "cleaned"),
+        _field("category", CATEGORY, "path, coarse to fine; null when unknown, never empty"),
+        _field(
+            "text",
+            pa.string(),
+            "title, then brand and colour where the title lacks them: what the encoders and the "
+            "generator read",
+            required=True,
+        ),
+    ]
+)
+"""`prepare/items.parquet`; the columns of `Source.extras` follow."""
+
+QUERIES = pa.schema(
+    [
+        _field("query_index", pa.int64(), "row number, from 0", required=True),
+        _field("query", pa.string(), "cleaned text; rows are sorted by it", required=True),
+        _field(
+            "split",
+            pa.string(),
+            "train: encode, quantize and generate learn from it; head: the relevance head alone "
+            "does; test: nothing but evaluation sees it",
+            required=True,
+        ),
+        _field(
+            "frequency",
+            pa.float64(),
+            "the query_frequency given, else impressions, else clicks, else number of judgements",
+            required=True,
+        ),
+        _field("segment", pa.string(), "head, torso or tail, by frequency", required=True),
+    ]
+)
+"""`prepare/queries.parquet`: the queries with at least one judgement."""
+
+JUDGEMENTS = pa.schema(
+    [
+        _field("query_index", pa.int64(), "row of the queries table", required=True),
+        _field("item_index", pa.int64(), "row of the items table", required=True),
+        _field("query", pa.string(), "rows are sorted by query, then item_id", required=True),
+        _field("item_id", pa.string(), "an id of the items table", required=True),
+        _field("label", pa.string(), "a key of `label_gains`", required=True),
+        _field("gain", pa.float32(), "`label_gains[label]`", required=True),
+        _field("relevant", pa.bool_(), "whether `relevant_labels` holds the label", required=True),
+        _field("weight", pa.float32(), "importance in training losses, >= 0", required=True),
+        _field("split", pa.string(), "that of its query", required=True),
+    ]
+)
+"""`prepare/judgements.parquet`: each (query, item) pair once."""
+
+REJECTED = pa.schema(
+    [
+        _field("table", pa.string(), "items or judgements", required=True),
+        _field("file", pa.string(), "the file as it was named to the reader", required=True),
+        _field("row", pa.int64(), "data row in that file, from 1", required=True),
+        _field("column", pa.string(), "the user's name of the column at fault"),
+        _field("value", pa.string(), "what stood there, shortened"),
+        _field("reason", pa.string(), "why the row was rejected", required=True),
+    ]
+)
+"""`prepare/rejected.parquet`: every row read that no prepared table keeps, with the reason."""
+
+TRAIN, HEAD, TEST = SPLITS = ("train", "head", "test")
+SEGMENTS = ("head", "torso", "tail")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Some consecutive rows of one input file.
+
+    Attributes:
+      table: columns of `RAW_ITEMS` or `RAW_JUDGEMENTS` by name, and extras; columns may be missing.
+        Types may be looser than the schema's (numbers as text, unchecked UTF-8): prepare casts
+        each column, and rejects the rows that it cannot.
+      file: the file, as messages name it.
+      first_row: number of the table's first row among the file's data rows, from 1.
+      rows: the number of each row, where they do not follow each other. `[row]`
+      columns: our column name to the user's, where they differ.
+      unreadable: position in `table` to (what stood there, reason), for rows that could not be
+        parsed; `table` holds nulls in their place.
+    """
+
+    table: pa.Table
+    file: str
+    first_row: int = 1
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unreadable: Mapping[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    rows: Sequence[int] | None = None
+
+    def row_numbers(self) -> Sequence[int]:
+        if self.rows is not None:
+            return self.rows
+        return range(self.first_row, self.first_row + self.table.num_rows)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One input: items and judgements, streamed in chunks; each stream is read once.
+
+    Attributes:
+      items: chunks of raw items.
+      judgements: chunks of raw judgements.
+      extras: further item columns that pass through to `prepare/items.parquet`.
+    """
+
+    items: Iterable[Chunk]
+    judgements: Iterable[Chunk]
+    extras: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))

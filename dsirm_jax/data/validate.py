@@ -1,0 +1,208 @@
+"""Checks raw rows one chunk at a time: what a row alone can tell, before tables are joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+
+import pyarrow as pa
+
+from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
+from dsirm_jax.data.text import clean
+from dsirm_jax.errors import InputError
+
+VALUE_CHARACTERS = 200
+
+ORIGIN = pa.schema([("_file", pa.string()), ("_row", pa.int64())])
+"""Columns that follow those of a checked row and say where it came from."""
+
+
+def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    """Casts, cleans and checks raw items.
+
+    Rejects a row that could not be parsed, an empty item_id or title, invalid UTF-8 in any text,
+    and an extra column's value that is not of its type.
+
+    Args:
+      chunk: raw items.
+      extras: further columns to keep, with their types.
+
+    Returns:
+      kept: columns of `RAW_ITEMS`, `text`, `extras` and `ORIGIN`.
+      rejected: columns of `REJECTED`.
+
+    Raises:
+      InputError: a column's type cannot be turned into the schema's in any row.
+    """
+    rows = _Rows(chunk, "items", pa.schema([*RAW_ITEMS, *extras]))
+    for name in ("title", "description", "brand", "colour"):
+        rows.replace(name, lambda text: clean(text) or None)
+    rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
+    rows.replace("category", lambda path: path or None)
+    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.require("title", bool, "empty title")
+    rows.columns["text"] = [
+        _text(*row) if row[0] else None
+        for row in zip(rows.columns["title"], rows.columns["brand"], rows.columns["colour"])
+    ]
+    return rows.split(pa.schema([*RAW_ITEMS, ("text", pa.string()), *extras]))
+
+
+def checked_judgements(chunk: Chunk, *, labels: Collection[str]) -> tuple[pa.Table, pa.Table]:
+    """Casts, cleans and checks raw judgements.
+
+    Rejects a row that could not be parsed, an empty query or item_id, a label outside `labels`, a
+    row with neither a label nor a positive count, a negative or non-finite number, a split other
+    than train and test, and invalid UTF-8.
+
+    Args:
+      chunk: raw judgements.
+      labels: the legal labels.
+
+    Returns:
+      kept: columns of `RAW_JUDGEMENTS` and `ORIGIN`.
+      rejected: columns of `REJECTED`.
+
+    Raises:
+      InputError: a column's type cannot be turned into the schema's in any row.
+    """
+    rows = _Rows(chunk, "judgements", RAW_JUDGEMENTS)
+    rows.replace("query", lambda text: clean(text) or None)
+    for name in ("label", "split"):
+        rows.replace(name, lambda text: text.strip() or None)
+    rows.require("query", bool, "empty query")
+    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.require("label", lambda label: label is None or label in labels, "unknown label")
+    for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
+        rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
+        rows.require(name, lambda number: number is None or number >= 0, "negative number")
+    rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
+    judged = [
+        label is not None or any(counts)
+        for label, *counts in zip(
+            *(rows.columns[name] for name in ("label", "impressions", "clicks", "purchases"))
+        )
+    ]
+    for position, is_judged in enumerate(judged):
+        if not is_judged:
+            rows.fault(position, "label", None, "neither a label nor a count")
+    return rows.split(RAW_JUDGEMENTS)
+
+
+def _text(title: str, brand: str | None, colour: str | None) -> str:
+    """What encoders read: the title, and the brand and colour that it does not name."""
+    lower = title.lower()
+    return " ".join(
+        [title, *(name for name in (brand, colour) if name and name.lower() not in lower)]
+    )
+
+
+class _Rows:
+    """The columns of one chunk as Python values, and the first fault of each row."""
+
+    def __init__(self, chunk: Chunk, table: str, schema: pa.Schema):
+        self.chunk, self.table = chunk, table
+        self.faults: dict[int, tuple[str | None, str | None, str]] = {}
+        for position, (value, reason) in chunk.unreadable.items():
+            self.fault(position, None, value, reason)
+        self.columns = {field.name: self._values(field) for field in schema}
+
+    def fault(self, position: int, column: str | None, value: object, reason: str) -> None:
+        name = self.chunk.columns.get(column, column) if column else None
+        self.faults.setdefault(position, (name, _shown(value), reason))
+
+    def replace(self, name: str, change: Callable) -> None:
+        self.columns[name] = [
+            None if value is None else change(value) for value in self.columns[name]
+        ]
+
+    def require(self, name: str, holds: Callable[[object], object], reason: str) -> None:
+        for position, value in enumerate(self.columns[name]):
+            if not holds(value):
+                self.fault(position, name, value, reason)
+
+    def split(self, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
+        numbers = self.chunk.row_numbers()
+        rejected = [
+            (self.table, self.chunk.file, numbers[position], *fault)
+            for position, fault in sorted(self.faults.items())
+        ]
+        kept = [
+            position for position in range(self.chunk.table.num_rows) if position not in self.faults
+        ]
+        columns = [
+            pa.array([self.columns[field.name][position] for position in kept], field.type)
+            for field in schema
+        ]
+        columns.append(pa.array([self.chunk.file] * len(kept), pa.string()))
+        columns.append(pa.array([numbers[position] for position in kept], pa.int64()))
+        names = [*schema.names, *ORIGIN.names]
+        return pa.table(columns, names), pa.Table.from_pylist(
+            [dict(zip(REJECTED.names, row)) for row in rejected], REJECTED
+        )
+
+    def _values(self, field: pa.Field) -> list:
+        table = self.chunk.table
+        if field.name not in table.column_names:
+            return [None] * table.num_rows
+        column = table[field.name].combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        try:
+            return _cast(column, field.type).to_pylist()
+        except pa.ArrowNotImplementedError as error:
+            name = self.chunk.columns.get(field.name, field.name)
+            raise InputError(
+                f"{self.chunk.file}: column {name} has type {column.type}, which is no "
+                f"{field.name} ({field.type}); map another column to it"
+            ) from error
+        except pa.ArrowInvalid:
+            return [self._value(column, position, field) for position in range(len(column))]
+
+    def _value(self, column: pa.Array, position: int, field: pa.Field) -> object:
+        cell = column.slice(position, 1)
+        try:
+            return _cast(cell, field.type)[0].as_py()
+        except pa.ArrowInvalid:
+            textual = pa.types.is_string(field.type) or field.type == CATEGORY
+            reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
+            self.fault(position, field.name, _bytes(cell), reason)
+            return None
+
+
+def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Casts, checking UTF-8, which Arrow otherwise takes on trust."""
+    if type_ == CATEGORY and not pa.types.is_null(column.type):
+        return column.cast(pa.list_(pa.large_binary())).cast(type_)
+    if pa.types.is_string(type_) and _is_text(column.type):
+        return column.cast(pa.large_binary()).cast(type_)
+    try:
+        return column.cast(type_)
+    except pa.ArrowInvalid:
+        if not pa.types.is_integer(type_):
+            raise
+        # "3.0" is a whole number too.
+        return column.cast(pa.float64()).cast(type_)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    """Whether values are bytes, which may be no UTF-8 whatever the type says."""
+    return type_ in (
+        *(pa.string(), pa.large_string(), pa.string_view()),
+        *(pa.binary(), pa.large_binary(), pa.binary_view()),
+    )
+
+
+def _bytes(cell: pa.Array) -> object:
+    """The value of a cell, or the parts of a path together, unchecked."""
+    if pa.types.is_nested(cell.type):
+        return b" > ".join(cell.flatten().cast(pa.large_binary()).drop_null().to_pylist())
+    return cell.cast(pa.large_binary())[0].as_py() if _is_text(cell.type) else cell[0].as_py()
+
+
+def _shown(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        value = value[: 4 * VALUE_CHARACTERS].decode("utf-8", "backslashreplace")
+    return str(value)[:VALUE_CHARACTERS]

@@ -1,0 +1,156 @@
+"""Dense vectors in Parquet shards: what `encode` writes, and vectors of your own."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from dsirm_jax.data.text import clean
+from dsirm_jax.errors import InputError
+from dsirm_jax.files import replacing
+
+ROWS = 16_384
+"""Rows read or written at a time."""
+
+VECTOR = "vector"
+
+
+def write_vectors(
+    path: str | os.PathLike[str],
+    ids: Sequence[str],
+    vectors: Float[np.ndarray, "row dim"],
+    *,
+    id_column: str,
+) -> None:
+    """Writes one Parquet shard.
+
+    Args:
+      path: the file.
+      ids: item ids or query texts. `[row]`
+      vectors: float32 `[row, dim]`.
+      id_column: name of the id column: `item_id` or `query`.
+
+    Raises:
+      ValueError: there are not as many ids as vectors.
+    """
+    if len(ids) != len(vectors):
+        raise ValueError(f"{len(ids)} ids and {len(vectors)} vectors")
+    schema = pa.schema([(id_column, pa.string()), (VECTOR, pa.list_(pa.float32()))])
+    with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for start in range(0, len(ids), ROWS):
+            block = np.ascontiguousarray(vectors[start : start + ROWS], np.float32)
+            offsets = np.arange(len(block) + 1, dtype=np.int32) * block.shape[1]
+            column = pa.ListArray.from_arrays(offsets, block.ravel())
+            part = pa.array(ids[start : start + ROWS], pa.string())
+            writer.write_batch(pa.record_batch([part, column], schema=schema))
+
+
+def read_vectors(
+    pattern: str | os.PathLike[str], *, ids: Sequence[str], id_column: str
+) -> Float[np.ndarray, "row dim"]:
+    """Reads vectors from Parquet shards, in the order of some ids.
+
+    Args:
+      pattern: file, or glob pattern of the shards, with the columns `id_column` (text or whole
+        numbers) and `vector` (a list, or fixed-size list, of numbers). Further ids are ignored. An
+        id may stand there as it was before cleaning (`text.clean`).
+      ids: item ids or query texts, each once. `[row]`
+      id_column: name of the id column.
+
+    Returns:
+      float32 `[row, dim]`: row i is the vector of `ids[i]`.
+
+    Raises:
+      InputError: a file or column is missing, or a vector is; a vector's width is not the first
+        one's; an entry is not finite; an id has two vectors. The message names file and row.
+    """
+    rows = {id_: row for row, id_ in enumerate(ids)}
+    vectors, filled = None, np.zeros(len(rows), bool)
+    for file in _shards(pattern):
+        for first_row, names, block in _blocks(file, id_column):
+            if vectors is None:
+                vectors = np.zeros((len(rows), block.shape[1]), np.float32)
+            if block.shape[1] != vectors.shape[1]:
+                raise _fault(file, first_row, f"{block.shape[1]} numbers, not {vectors.shape[1]}")
+            for position, name in enumerate(names):
+                row = rows.get(name, rows.get(clean(name)))
+                if row is None:
+                    continue
+                if filled[row]:
+                    raise _fault(file, first_row + position, f"a second one for {ids[row]!r}")
+                vectors[row], filled[row] = block[position], True
+    if vectors is None:
+        raise InputError(f"{pattern}: no data rows; write a {VECTOR} for every {id_column}")
+    if not filled.all():
+        raise InputError(
+            f"{pattern}: no {VECTOR} for {int((~filled).sum())} of {len(rows)} {id_column}s, the "
+            f"first of them {ids[int(np.argmin(filled))]!r}; add them"
+        )
+    return vectors
+
+
+def _shards(pattern: str | os.PathLike[str]) -> list[str]:
+    files = sorted(glob.glob(str(pattern))) or [str(pattern)]
+    if not Path(files[0]).is_file():
+        raise InputError(f"{pattern}: no such file; bind the path of your {VECTOR}s")
+    return files
+
+
+def _blocks(
+    file: str, id_column: str
+) -> Iterator[tuple[int, list[str], Float[np.ndarray, "row dim"]]]:
+    """Yields number of the first row, ids and vectors of some rows at a time."""
+    try:
+        reader = pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file}: not a readable Parquet file; write it anew") from error
+    with reader:
+        for column in (id_column, VECTOR):
+            if column not in reader.schema_arrow.names:
+                raise InputError(
+                    f"{file}: column {column!r} is missing; the file has "
+                    f"{', '.join(reader.schema_arrow.names[:20])}"
+                )
+        first_row = 1
+        for batch in reader.iter_batches(ROWS, columns=[id_column, VECTOR]):
+            if batch.num_rows:
+                names = batch.column(id_column).cast(pa.string()).to_pylist()
+                if None in names:
+                    row = first_row + names.index(None)
+                    raise InputError(f"{file} row {row}: column {id_column!r} is empty")
+                yield first_row, names, _block(file, first_row, batch.column(VECTOR))
+            first_row += batch.num_rows
+
+
+def _block(file: str, first_row: int, column: pa.Array) -> Float[np.ndarray, "row dim"]:
+    if not pa.types.is_nested(column.type) or pa.types.is_struct(column.type):
+        raise InputError(
+            f"{file}: column {VECTOR!r} has type {column.type}; write lists of numbers"
+        )
+    column = column.cast(pa.large_list(pa.float64()))
+    widths = column.value_lengths().fill_null(0).to_numpy()
+    odd = widths != max(widths[0], 1)
+    if odd.any():
+        row = int(np.argmax(odd))
+        raise _fault(file, first_row + row, f"{widths[row]} numbers, not {widths[0] or 'some'}")
+    # A null among the numbers reads as NaN.
+    block = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    with np.errstate(over="ignore"):
+        block = block.astype(np.float32)
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        bad = block[row][~np.isfinite(block[row])][0]
+        raise _fault(file, first_row + row, f"{bad} among its numbers")
+    return block
+
+
+def _fault(file: str, row: int, fault: str) -> InputError:
+    return InputError(f"{file} row {row}: column {VECTOR!r} has {fault}; mend or leave out the row")

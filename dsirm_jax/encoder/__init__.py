@@ -1,0 +1,1 @@
+"""Text to dense vectors: two towers trained on the training pairs."""

@@ -1,0 +1,30 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path that takes the place of `path` when the block succeeds.
+
+    A reader, or a run that is killed half-way, sees the old file or the new one, never a part.
+
+    Args:
+      path: the file to write; its folder is made when missing.
+
+    Yields:
+      A path in the same folder, to be written by the block.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Query text to semantic identifiers: a T5 encoder-decoder under a trie constraint."""

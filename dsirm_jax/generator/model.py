@@ -1,0 +1,490 @@
+"""The generator: T5.1.1 (query text in, one code per SID level out).
+
+Parameter tree and logical axis names are those of T5X's `t5x.examples.t5.network`, so that its
+checkpoints and partitioning rules apply. What differs is what a fixed-length output of codes
+allows: level `l`'s logits are computed over the columns of its own codes alone, never over the
+text vocabulary, and the decoder takes several hypotheses (SIDs) for one encoded query, whose
+cross-attention keys and values are computed once.
+
+Sources: Raffel et al. 2020, arXiv 1910.10683; Shazeer 2020, arXiv 2002.05202 (gated GELU); Zhang &
+Sennrich 2019, arXiv 1910.07467 (RMS norm).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen import partitioning
+from jaxtyping import Array, Bool, Float, Int
+
+from dsirm_jax.sids import codes
+
+PAD = 0
+START = PAD  # T5 starts its decoder with the padding token.
+VOCAB_MULTIPLE = 128
+MASKED = -1e10
+NUM_BUCKETS = 32
+MAX_DISTANCE = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """Shape of the generator.
+
+    Attributes:
+      emb_dim: width of the residual stream.
+      num_heads: attention heads.
+      head_dim: width of one head.
+      mlp_dim: width of the gated hidden layer.
+      num_encoder_layers: layers of the encoder.
+      num_decoder_layers: layers of the decoder.
+      dropout_rate: share of activations dropped in training.
+      dtype: of the computation, "float32" or "bfloat16"; parameters, softmaxes and logits are
+        float32.
+      text_vocab_size: text tokens; the SID tokens follow them. Known once there is a vocabulary.
+      sid_sizes: codes per SID level. Known once there are SIDs.
+    """
+
+    emb_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    dropout_rate: float = 0.1
+    dtype: str = "float32"
+    text_vocab_size: int = 0
+    sid_sizes: tuple[int, ...] = ()
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of a SID, which is the number of tokens decoded."""
+        return len(self.sid_sizes)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: text and SID tokens, padded so that a mesh can split them."""
+        tokens = self.text_vocab_size + sum(self.sid_sizes)
+        return math.ceil(tokens / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+class KeysValues(NamedTuple):
+    """Projected keys and values of one attention layer."""
+
+    keys: Float[Array, "... position head dim"]
+    values: Float[Array, "... position head dim"]
+
+
+class EncodedQueries(NamedTuple):
+    """What the decoder needs of the queries.
+
+    Attributes:
+      layers: cross-attention keys and values of each decoder layer, `[batch, 1, length, ...]`;
+        the axis of size 1 stands for all hypotheses of a query.
+      mask: bool `[batch, 1, 1, 1, length]`, true at tokens and false at padding.
+    """
+
+    layers: tuple[KeysValues, ...]
+    mask: Bool[Array, "batch 1 1 1 length"]
+
+
+class Dense(nn.Module):
+    """A bias-free linear map of the last axis, its kernel stored two-dimensional as in T5X."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: str
+    kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
+        1.0, "fan_in", "truncated_normal"
+    )
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... in"], columns: slice = slice(None)) -> Array:
+        kernel = partitioning.param_with_axes(
+            "kernel",
+            self.kernel_init,
+            (x.shape[-1], self.features),
+            jnp.float32,
+            axes=self.axes,
+        )
+        return x.astype(self.dtype) @ kernel[:, columns].astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square and a learnt scale (T5X's `LayerNorm`)."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... emb"]) -> Float[Array, "... emb"]:
+        scale = partitioning.param_with_axes(
+            "scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",)
+        )
+        x = x.astype(jnp.float32)
+        normed = x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
+        return normed.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class Embedding(nn.Module):
+    """Token embeddings, shared by encoder and decoder."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... emb"]:
+        table = partitioning.param_with_axes(
+            "embedding",
+            nn.initializers.normal(stddev=1.0),
+            (self.config.vocab_size, self.config.emb_dim),
+            jnp.float32,
+            axes=("vocab", "embed"),
+        )
+        return table[tokens].astype(self.config.dtype)
+
+
+def relative_buckets(
+    queries: Int[np.ndarray, " query"], keys: Int[np.ndarray, " key"], *, bidirectional: bool
+) -> Int[np.ndarray, "query key"]:
+    """Returns T5's bucket of every distance: exact when near, logarithmic when far.
+
+    Args:
+      queries: positions that attend.
+      keys: positions attended to.
+      bidirectional: half of the buckets for later keys; otherwise these share bucket 0.
+
+    Returns:
+      int `[query, key]` below `NUM_BUCKETS`. Source: Raffel et al. 2020, section 2.1.
+    """
+    back = queries[:, None] - keys[None, :]  # positive for an earlier key
+    buckets = NUM_BUCKETS // 2 if bidirectional else NUM_BUCKETS
+    start = np.where(back < 0, buckets, 0) if bidirectional else 0
+    distance = np.abs(back) if bidirectional else np.maximum(back, 0)
+    exact = buckets // 2
+    # float32 and the epsilon are T5's: they decide distances on the border of two buckets.
+    ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
+    scale = (buckets - exact) / np.log(MAX_DISTANCE / exact)
+    far = np.minimum(exact + (np.log(ratio) * scale).astype(np.int32), buckets - 1)
+    return start + np.where(distance < exact, distance, far)
+
+
+class RelativeBias(nn.Module):
+    """A learnt attention bias per head and relative distance, shared by a stack's layers."""
+
+    config: T5Config
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(
+        self, queries: Int[np.ndarray, " query"], keys: Int[np.ndarray, " key"]
+    ) -> Float[Array, "head query key"]:
+        table = partitioning.param_with_axes(
+            "rel_embedding",
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            (self.config.num_heads, NUM_BUCKETS),
+            jnp.float32,
+            axes=("heads", "relpos_buckets"),
+        )
+        return table[:, relative_buckets(queries, keys, bidirectional=self.bidirectional)]
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases and, as in T5, without scaling by the head's width."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg, init = self.config, nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+        def scaled_init(*args):  # stands in for the scaling of the logits
+            return init(*args) / math.sqrt(cfg.head_dim)
+
+        width, axes = cfg.num_heads * cfg.head_dim, ("embed", "joined_kv")
+        self.query = Dense(width, axes, cfg.dtype, scaled_init)
+        self.key = Dense(width, axes, cfg.dtype, init)
+        self.value = Dense(width, axes, cfg.dtype, init)
+        self.out = Dense(cfg.emb_dim, ("joined_kv", "embed"), cfg.dtype, init)
+        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def _split(self, x: Float[Array, "... joined"]) -> Float[Array, "... head dim"]:
+        return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+    def keys_values(self, x: Float[Array, "... key emb"]) -> KeysValues:
+        """Projects what is attended to."""
+        return KeysValues(self._split(self.key(x)), self._split(self.value(x)))
+
+    def __call__(
+        self,
+        x: Float[Array, "... query emb"],
+        attended: KeysValues,
+        bias: Float[Array, "... #head #query key"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "... query emb"]:
+        """Attends from `x` to keys and values; `bias` is added to the logits."""
+        query = self._split(self.query(x))
+        logits = jnp.einsum("...qhd,...khd->...hqk", query, attended.keys)
+        weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(self.config.dtype)
+        weights = self.dropout(weights, deterministic=deterministic)
+        read = jnp.einsum("...hqk,...khd->...qhd", weights, attended.values)
+        return self.out(read.reshape(*x.shape[:-1], -1))
+
+
+class GatedMlp(nn.Module):
+    """T5.1.1's feed-forward block: `wo(gelu(wi_0 x) * wi_1 x)`."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.wi_0 = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype)
+        self.wi_1 = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype)
+        self.wo = Dense(cfg.emb_dim, ("mlp", "embed"), cfg.dtype)
+        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def __call__(self, x: Float[Array, "... emb"], *, deterministic: bool) -> Array:
+        hidden = nn.gelu(self.wi_0(x)) * self.wi_1(x)
+        return self.wo(self.dropout(hidden, deterministic=deterministic))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward block, each behind a norm and beside a residual path."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.pre_attention_layer_norm = RMSNorm(cfg.dtype)
+        self.attention = Attention(cfg)
+        self.pre_mlp_layer_norm = RMSNorm(cfg.dtype)
+        self.mlp = GatedMlp(cfg)
+        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length emb"],
+        bias: Float[Array, "batch head length length"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length emb"]:
+        y = self.pre_attention_layer_norm(x)
+        attended = self.attention.keys_values(y)
+        y = self.attention(y, attended, bias, deterministic=deterministic)
+        x = x + self.dropout(y, deterministic=deterministic)
+        y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+        return x + self.dropout(y, deterministic=deterministic)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the query, feed-forward block."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(cfg.dtype)
+        self.self_attention = Attention(cfg)
+        self.pre_cross_attention_layer_norm = RMSNorm(cfg.dtype)
+        self.encoder_decoder_attention = Attention(cfg)
+        self.pre_mlp_layer_norm = RMSNorm(cfg.dtype)
+        self.mlp = GatedMlp(cfg)
+        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def __call__(
+        self,
+        x: Float[Array, "batch hypothesis new emb"],
+        past: KeysValues | None,
+        query: KeysValues,
+        bias: Float[Array, "head new position"],
+        query_bias: Float[Array, "batch 1 1 1 length"],
+        *,
+        deterministic: bool,
+    ) -> tuple[Float[Array, "batch hypothesis new emb"], KeysValues]:
+        """Returns the new positions' states, and the keys and values of all positions."""
+        y = self.pre_self_attention_layer_norm(x)
+        attended = self.self_attention.keys_values(y)
+        if past is not None:
+            attended = jax.tree.map(
+                lambda old, new: jnp.concatenate([old, new], axis=-3), past, attended
+            )
+        y = self.self_attention(y, attended, bias, deterministic=deterministic)
+        x = x + self.dropout(y, deterministic=deterministic)
+        y = self.pre_cross_attention_layer_norm(x)
+        y = self.encoder_decoder_attention(y, query, query_bias, deterministic=deterministic)
+        x = x + self.dropout(y, deterministic=deterministic)
+        y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+        return x + self.dropout(y, deterministic=deterministic), attended
+
+
+class Encoder(nn.Module):
+    """The stack that reads the query."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.relpos_bias = RelativeBias(cfg, bidirectional=True)
+        self.layers = [EncoderLayer(cfg) for _ in range(cfg.num_encoder_layers)]
+        self.encoder_norm = RMSNorm(cfg.dtype)
+        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def __call__(
+        self,
+        embedded: Float[Array, "batch length emb"],
+        mask: Bool[Array, "batch length"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length emb"]:
+        positions = np.arange(embedded.shape[1])
+        bias = self.relpos_bias(positions, positions)
+        bias = jnp.where(mask[:, None, None, :], bias, MASKED)  # [batch, head, query, key]
+        x = self.dropout(embedded, deterministic=deterministic)
+        for layer in self.layers:
+            x = layer(x, bias, deterministic=deterministic)
+        return self.dropout(self.encoder_norm(x), deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    """The stack that writes the SID."""
+
+    config: T5Config
+
+    def setup(self):
+        cfg = self.config
+        self.relpos_bias = RelativeBias(cfg, bidirectional=False)
+        self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
+        self.decoder_norm = RMSNorm(cfg.dtype)
+        self.logits_dense = Dense(cfg.vocab_size, ("embed", "vocab"), "float32")
+        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def read(
+        self, encoded: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
+    ) -> EncodedQueries:
+        """Projects the encoder's states for every layer's cross-attention."""
+        layers = tuple(
+            layer.encoder_decoder_attention.keys_values(encoded[:, None]) for layer in self.layers
+        )
+        return EncodedQueries(layers, mask[:, None, None, None, :])
+
+    def __call__(
+        self,
+        embedded: Float[Array, "batch hypothesis new emb"],
+        queries: EncodedQueries,
+        past: tuple[KeysValues, ...] | None,
+        *,
+        deterministic: bool,
+    ) -> tuple[tuple[Float[Array, "batch hypothesis code"], ...], tuple[KeysValues, ...]]:
+        start = past[0].keys.shape[-3] if past else 0
+        positions = np.arange(start + embedded.shape[-2])
+        bias = self.relpos_bias(positions[start:], positions)
+        causal = positions[start:, None] >= positions[None, :]
+        bias = jnp.where(causal, bias, MASKED)  # [head, new, position]
+        query_bias = jnp.where(queries.mask, 0.0, MASKED)
+        x = self.dropout(embedded, deterministic=deterministic)
+        cache = []
+        for index, (layer, query) in enumerate(zip(self.layers, queries.layers, strict=True)):
+            before = past[index] if past else None
+            x, attended = layer(x, before, query, bias, query_bias, deterministic=deterministic)
+            cache.append(attended)
+        x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
+        sizes = self.config.sid_sizes
+        firsts = self.config.text_vocab_size + codes.level_offsets(sizes)
+        logits = tuple(
+            self.logits_dense(
+                x[..., level - start, :], slice(firsts[level], firsts[level] + sizes[level])
+            )
+            for level in positions[start:]
+        )
+        return logits, tuple(cache)
+
+
+class Transformer(nn.Module):
+    """The encoder-decoder.
+
+    `encode` once per query, then `decode` any number of hypotheses, all positions at once
+    (training, scoring) or one after the other with the cache of the positions before (search).
+    """
+
+    config: T5Config
+
+    def setup(self):
+        self.token_embedder = Embedding(self.config)
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    def encode(
+        self, tokens: Int[Array, "batch length"], *, enable_dropout: bool = False
+    ) -> EncodedQueries:
+        """Encodes queries.
+
+        Args:
+          tokens: text tokens, `PAD` at the end.
+          enable_dropout: needs a `dropout` key.
+
+        Returns:
+          See `EncodedQueries`.
+        """
+        mask = tokens != PAD
+        encoded = self.encoder(self.token_embedder(tokens), mask, deterministic=not enable_dropout)
+        return self.decoder.read(encoded, mask)
+
+    def decode(
+        self,
+        queries: EncodedQueries,
+        tokens: Int[Array, "batch hypothesis new"],
+        past: tuple[KeysValues, ...] | None = None,
+        *,
+        enable_dropout: bool = False,
+    ) -> tuple[tuple[Float[Array, "batch hypothesis code"], ...], tuple[KeysValues, ...]]:
+        """Decodes the next positions of every hypothesis.
+
+        Args:
+          queries: from `encode`.
+          tokens: decoder inputs of the new positions; the one of position 0 is `START`, that of
+            position `l` the SID token of level `l - 1`.
+          past: keys and values that the call for the positions before returned; None when the new
+            positions are the first ones.
+          enable_dropout: needs a `dropout` key.
+
+        Returns:
+          `(logits, past)`: float32 `[batch, hypothesis, sid_sizes[level]]` for the level of each
+          new position, and the keys and values of all positions so far, each
+          `[batch, hypothesis, position, head, dim]`.
+        """
+        embedded = self.token_embedder(tokens)
+        return self.decoder(embedded, queries, past, deterministic=not enable_dropout)
+
+    def __call__(
+        self,
+        encoder_input_tokens: Int[Array, "batch length"],
+        decoder_input_tokens: Int[Array, "batch hypothesis level"],
+        *,
+        enable_dropout: bool = False,
+    ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
+        """Returns the logits of every level, teacher-forced."""
+        queries = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
+        return self.decode(queries, decoder_input_tokens, enable_dropout=enable_dropout)[0]
+
+
+def decoder_inputs(sids: Int[Array, "... level"], *, config: T5Config) -> Int[Array, "... level"]:
+    """Returns the teacher-forcing inputs of SIDs: their tokens, shifted right behind `START`."""
+    tokens = codes.to_tokens(sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size)
+    return jnp.concatenate([jnp.full_like(tokens[..., :1], START), tokens[..., :-1]], axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _init(config: T5Config, key: jax.Array) -> dict:
+    text = jnp.ones((1, 1), jnp.int32)
+    sids = jnp.full((1, 1, config.num_levels), START, jnp.int32)
+    return Transformer(config).init(key, text, sids)["params"]
+
+
+def init_params(config: T5Config, *, seed: int) -> dict:
+    """Returns freshly initialised parameters, float32, as T5X initialises them."""
+    return _init(config, jax.random.key(seed))

@@ -1,0 +1,109 @@
+"""Fits the generator: text in, SID out, with teacher forcing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dsirm_jax.generator import losses
+from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
+from dsirm_jax.sids import codes
+from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit
+from dsirm_jax.training.meshes import data_mesh, sharded
+from dsirm_jax.training.settings import Training, adamw
+
+
+def make_loss(config: T5Config, *, seed: int) -> Callable[[Any, Any, jax.Array], Any]:
+    """Returns `loss(params, batch, step) -> (mean -log P(SID | text) in nats, mean per level)`.
+
+    The dropout masks are a function of `seed` and `step` alone.
+    """
+    model, key = Transformer(config), jax.random.key(seed)
+
+    def loss_fn(params, batch, step):
+        sids = codes.from_tokens(
+            batch["decoder_target_tokens"],
+            sizes=config.sid_sizes,
+            text_vocab_size=config.text_vocab_size,
+        )[:, None]  # [row, hypothesis, level]
+        logits = model.apply(
+            {"params": params},
+            batch["encoder_input_tokens"],
+            decoder_inputs(sids, config=config),
+            enable_dropout=True,
+            rngs={"dropout": jax.random.fold_in(key, step)},
+        )
+        total = losses.cross_entropy(logits, sids, batch["decoder_loss_weights"][:, None])
+        per_level = losses.mean(total)
+        return jnp.sum(per_level), per_level
+
+    return loss_fn
+
+
+def train(
+    *,
+    config: T5Config,
+    training: Training,
+    batches: Callable[[int], Iterator[Batch]],
+    num_rows: int,
+    directory: Path,
+    seed: int,
+    params: Any = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Any:
+    """Fits the generator to (text, SID) rows.
+
+    Args:
+      config: shape of the generator.
+      training: length, batch size and learning rate.
+      batches: `batches(start)` yields, from step `start` on, `encoder_input_tokens` int32
+        `[row, length]`, `decoder_target_tokens` int32 `[row, level]` (SID tokens, see
+        `sids.codes.to_tokens`) and `decoder_loss_weights` float32 `[row, level]`.
+      num_rows: training rows in an epoch.
+      directory: where checkpoints and logs go; an interrupted run goes on from there.
+      seed: of the parameters and of dropout.
+      params: what to start from; fresh parameters when not given.
+      devices: what the rows of a batch are split over; all devices when not given. Losses are means
+        over the global batch, so the number of devices does not change the result.
+
+    Returns:
+      The parameters. Source: teacher forcing with a softmax per level, this project.
+
+    Raises:
+      FloatingPointError: the loss was not finite.
+    """
+    num_steps = training.num_steps(num_rows)
+    optimizer = adamw(training, num_steps=num_steps)
+    loss_fn = make_loss(config, seed=seed)
+    mesh = data_mesh(devices)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, batch, state.step
+        )
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss}
+        metrics |= {f"loss_level_{level}": value for level, value in enumerate(per_level, start=1)}
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    params = init_params(config, seed=seed) if params is None else params
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
+    )
+    return fit(
+        name="generate",
+        state=state,
+        step=jax.jit(step, out_shardings=NamedSharding(mesh, PartitionSpec())),
+        batches=batches,
+        num_steps=num_steps,
+        directory=directory,
+        training=training,
+        placement=sharded(mesh),
+    ).params

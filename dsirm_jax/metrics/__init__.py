@@ -1,0 +1,1 @@
+"""Pure metric functions: ranking, classification, codebook health, bootstrap."""

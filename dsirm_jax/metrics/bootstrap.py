@@ -1,0 +1,224 @@
+"""Paired bootstrap over queries: intervals for metrics and for differences of metrics.
+
+A resample draws queries with replacement and takes all pairs of a drawn query along, because the
+pairs of one query are not independent. It is written as how often each query was drawn, and a
+metric as a `Statistic` that maps such counts to values; what does not change between resamples
+(the sort, per-query sums) is done once, when the statistic is made. All statistics see the same
+resamples, so the difference of two rungs' samples is paired. Source: Efron & Tibshirani 1993,
+chapter 13; resampling of topics as in Sakai 2006.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from dsirm_jax.metrics import classification, ranking
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # int32 [query, resample] -> float64 [resample]
+
+CELLS_AT_ONCE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A value on the sample with its 95 % percentile interval over resamples."""
+
+    value: float
+    low: float
+    high: float
+
+
+def roc_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+    """Returns pooled ROC-AUC as a statistic; arguments as in `ranking.auc_per_query`.
+
+    Σ over relevant pairs of w (Σ w of irrelevant pairs below + half of those tied), over
+    Σ w of relevant · Σ w of irrelevant pairs, where w is how often a pair's query was drawn.
+    """
+    relevant, irrelevant = _by_class(queries, labels, scores)
+    below = np.searchsorted(irrelevant.scores, relevant.scores, side="left")
+    not_above = np.searchsorted(irrelevant.scores, relevant.scores, side="right")
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        drawn = counts.take(relevant.queries, axis=0)  # [relevant pair, resample]
+        losers = _running_sums(counts.take(irrelevant.queries, axis=0))
+        wins_twice = losers.take(below, axis=0) + losers.take(not_above, axis=0)
+        total = drawn.sum(axis=0, dtype=np.float64) * losers[-1]
+        return _ratio(_sum_of_products(drawn, wins_twice) / 2, total)
+
+    return statistic
+
+
+def pr_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+    """Returns pooled average precision as a statistic; arguments as in `roc_auc`.
+
+    Σ over relevant pairs of w · precision among the pairs that score at least as high, over Σ w.
+    """
+    relevant, irrelevant = _by_class(queries, labels, scores)
+    below_relevant = np.searchsorted(relevant.scores, relevant.scores, side="left")
+    below_irrelevant = np.searchsorted(irrelevant.scores, relevant.scores, side="left")
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        drawn = counts.take(relevant.queries, axis=0)  # [relevant pair, resample]
+        hits = _running_sums(drawn)
+        misses = _running_sums(counts.take(irrelevant.queries, axis=0))
+        hits_above = hits[-1] - hits.take(below_relevant, axis=0)
+        misses_above = misses[-1] - misses.take(below_irrelevant, axis=0)
+        precision = hits_above / np.maximum(hits_above + misses_above, 1)
+        return _ratio(_sum_of_products(drawn, precision), hits[-1])
+
+    return statistic
+
+
+def log_loss(queries: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
+    """Returns mean log-loss over pairs as a statistic, from its sum and count in each query."""
+    losses = classification.pair_log_losses(labels, probabilities)
+    index = _query_index(queries)
+    sums, sizes = np.bincount(index, weights=losses), np.bincount(index)
+    return lambda counts: _ratio(sums @ counts, sizes @ counts)
+
+
+def ece(
+    queries: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    bins: int = classification.CALIBRATION_BINS,
+) -> Statistic:
+    """Returns the expected calibration error as a statistic, from each query's gap in each bin."""
+    classification.check_finite(queries=queries, labels=labels, probabilities=probabilities)
+    index = _query_index(queries)
+    sizes = np.bincount(index)
+    gaps = np.asarray(probabilities, np.float64) - np.asarray(labels, np.float64)
+    cells = index * bins + classification.calibration_bin(probabilities, bins)
+    table = np.bincount(cells, weights=gaps, minlength=len(sizes) * bins).reshape(-1, bins)
+    return lambda counts: _ratio(np.abs(table.T @ counts).sum(axis=0), sizes @ counts)
+
+
+def per_query_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+    """Returns the mean of ROC-AUC within queries as a statistic."""
+    return mean_over_queries(ranking.auc_per_query(queries, labels, scores))
+
+
+def ndcg_at_k(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int) -> Statistic:
+    """Returns the mean of nDCG@k over queries that have a gain as a statistic."""
+    return mean_over_queries(ranking.ndcg_per_query(queries, gains, scores, k=k))
+
+
+def mean_over_queries(values: np.ndarray) -> Statistic:
+    """Returns the mean of a per-query metric over the queries where it is defined.
+
+    Args:
+      values: `[query]` in the order of `np.unique` of the pairs' queries; NaN where undefined.
+    """
+    defined = ~np.isnan(values)
+    known = np.where(defined, values, 0.0)
+    return lambda counts: _ratio(known @ counts, defined.astype(np.float64) @ counts)
+
+
+def resample_counts(num_queries: int, *, resamples: int, seed: int, start: int = 0) -> np.ndarray:
+    """Returns how often each query is drawn, int32 `[query, resample]`.
+
+    Resample `i` is a function of `(seed, i)` alone, whatever range it is asked for in.
+
+    Args:
+      num_queries: queries in the sample, and draws in each resample.
+      resamples: columns to return.
+      seed: seed of the draws.
+      start: number of the first resample.
+    """
+    counts = np.empty((num_queries, resamples), np.int32)
+    for number in range(start, start + resamples):
+        generator = np.random.Generator(np.random.Philox(key=[seed, number]))
+        drawn = generator.integers(num_queries, size=num_queries)
+        counts[:, number - start] = np.bincount(drawn, minlength=num_queries)
+    return counts
+
+
+def bootstrap(
+    statistics: Mapping[str, Statistic],
+    *,
+    num_queries: int,
+    num_pairs: int,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Returns each statistic on the sample and on every resample, all on the same resamples.
+
+    Args:
+      statistics: by name; all made from the same pairs.
+      num_queries: distinct queries of those pairs.
+      num_pairs: the pairs; with the queries it bounds how many resamples are held at once.
+      resamples: resamples to draw.
+      seed: seed of the draws.
+
+    Returns:
+      `(values, samples)`: the value by name, and `[resample]` by name.
+    """
+    once = np.ones((num_queries, 1), np.int32)
+    values = {name: float(of(once)[0]) for name, of in statistics.items()}
+    samples = {name: np.empty(resamples) for name in statistics}
+    chunk = max(1, CELLS_AT_ONCE // max(num_queries, num_pairs))
+    for start in range(0, resamples, chunk):
+        stop = min(start + chunk, resamples)
+        counts = resample_counts(num_queries, resamples=stop - start, seed=seed, start=start)
+        for name, of in statistics.items():
+            samples[name][start:stop] = of(counts)
+    return values, samples
+
+
+def interval(value: float, samples: np.ndarray) -> Interval:
+    """Returns the 2.5 % and 97.5 % percentiles of the resamples around the sample's value.
+
+    Resamples on which the metric is undefined (one class was drawn, say) are left out.
+
+    Args:
+      value: the metric on the sample.
+      samples: the metric on each resample, `[resample]`.
+    """
+    defined = samples[~np.isnan(samples)]
+    if not len(defined):
+        return Interval(value=value, low=float("nan"), high=float("nan"))
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def _query_index(queries: np.ndarray) -> np.ndarray:
+    return np.unique(queries, return_inverse=True)[1]
+
+
+class _Class(NamedTuple):
+    """The pairs of one class by ascending score."""
+
+    queries: np.ndarray
+    scores: np.ndarray
+
+
+def _by_class(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[_Class, _Class]:
+    """Returns the relevant and the irrelevant pairs, queries renumbered from 0."""
+    classification.check_finite(queries=queries, labels=labels, scores=scores)
+    order = np.argsort(scores, kind="stable")
+    index, ordered = _query_index(queries)[order], np.asarray(scores, np.float64)[order]
+    relevant = np.asarray(labels, bool)[order]
+    return (
+        _Class(index[relevant], ordered[relevant]),
+        _Class(index[~relevant], ordered[~relevant]),
+    )
+
+
+def _running_sums(drawn: np.ndarray) -> np.ndarray:
+    """Returns sums of the first 0, 1, ... rows, int32 `[pair + 1, resample]`."""
+    sums = np.zeros((len(drawn) + 1, drawn.shape[1]), np.int32)
+    np.cumsum(drawn, axis=0, out=sums[1:])
+    return sums
+
+
+def _sum_of_products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.einsum("pr,pr->r", one, other, dtype=np.float64)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    undefined = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

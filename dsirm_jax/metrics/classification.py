@@ -1,0 +1,139 @@
+"""Metrics of binary relevance over a pool of (query, item) pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+
+
+def check_finite(**arrays: np.ndarray) -> None:
+    """Raises unless every array is finite and all have the same length.
+
+    Args:
+      **arrays: one-dimensional arrays by name.
+
+    Raises:
+      ValueError: naming the array and the first position at fault.
+    """
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"arrays of one length expected, got {lengths}")
+    for name, array in arrays.items():
+        bad = ~np.isfinite(array)
+        if bad.any():
+            at = int(bad.argmax())
+            raise ValueError(f"{name} is {array[at]} at position {at}; metrics need finite numbers")
+
+
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns P(score of a relevant pair > score of an irrelevant one), ties counted half.
+
+    Args:
+      labels: bool or 0/1 `[pair]`.
+      scores: `[pair]`, higher means more relevant.
+
+    Returns:
+      The area under the ROC curve; NaN when only one class is present.
+
+    Raises:
+      ValueError: an input is not finite. Source: scikit-learn's `roc_auc_score`.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    check_finite(labels=labels, scores=scores)
+    if not _has_both_classes(labels):
+        return float("nan")
+    return float(roc_auc_score(labels, scores))
+
+
+def pr_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns average precision, Σ_t (R_t − R_{t−1}) P_t over descending distinct scores t.
+
+    Args:
+      labels: bool or 0/1 `[pair]`.
+      scores: `[pair]`, higher means more relevant.
+
+    Returns:
+      The area under the precision-recall curve; NaN when no pair is relevant.
+
+    Raises:
+      ValueError: an input is not finite. Source: scikit-learn's `average_precision_score`.
+    """
+    from sklearn.metrics import average_precision_score
+
+    check_finite(labels=labels, scores=scores)
+    if not np.any(labels):
+        return float("nan")
+    return float(average_precision_score(labels, scores))
+
+
+def pair_log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns −log P(label) of each pair in nats, float64 `[pair]`.
+
+    Probabilities are clipped to one float64 epsilon from 0 and 1, as scikit-learn does, so that a
+    confident mistake costs 36 nats rather than infinity.
+
+    Args:
+      labels: bool or 0/1 `[pair]`.
+      probabilities: of being relevant, `[pair]` in [0, 1].
+    """
+    _check_probabilities(labels, probabilities)
+    epsilon = np.finfo(np.float64).eps
+    clipped = np.clip(np.asarray(probabilities, np.float64), epsilon, 1 - epsilon)
+    return -np.where(np.asarray(labels, bool), np.log(clipped), np.log1p(-clipped))
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Returns the mean of −log P(label) in nats.
+
+    Args:
+      labels: bool or 0/1 `[pair]`.
+      probabilities: of being relevant, `[pair]` in [0, 1].
+
+    Returns:
+      The mean over pairs; NaN when there are none.
+
+    Raises:
+      ValueError: an input is not finite or a probability lies outside [0, 1].
+    """
+    losses = pair_log_losses(labels, probabilities)
+    return float(losses.mean()) if len(losses) else float("nan")
+
+
+def calibration_bin(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """Returns the equal-width bin of [0, 1] that holds each probability, int64 `[pair]`."""
+    return np.minimum((np.asarray(probabilities, np.float64) * bins).astype(np.int64), bins - 1)
+
+
+def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Returns Σ_b n_b/n · |mean label − mean probability| over equal-width bins b.
+
+    Args:
+      labels: bool or 0/1 `[pair]`.
+      probabilities: of being relevant, `[pair]` in [0, 1].
+      bins: number of bins of [0, 1].
+
+    Returns:
+      The expected calibration error in [0, 1]; NaN when there are no pairs.
+
+    Raises:
+      ValueError: an input is not finite or a probability lies outside [0, 1].
+        Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017, arXiv 1706.04599.
+    """
+    _check_probabilities(labels, probabilities)
+    if not len(labels):
+        return float("nan")
+    gaps = np.asarray(probabilities, np.float64) - np.asarray(labels, np.float64)
+    sums = np.bincount(calibration_bin(probabilities, bins), weights=gaps, minlength=bins)
+    return float(np.abs(sums).sum() / len(labels))
+
+
+def _has_both_classes(labels: np.ndarray) -> bool:
+    return bool(np.any(labels) and not np.all(labels))
+
+
+def _check_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> None:
+    check_finite(labels=labels, probabilities=probabilities)
+    if len(probabilities) and not (np.min(probabilities) >= 0 and np.max(probabilities) <= 1):
+        raise ValueError("probabilities outside [0, 1]")

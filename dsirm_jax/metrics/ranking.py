@@ -1,0 +1,105 @@
+"""Metrics of the order of items within each query, vectorised over queries."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dsirm_jax.metrics.classification import check_finite
+
+
+def ndcg_per_query(
+    queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int
+) -> np.ndarray:
+    """Returns nDCG@k of each query: Σ_{rank ≤ k} gain / log2(1 + rank), over the ideal order's.
+
+    Pairs with equal scores share the mean of their gains (the expectation over their orders), so
+    the value never depends on the order of rows.
+
+    Args:
+      queries: integer query of each pair, `[pair]`.
+      gains: non-negative gain of each pair, `[pair]`.
+      scores: `[pair]`, higher ranks first.
+      k: ranks that count.
+
+    Returns:
+      float64 `[query]` in the order of `np.unique(queries)`; NaN where no pair has a gain.
+
+    Raises:
+      ValueError: an input is not finite.
+        Source: Järvelin & Kekäläinen 2002; ties by McSherry & Najork 2008.
+    """
+    check_finite(queries=queries, gains=gains, scores=scores)
+    queries, gains = _dense(queries), np.asarray(gains, np.float64)
+    discounted = _dcg(queries, gains, np.asarray(scores, np.float64), k)
+    ideal = _dcg(queries, gains, gains, k)
+    return np.divide(discounted, ideal, out=np.full_like(ideal, np.nan), where=ideal > 0)
+
+
+def ndcg_at_k(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int) -> float:
+    """Returns the mean of `ndcg_per_query` over the queries that have a gain; NaN when none has."""
+    return mean_of_defined(ndcg_per_query(queries, gains, scores, k=k))
+
+
+def auc_per_query(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Returns ROC-AUC within each query, (Σ ranks of relevant − P(P + 1)/2) / (P N), ties half.
+
+    Args:
+      queries: integer query of each pair, `[pair]`.
+      labels: bool or 0/1 `[pair]`.
+      scores: `[pair]`, higher means more relevant.
+
+    Returns:
+      float64 `[query]` in the order of `np.unique(queries)`; NaN where a class is missing.
+
+    Raises:
+      ValueError: an input is not finite. Source: Mann & Whitney 1947.
+    """
+    check_finite(queries=queries, labels=labels, scores=scores)
+    queries, labels = _dense(queries), np.asarray(labels, bool)
+    order = np.lexsort((scores, queries))
+    sorted_queries, sorted_labels = queries[order], labels[order]
+    starts, ties = _runs(sorted_queries, np.asarray(scores)[order])
+    rank = np.arange(1, len(order) + 1) - starts[sorted_queries]
+    tie_sizes = np.bincount(ties)
+    mid_rank = (np.bincount(ties, weights=rank) / np.maximum(tie_sizes, 1))[ties]
+
+    relevant = np.bincount(sorted_queries, weights=sorted_labels)
+    irrelevant = np.bincount(sorted_queries) - relevant
+    rank_sum = np.bincount(sorted_queries, weights=mid_rank * sorted_labels)
+    comparisons = relevant * irrelevant
+    wins = rank_sum - relevant * (relevant + 1) / 2
+    return np.divide(wins, comparisons, out=np.full_like(wins, np.nan), where=comparisons > 0)
+
+
+def per_query_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the mean of `auc_per_query` over queries with both classes; NaN when none has."""
+    return mean_of_defined(auc_per_query(queries, labels, scores))
+
+
+def mean_of_defined(values: np.ndarray) -> float:
+    """Returns the mean of the values that are not NaN; NaN when all are."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _dense(queries: np.ndarray) -> np.ndarray:
+    """Renumbers queries as 0, 1, ... in ascending order."""
+    return np.unique(queries, return_inverse=True)[1]
+
+
+def _runs(queries: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first row of each query and the tie group of each row, of sorted rows."""
+    new_query = np.diff(queries, prepend=-1) != 0
+    new_tie = new_query | np.concatenate([[True], scores[1:] != scores[:-1]])[: len(scores)]
+    return np.flatnonzero(new_query), np.cumsum(new_tie) - 1
+
+
+def _dcg(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    order = np.lexsort((-scores, queries))
+    sorted_queries = queries[order]
+    starts, ties = _runs(sorted_queries, scores[order])
+    rank = np.arange(len(order)) - starts[sorted_queries]  # from 0
+    discount = np.where(rank < k, 1 / np.log2(rank + 2.0), 0.0)
+    tie_sizes = np.maximum(np.bincount(ties), 1)
+    mean_gain = np.bincount(ties, weights=gains[order]) / tie_sizes
+    return np.bincount(sorted_queries, weights=discount * mean_gain[ties])

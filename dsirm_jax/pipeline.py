@@ -1,0 +1,478 @@
+"""The stages in order; each reads what the ones before wrote below one `MODEL_DIR`.
+
+Arguments of the stage functions are bound in gin, see gin/runs/. The folders and files are those
+of `layout.Layout`, described in docs/contract.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dsirm_jax.files import replacing
+from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.runner import Stage, run_stage
+
+if TYPE_CHECKING:
+    from dsirm_jax.encoder.model import Precomputed, TwoTowers
+    from dsirm_jax.generator.model import T5Config
+    from dsirm_jax.quantizer.codebooks import Upkeep
+    from dsirm_jax.quantizer.losses import Objective
+    from dsirm_jax.quantizer.model import QuantizerConfig
+    from dsirm_jax.relevance.model import HeadConfig
+    from dsirm_jax.training.settings import Training
+
+
+JUDGED = (
+    *("query_index", "item_index", "query", "item_id"),
+    *("label", "gain", "relevant", "weight", "split"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all stages share.
+
+    Attributes:
+      model_dir: folder of the whole run.
+      seed: every random key of every stage is derived from it.
+      rungs: rungs of the ablation ladder that have SIDs of their own, beside the full model. Each
+        is a gin scope: bindings under `RUNG/` are what it does differently.
+    """
+
+    model_dir: str
+    seed: int
+    rungs: tuple[str, ...]
+
+
+def prepare(
+    layout: Layout,
+    *,
+    seed: int,
+    source: Any,
+    label_gains: dict[str, float],
+    relevant_labels: tuple[str, ...],
+    vocabulary_size: int,
+    head_share: float,
+    test_share: float,
+    max_rejected_share: float,
+) -> None:
+    """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
+    from dsirm_jax.data import dataset
+    from dsirm_jax.data.prepare import prepare as prepare_tables
+
+    prepare_tables(
+        source=source,
+        out_dir=layout.stage("prepare"),
+        label_gains=label_gains,
+        relevant_labels=relevant_labels,
+        vocabulary_size=vocabulary_size,
+        head_share=head_share,
+        test_share=test_share,
+        max_rejected_share=max_rejected_share,
+        seed=seed,
+    )
+    dataset.build(prepare_dir=layout.stage("prepare"), data_dir=layout.tfds)
+
+
+def encode(layout: Layout, *, seed: int, encoder: TwoTowers | Precomputed) -> None:
+    """texts -> dense query and item vectors, by two towers or from tables of your own."""
+    from dsirm_jax.data import pairs, tasks, vectors, vocabulary
+    from dsirm_jax.data.schema import TRAIN
+    from dsirm_jax.encoder.embed import embed
+    from dsirm_jax.encoder.model import Precomputed
+    from dsirm_jax.encoder.train import text_tower, train
+
+    items, queries = _columns(layout.items, "item_id", "text"), _columns(layout.queries, "query")
+    item_ids, queries = items["item_id"], queries["query"]
+    if isinstance(encoder, Precomputed):
+        of_items = vectors.read_vectors(encoder.items, ids=item_ids, id_column="item_id")
+        of_queries = vectors.read_vectors(encoder.queries, ids=queries, id_column="query")
+    else:
+        vocab_size = vocabulary.size(layout.vocabulary)
+        relevant = pairs.relevant_pairs(layout.judgements, split=TRAIN)
+        params = train(
+            config=encoder,
+            vocab_size=vocab_size,
+            rows=tasks.tokenised(
+                task=tasks.query_item(tfds_dir=layout.tfds, vocabulary=layout.vocabulary),
+                lengths={"query": encoder.max_query_pieces, "item": encoder.max_item_pieces},
+            ),
+            positives=pairs.positives_of(relevant, queries=len(queries)),
+            directory=layout.stage("encode"),
+            seed=seed,
+        )
+        of_items, of_queries = (
+            embed(
+                tower=text_tower(encoder, vocab_size=vocab_size),
+                params=params,
+                pieces=vocabulary.encode(layout.vocabulary, texts),
+                max_pieces=max_pieces,
+                name=f"encode {name}",
+            )
+            for name, texts, max_pieces in (
+                ("items", items["text"], encoder.max_item_pieces),
+                ("queries", queries, encoder.max_query_pieces),
+            )
+        )
+    vectors.write_vectors(layout.item_vectors, item_ids, of_items, id_column="item_id")
+    vectors.write_vectors(layout.query_vectors, queries, of_queries, id_column="query")
+
+
+def quantize(
+    layout: Layout,
+    *,
+    seed: int,
+    config: QuantizerConfig,
+    objective: Objective,
+    upkeep: Upkeep,
+    training: Training,
+) -> None:
+    """dense vectors -> a semantic identifier for every item, codebooks and their health."""
+    from dsirm_jax.metrics import codebook
+    from dsirm_jax.quantizer.assign import assign_catalogue, sid_version
+    from dsirm_jax.quantizer.train import autoencoder, read_catalogue, train
+    from dsirm_jax.sids.codes import write_sids
+
+    catalogue, sizes, names = read_catalogue(
+        items=layout.items,
+        queries=layout.queries,
+        judgements=layout.judgements,
+        item_vectors=layout.item_vectors,
+        query_vectors=layout.query_vectors,
+        config=config,
+    )
+    state = train(
+        config=config,
+        objective=objective,
+        upkeep=upkeep,
+        training=training,
+        catalogue=catalogue,
+        sizes=sizes,
+        directory=layout.stage("quantize"),
+        seed=seed,
+    )
+    sids, distances, reconstruction_error = assign_catalogue(
+        model=autoencoder(config, dim=catalogue.items.shape[1]),
+        params=state.params,
+        codebooks=state.codebooks,
+        catalogue=catalogue,
+    )
+    version = sid_version(state.codebooks, names)
+    items = _columns(layout.items, "item_id", "category", "brand")
+    labels = {
+        "category": np.array([path[0] if path else None for path in items["category"]], object),
+        "brand": np.array(items["brand"], object),
+    }
+    write_sids(
+        layout.sids, item_ids=items["item_id"], sids=sids, distances=distances, version=version
+    )
+    _write_json(
+        layout.health,
+        {
+            "sid_version": version,
+            "sizes": sizes,
+            "pinned_categories": names,
+            "reconstruction_error": reconstruction_error,
+            **codebook.health(sids, sizes, labels),
+        },
+    )
+
+
+def generate(
+    layout: Layout,
+    *,
+    seed: int,
+    config: T5Config,
+    training: Training,
+    max_pieces: int,
+    title_rate: float,
+    beams: int,
+) -> None:
+    """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
+    from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.generator.predict import predict, write_query_sids
+    from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
+    from dsirm_jax.generator.train import train
+    from dsirm_jax.sids import trie
+    from dsirm_jax.sids.codes import read_sids
+
+    table = read_sids(layout.sids)
+    sizes = tuple(json.loads(layout.health.read_text())["sizes"])
+    queries = _columns(layout.queries, "query")["query"]
+    pieces = vocabulary.encode(layout.vocabulary, queries)
+    config = dataclasses.replace(
+        config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
+    )
+    mixture = tasks.text_sid(
+        tfds_dir=layout.tfds,
+        vocabulary=layout.vocabulary,
+        sids=table.sids,
+        sizes=sizes,
+        title_rate=title_rate,
+    )
+    rows = tasks.tokenised(task=mixture, lengths={"inputs": max_pieces, "targets": len(sizes)})
+
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        drawn = tasks.batches(
+            rows=rows, batch_size=training.batch_size, seed=seed, start_step=start
+        )
+        return map(tasks.generator_features, drawn)
+
+    params = train(
+        config=config,
+        training=training,
+        batches=batches,
+        num_rows=rows.num_rows,
+        directory=layout.stage("generate"),
+        seed=seed,
+    )
+    shared = {"params": params, "config": config, "pieces": pieces, "max_pieces": max_pieces}
+    found = predict(**shared, trie=trie.build(table.sids, sizes=sizes), beams=beams, batch_size=256)
+    write_query_sids(layout.query_sids, queries=queries, beams=found, sid_version=table.version)
+    judged = _arrays(layout.judgements, "query_index", "item_index")
+    log_probs = score_pairs(
+        **shared,
+        query_index=judged["query_index"],
+        sids=table.sids[judged["item_index"]],
+        batch_size=256,
+    )
+    write_pair_log_probs(
+        layout.pair_log_probs, **judged, log_probs=log_probs, sid_version=table.version
+    )
+
+
+def relevance(
+    layout: Layout,
+    *,
+    seed: int,
+    rungs: dict[str, tuple[str, ...]],
+    sid_rungs: tuple[str, ...],
+    head: HeadConfig,
+    training: Training,
+) -> None:
+    """dense and SID features -> calibrated probabilities of every rung, and their metrics."""
+    from dsirm_jax.data.pairs import relevant_pairs
+    from dsirm_jax.data.schema import HEAD, TEST, TRAIN
+    from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.relevance.evaluate import Pairs, evaluate
+    from dsirm_jax.relevance.features import join, select, with_sids, without_sids
+    from dsirm_jax.relevance.score import score
+    from dsirm_jax.relevance.tables import read_rung, write_predictions
+    from dsirm_jax.relevance.train import train
+
+    items, queries = _columns(layout.items, "item_id", "text"), _columns(layout.queries, "query")
+    segments = _arrays(layout.queries, "segment")["segment"]
+    judged = _arrays(layout.judgements, *JUDGED)
+    rows = np.flatnonzero(judged["split"] != TRAIN)  # the head never sees what earlier stages saw
+    judged = {name: values[rows] for name, values in judged.items()}
+    pairs = {
+        "query_index": judged["query_index"],
+        "item_index": judged["item_index"],
+        "query_vectors": read_vectors(
+            layout.query_vectors, ids=queries["query"], id_column="query"
+        ),
+        "item_vectors": read_vectors(
+            layout.item_vectors, ids=items["item_id"], id_column="item_id"
+        ),
+    }
+    groups = tuple(dict.fromkeys(group for named in rungs.values() for group in named))
+    dense = without_sids(
+        **pairs,
+        groups=groups,
+        queries=queries["query"],
+        items=items["text"],
+        vocabulary=layout.vocabulary,
+    )
+    of_sids = {
+        rung: with_sids(
+            **pairs,
+            groups=groups,
+            train_pairs=relevant_pairs(layout.judgements, split=TRAIN),
+            **read_rung(
+                sids=at.sids,
+                health=at.health,
+                query_sids=at.query_sids,
+                pair_log_probs=at.pair_log_probs,
+                rows=rows,
+            ),
+        )
+        for rung, at in ((rung, layout.for_rung(rung)) for rung in (FULL, *sid_rungs))
+    }
+    fitted, tested = judged["split"] == HEAD, judged["split"] == TEST
+    scores = {}
+    for rung, named in rungs.items():
+        # A rung without SIDs of its own takes its SID features, if any, from the full model.
+        table = select(join([dense, of_sids.get(rung, of_sids[FULL])]), groups=named)
+        params = train(
+            name=f"relevance {rung}",
+            features=table.values[fitted],
+            labels=judged["relevant"][fitted],
+            weights=judged["weight"][fitted],
+            queries=judged["query"][fitted],
+            head=head,
+            training=training,
+            directory=layout.stage("relevance") / rung,
+            seed=seed,
+        )
+        scores[rung] = score(params, table.values, head=head)
+    write_predictions(layout.predictions, judged=judged, scores=scores)
+    metrics = evaluate(
+        pairs=Pairs(
+            query_index=judged["query_index"][tested],
+            relevant=judged["relevant"][tested],
+            gain=judged["gain"][tested],
+            segment=segments[judged["query_index"][tested]],
+        ),
+        scores={rung: values[tested] for rung, values in scores.items()},
+        seed=seed,
+    )
+    _write_json(layout.metrics, metrics)
+
+
+def report(layout: Layout, *, title: str) -> None:
+    """everything above -> one self-contained page."""
+    from dsirm_jax.report.build import build
+
+    build(layout=layout, title=title)
+
+
+STAGES = (
+    Stage(name="prepare", function=prepare),
+    Stage(name="encode", function=encode, needs=("prepare",)),
+    Stage(name="quantize", function=quantize, needs=("prepare", "encode"), per_rung=True),
+    Stage(name="generate", function=generate, needs=("prepare", "quantize"), per_rung=True),
+    Stage(
+        name="relevance", function=relevance, needs=("prepare", "encode", "quantize", "generate")
+    ),
+    Stage(name="report", function=report, needs=("relevance",)),
+)
+COMMANDS = (*(stage.name for stage in STAGES), "run")
+
+
+def summary(command: str) -> str:
+    """Returns one line about a command."""
+    if command == "run":
+        return "all stages in order; what is finished and unchanged is skipped"
+    return _first_line(_stage(command).function)
+
+
+def help_text(command: str) -> str:
+    """Returns what `dsirm COMMAND --help` prints."""
+    if command == "run":
+        lines = [f"dsirm run: {summary(command)}", "", *(f"  {s.name}" for s in STAGES)]
+        return "\n".join(lines)
+    function = _stage(command).function
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    width = max(len(p.name) for p in parameters)
+    arguments = [f"  pipeline.{command}.{p.name:<{width}}  {p.annotation}" for p in parameters]
+    return "\n".join([f"dsirm {command}: {summary(command)}", "", "gin bindings:", *arguments])
+
+
+def run(command: str, *, force: bool) -> None:
+    """Runs one stage, or all of them, as the gin configuration in effect says.
+
+    Args:
+      command: one of `COMMANDS`.
+      force: run again what is finished.
+    """
+    from dsirm_jax import configuration
+
+    job = configuration.call_with_bound(Job)
+    layout = Layout(model_dir=Path(job.model_dir))
+    stages = STAGES if command == "run" else (_stage(command),)
+    planned = [
+        (stage, layout.for_rung(rung), _bindings(stage, job, rung))
+        for stage in stages
+        for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
+    ]
+    _write_text(layout.config, configuration.text())
+    for stage, at, bindings in planned:
+        rungs = (FULL, *job.rungs) if not stage.per_rung else (at.rung,)
+        needed = {
+            f"{name} of {rung}" if rung != FULL else name: at.for_rung(rung).stage(name)
+            for name in stage.needs
+            for rung in rungs
+        }
+        run_stage(
+            stage,
+            at,
+            bindings=bindings,
+            described=configuration.description(bindings) | _input_files(bindings),
+            needed=needed,
+            force=force,
+        )
+    if stages[-1].name in ("relevance", "report"):
+        _print_metrics(layout)
+
+
+def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:
+    """Returns size and time of change of the user's files, so that new contents are noticed."""
+    files = [
+        file for value in bindings.values() if hasattr(value, "files") for file in value.files()
+    ]
+    return {"files": {file: _size_and_time(file) for file in files}} if files else {}
+
+
+def _size_and_time(file: str) -> tuple[int, int]:
+    status = os.stat(file)
+    return status.st_size, status.st_mtime_ns
+
+
+def _print_metrics(layout: Layout) -> None:
+    from dsirm_jax.relevance.evaluate import table
+
+    print(table(json.loads(layout.metrics.read_text())))
+    if layout.report.is_file():
+        print(f"\nreport: {layout.report}")
+
+
+def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
+    """Returns the arguments of a stage's function for one rung."""
+    from dsirm_jax import configuration
+
+    bindings = configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    accepted = inspect.signature(stage.function).parameters
+    shared = {"layout": None, "seed": job.seed, "sid_rungs": job.rungs}
+    configuration.check_complete(stage.function, shared | bindings)
+    return {
+        name: value for name, value in shared.items() if name in accepted and value is not None
+    } | bindings
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def _first_line(function: Any) -> str:
+    return inspect.getdoc(function).splitlines()[0]
+
+
+def _columns(path: Path, *names: str) -> dict[str, list]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=list(names))
+    return {name: table[name].to_pylist() for name in names}
+
+
+def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=list(names))
+    return {name: table[name].to_numpy() for name in names}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text)

@@ -1,0 +1,1 @@
+"""Dense vectors to semantic identifiers: the query-bridged residual quantizer."""

@@ -1,0 +1,205 @@
+"""How codebooks start, follow the data and stay alive: k-means++, moving averages, restarts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dsirm_jax.quantizer.model import UNPINNED, Codebook, nearest
+
+SMOOTHING = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """How the codebooks follow the encoder.
+
+    Attributes:
+      decay: of the moving averages (secondary note: 0.99).
+      restart_below: a code whose moving count is below this share of an even one's is moved onto a
+        row of the batch. 0 turns restarts off.
+      init_rows: rows that k-means sees at the start.
+      init_iterations: Lloyd iterations at the start.
+    """
+
+    decay: float
+    restart_below: float
+    init_rows: int
+    init_iterations: int
+
+
+def code_sums(
+    rows: Float[Array, "row dim"],
+    codes: Int[Array, " row"],
+    *,
+    size: int,
+    weight: Float[Array, " row"] | None = None,
+) -> tuple[Float[Array, " code"], Float[Array, "code dim"]]:
+    """Returns the (weighted) number of rows that each code has, and their (weighted) sum."""
+    weight = jnp.ones_like(rows[:, 0]) if weight is None else weight
+    count = jax.ops.segment_sum(weight, codes, size)
+    return count, jax.ops.segment_sum(rows * weight[:, None], codes, size)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "iterations"))
+def kmeans(
+    rows: Float[Array, "row dim"], *, key: jax.Array, size: int, iterations: int
+) -> Float[Array, "code dim"]:
+    """Returns `size` centroids of `rows`: greedy k-means++ seeding, then Lloyd's iterations.
+
+    A centroid that loses all its rows moves onto the row that is farthest from its own centroid.
+
+    Args:
+      rows: float32 `[row, dim]`.
+      key: random key of the seeding.
+      size: number of centroids; at most the number of distinct rows to be useful.
+      iterations: Lloyd iterations.
+
+    Returns:
+      Centroids `[code, dim]`. Source: Arthur & Vassilvitskii 2007 (k-means++).
+    """
+    first_key, key = jax.random.split(key)
+    first = rows[jax.random.randint(first_key, (), 0, rows.shape[0])]
+    centroids = jnp.zeros((size, rows.shape[1]), rows.dtype).at[0].set(first)
+    distance = jnp.sum((rows - first) ** 2, axis=-1)  # [row], to the nearest centroid so far
+
+    trials = 2 + int(np.log(size))
+
+    def seed(index, carry):
+        centroids, distance = carry
+        draws = jax.random.categorical(
+            jax.random.fold_in(key, index), jnp.log(distance + 1e-30), shape=(trials,)
+        )
+        apart = jnp.sum((rows[draws][:, None] - rows) ** 2, axis=-1)  # [trial, row]
+        left = jnp.minimum(distance, apart)
+        best = jnp.argmin(jnp.sum(left, axis=1))
+        return centroids.at[index].set(rows[draws[best]]), left[best]
+
+    centroids, _ = jax.lax.fori_loop(1, size, seed, (centroids, distance))
+
+    def lloyd(_, centroids):
+        codes = nearest(rows, centroids)
+        count, total = code_sums(rows, codes, size=size)
+        distance = jnp.sum((rows - centroids[codes]) ** 2, axis=-1)
+        empty = count == 0
+        # The i-th empty centroid takes the i-th farthest row.
+        farthest = jnp.argsort(-distance)[jnp.clip(jnp.cumsum(empty) - 1, 0, rows.shape[0] - 1)]
+        means = total / jnp.maximum(count, 1)[:, None]
+        return jnp.where(empty[:, None], rows[farthest], means)
+
+    return jax.lax.fori_loop(0, iterations, lloyd, centroids)
+
+
+def initial_codebooks(
+    latents: Float[Array, "row dim"],
+    *,
+    sizes: tuple[int, ...],
+    pinned: Int[Array, " row"] | None,
+    key: jax.Array,
+    iterations: int,
+) -> tuple[Codebook, ...]:
+    """Returns codebooks fitted to `latents` level by level, each on the residuals of the last.
+
+    Args:
+      latents: float32 `[row, dim]` of catalogue items.
+      sizes: codes per level.
+      pinned: see `residual_quantize`; a pinned codeword is the mean of its members.
+      key: random key.
+      iterations: Lloyd iterations a level.
+
+    Returns:
+      One codebook a level, with counts as if the rows had been one batch of average use 1.
+    """
+    residual, codebooks = jnp.asarray(latents), []
+    for level, size in enumerate(sizes):
+        level_key = jax.random.fold_in(key, level)
+        codewords = kmeans(residual, key=level_key, size=size, iterations=iterations)
+        codes = nearest(residual, codewords)
+        if level == 0 and pinned is not None:
+            known = pinned != UNPINNED
+            count, total = code_sums(residual, pinned * known, size=size, weight=known * 1.0)
+            means = total / jnp.maximum(count, 1)[:, None]
+            codewords = jnp.where(count[:, None] > 0, means, codewords)
+            codes = jnp.where(known, pinned, nearest(residual, codewords))
+        codebooks.append(Codebook(codewords=codewords, count=jnp.ones(size), total=codewords))
+        residual = residual - codewords[codes]
+    return tuple(codebooks)
+
+
+def follow(
+    codebook: Codebook,
+    *,
+    count: Float[Array, " code"],
+    total: Float[Array, "code dim"],
+    decay: float,
+) -> Codebook:
+    """Moves the averages of one level towards a batch's statistics, summed over all devices.
+
+    Counts are in units of an even share of the batch, so that they do not depend on its size.
+
+    Args:
+      codebook: the level's state.
+      count: rows of the batch a code.
+      total: sum of their residuals.
+      decay: weight of the past.
+
+    Returns:
+      The new state; codewords are `total / count`, smoothed towards their old place so that a code
+      without any use stays where it is. Source: van den Oord et al. 2017, arXiv 1711.00937,
+      appendix A.1; the smoothing is this project's.
+    """
+    unit = jnp.maximum(jnp.sum(count), 1.0) / count.shape[0]
+    new_count = decay * codebook.count + (1 - decay) * count / unit
+    new_total = decay * codebook.total + (1 - decay) * total / unit
+    codewords = (new_total + SMOOTHING * codebook.codewords) / (new_count + SMOOTHING)[:, None]
+    return Codebook(codewords=codewords, count=new_count, total=new_total)
+
+
+def restart_dead(
+    codebook: Codebook, *, replacements: Float[Array, "code dim"], below: float
+) -> tuple[Codebook, Bool[Array, " code"]]:
+    """Moves the codes that are hardly used onto rows of the batch.
+
+    Args:
+      codebook: the level's state.
+      replacements: a residual of the batch for each code.
+      below: moving count under which a code is dead, 1 being an even share.
+
+    Returns:
+      The new state and which codes were moved. Source: dead-code restart of Jukebox (Dhariwal et
+      al. 2020, arXiv 2005.00341).
+    """
+    dead = codebook.count < below
+    column = dead[:, None]
+    return (
+        Codebook(
+            codewords=jnp.where(column, replacements, codebook.codewords),
+            count=jnp.where(dead, 1.0, codebook.count),
+            total=jnp.where(column, replacements, codebook.total),
+        ),
+        dead,
+    )
+
+
+def category_codes(
+    categories: list[str | None], *, most: int
+) -> tuple[Int[np.ndarray, " item"], tuple[str, ...]]:
+    """Numbers the first-level categories: the pinned codes of the items.
+
+    Args:
+      categories: each item's first-level category, None where unknown.
+      most: codes that the first level has room for; the most frequent categories get them.
+
+    Returns:
+      int32 `[item]` (`UNPINNED` without a category or a code) and the category of every code.
+    """
+    names, counts = np.unique([c for c in categories if c is not None], return_counts=True)
+    kept = names[np.argsort(-counts, kind="stable")[:most]].tolist()
+    number = {name: code for code, name in enumerate(kept)}
+    codes = np.array([number.get(c, UNPINNED) for c in categories], np.int32)
+    return codes, tuple(kept)

@@ -1,0 +1,1 @@
+"""Dense and SID features to the probability that an item is relevant to a query."""

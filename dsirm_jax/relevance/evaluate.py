@@ -1,0 +1,203 @@
+"""Predictions of several rungs to metrics with intervals, lifts, and a table to print."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.metrics import bootstrap
+
+METRICS = ("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece", "ndcg@10")
+LOWER_IS_BETTER = ("log_loss", "ece")
+SEGMENTS = ("head", "torso", "tail")
+LIFTS = (("unsupervised", "no_sid"), ("full", "no_sid"), ("full", "unsupervised"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """The test pairs that rungs are judged on.
+
+    Attributes:
+      query_index: int64 `[pair]`.
+      relevant: bool `[pair]`.
+      gain: float `[pair]`, what nDCG counts.
+      segment: `[pair]` str: head, torso or tail, of the pair's query.
+    """
+
+    query_index: np.ndarray
+    relevant: np.ndarray
+    gain: np.ndarray
+    segment: np.ndarray
+
+    def where(self, kept: np.ndarray) -> Pairs:
+        """Returns the pairs that a mask keeps."""
+        return Pairs(
+            query_index=self.query_index[kept],
+            relevant=self.relevant[kept],
+            gain=self.gain[kept],
+            segment=self.segment[kept],
+        )
+
+
+def evaluate(
+    *,
+    pairs: Pairs,
+    scores: Mapping[str, np.ndarray],
+    lifts: Sequence[tuple[str, str]] = LIFTS,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns the contents of `metrics.json`.
+
+    Args:
+      pairs: the pairs of the split `test`.
+      scores: probabilities of being relevant `[pair]` in [0, 1], by rung.
+      lifts: (rung, baseline) pairs whose difference is wanted; one whose rung or baseline has no
+        scores is passed over.
+      resamples: resamples of queries that the intervals come from.
+      seed: seed of the resamples.
+
+    Returns:
+      `rungs`, `lifts` and `segments` as docs/contract.md has them, with the numbers of queries,
+      pairs and resamples. A lift is rung − baseline; it lies under the rung's name, or under
+      `RUNG over BASELINE` where the rung has one already, and its `relative` is the lift over the
+      baseline's value. A metric that is undefined (one class only) is left out.
+
+    Raises:
+      InputError: there are no test pairs.
+      ValueError: a score is not finite or not in [0, 1].
+    """
+    if not len(pairs.query_index):
+        raise InputError(
+            "no judgement is in the split test; give more queries or bind a larger test share"
+        )
+    result = _evaluate(pairs, scores, lifts, resamples, seed)
+    result["resamples"] = resamples
+    result["segments"] = {}
+    for segment in SEGMENTS:
+        kept = pairs.segment == segment
+        if kept.any():
+            scores_kept = {rung: values[kept] for rung, values in scores.items()}
+            result["segments"][segment] = _evaluate(
+                pairs.where(kept), scores_kept, lifts, resamples, seed
+            )
+    return result
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """Returns the metrics as plain text: values, then lifts, each with its 95 % interval.
+
+    Args:
+      metrics: what `evaluate` returned, or `metrics.json` read back.
+
+    Returns:
+      Lines without a trailing newline. A star marks a lift whose interval leaves out zero.
+    """
+    rungs, lifts = metrics["rungs"], metrics["lifts"]
+    by_difference = {f"{of['rung']} − {of['over']}": of for of in lifts.values()}
+    lines = [*_block(rungs, signed=False), "", *_block(by_difference, signed=True), ""]
+    lines += [
+        f"ROC-AUC of {of['rung']} over {of['over']}: {of['roc_auc']['relative']:+.2%} relative"
+        for of in lifts.values()
+        if "roc_auc" in of
+    ]
+    lines.append(
+        f"{metrics['queries']:,} test queries, {metrics['pairs']:,} pairs; 95 % intervals from "
+        f"{metrics['resamples']:,} resamples of queries"
+    )
+    lines.append("↓ lower is better; * interval without 0; – undefined")
+    return "\n".join(lines)
+
+
+def _evaluate(
+    pairs: Pairs,
+    scores: Mapping[str, np.ndarray],
+    lifts: Sequence[tuple[str, str]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    statistics = {
+        (rung, name): statistic
+        for rung, values in scores.items()
+        for name, statistic in _statistics(pairs, values).items()
+    }
+    num_queries = len(np.unique(pairs.query_index))
+    values, samples = bootstrap.bootstrap(
+        statistics,
+        num_queries=num_queries,
+        num_pairs=len(pairs.query_index),
+        resamples=resamples,
+        seed=seed,
+    )
+
+    def value_of(rung: str, name: str) -> dict[str, float]:
+        key = (rung, name)
+        return dataclasses.asdict(bootstrap.interval(values[key], samples[key]))
+
+    def lift_of(rung: str, over: str, name: str) -> dict[str, float]:
+        one, other = (rung, name), (over, name)
+        difference = values[one] - values[other]
+        found = bootstrap.interval(difference, samples[one] - samples[other])
+        relative = difference / values[other] if values[other] else 0.0
+        return dataclasses.asdict(found) | {"relative": relative}
+
+    lifted: dict[str, Any] = {}
+    for rung, over in lifts:
+        if rung in scores and over in scores:
+            key = rung if rung not in lifted else f"{rung} over {over}"
+            by_metric = {name: lift_of(rung, over, name) for name in METRICS}
+            lifted[key] = {"rung": rung, "over": over, **_defined(by_metric)}
+    return {
+        "queries": num_queries,
+        "pairs": len(pairs.query_index),
+        "rungs": {
+            rung: _defined({name: value_of(rung, name) for name in METRICS}) for rung in scores
+        },
+        "lifts": lifted,
+    }
+
+
+def _statistics(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
+    of_pairs = (pairs.query_index, pairs.relevant, scores)
+    return {
+        "roc_auc": bootstrap.roc_auc(*of_pairs),
+        "per_query_auc": bootstrap.per_query_auc(*of_pairs),
+        "pr_auc": bootstrap.pr_auc(*of_pairs),
+        "log_loss": bootstrap.log_loss(*of_pairs),
+        "ece": bootstrap.ece(*of_pairs),
+        "ndcg@10": bootstrap.ndcg_at_k(pairs.query_index, pairs.gain, scores, k=10),
+    }
+
+
+def _defined(by_metric: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Leaves out metrics that are not finite: JSON has no NaN."""
+    return {
+        name: found
+        for name, found in by_metric.items()
+        if all(math.isfinite(value) for value in found.values())
+    }
+
+
+def _block(columns: Mapping[str, Mapping[str, Any]], *, signed: bool) -> list[str]:
+    """Returns aligned lines with a row per metric and a column per rung or lift."""
+    rows = [["", *columns]]
+    for name in METRICS:
+        label = f"{name} ↓" if name in LOWER_IS_BETTER else name
+        rows.append([label, *(_cell(of.get(name), signed=signed) for of in columns.values())])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+
+
+def _cell(found: Mapping[str, float] | None, *, signed: bool) -> str:
+    if found is None:
+        return "–"
+    sign = "+" if signed else ""
+    value, low, high = (f"{found[key]:{sign}.4f}" for key in ("value", "low", "high"))
+    star = ("*" if found["low"] > 0 or found["high"] < 0 else " ") if signed else ""
+    return f"{value} [{low}, {high}]{star}"

@@ -1,0 +1,131 @@
+"""Runs stages: skips what is finished and unchanged, resumes what was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dsirm_jax
+from dsirm_jax.errors import InputError
+from dsirm_jax.files import replacing
+from dsirm_jax.layout import Layout
+
+log = logging.getLogger(__name__)
+RECORD = "stage.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of the job.
+
+    Attributes:
+      name: also the name of its folder.
+      function: `function(layout, **bindings)`.
+      needs: stages that must be finished before.
+      per_rung: whether each rung of the ablation ladder has its own.
+    """
+
+    name: str
+    function: Callable[..., None]
+    needs: tuple[str, ...] = ()
+    per_rung: bool = False
+
+
+def run_stage(
+    stage: Stage,
+    layout: Layout,
+    *,
+    bindings: Mapping[str, Any],
+    described: Mapping[str, Any],
+    needed: Mapping[str, Path],
+    force: bool,
+) -> None:
+    """Runs a stage unless its output is there and was made from the same inputs and bindings.
+
+    Output of other inputs or bindings is moved to `MODEL_DIR/replaced/`, never deleted. A run that
+    was interrupted goes on, its checkpoints in place.
+
+    Args:
+      stage: what to run.
+      layout: where.
+      bindings: arguments of the stage's function.
+      described: the same as JSON values, which the fingerprint is taken of.
+      needed: folders of the stages that this one reads, by a name for the user.
+      force: run again even when nothing changed.
+
+    Raises:
+      InputError: a stage that this one needs is not finished, or its folder is not this project's.
+    """
+    folder = layout.stage(stage.name)
+    label = str(folder.relative_to(layout.model_dir))
+    inputs = {name: _finished_fingerprint(name, path) for name, path in needed.items()}
+    content = {"stage": label, "version": dsirm_jax.__version__, "bindings": described}
+    content["inputs"] = inputs
+    fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    record = content | {"fingerprint": fingerprint, "finished": False}
+    before = _read_record(folder)
+    if before and before["fingerprint"] == fingerprint and not force:
+        if before["finished"]:
+            log.info("%s: finished and unchanged, skipped (--force runs it again)", label)
+            return
+        log.info("%s: was interrupted, goes on", label)
+    elif before:
+        _move_aside(layout, folder, label, reason=_difference(before, record))
+    _write_record(folder, record)
+    log.info("%s: starts", label)
+    started = time.monotonic()
+    stage.function(layout, **bindings)
+    seconds = time.monotonic() - started
+    _write_record(folder, record | {"finished": True, "seconds": round(seconds, 1)})
+    log.info("%s: done in %.0f s", label, seconds)
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    path = folder / RECORD
+    if path.is_file():
+        return json.loads(path.read_text())
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder} exists but has no {RECORD}: it is not a stage's output; move it away "
+            f"or choose another MODEL_DIR"
+        )
+    return None
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    with replacing(folder / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _finished_fingerprint(name: str, folder: Path) -> str:
+    record = _read_record(folder)
+    if record is None or not record["finished"]:
+        raise InputError(f"{folder} is not finished; run `dsirm {name}` (or `dsirm run`) first")
+    return record["fingerprint"]
+
+
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    changed = [
+        f"{kind[:-1]} {key}"
+        for kind in ("bindings", "inputs")
+        for key in sorted(set(before[kind]) | set(after[kind]))
+        if before[kind].get(key) != after[kind].get(key)
+    ]
+    if before["version"] != after["version"]:
+        changed.append("version of dsirm_jax")
+    return f"{', '.join(changed)} changed" if changed else "--force"
+
+
+def _move_aside(layout: Layout, folder: Path, label: str, *, reason: str) -> None:
+    stem = label.replace("/", "-")
+    numbers = (layout.model_dir / "replaced" / f"{stem}-{number}" for number in range(1, 10**6))
+    target = next(path for path in numbers if not path.exists())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    log.info("%s: runs again (%s); the old output is kept in %s", label, reason, target)

@@ -1,0 +1,1 @@
+"""The identifier itself, with no learning in it: codes, trie, prefix features."""

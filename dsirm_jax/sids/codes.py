@@ -1,0 +1,250 @@
+"""SIDs as arrays of codes, as tokens of the generator, as sortable integers and as a table.
+
+A SID is one code per level, coarse to fine, each counted from 0. `sizes` is the number of codes of
+each level, e.g. `(64, 128, 128)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.files import replacing
+
+VERSION_KEY = b"sid_version"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SidTable:
+    """The contents of `sids.parquet`.
+
+    Attributes:
+      item_ids: one id per item, in the order of the catalogue.
+      sids: int32 `[item, level]`.
+      distances: float32 `[item, level]`: distance to the codeword that each level chose.
+      version: names the codebooks and settings that the SIDs came from.
+    """
+
+    item_ids: list[str]
+    sids: Int[np.ndarray, "item level"]
+    distances: Float[np.ndarray, "item level"]
+    version: str
+
+
+def level_offsets(sizes: Sequence[int]) -> Int[np.ndarray, " level"]:
+    """Returns the number of codes of all levels before each level, int64 `[level]`."""
+    return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+
+
+def to_tokens(
+    sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Int[np.ndarray, "*rows level"]:
+    """Returns the generator's token ids of SIDs (or of their prefixes).
+
+    The SID tokens follow the text vocabulary, level by level:
+    `token = text_vocab_size + sum(sizes[:level]) + code`.
+
+    Args:
+      sids: codes; fewer levels than `sizes` make a prefix.
+      sizes: codes per level.
+      text_vocab_size: number of text tokens, which come first.
+
+    Returns:
+      Token ids, of the type of `sids`. Works on NumPy and JAX arrays. Source: this project.
+    """
+    offsets = text_vocab_size + level_offsets(sizes)[: sids.shape[-1]]
+    return sids + offsets.astype(sids.dtype)
+
+
+def from_tokens(
+    tokens: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Int[np.ndarray, "*rows level"]:
+    """Returns the codes of token ids; undoes `to_tokens`."""
+    offsets = text_vocab_size + level_offsets(sizes)[: tokens.shape[-1]]
+    return tokens - offsets.astype(tokens.dtype)
+
+
+def validate(
+    sids: Int[np.ndarray, "row level"], *, sizes: Sequence[int], source: str = "SIDs"
+) -> None:
+    """Checks that every code exists at its level.
+
+    Args:
+      sids: codes.
+      sizes: codes per level.
+      source: what the SIDs were read from, for the message.
+
+    Raises:
+      InputError: naming the first row (from 1) and level (from 1) at fault.
+    """
+    if sids.ndim != 2 or sids.shape[1] != len(sizes):
+        levels = sids.shape[1] if sids.ndim == 2 else "no fixed number of"
+        raise InputError(
+            f"{source}: SIDs have {levels} levels but sizes {tuple(sizes)} name {len(sizes)}; "
+            f"use the sizes that the SIDs were made with"
+        )
+    wrong = (sids < 0) | (sids >= np.asarray(sizes))
+    if wrong.any():
+        row, level = np.argwhere(wrong)[0]
+        raise InputError(
+            f"{source}: row {row + 1}, column sid, level {level + 1}: code {sids[row, level]} is "
+            f"not in 0..{sizes[level] - 1}; use the sizes that the SIDs were made with"
+        )
+
+
+def pack(sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]) -> Int[np.ndarray, "*rows"]:
+    """Returns each SID as one mixed-radix int64 whose order is the lexicographic order of codes.
+
+    Args:
+      sids: valid codes, all levels.
+      sizes: codes per level.
+
+    Returns:
+      int64 keys, `((c_1 * sizes[1]) + c_2) * sizes[2] + ...`. Source: this project.
+
+    Raises:
+      InputError: the number of possible SIDs does not fit in an int64.
+    """
+    check_packable(sizes)
+    keys = np.zeros(sids.shape[:-1], np.int64)
+    for level, size in enumerate(sizes):
+        keys = keys * size + sids[..., level]
+    return keys
+
+
+def unpack(
+    keys: Int[np.ndarray, "*rows"], *, sizes: Sequence[int]
+) -> Int[np.ndarray, "*rows level"]:
+    """Returns the SIDs of packed keys, int32; undoes `pack`."""
+    levels = []
+    for size in reversed(sizes):
+        keys, code = np.divmod(keys, size)
+        levels.append(code.astype(np.int32))
+    return np.stack(levels[::-1], axis=-1)
+
+
+def prefix_keys(
+    sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]
+) -> Int[np.ndarray, "*rows level"]:
+    """Returns the packed key of every prefix, int64; two prefixes of one length agree iff equal."""
+    check_packable(sizes)
+    keys = np.zeros(sids.shape, np.int64)
+    keys[..., 0] = sids[..., 0]
+    for level in range(1, len(sizes)):
+        keys[..., level] = keys[..., level - 1] * sizes[level] + sids[..., level]
+    return keys
+
+
+def check_packable(sizes: Sequence[int]) -> None:
+    """Raises InputError when SIDs of these sizes cannot be packed into an int64."""
+    if math.prod(sizes) > 2**63:
+        raise InputError(
+            f"codebook sizes {tuple(sizes)} allow more than 2^63 SIDs; use fewer or smaller levels"
+        )
+
+
+def write_sids(
+    path: Path,
+    *,
+    item_ids: Sequence[str],
+    sids: Int[np.ndarray, "item level"],
+    distances: Float[np.ndarray, "item level"],
+    version: str,
+) -> None:
+    """Writes `sids.parquet`: item_id, sid, distances, and the version as schema metadata.
+
+    Args:
+      path: where to.
+      item_ids: one id per item, in the order of the catalogue.
+      sids: int `[item, level]`.
+      distances: float `[item, level]`.
+      version: see `SidTable`.
+    """
+    table = pa.table(
+        {
+            "item_id": pa.array(item_ids, pa.string()),
+            "sid": list_column(np.asarray(sids, np.int32)),
+            "distances": list_column(np.asarray(distances, np.float32)),
+        }
+    )
+    write_versioned(path, table, version=version)
+
+
+def read_sids(path: Path) -> SidTable:
+    """Reads `sids.parquet`.
+
+    Raises:
+      InputError: SIDs of different lengths in one table, or no version.
+    """
+    table = pq.read_table(path, columns=["item_id", "sid", "distances"])
+    return SidTable(
+        item_ids=table["item_id"].to_pylist(),
+        sids=_rectangle(table, "sid", path),
+        distances=_rectangle(table, "distances", path),
+        version=read_version(path),
+    )
+
+
+def _rectangle(table: pa.Table, column: str, path: Path) -> np.ndarray:
+    lists = table[column].combine_chunks()
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    if len(lengths) and (lengths != lengths[0]).any():
+        row = int(np.flatnonzero(lengths != lengths[0])[0]) + 1
+        raise InputError(
+            f"{path}: row {row}, column {column}: {lengths[row - 1]} levels where row 1 has "
+            f"{lengths[0]}; write the table again with `dsirm quantize`"
+        )
+    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
+
+
+def list_column(array: np.ndarray) -> pa.Array:
+    """Returns an array `[row, ...]` as an Arrow list column, one (nested) list per row."""
+    column = pa.array(array.ravel())
+    for axis in range(array.ndim - 1, 0, -1):
+        length = array.shape[axis]
+        offsets = np.arange(len(column) // length + 1, dtype=np.int32) * length
+        column = pa.ListArray.from_arrays(offsets, column)
+    return column
+
+
+def write_versioned(path: Path, table: pa.Table, *, version: str) -> None:
+    """Writes a table whose SIDs are of one version, which goes into its schema metadata."""
+    with replacing(path) as partial:
+        pq.write_table(table.replace_schema_metadata({VERSION_KEY: version.encode()}), partial)
+
+
+def read_version(path: Path) -> str:
+    """Returns the SID version of a table.
+
+    Raises:
+      InputError: the table has none.
+    """
+    metadata = pq.read_schema(path).metadata or {}
+    if VERSION_KEY not in metadata:
+        raise InputError(f"{path}: no sid_version in its schema metadata; write the table again")
+    return metadata[VERSION_KEY].decode()
+
+
+def check_same_version(*paths: Path) -> str:
+    """Returns the SID version that all tables share.
+
+    Raises:
+      InputError: two tables hold SIDs of different codebooks, which must never be joined.
+    """
+    versions = {path: read_version(path) for path in paths}
+    first, *others = versions
+    for other in others:
+        if versions[other] != versions[first]:
+            raise InputError(
+                f"{other}: sid_version {versions[other]} differs from {versions[first]} of "
+                f"{first}; run the later stage again"
+            )
+    return versions[first]

@@ -1,0 +1,177 @@
+"""How far a query's SIDs and an item's SID agree: the features that SIDs give a ranker.
+
+A query has several SIDs with weights: the beams of the generator, the SIDs of its nearest items, or
+those of items that suit similar training queries. An item has one SID. Two SIDs agree at level l
+when their first l codes are equal. Everything here is a pure, vectorised JAX function of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dsirm_jax.sids import codes
+
+MIN_LOG_PROB = -30.0  # Keeps log-probs of impossible prefixes finite.
+
+
+class Feature(NamedTuple):
+    """One feature, or one for each level: then `_1`, `_2`, ... is appended to the name."""
+
+    name: str
+    group: str
+    per_level: bool
+    meaning: str
+
+
+FEATURES = (
+    Feature("match_depth", "paper_match", False, "2^(l - L) at the deepest agreement l, 0 if none"),
+    Feature("beam_mass", "prefix", True, "sum of P(beam | query) over beams that agree at l"),
+    Feature("beam_rank", "prefix", True, "1 / rank of the first beam that agrees at l, 0 if none"),
+    Feature("log_prob", "prefix", True, "log P(first l codes of the item | query), at least -30"),
+    Feature("pmi", "prefix", True, "log_prob minus log share of items with these first l codes"),
+    Feature("beam_entropy", "prefix", False, "entropy in nats of P(beam | query) over the beams"),
+    Feature("near_items", "neighbours", True, "share of near items' weight that agrees at l"),
+    Feature("near_queries", "neighbours", True, "share of near queries' votes that agrees at l"),
+    Feature("near_query_cosine", "neighbours", False, "cosine of the nearest training query"),
+)
+GROUPS = tuple(dict.fromkeys(feature.group for feature in FEATURES))
+
+
+def columns(group: str, *, levels: int) -> tuple[str, ...]:
+    """Returns the column names of a group's features in order, levels counted from 1."""
+    names: list[str] = []
+    for feature in FEATURES:
+        if feature.group == group:
+            suffixes = (
+                [f"_{level}" for level in range(1, levels + 1)] if feature.per_level else [""]
+            )
+            names.extend(feature.name + suffix for suffix in suffixes)
+    return tuple(names)
+
+
+class Beams(NamedTuple):
+    """The SIDs that the generator gives each query, best first.
+
+    Attributes:
+      sids: int32 `[query, beam, level]`.
+      log_probs: float32 `[query, beam]`, natural logarithm.
+      valid: `[query, beam]`; an invalid beam counts for nothing, whatever it holds.
+    """
+
+    sids: Int[Array, "query beam level"]
+    log_probs: Float[Array, "query beam"]
+    valid: Bool[Array, "query beam"]
+
+
+def agreement(
+    query_sids: Int[Array, "pair sid level"], item_sids: Int[Array, "pair level"]
+) -> Bool[Array, "pair sid level"]:
+    """Returns whether the first l codes agree, for each level l."""
+    return jnp.cumprod(query_sids == item_sids[:, None, :], axis=-1, dtype=jnp.int8).astype(bool)
+
+
+def match_depth(
+    beams: Beams, query_index: Int[Array, " pair"], item_sids: Int[Array, "pair level"]
+) -> Float[Array, "pair 1"]:
+    """Returns the paper's feature: 2^(l − L) at the deepest level l that any beam agrees at.
+
+    With L = 3 levels that is 0, 0.25, 0.5 or 1.
+
+    Args:
+      beams: SIDs of all queries.
+      query_index: row of `beams` of each pair.
+      item_sids: the item's SID of each pair.
+
+    Returns:
+      float32 `[pair, 1]`. Source: Wang et al. 2026, arXiv 2606.04374 (secondary note).
+    """
+    agrees = agreement(beams.sids[query_index], item_sids) & beams.valid[query_index][..., None]
+    depth = jnp.max(jnp.sum(agrees, axis=-1), axis=-1)  # [pair]
+    levels = item_sids.shape[-1]
+    return jnp.where(depth > 0, 2.0 ** (depth - levels), 0.0).astype(jnp.float32)[:, None]
+
+
+def prefix_features(
+    beams: Beams,
+    query_index: Int[Array, " pair"],
+    item_sids: Int[Array, "pair level"],
+    pair_log_probs: Float[Array, "pair level"],
+    log_shares: Float[Array, "pair level"],
+) -> Float[Array, "pair feature"]:
+    """Returns the features of the group `prefix`, in the order of `columns("prefix", ...)`.
+
+    Args:
+      beams: SIDs of all queries.
+      query_index: row of `beams` of each pair.
+      item_sids: the item's SID of each pair.
+      pair_log_probs: exact log P(first l codes of the item | query) for l = 1..L; −inf is allowed.
+      log_shares: log share of the catalogue's items that have these first l codes.
+
+    Returns:
+      float32 `[pair, 4 L + 1]`, always finite. Source: this project.
+    """
+    valid = beams.valid[query_index]  # [pair, beam]
+    agrees = agreement(beams.sids[query_index], item_sids) & valid[..., None]
+    log_probs = jnp.where(valid, beams.log_probs[query_index], -jnp.inf)
+    mass = jnp.sum(agrees * jnp.exp(log_probs)[..., None], axis=1)  # [pair, level]
+    # Beams come best first: where one agrees, argmax finds the first that does.
+    rank = jnp.where(agrees.any(axis=1), 1.0 / (1 + jnp.argmax(agrees, axis=1)), 0.0)
+    log_prob = jnp.maximum(pair_log_probs, MIN_LOG_PROB)
+    entropy = _entropy(log_probs)[:, None]
+    parts = [mass, rank, log_prob, log_prob - log_shares, entropy]
+    return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+
+
+def weighted_agreement(
+    sids: Int[Array, "query sid level"],
+    weights: Float[Array, "query sid"],
+    query_index: Int[Array, " pair"],
+    item_sids: Int[Array, "pair level"],
+) -> Float[Array, "pair level"]:
+    """Returns the share of a query's weight on SIDs that agree with the item's, at each level.
+
+    Args:
+      sids: weighted SIDs of all queries, e.g. of their nearest items.
+      weights: non-negative, `[query, sid]`; 0 marks padding.
+      query_index: row of `sids` of each pair.
+      item_sids: the item's SID of each pair.
+
+    Returns:
+      float32 `[pair, level]` in [0, 1]; 0 for a query without weight. Source: this project.
+    """
+    weights = weights[query_index]
+    agrees = agreement(sids[query_index], item_sids)
+    mass = jnp.einsum("psl,ps->pl", agrees.astype(weights.dtype), weights)
+    total = weights.sum(axis=1, keepdims=True)
+    return jnp.where(total > 0, mass / jnp.where(total > 0, total, 1), 0).astype(jnp.float32)
+
+
+def log_prefix_shares(
+    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
+) -> Float[np.ndarray, "item level"]:
+    """Returns the log share of items that have the first l codes of each item, float32.
+
+    Args:
+      sids: codes of the catalogue.
+      sizes: codes per level.
+    """
+    keys = codes.prefix_keys(sids, sizes=sizes)
+    shares = np.empty(sids.shape, np.float32)
+    for level in range(sids.shape[1]):
+        _, inverse, counts = np.unique(keys[:, level], return_inverse=True, return_counts=True)
+        shares[:, level] = np.log(counts / len(sids))[inverse]
+    return shares
+
+
+def _entropy(log_weights: Float[Array, "pair beam"]) -> Float[Array, " pair"]:
+    """Entropy of normalised weights in nats; 0 when there are none."""
+    total = jax.nn.logsumexp(log_weights, axis=1, keepdims=True)
+    log_shares = jnp.where(jnp.isfinite(log_weights), log_weights - total, 0.0)
+    shares = jnp.where(jnp.isfinite(log_weights), jnp.exp(log_shares), 0.0)
+    return -jnp.sum(shares * log_shares, axis=1)

@@ -1,0 +1,1 @@
+"""What the four learnt stages share: the loop, checkpoints, placements and progress."""

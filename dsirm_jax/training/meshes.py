@@ -1,0 +1,102 @@
+"""Where state and batches live: replicated for `pmap`, or sharded over a mesh for `jit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import jax_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dsirm_jax.errors import InputError
+
+DATA_AXIS = "data"
+MODEL_AXIS = "model"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placement:
+    """How a step wants its arguments.
+
+    Attributes:
+      put_state: host state to device state.
+      put_batch: global host batch (rows leading) to device batch.
+      get_state: device state to the state that is checkpointed and returned.
+    """
+
+    put_state: Callable[[Any], Any]
+    put_batch: Callable[[Any], Any]
+    get_state: Callable[[Any], Any]
+
+
+def _check_divisible(batch_size: int, devices: int) -> None:
+    if batch_size % devices:
+        raise InputError(
+            f"batch_size {batch_size} is not divisible by the {devices} devices; "
+            f"bind Training.batch_size to a multiple of {devices}"
+        )
+
+
+def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
+    """Returns the placement of a pmapped step: state replicated, rows split over the devices.
+
+    Args:
+      devices: local devices in order; all local ones when not given.
+    """
+    devices = list(devices or jax.local_devices())
+
+    def split_rows(array: np.ndarray) -> np.ndarray:
+        _check_divisible(len(array), len(devices))
+        return array.reshape(len(devices), -1, *array.shape[1:])  # [device, row, ...]
+
+    return Placement(
+        put_state=lambda state: jax_utils.replicate(state, devices),
+        put_batch=lambda batch: jax.tree.map(split_rows, batch),
+        # flax's unreplicate keeps the device axis on one device of many.
+        get_state=lambda state: jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], state),
+    )
+
+
+def data_mesh(devices: Sequence[jax.Device] | None = None, *, model_parallel: int = 1) -> Mesh:
+    """Returns a mesh with axes `data` and `model` over the devices.
+
+    Args:
+      devices: the devices; all of them when not given.
+      model_parallel: size of the model axis; must divide the number of devices.
+    """
+    devices = list(devices or jax.devices())
+    if len(devices) % model_parallel:
+        raise InputError(
+            f"model_parallel {model_parallel} does not divide the {len(devices)} devices"
+        )
+    shape = (len(devices) // model_parallel, model_parallel)
+    return Mesh(
+        np.asarray(devices).reshape(shape),
+        (DATA_AXIS, MODEL_AXIS),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+    )
+
+
+def sharded(mesh: Mesh, *, state_shardings: Any = None) -> Placement:
+    """Returns the placement of a jitted step on a mesh: rows split over the data axis.
+
+    Args:
+      mesh: see `data_mesh`.
+      state_shardings: tree of shardings like the state; replicated when not given.
+    """
+    rows = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    state_shardings = state_shardings or NamedSharding(mesh, PartitionSpec())
+
+    def put_batch(batch: Any) -> Any:
+        for array in jax.tree.leaves(batch):
+            _check_divisible(len(array), mesh.shape[DATA_AXIS])
+        return jax.device_put(batch, rows)
+
+    return Placement(
+        put_state=lambda state: jax.device_put(state, state_shardings),
+        put_batch=put_batch,
+        get_state=lambda state: state,
+    )

@@ -1,0 +1,58 @@
+"""Progress of long work: a bar on a terminal, plain log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def progress(
+    iterable: Iterable[T],
+    *,
+    total: int,
+    name: str,
+    unit: str = "step",
+    initial: int = 0,
+    values: Mapping[str, float] | None = None,
+) -> Iterator[T]:
+    """Yields from `iterable`, showing rate and time to go.
+
+    Args:
+      iterable: what to go through.
+      total: number of elements at the end, `initial` included.
+      name: shown in front, usually the stage.
+      unit: what one element is.
+      initial: elements done before (a resumed run).
+      values: figures shown beside the rate; the caller may change them as it goes.
+
+    Yields:
+      The elements.
+    """
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=name, unit=unit, initial=initial, dynamic_ncols=True) as bar:
+            for element in iterable:
+                yield element
+                bar.set_postfix(values or {}, refresh=False)
+                bar.update()
+        return
+    started = said = time.monotonic()
+    for done, element in enumerate(iterable, start=initial + 1):
+        yield element
+        now = time.monotonic()
+        if done == total or now - said > SECONDS_BETWEEN_LINES:
+            said = now
+            rate = (done - initial) / max(now - started, 1e-9)
+            figures = "".join(f", {key} {value:.4g}" for key, value in (values or {}).items())
+            log.info(
+                "%s: %d/%d, %.3g %s/s, %.0f s to go%s",
+                *(name, done, total, rate, unit, (total - done) / rate, figures),
+            )

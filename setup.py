@@ -1,0 +1,77 @@
+"""Package metadata; the tested versions of everything are in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """Reads the version where the package states it."""
+    for line in (ROOT / "dsirm_jax" / "__init__.py").read_text().splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("dsirm_jax/__init__.py has no __version__")
+
+
+# The gin files lie at the top of a checkout and inside the package in a wheel.
+GIN_PACKAGES = {
+    ".".join(["dsirm_jax", *path.parent.relative_to(ROOT).parts]): str(
+        path.parent.relative_to(ROOT)
+    )
+    for path in (ROOT / "gin").rglob("*.gin")
+}
+
+TEST = ["hypothesis", "ir-measures", "pytest", "ruff"]
+
+setup(
+    name="dsirm-jax",
+    version=version(),
+    description="Semantic identifiers for e-commerce search relevance, in JAX",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["dsirm_jax", "dsirm_jax.*"]), *GIN_PACKAGES],
+    package_dir=GIN_PACKAGES,
+    package_data={"dsirm_jax.report": ["*.html", "*.css", "*.js"]}
+    | {name: ["*.gin"] for name in GIN_PACKAGES},
+    install_requires=[
+        "absl-py",
+        "clu",
+        # TensorFlow Datasets needs it on Python 3.11 and does not say so.
+        "importlib_resources",
+        "duckdb",
+        "flax>=0.12,<0.13",
+        "gin-config>=0.5",
+        "ibis-framework[duckdb]>=12",
+        # flax 0.12 breaks from jax 0.11.1 on.
+        "jax>=0.10,<0.11",
+        "jaxtyping",
+        "jinja2",
+        "numpy>=2",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12,<0.13",
+        "pyarrow",
+        "scikit-learn",
+        "scipy",
+        "sentencepiece",
+        "seqio>=0.0.20",
+        "tensorboard",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm",
+    ],
+    extras_require={
+        "test": TEST,
+        "tpu": ["libtpu"],
+        "cuda": ["jax[cuda13]"],
+        # T5X itself, airio and jestimator are installed from their repositories.
+        "t5x": ["cached_property", "fiddle", "grain"],
+    },
+    entry_points={"console_scripts": ["dsirm = dsirm_jax.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+    ],
+)

@@ -1,0 +1,119 @@
+import gin
+import pytest
+
+from dsirm_jax import configuration, pipeline
+from dsirm_jax.errors import InputError
+
+FILE = """
+from __gin__ import dynamic_registration
+from dsirm_jax import pipeline
+from dsirm_jax.quantizer import losses
+MODEL_DIR = %gin.REQUIRED
+SEED = 3
+pipeline.Job:
+  model_dir = %MODEL_DIR
+  seed = %SEED
+  rungs = ('unsupervised',)
+pipeline.quantize.objective = @losses.Objective()
+losses.Objective:
+  commitment = 1.0
+  contrastive = 0.5
+  temperature = 0.1
+unsupervised/losses.Objective.contrastive = 0.0
+"""
+GIVEN = ["MODEL_DIR = 'out/x'"]
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    yield
+    gin.clear_config(clear_constants=True)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.gin"
+    path.write_text(FILE)
+    return str(path)
+
+
+def test_bindings_override_files(file):
+    configuration.parse(files=[file], bindings=[*GIVEN, "SEED = 9"])
+    assert configuration.call_with_bound(pipeline.Job) == pipeline.Job(
+        model_dir="out/x", seed=9, rungs=("unsupervised",)
+    )
+
+
+def test_a_flag_binds_what_the_file_imports_but_does_not_bind(file):
+    configuration.parse(files=[file], bindings=[*GIVEN, "pipeline.report.title = 'mine'"])
+    assert configuration.bound(pipeline.report) == {"title": "mine"}
+
+
+def test_a_rung_is_a_scope(file):
+    configuration.parse(files=[file], bindings=GIVEN)
+    full = configuration.bound(pipeline.quantize)["objective"]
+    rung = configuration.bound(pipeline.quantize, scope="unsupervised")["objective"]
+    assert (full.contrastive, rung.contrastive) == (0.5, 0.0)
+    assert (full.commitment, rung.commitment) == (1.0, 1.0)
+    assert configuration.description(full)["contrastive"] == 0.5
+
+
+def test_the_saved_configuration_can_be_read_again(file, tmp_path):
+    configuration.parse(files=[file], bindings=GIVEN)
+    saved = tmp_path / "config.gin"
+    saved.write_text(configuration.text())
+    before = configuration.bound(pipeline.quantize, scope="unsupervised")
+    configuration.parse(files=[str(saved)], bindings=[])
+    assert configuration.bound(pipeline.quantize, scope="unsupervised") == before
+    assert configuration.call_with_bound(pipeline.Job).model_dir == "out/x"
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        ([], r"gin value MODEL_DIR is REQUIRED and not given; add --gin.MODEL_DIR=VALUE"),
+        (["MODLE_DIR = 'x'"], r"macro MODLE_DIR is not used .*did you mean MODEL_DIR\?"),
+        ([*GIVEN, "pipeline.quantise.seed = 1"], r"--gin flag: .*quantise"),
+        ([*GIVEN, "pipeline.Job.sede = 1"], r"--gin flag: .*sede"),
+        ([*GIVEN, "SEED = [1"], r"--gin flag: "),
+        ([*GIVEN, "losses.Objective.temprature = 1"], r"--gin flag: .*temprature"),
+    ],
+)
+def test_a_wrong_binding_is_named_in_one_line(file, bindings, message):
+    with pytest.raises(InputError, match=message) as caught:
+        configuration.parse(files=[file], bindings=bindings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(InputError, match="gin file nowhere.gin does not exist"):
+        configuration.parse(files=["nowhere.gin"], bindings=[])
+
+
+def test_an_argument_without_a_value_names_its_binding(tmp_path):
+    path = tmp_path / "run.gin"
+    path.write_text(
+        FILE.replace("  temperature = 0.1\n", "")
+        .replace("  seed = %SEED\n", "")
+        .replace("SEED = 3\n", "")
+    )
+    configuration.parse(files=[str(path)], bindings=GIVEN)
+    with pytest.raises(InputError, match="temperature"):
+        configuration.bound(pipeline.quantize)
+    with pytest.raises(InputError, match=r"gin binding pipeline.Job.seed is missing"):
+        configuration.call_with_bound(pipeline.Job)
+
+
+@pytest.mark.parametrize("name", ["demo", "esci", "tables"])
+def test_the_run_files_bind_every_stage(name):
+    bindings = [
+        "MODEL_DIR = 'out'",
+        *(["DATA_DIR = 'data'"] if name == "esci" else []),
+        *(["ITEMS = 'i.csv'", "JUDGEMENTS = 'j.csv'"] if name == "tables" else []),
+    ]
+    configuration.parse(files=[f"gin/runs/{name}.gin"], bindings=bindings)
+    job = configuration.call_with_bound(pipeline.Job)
+    for stage in pipeline.STAGES:
+        bound = configuration.bound(stage.function)
+        shared = {"layout": None, "seed": 0, "sid_rungs": job.rungs}
+        configuration.check_complete(stage.function, bound | shared)

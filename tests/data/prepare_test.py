@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsirm_jax.data import prepare as prepare_module
+from dsirm_jax.data import schema
+from dsirm_jax.data.prepare import prepare
+from dsirm_jax.data.schema import Chunk, Source
+from dsirm_jax.errors import InputError
+
+GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+SETTINGS = {
+    "label_gains": GAINS,
+    "relevant_labels": ("E",),
+    "seed": 5,
+    "vocabulary_size": 300,
+}
+SHAPES = {"items": schema.RAW_ITEMS, "judgements": schema.RAW_JUDGEMENTS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A reader of rows in memory, in one or more files."""
+
+    items: list[dict]
+    judgements: list[dict]
+    extras: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
+    files: int = 1
+
+    def read(self):
+        items = self._chunks("items", self.items, [*schema.RAW_ITEMS, *self.extras])
+        judgements = self._chunks("judgements", self.judgements, schema.RAW_JUDGEMENTS)
+        return Source(items=items, judgements=judgements, extras=self.extras)
+
+    def _chunks(self, name, rows, columns):
+        for number in range(self.files):
+            table = pa.Table.from_pylist(rows[number :: self.files], pa.schema(columns))
+            for start in range(0, len(table), 50):
+                yield Chunk(
+                    table=table.slice(start, 50),
+                    file=f"{name}-{number}.csv",
+                    first_row=start + 1,
+                    columns={"item_id": "sku"},
+                )
+
+
+def shop(queries=60, items=40, per_query=6, seed=0):
+    random = np.random.default_rng(seed)
+    catalogue = [
+        {
+            "item_id": f"i{number:03}",
+            "title": f"{random.choice(['Red', 'Blue'])} shoe {number}",
+            "brand": str(random.choice(["Acme", "Bolt"])),
+            "category": ["shoes", str(random.choice(["men", "women"]))],
+        }
+        for number in range(items)
+    ]
+    judged = [
+        {
+            "query": f"query {query}",
+            "item_id": f"i{item:03}",
+            "label": str(random.choice(list(GAINS), p=[0.5, 0.2, 0.1, 0.2])),
+        }
+        for query in range(queries)
+        for item in random.choice(items, size=1 + random.integers(per_query), replace=False)
+    ]
+    return catalogue, judged
+
+
+def read(folder, name):
+    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def test_tables_have_the_documented_columns_and_the_rows_agree(tmp_path):
+    items, judgements = shop()
+    summary = prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    for name in ("items", "queries", "judgements", "rejected"):
+        table = pq.read_table(tmp_path / f"{name}.parquet")
+        documented = getattr(schema, name.upper())
+        assert [(f.name, f.nullable) for f in table.schema] == [
+            (f.name, f.nullable) for f in documented
+        ]
+        assert [f.type for f in table.schema] == [f.type for f in documented]
+    rows, queries, pairs = (read(tmp_path, name) for name in ("items", "queries", "judgements"))
+    assert [row["item_id"] for row in rows] == sorted(row["item_id"] for row in items)
+    assert [row["item_index"] for row in rows] == list(range(len(items)))
+    assert [row["query"] for row in queries] == sorted({row["query"] for row in judgements})
+    assert [row["query_index"] for row in queries] == list(range(len(queries)))
+    expected = sorted((row["query"], row["item_id"], row["label"]) for row in judgements)
+    assert [(row["query"], row["item_id"], row["label"]) for row in pairs] == expected
+    for pair in pairs:
+        assert rows[pair["item_index"]]["item_id"] == pair["item_id"]
+        query = queries[pair["query_index"]]
+        assert (query["query"], query["split"]) == (pair["query"], pair["split"])
+        assert pair["gain"] == np.float32(GAINS[pair["label"]])
+        assert pair["relevant"] == (pair["label"] == "E")
+        assert pair["weight"] == 1.0
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["items"]["read"] == summary["items"]["kept"] == 40
+    assert sum(split["judgements"] for split in summary["queries"]["splits"].values()) == len(pairs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(prepare_module.OUTPUTS)
+
+
+def test_split_is_the_md5_of_seed_and_query(tmp_path):
+    items, judgements = shop(queries=120)
+    prepare(
+        source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS, test_share=0.3, head_share=0.5
+    )
+
+    def drawn(purpose, query, share):
+        digest = hashlib.md5(f"5:{purpose}:{query}".encode()).hexdigest()
+        return int(digest[:8], 16) / 16**8 < share
+
+    for row in read(tmp_path, "queries"):
+        if drawn("test", row["query"], 0.3):
+            assert row["split"] == "test"
+        else:
+            assert row["split"] == ("head" if drawn("head", row["query"], 0.5) else "train")
+
+
+@pytest.mark.parametrize("case", ["ÄRMEL Shirt", "RED shoe"])
+def test_spellings_in_other_case_share_a_split(tmp_path, case):
+    items, judgements = shop()
+    spellings = [f"{case} {number}" for number in range(30)]
+    judgements += [
+        {"query": spelling, "item_id": "i000", "label": "E"}
+        for query in spellings
+        for spelling in (query, query.lower(), query.upper())
+    ]
+    prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    splits = collections.defaultdict(set)
+    for row in read(tmp_path, "queries"):
+        splits[row["query"].lower()].add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert {split for found in splits.values() for split in found} == set(schema.SPLITS)
+
+
+def test_a_given_split_is_kept_and_test_wins(tmp_path):
+    items, judgements = shop()
+    given = {}
+    for row in judgements:
+        row["split"] = given.setdefault(row["query"], ["train", "test"][len(given) % 2])
+    judgements.append(judgements[0] | {"item_id": "i001", "split": "test"})
+    given[judgements[0]["query"]] = "test"
+    prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    for row in read(tmp_path, "queries"):
+        assert (row["split"] == "test") == (given[row["query"]] == "test")
+
+
+def test_same_rows_whatever_the_order_and_the_files(tmp_path):
+    items, judgements = shop()
+    random = np.random.default_rng(1)
+    items += [{**items[3], "title": "Another title"}, {**items[3], "brand": None}]
+    judgements += [{**row, "label": "S", "weight": 2.5} for row in judgements[:40]]
+    judgements += [{**row, "label": None, "clicks": 3} for row in judgements[20:60]]
+    contents = []
+    for number, files in enumerate((1, 2, 7)):
+        random.shuffle(items)
+        random.shuffle(judgements)
+        folder = tmp_path / str(number)
+        prepare(
+            source=Rows(items, judgements, files=files),
+            out_dir=folder,
+            **SETTINGS,
+            max_rejected_share=0.1,
+        )
+        contents.append([read(folder, name) for name in ("items", "queries", "judgements")])
+        contents[-1].append((folder / "vocabulary.model").read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_counts_become_labels_by_the_documented_rule(tmp_path):
+    items, judgements = shop()
+    judged = {(row["query"], row["item_id"]) for row in judgements}
+    free = [f"i{number:03}" for number in range(40) if ("query 0", f"i{number:03}") not in judged]
+    rows = [
+        # Bought once in two rows of clicks: best label, log2(1 + 1).
+        ({"impressions": 50, "clicks": 2, "purchases": 1}, "E", 1.0),
+        ({"clicks": 7}, "S", 3.0),
+        ({"impressions": 15, "clicks": 0, "purchases": 0}, "I", 4.0),
+        ({"label": "C", "clicks": 9, "purchases": 9}, "C", 1.0),
+        ({"clicks": 1, "weight": 0.25}, "S", 0.25),
+    ]
+    counted = [
+        {"query": "query 0", "item_id": item, **counts} for item, (counts, *_) in zip(free, rows)
+    ]
+    # Counts of one pair are added before the rule: 15 clicks weigh log2(16).
+    counted += [{"query": "query 0", "item_id": free[5], "clicks": clicks} for clicks in (7, 8)]
+    prepare(source=Rows(items, judgements + counted), out_dir=tmp_path, **SETTINGS)
+    found = {(row["query"], row["item_id"]): row for row in read(tmp_path, "judgements")}
+    for item, (_, label, weight) in zip(free, [*rows, ({}, "S", 4.0)]):
+        row = found["query 0", item]
+        assert (row["label"], row["weight"]) == (label, weight)
+
+
+def test_with_two_labels_a_click_counts_as_the_better_one(tmp_path):
+    items, _ = shop()
+    judgements = [
+        {"query": f"q{query}", "item_id": f"i{item:03}", "impressions": 3, "clicks": item % 2}
+        for query in range(40)
+        for item in range(4)
+    ]
+    prepare(
+        source=Rows(items, judgements),
+        out_dir=tmp_path,
+        **(SETTINGS | {"label_gains": {"no": 0, "yes": 1}, "relevant_labels": ("yes",)}),
+    )
+    for row in read(tmp_path, "judgements"):
+        assert row["label"] == ("yes" if int(row["item_id"][1:]) % 2 else "no")
+        assert row["weight"] == (1.0 if row["relevant"] else 2.0)
+
+
+def test_of_several_labels_the_highest_gain_wins(tmp_path):
+    items, judgements = shop()
+    first = judgements[0]
+    key = (first["query"], first["item_id"])
+    judgements += [
+        first | {"label": "S", "weight": 3.0},
+        first | {"label": "E", "weight": 0.5},
+        first | {"label": "I"},
+    ]
+    summary = prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    rows = [row for row in read(tmp_path, "judgements") if (row["query"], row["item_id"]) == key]
+    assert [(row["label"], row["weight"]) for row in rows] == [("E", 3.0)]
+    assert summary["judgements"]["pairs"] == summary["judgements"]["kept"] - 3
+
+
+def segments(frequencies):
+    """The documented rule, by one pass over the queries."""
+    total, before, found = sum(frequencies.values()), 0.0, {}
+    ordered = sorted(frequencies, key=lambda query: -frequencies[query])
+    for _, group in itertools.groupby(ordered, key=frequencies.get):
+        group = list(group)
+        share = before / total
+        segment = "head" if share < 0.5 else "torso" if share < 0.8 else "tail"
+        found |= dict.fromkeys(group, segment)
+        before += sum(frequencies[query] for query in group)
+    return found
+
+
+@pytest.mark.parametrize("signal", ["query_frequency", "impressions", "clicks", "judgements"])
+def test_frequencies_and_segments(tmp_path, signal):
+    items, judgements = shop()
+    random = np.random.default_rng(2)
+    frequencies = collections.defaultdict(float)
+    asked = {f"query {query}": float(random.zipf(1.5) % 50) for query in range(60)}
+    for row in judgements:
+        if signal == "query_frequency":
+            row[signal] = frequencies[row["query"]] = asked[row["query"]]
+        elif signal == "judgements":
+            frequencies[row["query"]] += 1
+        else:
+            row[signal] = int(random.integers(5))
+            frequencies[row["query"]] += row[signal]
+        if signal == "impressions":
+            row["clicks"] = 1
+    prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    queries = read(tmp_path, "queries")
+    assert {row["query"]: row["frequency"] for row in queries} == frequencies
+    assert {row["query"]: row["segment"] for row in queries} == segments(frequencies)
+    assert len({row["segment"] for row in queries}) > 1
+
+
+def test_segments_at_their_boundaries(tmp_path):
+    items, _ = shop()
+    asked = {"a": 50.0, "b": 30.0, "c": 10.0, "d": 10.0}
+    judgements = [
+        {"query": query, "item_id": "i000", "label": "E", "query_frequency": frequency}
+        for query, frequency in asked.items()
+    ]
+    for row, split in zip(judgements, ("train", "train", "train", "test")):
+        row["split"] = split
+    # Half of the traffic comes before "b", 80 % before "c" and "d", which tie.
+    folder = tmp_path / "out"
+    prepare(source=Rows(items, judgements), out_dir=folder, **(SETTINGS | {"seed": 1}))
+    found = {row["query"]: row["segment"] for row in read(folder, "queries")}
+    assert found == {"a": "head", "b": "torso", "c": "tail", "d": "tail"}
+
+
+def test_what_a_killed_run_left_is_swept_away(tmp_path):
+    (tmp_path / "staging").mkdir()
+    for name in ("raw_items.parquet", "rejected_judgements.parquet"):
+        (tmp_path / "staging" / name).write_bytes(b"half a file")
+    prepare(source=Rows(*shop()), out_dir=tmp_path, **SETTINGS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(prepare_module.OUTPUTS)
+
+
+def test_text_adds_what_the_title_lacks_and_extras_pass_through(tmp_path):
+    items, judgements = shop()
+    items[0] |= {"title": "ACME  &lt;b&gt;boot", "brand": "Acme", "colour": "red&amp;blue"}
+    items[1] |= {"category": [" ", None, "a&amp;b"], "brand": " "}
+    items[2] |= {"category": []}
+    for number, item in enumerate(items):
+        item["price"] = number / 2
+    items[3]["price"] = None
+    source = Rows(items, judgements, extras=pa.schema([("price", pa.float64())]))
+    prepare(source=source, out_dir=tmp_path, **SETTINGS)
+    rows = read(tmp_path, "items")
+    assert rows[0]["text"] == "ACME boot red&blue"
+    assert rows[4]["text"] == f"{items[4]['title']} {items[4]['brand']}"
+    assert (rows[1]["category"], rows[1]["brand"], rows[2]["category"]) == (["a&b"], None, None)
+    assert [row["price"] for row in rows[:5]] == [0.0, 0.5, 1.0, None, 2.0]
+
+
+BAD_ITEMS = [
+    ({"item_id": ""}, "sku", "empty item_id"),
+    ({"item_id": None}, "sku", "empty item_id"),
+    ({"item_id": "i004", "title": "zzz"}, "sku", "duplicate item_id"),
+    ({"item_id": "new", "title": " \u200b<br>"}, "title", "empty title"),
+]
+BAD_JUDGEMENTS = [
+    ({"query": "\x00 "}, "query", "empty query"),
+    ({"item_id": "  "}, "sku", "empty item_id"),
+    ({"item_id": "nowhere"}, "sku", "unknown item_id"),
+    ({"label": "X"}, "label", "unknown label"),
+    ({"clicks": -1}, "clicks", "negative number"),
+    ({"weight": float("nan")}, "weight", "not finite"),
+    ({"weight": float("inf")}, "weight", "not finite"),
+    ({"split": "validation"}, "split", "neither train nor test"),
+    ({"label": None}, "label", "neither a label nor a count"),
+    ({"label": " ", "impressions": 0}, "label", "neither a label nor a count"),
+]
+
+
+def test_bad_rows_are_set_aside_with_file_row_column_and_reason(tmp_path):
+    items, judgements = shop(queries=200)
+    kept = len(items), len(judgements)
+    items += [items[5] | {"item_id": "fresh"} | change for change, *_ in BAD_ITEMS]
+    judgements += [judgements[5] | change for change, *_ in BAD_JUDGEMENTS]
+    summary = prepare(
+        source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS, max_rejected_share=0.2
+    )
+    expected = [
+        ("items", "items-0.csv", kept[0] + number, column, reason)
+        for number, (_, column, reason) in enumerate(BAD_ITEMS, start=1)
+    ] + [
+        ("judgements", "judgements-0.csv", kept[1] + number, column, reason)
+        for number, (_, column, reason) in enumerate(BAD_JUDGEMENTS, start=1)
+    ]
+    found = read(tmp_path, "rejected")
+    columns = ("table", "file", "row", "column", "reason")
+    assert [tuple(row[column] for column in columns) for row in found] == expected
+    for name, count in zip(("items", "judgements"), kept):
+        part = summary[name]
+        assert part["kept"] == count
+        assert part["kept"] + part["rejected"] == part["read"]
+        assert sum(part["reasons"].values()) == part["rejected"]
+
+
+@pytest.mark.parametrize("table", ["items", "judgements"])
+def test_too_many_bad_rows_stop_the_run_and_leave_only_the_rejected(tmp_path, table):
+    items, judgements = shop()
+    prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    if table == "items":
+        items += [{"item_id": f"new {number}", "title": ""} for number in range(3)]
+        message = r"3 of 43 items rejected \(3 empty title\), the first: items-0.csv row 41 column "
+    else:
+        for row in judgements[:50]:
+            row["label"] = "perfect"
+        message = r"50 of \d+ judgements rejected \(50 unknown label\), the first: judgements-0.csv"
+    with pytest.raises(InputError, match=message) as error:
+        prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["rejected.parquet"]
+    assert {row["table"] for row in read(tmp_path, "rejected")} == {table}
+
+
+def test_a_split_without_a_relevant_judgement_stops_the_run(tmp_path):
+    items, judgements = shop()
+    for row in judgements:
+        row["split"] = "train"
+    with pytest.raises(InputError, match="split test has 0 queries"):
+        prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+    for row in judgements:
+        row["split"] = None
+        row["label"] = "S"
+    with pytest.raises(InputError, match=r"split train has .* no relevant one"):
+        prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        ({"relevant_labels": ("good",)}, "relevant_labels has 'good'"),
+        ({"relevant_labels": ()}, "relevant_labels"),
+        ({"relevant_labels": tuple(GAINS)}, "not all"),
+        ({"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\]"),
+        ({"test_share": 1.0}, "test_share"),
+        ({"head_share": 0}, "head_share"),
+    ],
+)
+def test_bindings_are_checked_before_anything_is_read(tmp_path, bindings, message):
+    with pytest.raises(InputError, match=message):
+        prepare(source=None, out_dir=tmp_path, **(SETTINGS | bindings))
+
+
+@pytest.mark.parametrize("empty", ["items", "judgements"])
+def test_a_source_without_rows(tmp_path, empty):
+    items, judgements = shop()
+    source = Rows(
+        *([] if name == empty else rows for name, rows in zip(SHAPES, (items, judgements)))
+    )
+    with pytest.raises(InputError, match=f"the source has no {empty}"):
+        prepare(source=source, out_dir=tmp_path, **SETTINGS)
+
+
+def test_the_vocabulary_sees_no_held_out_query(tmp_path):
+    items, judgements = shop()
+    for row in judgements:
+        row["split"] = "test" if row["query"].endswith("7") else "train"
+        row["query"] = "ωψχ" if row["split"] == "test" else "ßðþ " + row["query"]
+    prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS | {"vocabulary_size": 400})
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "vocabulary.model"))
+    pieces = "".join(model.id_to_piece(number) for number in range(model.vocab_size()))
+    assert "þ" in pieces
+    assert not set("ωψχ") & set(pieces)
+
+
+def test_a_vocabulary_given_is_taken(tmp_path):
+    rows = Rows(*shop())
+    prepare(source=rows, out_dir=tmp_path / "a", **SETTINGS)
+    model = tmp_path / "a" / "vocabulary.model"
+    prepare(source=rows, out_dir=tmp_path / "b", **(SETTINGS | {"seed": 6}), vocabulary=str(model))
+    assert (tmp_path / "b" / "vocabulary.model").read_bytes() == model.read_bytes()
+
+
+WORDS = st.none() | st.text(max_size=6) | st.sampled_from(["i001", "E", "test", "NULL", "1"])
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    items=st.lists(
+        st.fixed_dictionaries({"item_id": WORDS, "title": WORDS, "category": st.lists(WORDS)})
+    ),
+    judgements=st.lists(
+        st.fixed_dictionaries(
+            {
+                "query": WORDS,
+                "item_id": WORDS,
+                "label": WORDS,
+                "clicks": st.none() | st.integers(-(2**63), 2**63 - 1),
+                "weight": st.none() | st.floats(width=32),
+                "split": WORDS,
+            }
+        )
+    ),
+)
+def test_no_row_is_lost_without_a_reason(tmp_path_factory, items, judgements):
+    folder = tmp_path_factory.mktemp("prepare")
+    good = shop()
+    summary = prepare(
+        source=Rows(good[0] + items, good[1] + judgements, files=2),
+        out_dir=folder,
+        **SETTINGS,
+        max_rejected_share=1.0,
+    )
+    rejected = read(folder, "rejected")
+    for name, rows in (("items", good[0] + items), ("judgements", good[1] + judgements)):
+        places = {(row["file"], row["row"]) for row in rejected if row["table"] == name}
+        assert len(places) == summary[name]["rejected"]
+        assert summary[name]["read"] == len(rows) == summary[name]["kept"] + len(places)
+    assert summary["items"]["kept"] == len(read(folder, "items"))

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsirm_jax.data import vectors
+from dsirm_jax.errors import InputError
+
+
+def write(path, ids, rows, column="item_id", type_=None):
+    type_ = type_ or pa.list_(pa.float32())
+    pq.write_table(pa.table({column: pa.array(ids), "vector": pa.array(rows, type_)}), path)
+    return str(path)
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(7)), shards=st.integers(1, 3), dim=st.integers(1, 4))
+def test_rows_come_back_in_the_order_of_the_ids(tmp_path_factory, order, shards, dim):
+    folder = tmp_path_factory.mktemp("vectors")
+    stored = np.random.default_rng(0).normal(size=(7, dim)).astype(np.float32)
+    ids = [f"id {number}" for number in range(7)]
+    for shard in range(shards):
+        path = folder / f"v-{shard}.parquet"
+        vectors.write_vectors(path, ids[shard::shards], stored[shard::shards], id_column="query")
+    read = vectors.read_vectors(
+        folder / "v-*.parquet", ids=[ids[number] for number in order], id_column="query"
+    )
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, stored[list(order)])
+
+
+def test_more_rows_than_a_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, "ROWS", 4)
+    stored = np.arange(22, dtype=np.float32).reshape(11, 2)
+    ids = [str(number) for number in range(11)]
+    vectors.write_vectors(tmp_path / "v.parquet", ids, stored, id_column="item_id")
+    read = vectors.read_vectors(tmp_path / "v.parquet", ids=ids[::-1], id_column="item_id")
+    np.testing.assert_array_equal(read, stored[::-1])
+    schema = pq.read_schema(tmp_path / "v.parquet")
+    assert schema.field("vector").type == pa.list_(pa.float32())
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.list_(pa.float64()), pa.list_(pa.float32(), 2), pa.large_list(pa.float16())]
+)
+def test_other_list_types_and_numeric_ids(tmp_path, type_):
+    rows = [[np.float16(1), np.float16(2)], [np.float16(3), np.float16(-4)]]
+    if type_ != pa.large_list(pa.float16()):
+        rows = [[1.0, 2.0], [3.0, -4.0]]
+    path = write(tmp_path / "v.parquet", [10, 20], rows, type_=type_)
+    read = vectors.read_vectors(path, ids=["20", "10"], id_column="item_id")
+    np.testing.assert_array_equal(read, [[3, -4], [1, 2]])
+
+
+def test_an_uncleaned_query_is_found(tmp_path):
+    path = write(tmp_path / "v.parquet", ["tom &amp;  jerry ", "other"], [[1], [2]], "query")
+    read = vectors.read_vectors(path, ids=["tom & jerry"], id_column="query")
+    np.testing.assert_array_equal(read, [[1]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "message"),
+    [
+        (["a", "b"], [[1, 2], [3, float("nan")]], "row 2: column 'vector' has nan"),
+        (["a", "b"], [[1, float("-inf")], [3, 4]], "row 1: column 'vector' has -inf"),
+        (["a", "b"], [[1, 1e39], [3, 4]], "row 1: column 'vector' has inf"),
+        (["a", "b"], [[1, None], [3, 4]], "row 1: column 'vector' has nan"),
+        (["a", "b"], [[1, 2], [3]], "row 2: column 'vector' has 1 numbers, not 2"),
+        (["a", "b"], [[1, 2], None], "row 2: column 'vector' has 0 numbers, not 2"),
+        (["a", "b"], [[], []], "row 1: column 'vector' has 0 numbers"),
+        (["a", "a"], [[1, 2], [3, 4]], "row 2: column 'vector' has a second one for 'a'"),
+        (["a", None], [[1, 2], [3, 4]], "row 2: column 'item_id' is empty"),
+        (["a", "c"], [[1, 2], [3, 4]], "no vector for 1 of 2 item_ids, the first of them 'b'"),
+        ([], [], "no data rows"),
+    ],
+)
+def test_faults_are_named(tmp_path, ids, rows, message):
+    ids = pa.array(ids, pa.string())
+    path = write(tmp_path / "v.parquet", ids, rows, type_=pa.list_(pa.float64()))
+    with pytest.raises(InputError, match=message) as error:
+        vectors.read_vectors(path, ids=["a", "b"], id_column="item_id")
+    assert path in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_width_may_not_change_between_shards(tmp_path):
+    write(tmp_path / "v-0.parquet", ["a"], [[1, 2]])
+    write(tmp_path / "v-1.parquet", ["b"], [[1, 2, 3]])
+    with pytest.raises(InputError, match=r"v-1.parquet row 1: .* 3 numbers, not 2"):
+        vectors.read_vectors(tmp_path / "v-*.parquet", ids=["a", "b"], id_column="item_id")
+
+
+def test_missing_column_missing_file_and_not_parquet(tmp_path):
+    path = write(tmp_path / "v.parquet", ["a"], [[1]])
+    with pytest.raises(InputError, match="column 'query' is missing"):
+        vectors.read_vectors(path, ids=["a"], id_column="query")
+    with pytest.raises(InputError, match="no such file"):
+        vectors.read_vectors(tmp_path / "w*.parquet", ids=["a"], id_column="item_id")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        vectors.read_vectors(tmp_path / "text.parquet", ids=["a"], id_column="item_id")
+    pq.write_table(pa.table({"item_id": ["a"], "vector": ["1 2"]}), tmp_path / "s.parquet")
+    with pytest.raises(InputError, match="has type string"):
+        vectors.read_vectors(tmp_path / "s.parquet", ids=["a"], id_column="item_id")

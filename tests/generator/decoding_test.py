@@ -1,0 +1,180 @@
+import functools
+import itertools
+
+import jax
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsirm_jax.generator.decoding import NO_CODE, beam_search
+from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
+from dsirm_jax.sids import trie as tries
+
+TEXT = np.array([[3, 9, 4, 0], [7, 0, 0, 0]], np.int32)
+
+
+def tiny(sizes):
+    return T5Config(
+        text_vocab_size=12,
+        sid_sizes=sizes,
+        emb_dim=8,
+        num_heads=2,
+        head_dim=4,
+        mlp_dim=8,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+    )
+
+
+def sharp_params(config, seed):
+    """Random parameters whose output distribution is far from uniform."""
+    params = init_params(config, seed=seed)
+    params["decoder"]["logits_dense"]["kernel"] *= 4
+    return params
+
+
+def everything(sizes):
+    return np.array(list(itertools.product(*map(range, sizes))))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def teacher_forced(params, inputs, *, config):
+    return Transformer(config).apply({"params": params}, TEXT, inputs)
+
+
+def enumerate_log_probs(params, config):
+    """Exact log P of every possible SID by one full teacher-forced pass, summed in float64."""
+    sids = everything(config.sid_sizes)
+    inputs = np.asarray(decoder_inputs(sids, config=config))  # [sid, level]
+    logits = teacher_forced(params, np.repeat(inputs[None], len(TEXT), axis=0), config=config)
+    total = np.zeros((len(TEXT), len(sids)))
+    for level, values in enumerate(logits):
+        values = np.asarray(values, np.float64)
+        log_probs = values - np.log(np.exp(values).sum(-1, keepdims=True))
+        total += np.take_along_axis(log_probs, sids[None, :, level, None], -1)[..., 0]
+    names = list(map(tuple, sids.tolist()))
+    return [dict(zip(names, row, strict=True)) for row in total]  # per query: SID -> log P
+
+
+def check_beams(found, exact, sids):
+    """What must hold of any search: real, distinct, exactly scored, descending, flagged."""
+    found = jax.tree.map(np.asarray, found)
+    existing = {tuple(sid) for sid in sids.tolist()}
+    for row in range(len(TEXT)):
+        valid = found.valid[row]
+        beams = [tuple(sid) for sid in found.sids[row][valid].tolist()]
+        assert set(beams) <= existing
+        assert len(set(beams)) == len(beams)
+        assert (found.sids[row][~valid] == NO_CODE).all()
+        assert np.isneginf(found.log_probs[row][~valid]).all()
+        assert valid.tolist() == sorted(valid.tolist(), reverse=True)
+        scores = found.log_probs[row][valid]
+        assert (np.diff(scores) <= 0).all()
+        np.testing.assert_allclose(scores, [exact[row][b] for b in beams], rtol=1e-4, atol=1e-4)
+
+
+def widened(trie):
+    """The same trie with arrays as long as any trie of its sizes needs: one compiled shape."""
+    nodes = np.cumprod([1, *trie.sizes[:-1]])
+    return tries.Trie(
+        bitmaps=tuple(
+            np.pad(bitmap, ((0, count - len(bitmap)), (0, 0)))
+            for bitmap, count in zip(trie.bitmaps, nodes, strict=True)
+        ),
+        first_child=tuple(
+            np.pad(first, (0, count - len(first)))
+            for first, count in zip(trie.first_child, nodes, strict=True)
+        ),
+        sizes=trie.sizes,
+    )
+
+
+# Few shapes, many tries: a search is compiled once per shape. One-code levels, levels wider than a
+# bitmap word, catalogues from one SID to all of them.
+@settings(deadline=None, max_examples=20)
+@given(
+    sizes=st.sampled_from([(3, 4, 5), (1, 6, 1), (2, 40)]),
+    seed=st.integers(0, 2**31),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
+def test_enough_beams_equal_sorted_enumeration(sizes, seed, share):
+    rng = np.random.default_rng(seed)
+    possible = everything(sizes)
+    sids = rng.permutation(possible)[: max(1, int(share * len(possible)))]
+    items = rng.permutation(np.concatenate([sids, sids[rng.integers(0, len(sids), 5)]]))
+    config = tiny(sizes)
+    params = sharp_params(config, seed % 1000)
+    beams = len(possible) + 3
+    found = beam_search(
+        params, widened(tries.build(items, sizes=sizes)), TEXT, config=config, beams=beams
+    )
+    exact = enumerate_log_probs(params, config)
+    check_beams(found, exact, sids)
+    assert found.valid.sum(axis=1).tolist() == [len(sids)] * len(TEXT)
+    for row in range(len(TEXT)):
+        best = sorted((exact[row][tuple(sid)] for sid in sids.tolist()), reverse=True)
+        np.testing.assert_allclose(found.log_probs[row, : len(sids)], best, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**31), beams=st.sampled_from([1, 4]), count=st.integers(1, 60))
+def test_pruned_search_equals_a_plain_beam_search(seed, beams, count):
+    sizes = (3, 4, 5)
+    sids = np.random.default_rng(seed).integers(0, sizes, (count, 3))
+    config = tiny(sizes)
+    params = sharp_params(config, seed % 1000)
+    found = beam_search(
+        params, widened(tries.build(sids, sizes=sizes)), TEXT, config=config, beams=beams
+    )
+    exact = enumerate_log_probs(params, config)
+    check_beams(found, exact, sids)
+    existing = {tuple(sid) for sid in sids.tolist()}
+    for row in range(len(TEXT)):
+        kept = {()}
+        for depth in (1, 2, 3):
+            below = {sid[:depth] for sid in existing if sid[: depth - 1] in kept}
+            # P(prefix) is the sum over everything below it, in the catalogue or not.
+            mass = {
+                p: sum(np.exp(v) for s, v in exact[row].items() if s[:depth] == p) for p in below
+            }
+            kept = set(sorted(below, key=lambda prefix: -mass[prefix])[:beams])
+        best = sorted((exact[row][sid] for sid in kept), reverse=True)
+        np.testing.assert_allclose(found.log_probs[row, : len(best)], best, rtol=1e-4, atol=1e-4)
+        assert int(found.valid[row].sum()) == len(best)
+
+
+def test_nodes_with_fewer_children_than_beams_are_flagged_not_faked():
+    sizes = (3, 4, 5)
+    sids = np.array([[2, 0, 3], [2, 3, 3]])
+    config = tiny(sizes)
+    params = sharp_params(config, 0)
+    found = beam_search(
+        params, widened(tries.build(sids, sizes=sizes)), TEXT, config=config, beams=4
+    )
+    assert found.sids.shape == (2, 4, 3)
+    assert found.valid.tolist() == [[True, True, False, False]] * 2
+    check_beams(found, enumerate_log_probs(params, config), sids)
+
+
+def test_scores_do_not_depend_on_the_rest_of_the_catalogue():
+    sizes = (3, 4, 5)
+    config = tiny(sizes)
+    params = sharp_params(config, 1)
+    exact = enumerate_log_probs(params, config)
+    for sids in ([[2, 1, 0]], [[2, 1, 0], [2, 1, 1], [0, 0, 0], [2, 3, 4]]):
+        trie = widened(tries.build(np.array(sids), sizes=sizes))
+        found = beam_search(params, trie, TEXT, config=config, beams=4)
+        for row in range(len(TEXT)):
+            place = found.sids[row].tolist().index([2, 1, 0])
+            np.testing.assert_allclose(
+                found.log_probs[row, place], exact[row][2, 1, 0], rtol=1e-5, atol=1e-5
+            )
+
+
+def test_probabilities_of_a_full_catalogue_sum_to_one():
+    sizes = (3, 4, 5)
+    config = tiny(sizes)
+    params = sharp_params(config, 2)
+    trie = tries.build(everything(sizes), sizes=sizes)
+    found = beam_search(params, trie, TEXT, config=config, beams=63)
+    np.testing.assert_allclose(np.exp(found.log_probs).sum(axis=1), 1, rtol=1e-4)

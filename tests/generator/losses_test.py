@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from dsirm_jax.generator import losses
+
+
+def random_case(seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = (3, 1, 5)
+    logits = tuple(jnp.asarray(rng.normal(size=(6, size)), jnp.float32) for size in sizes)
+    sids = rng.integers(0, sizes, (6, 3))
+    weights = rng.uniform(0, 2, (6, 3)).astype(np.float32)
+    return logits, sids, weights
+
+
+def test_by_hand():
+    logits = (jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([[0.0, 0.0]]))
+    total = losses.cross_entropy(logits, jnp.array([[1, 0]]), jnp.array([[2.0, 2.0]]))
+    np.testing.assert_allclose(total.negative_log_probs, [2 * np.log(4), 2 * np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(losses.mean(total), [np.log(4), np.log(2)], rtol=1e-6)
+
+
+def test_against_scipy():
+    logits, sids, weights = random_case()
+    total = losses.cross_entropy(logits, sids, weights)
+    for level in range(3):
+        log_probs = scipy.special.log_softmax(np.asarray(logits[level], np.float64), axis=-1)
+        expected = -(weights[:, level] * log_probs[np.arange(6), sids[:, level]]).sum()
+        np.testing.assert_allclose(total.negative_log_probs[level], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_is_weighted_softmax_minus_one_hot():
+    logits, sids, weights = random_case(1)
+
+    def loss(logits):
+        return jnp.sum(losses.mean(losses.cross_entropy(logits, sids, weights)))
+
+    for level, gradient in enumerate(jax.grad(loss)(logits)):
+        probabilities = scipy.special.softmax(np.asarray(logits[level], np.float64), axis=-1)
+        one_hot = np.eye(probabilities.shape[1])[sids[:, level]]
+        share = weights[:, level, None] / weights[:, level].sum()
+        np.testing.assert_allclose(gradient, share * (probabilities - one_hot), atol=1e-6)
+
+
+def test_parts_add_up_to_the_whole():
+    logits, sids, weights = random_case(2)
+    whole = losses.cross_entropy(logits, sids, weights)
+    parts = [
+        losses.cross_entropy(tuple(level[rows] for level in logits), sids[rows], weights[rows])
+        for rows in (slice(0, 1), slice(1, 6))
+    ]
+    summed = jax.tree.map(lambda a, b: a + b, *parts)
+    np.testing.assert_allclose(losses.mean(summed), losses.mean(whole), rtol=1e-5)
+
+
+def test_no_weight_gives_zero_and_finite_gradients():
+    logits, sids, weights = random_case(3)
+
+    def loss(logits):
+        return jnp.sum(losses.mean(losses.cross_entropy(logits, sids, 0 * weights)))
+
+    value, gradient = jax.value_and_grad(loss)(logits)
+    assert value == 0
+    assert not any(np.asarray(level).any() for level in gradient)

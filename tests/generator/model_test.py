@@ -1,0 +1,246 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.linen import partitioning
+
+from dsirm_jax.generator.model import (
+    START,
+    T5Config,
+    Transformer,
+    decoder_inputs,
+    init_params,
+    relative_buckets,
+)
+
+CONFIG = T5Config(
+    text_vocab_size=50,
+    sid_sizes=(4, 5, 6),
+    emb_dim=16,
+    num_heads=2,
+    head_dim=4,
+    mlp_dim=12,
+    num_encoder_layers=2,
+    num_decoder_layers=1,
+)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "method"))
+def apply(params, *args, config=CONFIG, method=None):
+    return Transformer(config).apply({"params": params}, *args, method=method)
+
+
+NORM = ((16,), ("embed",))
+INWARD = ((16, 8), ("embed", "joined_kv"))
+OUTWARD = ((8, 16), ("joined_kv", "embed"))
+ATTENTION = {"query": INWARD, "key": INWARD, "value": INWARD, "out": OUTWARD}
+MLP = {
+    "wi_0": ((16, 12), ("embed", "mlp")),
+    "wi_1": ((16, 12), ("embed", "mlp")),
+    "wo": ((12, 16), ("mlp", "embed")),
+}
+
+
+def kernels(prefix, shapes):
+    return {f"{prefix}/{name}/kernel": shape for name, shape in shapes.items()}
+
+
+def t5x_tree():
+    """Parameters and axes of T5X's `t5x.examples.t5.network.Transformer`, written by hand."""
+    relpos = ((2, 32), ("heads", "relpos_buckets"))
+    tree = {
+        "token_embedder/embedding": ((128, 16), ("vocab", "embed")),
+        "encoder/relpos_bias/rel_embedding": relpos,
+        "encoder/encoder_norm/scale": NORM,
+        "decoder/relpos_bias/rel_embedding": relpos,
+        "decoder/decoder_norm/scale": NORM,
+        "decoder/logits_dense/kernel": ((16, 128), ("embed", "vocab")),
+        "decoder/layers_0/pre_self_attention_layer_norm/scale": NORM,
+        "decoder/layers_0/pre_cross_attention_layer_norm/scale": NORM,
+        "decoder/layers_0/pre_mlp_layer_norm/scale": NORM,
+    }
+    tree |= kernels("decoder/layers_0/self_attention", ATTENTION)
+    tree |= kernels("decoder/layers_0/encoder_decoder_attention", ATTENTION)
+    tree |= kernels("decoder/layers_0/mlp", MLP)
+    for layer in ("encoder/layers_0", "encoder/layers_1"):
+        tree[f"{layer}/pre_attention_layer_norm/scale"] = NORM
+        tree[f"{layer}/pre_mlp_layer_norm/scale"] = NORM
+        tree |= kernels(f"{layer}/attention", ATTENTION)
+        tree |= kernels(f"{layer}/mlp", MLP)
+    return tree
+
+
+def flat(tree):
+    paths, _ = jax.tree.flatten_with_path(tree)
+    return {"/".join(key.key for key in path): leaf for path, leaf in paths}
+
+
+def test_parameters_and_axes_are_those_of_t5x():
+    params = flat(init_params(CONFIG, seed=0))
+    expected = t5x_tree()
+    assert {name: leaf.shape for name, leaf in params.items()} == {
+        name: shape for name, (shape, _) in expected.items()
+    }
+    assert all(leaf.dtype == jnp.float32 for leaf in params.values())
+    text, sids = jnp.ones((1, 1), jnp.int32), jnp.zeros((1, 1, 3), jnp.int32)
+    variables = jax.eval_shape(Transformer(CONFIG).init, jax.random.key(0), text, sids)
+    names = partitioning.get_axis_names(variables["params_axes"])
+    named = {name: tuple(leaf) for name, leaf in flat(names).items()}
+    assert named == {name: axes for name, (_, axes) in expected.items()}
+
+
+def test_initial_scales_are_those_of_t5x():
+    wide = CONFIG.__class__(**{**vars(CONFIG), "emb_dim": 256, "head_dim": 64, "mlp_dim": 256})
+    params = flat(init_params(wide, seed=1))
+    for name, expected in {
+        "token_embedder/embedding": 1.0,
+        "encoder/layers_0/attention/query/kernel": (256 * 64) ** -0.5,
+        "encoder/layers_0/attention/key/kernel": 256**-0.5,
+        "encoder/layers_0/attention/out/kernel": 128**-0.5,
+        "decoder/layers_0/mlp/wi_0/kernel": 256**-0.5,
+        "decoder/logits_dense/kernel": 256**-0.5,
+    }.items():
+        assert params[name].std() == pytest.approx(expected, rel=0.03), name
+
+
+def numpy_forward(params, text, inputs, *, config):
+    """Another implementation: one query, one hypothesis, plain loops over heads and positions."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+    def norm(x, scale):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * scale
+
+    def gelu(x):
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+    def mlp(x, w):
+        wi_0, wi_1, wo = (w[name]["kernel"] for name in ("wi_0", "wi_1", "wo"))
+        return (gelu(x @ wi_0) * (x @ wi_1)) @ wo
+
+    def attention(x, y, w, bias, allowed):
+        heads, dim = config.num_heads, config.head_dim
+        out = np.zeros((len(x), heads * dim))
+        for head in range(heads):
+            part = slice(head * dim, (head + 1) * dim)
+            q, k, v = (
+                s @ w[name]["kernel"][:, part]
+                for s, name in ((x, "query"), (y, "key"), (y, "value"))
+            )
+            for i in range(len(x)):
+                logits = np.array([q[i] @ k[j] + bias[head, i, j] for j in range(len(y))])
+                weights = np.where(allowed[i], np.exp(logits - logits.max()), 0)
+                out[i, part] = weights @ v / weights.sum()
+        return out @ w["out"]["kernel"]
+
+    def bias(table, length, bidirectional):
+        at = np.arange(length)
+        return table[:, relative_buckets(at, at, bidirectional=bidirectional)]
+
+    table = p["token_embedder"]["embedding"]
+    real = np.broadcast_to(text != 0, (len(text), len(text)))
+    x, enc = table[text], p["encoder"]
+    position = bias(enc["relpos_bias"]["rel_embedding"], len(text), True)
+    for index in range(config.num_encoder_layers):
+        w = enc[f"layers_{index}"]
+        y = norm(x, w["pre_attention_layer_norm"]["scale"])
+        x = x + attention(y, y, w["attention"], position, real)
+        x = x + mlp(norm(x, w["pre_mlp_layer_norm"]["scale"]), w["mlp"])
+    encoded = norm(x, enc["encoder_norm"]["scale"])
+    x, dec, length = table[inputs], p["decoder"], len(inputs)
+    position = bias(dec["relpos_bias"]["rel_embedding"], length, False)
+    no_bias = np.zeros((config.num_heads, length, len(text)))
+    for index in range(config.num_decoder_layers):
+        w = dec[f"layers_{index}"]
+        y = norm(x, w["pre_self_attention_layer_norm"]["scale"])
+        x = x + attention(y, y, w["self_attention"], position, np.tri(length, dtype=bool))
+        y = norm(x, w["pre_cross_attention_layer_norm"]["scale"])
+        x = x + attention(
+            y, encoded, w["encoder_decoder_attention"], no_bias, real[:1].repeat(3, 0)
+        )
+        x = x + mlp(norm(x, w["pre_mlp_layer_norm"]["scale"]), w["mlp"])
+    whole = norm(x, dec["decoder_norm"]["scale"]) @ dec["logits_dense"]["kernel"]
+    return [whole[0, 50:54], whole[1, 54:59], whole[2, 59:65]]
+
+
+def test_logits_against_a_plain_implementation():
+    params = init_params(CONFIG, seed=2)
+    text = np.array([7, 49, 3, 12, 0, 0])
+    sid = np.array([3, 1, 5])
+    inputs = np.asarray(decoder_inputs(sid, config=CONFIG))
+    assert inputs.tolist() == [START, 53, 55]
+    logits = apply(params, text[None], inputs[None, None])
+    expected = numpy_forward(params, text, inputs, config=CONFIG)
+    for ours, theirs in zip(logits, expected, strict=True):
+        np.testing.assert_allclose(ours[0, 0], theirs, rtol=2e-4, atol=2e-5)
+
+
+def test_relative_buckets_by_hand():
+    at = np.array([0])
+    far = np.array([0, 1, 7, 8, 15, 16, 31, 32, 127, 128, 1000])
+    # Exact below 8; from there log(d / 8) / log(16) * 8 more, at most 15; later keys come 16 on.
+    assert relative_buckets(far, at, bidirectional=True)[:, 0].tolist() == [
+        *(0, 1, 7, 8, 9, 10, 11, 12, 15, 15, 15)
+    ]
+    assert relative_buckets(at, far, bidirectional=True)[0].tolist() == [
+        *(0, 17, 23, 24, 25, 26, 27, 28, 31, 31, 31)
+    ]
+    # Causal: exact below 16, then log(d / 16) / log(8) * 16 more; later keys share bucket 0.
+    assert relative_buckets(far, at, bidirectional=False)[:, 0].tolist() == [
+        *(0, 1, 7, 8, 15, 16, 21, 21, 31, 31, 31)
+    ]
+    assert relative_buckets(at, far, bidirectional=False)[0].tolist() == [0] * 11
+
+
+def test_cached_steps_equal_the_full_pass():
+    params = init_params(CONFIG, seed=3)
+    rng = np.random.default_rng(0)
+    text = rng.integers(1, 50, (3, 7)) * (np.arange(7) < np.array([[7], [4], [1]]))
+    sids = rng.integers(0, CONFIG.sid_sizes, (3, 4, 3))
+    inputs = decoder_inputs(jnp.asarray(sids), config=CONFIG)
+    full = apply(params, text, inputs)
+    queries = apply(params, text, method=Transformer.encode)
+    past = None
+    for level in range(3):
+        (logits,), past = apply(
+            params, queries, inputs[..., level : level + 1], past, method=Transformer.decode
+        )
+        np.testing.assert_allclose(logits, full[level], rtol=1e-5, atol=1e-5)
+
+
+def test_padding_changes_nothing_and_hypotheses_are_independent():
+    params = init_params(CONFIG, seed=4)
+    text = np.array([[5, 6, 7]])
+    sids = jnp.array([[[0, 1, 2], [3, 4, 5]]])
+    inputs = decoder_inputs(sids, config=CONFIG)
+    both = apply(params, text, inputs)
+    padded = apply(params, np.pad(text, ((0, 2), (0, 13)))[:1], inputs)
+    alone = apply(params, text, inputs[:, 1:])
+    for level in range(3):
+        np.testing.assert_allclose(both[level], padded[level], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(both[level][:, 1:], alone[level], rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_computes_float32_logits_near_those_of_float32():
+    params = init_params(CONFIG, seed=5)
+    half = T5Config(**{**vars(CONFIG), "dtype": "bfloat16"})
+    text, sids = np.array([[5, 6, 7]]), jnp.array([[[0, 1, 2]]])
+    inputs = decoder_inputs(sids, config=CONFIG)
+    exact, rough = (apply(params, text, inputs, config=c) for c in (CONFIG, half))
+    for one, other in zip(exact, rough, strict=True):
+        assert other.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, atol=0.1)
+        assert np.abs(one - other).max() > 0
+
+
+def test_text_columns_get_no_gradient():
+    params = init_params(CONFIG, seed=6)
+    text, sids = np.array([[5, 6, 7]]), jnp.array([[[0, 1, 2]]])
+
+    def total(params):
+        logits = apply(params, text, decoder_inputs(sids, config=CONFIG))
+        return sum(jnp.sum(level**2) for level in logits)
+
+    kernel = np.asarray(jax.grad(total)(params)["decoder"]["logits_dense"]["kernel"])
+    assert not kernel[:, :50].any() and not kernel[:, 65:].any() and kernel[:, 50:65].all()

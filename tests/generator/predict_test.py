@@ -1,0 +1,80 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsirm_jax.generator.decoding import Beams, beam_search
+from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator.predict import padded_batches, predict, write_query_sids
+from dsirm_jax.sids import trie as tries
+
+SIZES = (3, 4, 5)
+CONFIG = T5Config(
+    text_vocab_size=30,
+    sid_sizes=SIZES,
+    emb_dim=8,
+    num_heads=2,
+    head_dim=4,
+    mlp_dim=8,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+)
+PARAMS = init_params(CONFIG, seed=0)
+LENGTHS = [3, 40, 1, 16, 17, 0, 24, 5, 90, 2]
+PIECES = [np.random.default_rng(length).integers(1, 30, length).tolist() for length in LENGTHS]
+
+
+def test_batches_cover_every_text_once_in_few_shapes():
+    seen = []
+    shapes = []
+    for rows, tokens in padded_batches(
+        PIECES, order=np.arange(10)[::-1], batch_size=4, max_pieces=24
+    ):
+        shapes.append(tokens.shape)
+        seen.extend(rows.tolist())
+        for row, line in zip(rows, tokens, strict=False):
+            cut = PIECES[row][:24]
+            assert line[: len(cut)].tolist() == cut and not line[len(cut) :].any()
+        assert not tokens[len(rows) :].any()
+    assert seen == [9, 7, 5, 3, 2, 0, 8, 6, 4, 1]  # by length group, in the given order
+    assert shapes == [(4, 16), (4, 16), (4, 24)]
+
+
+def test_predictions_are_those_of_each_query_alone():
+    sids = np.random.default_rng(0).integers(0, SIZES, (12, 3))
+    trie = tries.build(sids, sizes=SIZES)
+    found = predict(
+        params=PARAMS,
+        config=CONFIG,
+        trie=trie,
+        pieces=PIECES,
+        max_pieces=24,
+        beams=4,
+        batch_size=4,
+    )
+    assert found.sids.shape == (10, 4, 3) and found.valid.all()
+    for row in (0, 4, 5, 8):
+        tokens = np.zeros((1, 24), np.int32)
+        cut = PIECES[row][:24]
+        tokens[0, : len(cut)] = cut
+        alone = beam_search(PARAMS, trie, tokens, config=CONFIG, beams=4)
+        np.testing.assert_allclose(found.log_probs[row], alone.log_probs[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(found.sids[row], alone.sids[0])
+
+
+def test_query_sids_hold_valid_beams_only(tmp_path):
+    path = tmp_path / "query_sids.parquet"
+    beams = Beams(
+        sids=np.array([[[1, 2], [0, 1]], [[2, 2], [-1, -1]], [[-1, -1], [-1, -1]]], np.int32),
+        log_probs=np.array([[-1, -2], [-0.5, -np.inf], [-np.inf, -np.inf]], np.float32),
+        valid=np.array([[True, True], [True, False], [False, False]]),
+    )
+    write_query_sids(path, queries=["a", "b", "c"], beams=beams, sid_version="v7")
+    schema = pq.read_schema(path)
+    assert schema.field("sids").type == pa.list_(pa.list_(pa.int32()))
+    assert schema.field("log_probs").type == pa.list_(pa.float32())
+    assert schema.metadata[b"sid_version"] == b"v7"
+    assert pq.read_table(path).to_pylist() == [
+        {"query": "a", "sids": [[1, 2], [0, 1]], "log_probs": [-1.0, -2.0]},
+        {"query": "b", "sids": [[2, 2]], "log_probs": [-0.5]},
+        {"query": "c", "sids": [], "log_probs": []},
+    ]

@@ -1,0 +1,155 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from dsirm_jax.generator.decoding import beam_search
+from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator.train import make_loss, train
+from dsirm_jax.sids import trie
+from dsirm_jax.sids.codes import to_tokens
+from dsirm_jax.training.settings import Training
+
+CONFIG = T5Config(
+    text_vocab_size=20,
+    sid_sizes=(3, 4, 5),
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=16,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dropout_rate=0.0,
+)
+TRAINING = Training(epochs=1, batch_size=8, learning_rate=1e-2, log_every=20)
+
+
+def rows(config, *, number, seed=0):
+    """Texts of three tokens, each with the SID that it is to be answered with."""
+    rng = np.random.default_rng(seed)
+    text = rng.integers(1, config.text_vocab_size, (number, 3)).astype(np.int32)
+    sids = rng.integers(0, config.sid_sizes, (number, 3)).astype(np.int32)
+    return text, sids
+
+
+def as_batch(text, sids, *, weights=1.0):
+    tokens = to_tokens(sids, sizes=CONFIG.sid_sizes, text_vocab_size=CONFIG.text_vocab_size)
+    return {
+        "encoder_input_tokens": text,
+        "decoder_target_tokens": tokens,
+        "decoder_loss_weights": np.broadcast_to(np.float32(weights), sids.shape),
+    }
+
+
+def random_batches(start):
+    step = start
+    while True:
+        text, sids = rows(CONFIG, number=8, seed=step)
+        weights = np.random.default_rng(step).uniform(0.1, 2, (8, 1)).astype(np.float32)
+        yield as_batch(text, sids, weights=weights)
+        step += 1
+
+
+def test_overfits_a_few_rows(tmp_path):
+    text, sids = rows(CONFIG, number=8)
+    training = dataclasses.replace(TRAINING, epochs=200)
+    params = train(
+        config=CONFIG,
+        training=training,
+        batches=lambda start: iter(lambda: as_batch(text, sids), None),
+        num_rows=8,
+        directory=tmp_path,
+        seed=0,
+        devices=jax.devices()[:1],
+    )
+    everything = trie.build(np.argwhere(np.ones(CONFIG.sid_sizes, bool)), sizes=CONFIG.sid_sizes)
+    found = beam_search(params, everything, text, config=CONFIG, beams=1)
+    np.testing.assert_array_equal(found.sids[:, 0], sids)
+    assert np.exp(found.log_probs[:, 0]).min() > 0.9
+
+
+def test_eight_devices_equal_one(tmp_path):
+    config = dataclasses.replace(CONFIG, dropout_rate=0.3)
+    training = dataclasses.replace(TRAINING, epochs=5)
+    one, eight = (
+        train(
+            config=config,
+            training=training,
+            batches=random_batches,
+            num_rows=8,
+            directory=tmp_path / str(number),
+            seed=0,
+            devices=jax.devices()[:number],
+        )
+        for number in (1, 8)
+    )
+    start = init_params(config, seed=0)
+    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), one, start)
+    assert max(jax.tree.leaves(moved)) > 0.01
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_against_finite_differences():
+    params = init_params(CONFIG, seed=1)
+    batch = next(random_batches(3))
+    loss = jax.jit(lambda params: make_loss(CONFIG, seed=0)(params, batch, 0)[0])
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(0)
+    direction = [rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    slope = sum(
+        float((np.asarray(g) * d).sum())
+        for g, d in zip(jax.tree.leaves(jax.grad(loss)(params)), direction, strict=True)
+    )
+    width = 1e-3
+
+    def moved(sign):
+        return jax.tree.unflatten(
+            tree, [a + sign * width * d for a, d in zip(leaves, direction, strict=True)]
+        )
+
+    measured = float(loss(moved(1)) - loss(moved(-1))) / (2 * width)
+    assert slope == pytest.approx(measured, rel=0.02)
+
+
+def test_rows_without_weight_do_not_count():
+    params = init_params(CONFIG, seed=2)
+    text, sids = rows(CONFIG, number=4)
+    loss = jax.jit(lambda batch: make_loss(CONFIG, seed=0)(params, batch, 0)[0])
+    half = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
+    weighted = loss(as_batch(text, sids, weights=half))
+    np.testing.assert_allclose(weighted, loss(as_batch(text[:2], sids[:2])), rtol=1e-5)
+    # Fresh logits have about unit variance: near the uniform log(3 * 4 * 5) = 4.1 nats.
+    assert 3 < float(weighted) < 7
+
+
+@pytest.mark.slow
+def test_resumes_where_it_stopped(tmp_path):
+    def run(directory, epochs, batches=random_batches):
+        settings = dataclasses.replace(TRAINING, epochs=epochs, checkpoint_every=2)
+        return train(
+            config=CONFIG,
+            training=settings,
+            batches=batches,
+            num_rows=8,
+            directory=directory,
+            seed=0,
+            devices=jax.devices()[:1],
+        )
+
+    class Stop(Exception):
+        pass
+
+    def stopping(start):
+        for step, batch in enumerate(random_batches(start), start):
+            if step == 5:
+                raise Stop
+            yield batch
+
+    whole = run(tmp_path / "whole", 8)
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", 8, stopping)
+    resumed = run(tmp_path / "parts", 8)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

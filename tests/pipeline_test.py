@@ -1,0 +1,173 @@
+"""Tiny models through the real command line, from tables to report."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dsirm_jax.sids.codes import check_same_version
+
+TINY = [
+    "--gin_file=gin/runs/demo.gin",
+    "--gin.simulated_shop.SimulatedShop.items=400",
+    "--gin.simulated_shop.SimulatedShop.queries=200",
+    "--gin.pipeline.prepare.vocabulary_size=900",
+    "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(16, 8, 8)",
+    "--gin.quantizer_model.QuantizerConfig.pin_depth=1",
+    "--gin.encode/settings.Training.epochs=2",
+    "--gin.quantize/settings.Training.epochs=4",
+    "--gin.generate/settings.Training.epochs=1",
+    "--gin.relevance/settings.Training.epochs=2",
+    "--gin.encoder_model.TwoTowers.dim=32",
+    "--gin.generator_model.T5Config.emb_dim=16",
+    "--gin.generator_model.T5Config.num_encoder_layers=1",
+    "--gin.generator_model.T5Config.num_decoder_layers=1",
+]
+
+
+def command(stage, model_dir, *more):
+    flags = [*TINY, f"--gin.MODEL_DIR='{model_dir}'", *more]
+    return [sys.executable, "-m", "dsirm_jax", stage, *flags]
+
+
+def environment():
+    # One device, as on a user's machine; the tests' own process has eight.
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": os.getcwd()}
+
+
+def dsirm(stage, model_dir, *more):
+    done = subprocess.run(
+        command(stage, model_dir, *more), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("run")
+    return model_dir, dsirm("run", model_dir)
+
+
+def test_every_file_of_the_contract_exists(run):
+    model_dir, _ = run
+    text = Path("docs/contract.md").read_text()
+    folder, named = "", []
+    for line in text.splitlines():
+        if heading := re.match(r"## `(\w+)/`", line):
+            folder = heading[1]
+        elif row := re.match(r"\| `([^`]+)` \|", line):
+            named.append(f"{folder}/{row[1]}")
+    assert len(named) >= 14
+    for pattern in [*named, "config.gin", "report/index.html", "prepare/rejected.parquet"]:
+        assert list(model_dir.glob(pattern)), pattern
+    for name in ("sids.parquet", "health.json"):
+        assert (model_dir / "ablation/unsupervised/quantize" / name).is_file()
+
+
+def test_tables_have_the_columns_of_the_contract(run):
+    model_dir, _ = run
+    sids = pq.read_schema(model_dir / "quantize/sids.parquet")
+    assert sids.field("item_id").type == pa.string()
+    assert sids.field("sid").type == pa.list_(pa.int32())
+    beams = pq.read_schema(model_dir / "generate/query_sids.parquet")
+    assert beams.field("sids").type == pa.list_(pa.list_(pa.int32()))
+    assert beams.field("log_probs").type == pa.list_(pa.float32())
+    predictions = pq.read_table(model_dir / "relevance/predictions.parquet")
+    rungs = ["no_sid", "unsupervised", "full"]
+    assert predictions.column_names == ["query", "item_id", "label", "split", *rungs]
+    assert set(predictions["split"].to_pylist()) == {"head", "test"}
+    metrics = json.loads((model_dir / "relevance/metrics.json").read_text())
+    assert set(metrics["rungs"]) == set(rungs)
+    assert set(metrics["lifts"]["full"]["roc_auc"]) == {"value", "low", "high", "relative"}
+
+
+def test_every_beam_is_the_sid_of_an_item(run):
+    for folder in (run[0], run[0] / "ablation/unsupervised"):
+        sids, beams = folder / "quantize/sids.parquet", folder / "generate/query_sids.parquet"
+        check_same_version(sids, beams, folder / "generate/pair_log_probs.parquet")
+        existing = set(map(tuple, pq.read_table(sids)["sid"].to_pylist()))
+        for found in pq.read_table(beams)["sids"].to_pylist():
+            assert len(found) == min(10, len(existing))
+            assert set(map(tuple, found)) <= existing
+
+
+def test_the_end_names_metrics_and_report(run):
+    model_dir, done = run
+    assert "roc_auc" in done.stdout
+    assert f"report: {model_dir}/report/index.html" in done.stdout
+
+
+def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_on_it(run):
+    model_dir, _ = run
+    before = (model_dir / "quantize/sids.parquet").stat().st_mtime_ns
+    again = dsirm("run", model_dir)
+    assert again.stderr.count("finished and unchanged, skipped") == 8
+    changed = dsirm("relevance", model_dir, "--gin.relevance_model.HeadConfig.hidden=(8,)")
+    assert "binding head changed" in changed.stderr
+    assert (model_dir / "replaced/relevance-1/metrics.json").is_file()
+    assert (model_dir / "quantize/sids.parquet").stat().st_mtime_ns == before
+
+
+def test_the_saved_configuration_runs_the_same_job(run):
+    model_dir, _ = run
+    saved = [sys.executable, "-m", "dsirm_jax", "quantize", f"--gin_file={model_dir}/config.gin"]
+    done = subprocess.run(saved, capture_output=True, text=True, env=environment())
+    assert done.stderr.count("finished and unchanged, skipped") == 2, done.stderr[-3000:]
+
+
+def contents(model_dir):
+    """All figures that must repeat."""
+    tables = [
+        *("quantize/sids.parquet", "generate/query_sids.parquet", "relevance/predictions.parquet"),
+        "ablation/unsupervised/quantize/sids.parquet",
+    ]
+    return [pq.read_table(model_dir / name) for name in tables], json.loads(
+        (model_dir / "relevance/metrics.json").read_text()
+    )
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_tables_and_metrics(tmp_path):
+    dsirm("run", tmp_path / "a")
+    dsirm("run", tmp_path / "b")
+    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert all(x.equals(y) for x, y in zip(first[0], second[0], strict=True))
+    assert first[1] == second[1]
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_quantize_and_in_generate_ends_as_an_uninterrupted_one(tmp_path):
+    often = [
+        "--gin.quantize/settings.Training.checkpoint_every=2",
+        "--gin.generate/settings.Training.checkpoint_every=2",
+    ]
+    dsirm("run", tmp_path / "whole", *often)
+    for stage in ("quantize", "generate"):
+        process = subprocess.Popen(
+            command("run", tmp_path / "killed", *often),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        checkpoints = tmp_path / "killed" / stage / "checkpoints"
+        while not list(checkpoints.glob("[0-9]")) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        record = json.loads((tmp_path / "killed" / stage / "stage.json").read_text())
+        assert not record["finished"]
+    done = dsirm("run", tmp_path / "killed", *often)
+    assert "generate: was interrupted, goes on" in done.stderr
+    whole, killed = contents(tmp_path / "whole"), contents(tmp_path / "killed")
+    for one, other in zip(whole[0], killed[0], strict=True):
+        assert one.equals(other)
+    assert whole[1] == killed[1]

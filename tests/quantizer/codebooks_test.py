@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.cluster import KMeans
+
+from dsirm_jax.quantizer import codebooks
+from dsirm_jax.quantizer.model import UNPINNED, Codebook, nearest
+
+
+def clustered(rows=400, clusters=6, dim=5, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = 6 * rng.normal(size=(clusters, dim))
+    return (centres[rng.integers(0, clusters, rows)] + rng.normal(size=(rows, dim))).astype("f4")
+
+
+def test_kmeans_is_as_good_as_scikit_learn():
+    rows = clustered()
+    ours = codebooks.kmeans(jnp.asarray(rows), key=jax.random.key(0), size=6, iterations=30)
+    inertia = np.sum((rows - np.asarray(ours)[np.asarray(nearest(rows, ours))]) ** 2)
+    theirs = KMeans(6, n_init=10, random_state=0).fit(rows)
+    assert inertia <= 1.01 * theirs.inertia_
+
+
+def test_a_lloyd_step_from_the_optimum_of_scikit_learn_stays_there():
+    rows = clustered()
+    theirs = KMeans(6, n_init=10, tol=0, random_state=0).fit(rows)
+    codes = nearest(rows, jnp.asarray(theirs.cluster_centers_))
+    np.testing.assert_array_equal(codes, theirs.predict(rows))
+    count, total = codebooks.code_sums(rows, codes, size=6)
+    np.testing.assert_array_equal(count, np.bincount(theirs.labels_, minlength=6))
+    np.testing.assert_allclose(
+        total / count[:, None], theirs.cluster_centers_, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_kmeans_leaves_no_centroid_empty_where_distinct_rows_suffice():
+    rows = jnp.asarray(np.repeat(np.eye(8, dtype="f4"), [50, 1, 1, 1, 1, 1, 1, 1], axis=0))
+    found = codebooks.kmeans(rows, key=jax.random.key(1), size=8, iterations=8)
+    assert len(np.unique(nearest(rows, found))) == 8
+
+
+def test_moving_averages_follow_the_definition():
+    book = Codebook(
+        codewords=jnp.array([[1.0, 0.0], [0.0, 1.0]]),
+        count=jnp.array([1.0, 1.0]),
+        total=jnp.array([[1.0, 0.0], [0.0, 1.0]]),
+    )
+    moved = codebooks.follow(
+        book, count=jnp.array([4.0, 0.0]), total=jnp.array([[8.0, 4.0], [0.0, 0.0]]), decay=0.5
+    )
+    # An even share of the batch of 4 rows over 2 codes is 2 rows, so counts are 2 and 0.
+    np.testing.assert_allclose(moved.count, [1.5, 0.5])
+    np.testing.assert_allclose(moved.total, [[2.5, 1.0], [0.0, 0.5]])
+    np.testing.assert_allclose(moved.codewords[0], [2.5 / 1.5, 1.0 / 1.5], rtol=1e-3)
+    np.testing.assert_allclose(moved.codewords[1], [0.0, 1.0], atol=1e-6)
+
+
+def test_averages_of_a_fixed_batch_converge_to_the_means_of_its_codes():
+    rows = clustered(rows=60, clusters=3)
+    codes = np.arange(60) % 3
+    count, total = codebooks.code_sums(jnp.asarray(rows), jnp.asarray(codes), size=3)
+    book = Codebook(codewords=jnp.zeros((3, 5)), count=jnp.ones(3), total=jnp.zeros((3, 5)))
+    for _ in range(200):
+        book = codebooks.follow(book, count=count, total=total, decay=0.9)
+    means = [rows[codes == code].mean(axis=0) for code in range(3)]
+    np.testing.assert_allclose(book.codewords, means, rtol=1e-3, atol=1e-3)
+
+
+def test_only_dead_codes_are_restarted():
+    book = Codebook(
+        codewords=jnp.zeros((3, 2)), count=jnp.array([1.0, 0.05, 0.3]), total=jnp.zeros((3, 2))
+    )
+    replacements = jnp.arange(6.0).reshape(3, 2)
+    moved, dead = codebooks.restart_dead(book, replacements=replacements, below=0.1)
+    np.testing.assert_array_equal(dead, [False, True, False])
+    np.testing.assert_array_equal(moved.codewords, [[0, 0], [2, 3], [0, 0]])
+    np.testing.assert_allclose(moved.count, [1.0, 1.0, 0.3])
+
+
+def test_initial_codebooks_pin_the_first_level_to_the_means_of_categories():
+    rows = clustered(rows=90, clusters=3)
+    pinned = np.where(np.arange(90) < 80, np.arange(90) % 3, UNPINNED).astype(np.int32)
+    books = codebooks.initial_codebooks(
+        jnp.asarray(rows),
+        sizes=(3, 4),
+        pinned=jnp.asarray(pinned),
+        key=jax.random.key(0),
+        iterations=5,
+    )
+    means = [rows[pinned == code].mean(axis=0) for code in range(3)]
+    np.testing.assert_allclose(books[0].codewords, means, rtol=1e-5, atol=1e-5)
+    assert books[1].codewords.shape == (4, 5)
+
+
+def test_category_codes_go_to_the_most_frequent_categories():
+    categories = ["b", "a", None, "b", "c", "a", "b"]
+    codes, names = codebooks.category_codes(categories, most=2)
+    assert names == ("b", "a")
+    np.testing.assert_array_equal(codes, [0, 1, UNPINNED, 0, UNPINNED, 1, 0])

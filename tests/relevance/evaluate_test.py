@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.relevance import evaluate
+
+QUERIES, PER_QUERY = 120, 5
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    generator = np.random.default_rng(0)
+    rows = QUERIES * PER_QUERY
+    query = np.repeat(np.arange(QUERIES), PER_QUERY)
+    relevant = generator.random(rows) < 0.4
+    return evaluate.Pairs(
+        query_index=query,
+        relevant=relevant,
+        gain=relevant * 1.0,
+        segment=np.array(["head", "torso"])[query % 2],
+    )
+
+
+@pytest.fixture(scope="module")
+def scores(pairs):
+    noise = np.random.default_rng(1).random(len(pairs.relevant))
+    return {
+        "no_sid": noise,
+        "unsupervised": 0.9 * noise + 0.1 * pairs.relevant,
+        "full": 0.7 * noise + 0.3 * pairs.relevant,
+    }
+
+
+@pytest.fixture(scope="module")
+def metrics(pairs, scores):
+    return evaluate.evaluate(pairs=pairs, scores=scores, resamples=200, seed=0)
+
+
+def test_values_are_those_of_scikit_learn_and_lifts_their_differences(pairs, scores, metrics):
+    values = {rung: roc_auc_score(pairs.relevant, of) for rung, of in scores.items()}
+    for rung, value in values.items():
+        found = metrics["rungs"][rung]["roc_auc"]
+        assert found["value"] == pytest.approx(value)
+        assert found["low"] < value < found["high"]
+    lift = metrics["lifts"]["full"]
+    assert (lift["rung"], lift["over"]) == ("full", "no_sid")
+    assert lift["roc_auc"]["value"] == pytest.approx(values["full"] - values["no_sid"])
+    assert lift["roc_auc"]["relative"] == pytest.approx(values["full"] / values["no_sid"] - 1)
+    over = metrics["lifts"]["full over unsupervised"]
+    assert over["roc_auc"]["value"] == pytest.approx(values["full"] - values["unsupervised"])
+
+
+def test_intervals_of_lifts_are_paired(metrics):
+    lift = metrics["lifts"]["unsupervised"]["roc_auc"]
+    alone = metrics["rungs"]["unsupervised"]["roc_auc"]
+    assert lift["high"] - lift["low"] < 0.5 * (alone["high"] - alone["low"])
+
+
+def test_a_rung_has_no_lift_over_its_twin(pairs, scores):
+    twins = {"no_sid": scores["no_sid"], "full": scores["no_sid"]}
+    lift = evaluate.evaluate(pairs=pairs, scores=twins, resamples=20)["lifts"]["full"]
+    assert all(lift[name] == dict.fromkeys(lift[name], 0) for name in evaluate.METRICS)
+
+
+def test_segments_hold_their_own_queries_and_absent_ones_are_left_out(pairs, scores, metrics):
+    assert metrics["segments"].keys() == {"head", "torso"}
+    head = pairs.segment == "head"
+    assert metrics["segments"]["head"]["queries"] == QUERIES // 2
+    assert metrics["segments"]["head"]["rungs"]["full"]["roc_auc"]["value"] == pytest.approx(
+        roc_auc_score(pairs.relevant[head], scores["full"][head])
+    )
+
+
+def test_a_metric_that_is_undefined_is_left_out_and_the_rest_is_json(pairs, scores):
+    only_relevant = pairs.where(pairs.relevant)
+    kept = {rung: of[pairs.relevant] for rung, of in scores.items()}
+    found = evaluate.evaluate(pairs=only_relevant, scores=kept, resamples=20)
+    assert "roc_auc" not in found["rungs"]["full"]
+    assert "log_loss" in found["rungs"]["full"]
+    json.dumps(found, allow_nan=False)
+    assert "–" in evaluate.table(found)
+
+
+def test_the_table_shows_values_and_marks_lifts_without_zero(metrics):
+    text = evaluate.table(json.loads(json.dumps(metrics)))
+    value = metrics["rungs"]["full"]["roc_auc"]["value"]
+    assert f"{value:.4f} [" in text
+    assert "full − no_sid" in text
+    [roc] = [line for line in text.splitlines()[8:] if line.startswith("roc_auc")]
+    assert roc.count("*") == 3
+    assert "120 test queries, 600 pairs" in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_no_test_pairs_is_an_error(pairs, scores):
+    nothing = np.zeros(len(pairs.relevant), bool)
+    with pytest.raises(InputError, match="split test"):
+        evaluate.evaluate(pairs=pairs.where(nothing), scores={"full": np.empty(0)})
