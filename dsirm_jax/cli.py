@@ -116,7 +116,7 @@ def _set_up_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("dsirm_jax")
-    ours.addHandler(handler)
+    ours.handlers = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
 

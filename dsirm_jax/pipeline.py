@@ -395,12 +395,13 @@ def run(command: str, *, force: bool) -> None:
     ]
     _write_text(layout.config, configuration.text())
     for stage, at, bindings in planned:
-        rungs = (FULL, *job.rungs) if not stage.per_rung else (at.rung,)
-        needed = {
-            f"{name} of {rung}" if rung != FULL else name: at.for_rung(rung).stage(name)
-            for name in stage.needs
-            for rung in rungs
-        }
+        needed = {}
+        for before in map(_stage, stage.needs):
+            # A stage of one rung reads that rung's; a stage that all share reads every rung's.
+            wanted = (at.rung,) if stage.per_rung or not before.per_rung else (FULL, *job.rungs)
+            for rung in wanted:
+                folder = layout.for_rung(rung).stage(before.name)
+                needed[str(folder.relative_to(layout.model_dir))] = folder
         run_stage(
             stage,
             at,

@@ -56,7 +56,7 @@ def run_stage(
       layout: where.
       bindings: arguments of the stage's function.
       described: the same as JSON values, which the fingerprint is taken of.
-      needed: folders of the stages that this one reads, by a name for the user.
+      needed: folders of the stages that this one reads, by their names below MODEL_DIR.
       force: run again even when nothing changed.
 
     Raises:
@@ -64,7 +64,7 @@ def run_stage(
     """
     folder = layout.stage(stage.name)
     label = str(folder.relative_to(layout.model_dir))
-    inputs = {name: _finished_fingerprint(name, path) for name, path in needed.items()}
+    inputs = {name: _finished_fingerprint(path) for name, path in needed.items()}
     content = {"stage": label, "version": dsirm_jax.__version__, "bindings": described}
     content["inputs"] = inputs
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -103,10 +103,12 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def _finished_fingerprint(name: str, folder: Path) -> str:
+def _finished_fingerprint(folder: Path) -> str:
     record = _read_record(folder)
     if record is None or not record["finished"]:
-        raise InputError(f"{folder} is not finished; run `dsirm {name}` (or `dsirm run`) first")
+        raise InputError(
+            f"{folder} is not finished; run `dsirm {folder.name}` (or `dsirm run`) first"
+        )
     return record["fingerprint"]
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,7 +25,6 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from absl import logging
 from ibis import _
 
 from dsirm_jax.data import schema
@@ -33,6 +33,7 @@ from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
 
+log = logging.getLogger(__name__)
 HEAD_TRAFFIC, TORSO_TRAFFIC = 0.5, 0.8
 """The most frequent queries that make up half of the traffic are the head; then, up to 80 %, the
 torso; the rest is the tail. Queries of the same frequency are in the same segment."""
@@ -257,7 +258,7 @@ def _stage(name: str, chunks: Iterable[schema.Chunk], check: Callable, folder: P
             columns |= chunk.columns
     if not read:
         raise InputError(f"the source has no {name}; give it at least one row")
-    logging.info("prepare: %d %s read", read, name)
+    log.info("prepare: %d %s read", read, name)
     return _Staged(name=name, read=read, kept=kept_path, rejected=rejected_path, columns=columns)
 
 
@@ -308,6 +309,7 @@ def _settle(
         first = here.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
         where = f"{first['file']} row {first['row']}"
         where += f" column {first['column']}" if first["column"] else ""
+        where += f" = {first['value']!r}" if first["value"] else ""
         message = (
             f"{bad} of {staged.read} {staged.name} rejected ("
             + ", ".join(f"{count} {name}" for name, count in reasons.items())
@@ -315,7 +317,7 @@ def _settle(
         )
         if bad > most * staged.read:
             raise InputError(f"{message}; mend them or raise prepare.max_rejected_share ({most})")
-        logging.warning("prepare: %s", message)
+        log.warning("prepare: %s", message)
     return {
         "read": staged.read,
         "kept": staged.read - bad,

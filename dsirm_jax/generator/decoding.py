@@ -10,31 +10,18 @@ belief lies on the catalogue at all (the sum over all SIDs may be below 1).
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from dsirm_jax.generator.model import START, T5Config, Transformer
 from dsirm_jax.sids import codes
+from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import ROOT, Trie, child, child_mask
 
 NO_CODE = -1
-
-
-class Beams(NamedTuple):
-    """The best SIDs of every query, best first.
-
-    Attributes:
-      sids: int32 `[batch, beam, level]`; `NO_CODE` where not valid.
-      log_probs: float32 `[batch, beam]`, descending; `-inf` where not valid.
-      valid: bool `[batch, beam]`: false where fewer SIDs exist than beams were asked for.
-    """
-
-    sids: Int[Array, "batch beam level"]
-    log_probs: Float[Array, "batch beam"]
-    valid: Bool[Array, "batch beam"]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams"))
@@ -60,7 +47,8 @@ def beam_search(
       beams: number of hypotheses kept at every level.
 
     Returns:
-      See `Beams`. Source: this project; the trie constraint as in GENRE (De Cao et al. 2021, arXiv
+      Beams, best first; `NO_CODE` and `-inf` where not valid, which happens when fewer SIDs exist
+      than beams are asked for. Source: this project; the trie constraint as in GENRE (De Cao et al. 2021, arXiv
       2010.00904).
     """
     model, variables = Transformer(config), {"params": params}

@@ -78,9 +78,7 @@ def test_a_batch_that_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     catalogue.items[7] = np.nan
     with pytest.raises(FloatingPointError, match="quantize: the loss is nan at step"):
         quantizer_train.train(
-            config=QuantizerConfig(
-                codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=0
-            ),
+            config=QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=0),
             objective=Objective(commitment=1.0, contrastive=0.5, temperature=0.1),
             upkeep=Upkeep(decay=0.9, restart_below=0.1, init_rows=5, init_iterations=2),
             training=Training(epochs=4, batch_size=32, learning_rate=3e-3, log_every=5),

@@ -22,7 +22,9 @@ def test_a_resumed_stream_continues_the_uninterrupted_one(rows, batch_size, seed
     resumed = np.concatenate(list(itertools.islice(stream(start), 3)))
     np.testing.assert_array_equal(whole[start * batch_size :], resumed)
     epochs = whole[: len(whole) // rows * rows].reshape(-1, rows)
-    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(rows), (len(epochs), 1)))
+    np.testing.assert_array_equal(
+        np.sort(epochs, axis=1), np.tile(np.arange(rows), (len(epochs), 1))
+    )
 
 
 def test_epochs_and_seeds_differ_in_order():

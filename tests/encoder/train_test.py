@@ -1,0 +1,83 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow as tf
+
+from dsirm_jax.data.pairs import positives_of
+from dsirm_jax.data.tasks import Rows
+from dsirm_jax.encoder import embed, train
+from dsirm_jax.encoder.model import TwoTowers
+from dsirm_jax.training.meshes import data_mesh
+from dsirm_jax.training.settings import Training
+
+VOCAB = 24
+CONFIG = TwoTowers(
+    dim=16,
+    hidden_dim=16,
+    max_query_pieces=3,
+    max_item_pieces=4,
+    temperature=0.1,
+    training=Training(epochs=40, batch_size=16, learning_rate=0.02, log_every=100),
+)
+
+
+def make_rows():
+    """Eight queries and the one item that answers each, in words of their own."""
+    item = np.array([[1 + i, 0, 9 + i, 0] for i in range(8)], np.int32)
+    query = np.array([[17 + i % 7, 1 + (i * 3) % 8, 0] for i in range(8)], np.int32)
+    arrays = {
+        "query": query,
+        "item": item,
+        "query_index": np.arange(8, dtype=np.int64),
+        "item_index": np.arange(8, dtype=np.int64),
+    }
+    part = tf.data.Dataset.from_tensor_slices(arrays)
+    return Rows(parts=(part,), counts=(8,), rates=(1.0,)), query, item
+
+
+def fit(directory):
+    rows, query, item = make_rows()
+    pairs = np.stack([np.arange(8)] * 2, axis=1)
+    params = train.train(
+        config=CONFIG,
+        vocab_size=VOCAB,
+        rows=rows,
+        positives=positives_of(pairs, queries=8),
+        directory=directory,
+        seed=0,
+    )
+    return params, query, item
+
+
+def test_training_brings_each_query_to_its_item(tmp_path):
+    params, query, item = fit(tmp_path)
+    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    cosine = np.asarray(tower.apply(params, query) @ tower.apply(params, item).T)
+    np.testing.assert_array_equal(cosine.argmax(axis=1), np.arange(8))
+
+
+def test_one_device_gives_the_result_of_eight(tmp_path, monkeypatch):
+    eight, *_ = fit(tmp_path / "eight")
+    monkeypatch.setattr(train, "data_mesh", lambda: data_mesh(jax.devices()[:1]))
+    one, *_ = fit(tmp_path / "one")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), eight, one)
+
+
+def test_padding_changes_nothing_and_vectors_have_length_one():
+    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
+    short = tower.apply(params, jnp.array([[3, 5]]))
+    long = tower.apply(params, jnp.array([[3, 5, 0, 0, 0]]))
+    np.testing.assert_allclose(short, long, atol=1e-6)
+    np.testing.assert_allclose(jnp.linalg.norm(long, axis=-1), 1.0, rtol=1e-5)
+
+
+def test_embedding_in_blocks_keeps_order_and_cuts_long_texts(monkeypatch):
+    monkeypatch.setattr(embed, "ROWS", 3)
+    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
+    pieces = [[1], [2, 3], [], [4, 5, 6, 7], [8, 9]]
+    vectors = embed.embed(tower=tower, params=params, pieces=pieces, max_pieces=3, name="test")
+    for row, ids in enumerate(pieces):
+        padded = np.array([[*ids, 0, 0, 0][:3]])
+        np.testing.assert_allclose(vectors[row], tower.apply(params, padded)[0], atol=1e-6)
