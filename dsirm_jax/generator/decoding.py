@@ -48,8 +48,8 @@ def beam_search(
 
     Returns:
       Beams, best first; `NO_CODE` and `-inf` where not valid, which happens when fewer SIDs exist
-      than beams are asked for. Source: this project; the trie constraint as in GENRE (De Cao et al. 2021, arXiv
-      2010.00904).
+      than beams are asked for. Source: this project; the trie constraint as in GENRE (De Cao et
+      al. 2021, arXiv 2010.00904).
     """
     model, variables = Transformer(config), {"params": params}
     queries = model.apply(variables, tokens, method=Transformer.encode)

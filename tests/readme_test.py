@@ -1,0 +1,89 @@
+"""README.md is true: its commands run, its links and files exist."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path("README.md").read_text()
+STAGES = ("encode", "quantize", "generate", "relevance")
+
+
+def commands(program):
+    """Yields the command lines of a program in the README, as lists of words."""
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == [program]:
+                yield words
+
+
+def test_make_targets_exist():
+    makefile = Path("Makefile").read_text()
+    targets = {words[1] for words in commands("make")}
+    assert {"demo", "test", "proof"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M)
+
+
+def test_links_and_paths_exist():
+    named = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+    named += re.findall(r"`((?:gin|launch|docs)/[\w./]+)`", README)
+    assert len(named) > 5
+    for path in named:
+        assert Path(path).exists(), path
+
+
+def write_tables(folder):
+    """The reader's own tables, with the columns that the README maps."""
+    names = [f"{kind} number {n}" for n in range(15) for kind in ("shoe", "lamp", "kettle", "tent")]
+    items = [f"s{n},{name},Shop > {name.split()[0]}" for n, name in enumerate(names)]
+    (folder / "items.csv").write_text("\n".join(["sku,name,path", *items]))
+    rows = ["search,sku,grade"]
+    for n, name in enumerate(names):
+        grades = [(n, "good"), ((n + 4) % 60, "fair"), ((n + 1) % 60, "bad")]
+        rows += [f"{name} please,s{item},{grade}" for item, grade in grades]
+    (folder / "judgements.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.slow
+def test_dsirm_commands_run(tmp_path):
+    write_tables(tmp_path)
+    gin = Path("gin").absolute()
+    small = [
+        *(f"--gin.{s}/settings.Training.epochs=1" for s in STAGES),
+        "--gin.pipeline.prepare.vocabulary_size=700",
+        "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(8, 8, 8)",
+        "--gin.generator_model.T5Config.emb_dim=16",
+    ]
+    ran = 0
+    for words in commands("dsirm"):
+        if "--help" in words:
+            flags = []
+        elif any("esci.gin" in word for word in words):
+            if not Path("../shared/data/esci_us_slice").exists():
+                continue
+            data = Path("../shared/data/esci_us_slice").absolute()
+            flags = [*small, f"--gin.DATA_DIR='{data}'"]
+        else:
+            flags = small
+            if any("demo.gin" in word for word in words):
+                flags = [*small, "--gin.simulated_shop.SimulatedShop.items=400"]
+        if words[1] == "quantize" and flags:
+            words = ["dsirm", "run", *words[2:]]  # a stage alone needs those before it
+        done = subprocess.run(
+            [sys.executable, "-m", "dsirm_jax", *words[1:], *flags],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+            | {"PYTHONPATH": str(gin.parent)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr[-2000:]}"
+        ran += 1
+    assert ran >= 4
+    assert (tmp_path / "out/mine/report/index.html").is_file()
