@@ -23,7 +23,7 @@ GIN_PACKAGES = {
     for path in (ROOT / "gin").rglob("*.gin")
 }
 
-TEST = ["hypothesis", "ir-measures", "pytest", "ruff"]
+TEST = ["hypothesis", "ir-measures", "pytest", "ruff", "setuptools>=77"]
 
 setup(
     name="dsirm-jax",

@@ -48,21 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from dsirm_jax import pipeline
+    from dsirm_jax import job
 
     wants_help = any(argument in ("--help", "-h", "-help", "help") for argument in argv)
     stage = next((argument for argument in argv if not argument.startswith("-")), None)
     if stage == "help" or (stage is None and (wants_help or not argv)):
-        print(_usage(pipeline))
+        print(_usage(job))
         return 0 if wants_help else 2
-    if stage not in pipeline.COMMANDS:
+    if stage not in job.COMMANDS:
         raise InputError(
-            f"unknown stage {stage!r}; the stages are {', '.join(pipeline.COMMANDS)}"
+            f"unknown stage {stage!r}; the stages are {', '.join(job.COMMANDS)}"
             if stage
-            else f"name a stage first: {', '.join(pipeline.COMMANDS)}"
+            else f"name a stage first: {', '.join(job.COMMANDS)}"
         )
     if wants_help:
-        print(pipeline.help_text(stage))
+        print(job.help_text(stage))
         return 0
     given = _parse_flags([argument for argument in argv if argument != stage])
     if not given.gin_file:
@@ -76,12 +76,12 @@ def _run(argv: list[str]) -> int:
         bindings=given.gin_bindings,
         search_paths=given.gin_search_paths,
     )
-    pipeline.run(stage, force=given.force)
+    job.run(stage, force=given.force)
     return 0
 
 
-def _usage(pipeline) -> str:
-    lines = [f"  {name:<10} {pipeline.summary(name)}" for name in pipeline.COMMANDS]
+def _usage(job) -> str:
+    lines = [f"  {name:<10} {job.summary(name)}" for name in job.COMMANDS]
     return USAGE.format(stages="stages, in the order in which they run:\n" + "\n".join(lines))
 
 

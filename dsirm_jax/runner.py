@@ -13,7 +13,7 @@ from typing import Any
 
 import dsirm_jax
 from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
+from dsirm_jax.files import write_text
 from dsirm_jax.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    with replacing(folder / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_text(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def _finished_fingerprint(folder: Path) -> str:

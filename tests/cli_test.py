@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dsirm_jax import cli, pipeline
+from dsirm_jax import cli, job
 
 STAGES = ("prepare", "encode", "quantize", "generate", "relevance", "report", "run")
 
@@ -28,7 +28,7 @@ def test_help_needs_no_heavy_library(arguments):
 
 
 def test_every_stage_is_a_command():
-    assert pipeline.COMMANDS == STAGES
+    assert job.COMMANDS == STAGES
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
 import gin
 import pytest
 
-from dsirm_jax import configuration, pipeline
+from dsirm_jax import configuration, job, pipeline
 from dsirm_jax.errors import InputError
 
 FILE = """
 from __gin__ import dynamic_registration
+from dsirm_jax import job
 from dsirm_jax import pipeline
 from dsirm_jax.quantizer import losses
 MODEL_DIR = %gin.REQUIRED
 SEED = 3
-pipeline.Job:
+job.Job:
   model_dir = %MODEL_DIR
   seed = %SEED
   rungs = ('unsupervised',)
@@ -39,7 +40,7 @@ def file(tmp_path):
 
 def test_bindings_override_files(file):
     configuration.parse(files=[file], bindings=[*GIVEN, "SEED = 9"])
-    assert configuration.call_with_bound(pipeline.Job) == pipeline.Job(
+    assert configuration.call_with_bound(job.Job) == job.Job(
         model_dir="out/x", seed=9, rungs=("unsupervised",)
     )
 
@@ -65,7 +66,7 @@ def test_the_saved_configuration_can_be_read_again(file, tmp_path):
     before = configuration.bound(pipeline.quantize, scope="unsupervised")
     configuration.parse(files=[str(saved)], bindings=[])
     assert configuration.bound(pipeline.quantize, scope="unsupervised") == before
-    assert configuration.call_with_bound(pipeline.Job).model_dir == "out/x"
+    assert configuration.call_with_bound(job.Job).model_dir == "out/x"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_the_saved_configuration_can_be_read_again(file, tmp_path):
         ([], r"gin value MODEL_DIR is REQUIRED and not given; add --gin.MODEL_DIR=VALUE"),
         (["MODLE_DIR = 'x'"], r"macro MODLE_DIR is not used .*did you mean MODEL_DIR\?"),
         ([*GIVEN, "pipeline.quantise.seed = 1"], r"--gin flag: .*quantise"),
-        ([*GIVEN, "pipeline.Job.sede = 1"], r"--gin flag: .*sede"),
+        ([*GIVEN, "job.Job.sede = 1"], r"--gin flag: .*sede"),
         ([*GIVEN, "SEED = [1"], r"--gin flag: "),
         ([*GIVEN, "losses.Objective.temprature = 1"], r"--gin flag: .*temprature"),
     ],
@@ -100,8 +101,8 @@ def test_an_argument_without_a_value_names_its_binding(tmp_path):
     configuration.parse(files=[str(path)], bindings=GIVEN)
     with pytest.raises(InputError, match="temperature"):
         configuration.bound(pipeline.quantize)
-    with pytest.raises(InputError, match=r"gin binding pipeline.Job.seed is missing"):
-        configuration.call_with_bound(pipeline.Job)
+    with pytest.raises(InputError, match=r"gin binding job.Job.seed is missing"):
+        configuration.call_with_bound(job.Job)
 
 
 @pytest.mark.parametrize("name", ["demo", "esci", "tables"])
@@ -112,8 +113,8 @@ def test_the_run_files_bind_every_stage(name):
         *(["ITEMS = 'i.csv'", "JUDGEMENTS = 'j.csv'"] if name == "tables" else []),
     ]
     configuration.parse(files=[f"gin/runs/{name}.gin"], bindings=bindings)
-    job = configuration.call_with_bound(pipeline.Job)
-    for stage in pipeline.STAGES:
+    rungs = configuration.call_with_bound(job.Job).rungs
+    for stage in job.STAGES:
         bound = configuration.bound(stage.function)
-        shared = {"layout": None, "seed": 0, "sid_rungs": job.rungs}
+        shared = {"layout": None, "seed": 0, "sid_rungs": rungs}
         configuration.check_complete(stage.function, bound | shared)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 
 import dsirm_jax
-from dsirm_jax.files import replacing
+from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
 from dsirm_jax.report import charts, gather
@@ -48,8 +48,7 @@ def build(*, layout: Layout, title: str) -> Path:
     )
     environment.filters |= {"share": "{:.1%}".format, "signed": "{:+.4f}".format}
     text = environment.get_template("page.html").render(content(layout, title=title))
-    with replacing(layout.report) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(layout.report, text)
     return layout.report
 
 

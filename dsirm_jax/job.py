@@ -1,0 +1,147 @@
+"""The whole job: which stages there are, what gin binds to them, and in what order they run."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dsirm_jax import pipeline
+from dsirm_jax.files import write_text
+from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.runner import Stage, run_stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all stages share.
+
+    Attributes:
+      model_dir: folder of the whole run.
+      seed: every random key of every stage is derived from it.
+      rungs: rungs of the ablation ladder that have SIDs of their own, beside the full model. Each
+        is a gin scope: bindings under `RUNG/` are what it does differently.
+    """
+
+    model_dir: str
+    seed: int
+    rungs: tuple[str, ...]
+
+
+STAGES = (
+    Stage(name="prepare", function=pipeline.prepare),
+    Stage(name="encode", function=pipeline.encode, needs=("prepare",)),
+    Stage(name="quantize", function=pipeline.quantize, needs=("prepare", "encode"), per_rung=True),
+    Stage(
+        name="generate", function=pipeline.generate, needs=("prepare", "quantize"), per_rung=True
+    ),
+    Stage(
+        name="relevance",
+        function=pipeline.relevance,
+        needs=("prepare", "encode", "quantize", "generate"),
+    ),
+    Stage(name="report", function=pipeline.report, needs=("relevance",)),
+)
+COMMANDS = (*(stage.name for stage in STAGES), "run")
+
+
+def summary(command: str) -> str:
+    """Returns one line about a command."""
+    if command == "run":
+        return "all stages in order; what is finished and unchanged is skipped"
+    return _first_line(_stage(command).function)
+
+
+def help_text(command: str) -> str:
+    """Returns what `dsirm COMMAND --help` prints."""
+    if command == "run":
+        lines = [f"dsirm run: {summary(command)}", "", *(f"  {s.name}" for s in STAGES)]
+        return "\n".join(lines)
+    function = _stage(command).function
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    width = max(len(p.name) for p in parameters)
+    arguments = [f"  pipeline.{command}.{p.name:<{width}}  {p.annotation}" for p in parameters]
+    return "\n".join([f"dsirm {command}: {summary(command)}", "", "gin bindings:", *arguments])
+
+
+def run(command: str, *, force: bool) -> None:
+    """Runs one stage, or all of them, as the gin configuration in effect says.
+
+    Args:
+      command: one of `COMMANDS`.
+      force: run again what is finished.
+    """
+    from dsirm_jax import configuration
+
+    job = configuration.call_with_bound(Job)
+    layout = Layout(model_dir=Path(job.model_dir))
+    stages = STAGES if command == "run" else (_stage(command),)
+    planned = [
+        (stage, layout.for_rung(rung), _bindings(stage, job, rung))
+        for stage in stages
+        for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
+    ]
+    write_text(layout.config, configuration.text())
+    for stage, at, bindings in planned:
+        needed = {}
+        for before in map(_stage, stage.needs):
+            # A stage of one rung reads that rung's; a stage that all share reads every rung's.
+            wanted = (at.rung,) if stage.per_rung or not before.per_rung else (FULL, *job.rungs)
+            for rung in wanted:
+                folder = layout.for_rung(rung).stage(before.name)
+                needed[str(folder.relative_to(layout.model_dir))] = folder
+        run_stage(
+            stage,
+            at,
+            bindings=bindings,
+            described=configuration.description(bindings) | _input_files(bindings),
+            needed=needed,
+            force=force,
+        )
+    if stages[-1].name in ("relevance", "report"):
+        _print_metrics(layout)
+
+
+def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:
+    """Returns size and time of change of the user's files, so that new contents are noticed."""
+    files = [
+        file for value in bindings.values() if hasattr(value, "files") for file in value.files()
+    ]
+    return {"files": {file: _size_and_time(file) for file in files}} if files else {}
+
+
+def _size_and_time(file: str) -> tuple[int, int]:
+    status = os.stat(file)
+    return status.st_size, status.st_mtime_ns
+
+
+def _print_metrics(layout: Layout) -> None:
+    from dsirm_jax.relevance.evaluate import table
+
+    print(table(json.loads(layout.metrics.read_text())))
+    if layout.report.is_file():
+        print(f"\nreport: {layout.report}")
+
+
+def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
+    """Returns the arguments of a stage's function for one rung."""
+    from dsirm_jax import configuration
+
+    bindings = configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    accepted = inspect.signature(stage.function).parameters
+    shared = {"layout": None, "seed": job.seed, "sid_rungs": job.rungs}
+    configuration.check_complete(stage.function, shared | bindings)
+    return {
+        name: value for name, value in shared.items() if name in accepted and value is not None
+    } | bindings
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def _first_line(function: Any) -> str:
+    return inspect.getdoc(function).splitlines()[0]
