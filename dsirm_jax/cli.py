@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments without the program's name; those of the process when not given.
 
     Returns:
-      Exit code: 0, or 2 when something the user gave is wrong.
+      Exit code: 0; 2 when something the user gave is wrong; 1 when training diverged; 130 when
+      interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     # TensorFlow reads its log level when it is imported, and it has nothing to say to the user.
@@ -45,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"dsirm: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"dsirm: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("dsirm: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _run(argv: list[str]) -> int:
