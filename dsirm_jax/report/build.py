@@ -1,128 +1,146 @@
-"""Writes the report: one HTML file that opens from disk and needs nothing else."""
+"""Writes the report: one HTML file that opens from disk and loads nothing."""
 
 from __future__ import annotations
 
-import json
+import base64
+import hashlib
+import importlib.resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import jinja2
 from markupsafe import Markup
 
-import dsirm_jax
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
-from dsirm_jax.report import charts, gather
+from dsirm_jax.report import charts
+from dsirm_jax.report.gather import gather
+from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, outcome, rung_name, signed
 
-METRIC_NAMES = {
-    "roc_auc": "ROC-AUC",
-    "per_query_auc": "AUC within queries",
-    "pr_auc": "PR-AUC",
-    "log_loss": "Log-loss",
-    "ece": "Calibration error",
-    "ndcg@10": "nDCG@10",
-}
-RUNG_NAMES = {"no_sid": "no SID", "unsupervised": "unsupervised SIDs", FULL: "full"}
-BASE = "no_sid"
+COLOURS = 5
 
 
 def build(*, layout: Layout, title: str) -> Path:
-    """Builds the page of a finished run.
+    """Writes `report/index.html` from what the stages of a run wrote.
+
+    A stage that has not run leaves its section out. Texts of the shop are only ever text: Jinja
+    escapes them in the markup and in the embedded JSON, and the page's content security policy runs
+    no script but its own.
 
     Args:
-      layout: the run; every stage but the report is finished.
+      layout: the run; only `prepare` must be finished.
       title: heading of the page.
 
     Returns:
-      Where the page is.
+      The path of the page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("dsirm_jax.report", "."),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    found = gather(layout)
+    script = _package_text("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    data = {"tree": found["tree"], "queries": found["queries"], "titles": found.get("titles", {})}
+    page = _environment().get_template("page.html")
+    text = page.render(
+        found,
+        title=title,
+        data=data,
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        style=Markup(_package_text("page.css")),
+        colours=colours(found),
+        lift_panels=lift_panels(found["metrics"]) if found["metrics"] else [],
+        segment_panel=segment_panel(found["metrics"]) if found["metrics"] else None,
+        curve_panels=[curve_panels(stage) for stage in found["curves"]],
+        metric_names={name: METRIC_NAMES[name] for name in METRICS},
+        lower_is_better=LOWER_IS_BETTER,
     )
-    environment.filters |= {"share": "{:.1%}".format, "signed": "{:+.4f}".format}
-    text = environment.get_template("page.html").render(content(layout, title=title))
     write_text(layout.report, text)
     return layout.report
 
 
-def content(layout: Layout, *, title: str) -> dict[str, Any]:
-    """Returns every value that the template shows."""
-    folder = Path(__file__).parent
-    metrics = gather.read_json(layout.metrics)
-    catalogue = gather.Catalogue(layout)
-    health = {
-        rung: gather.read_json(layout.for_rung(rung).health)
-        for rung in gather.rungs_with_sids(layout)
-    }
-    data = {"tree": gather.sid_tree(catalogue), "examples": gather.examples(layout, catalogue)}
-    return {
-        "title": title,
-        "style": Markup((folder / "page.css").read_text(encoding="utf-8")),
-        "script": Markup((folder / "page.js").read_text(encoding="utf-8")),
-        "data": embedded(data),
-        "counts": {
-            "items": pq.read_metadata(layout.items).num_rows,
-            "queries": pq.read_metadata(layout.queries).num_rows,
-            "judgements": pq.read_metadata(layout.judgements).num_rows,
-        },
-        "metrics": metrics,
-        "metric_names": {name: METRIC_NAMES[name] for name in METRICS},
-        "lower_is_better": LOWER_IS_BETTER,
-        "rung_names": RUNG_NAMES,
-        "base": BASE,
-        "lift": metrics["lifts"].get(FULL, {}).get("roc_auc"),
-        "lift_chart": lift_chart(metrics),
-        "health": health,
-        "code_bars": {
-            rung: [
-                charts.bars(level["counts"], label=f"use of the codes of level {number}")
-                for number, level in enumerate(found["levels"], start=1)
-            ]
-            for rung, found in health.items()
-        },
-        "curves": curve_charts(layout),
-        "summary": gather.read_json(layout.stage("prepare") / "summary.json"),
-        "times": gather.stage_times(layout),
-        "config": layout.config.read_text(encoding="utf-8"),
-        "version": dsirm_jax.__version__,
-    }
+def colours(found: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a colour class for every rung: one for the full model, one for the baseline."""
+    of_metrics = found["metrics"]["rungs"] if found["metrics"] else ()
+    of_tags = [rungs for stage in found["curves"] for rungs in stage["tags"].values()]
+    of_curves = sorted(rung for rungs in of_tags for rung in rungs)
+    others = dict.fromkeys([*of_metrics, *found["health"], *of_curves])
+    others = [rung for rung in others if rung not in (BASELINE, FULL)]
+    cycled = {rung: f"rung-{place % COLOURS}" for place, rung in enumerate(others)}
+    return {BASELINE: "rung-base", FULL: "rung-full"} | cycled
 
 
-def embedded(value: Any) -> Markup:
-    """Returns JSON that is safe inside a script element, whatever the texts in it."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+def lift_panels(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns, for every metric, its lifts as rows of an interval chart."""
+    panels = []
+    for metric in METRICS:
+        rows = [
+            (f"{rung_name(lift['rung'])} − {rung_name(lift['over'])}", lift[metric])
+            for lift in metrics["lifts"].values()
+            if metric in lift
+        ]
+        if rows:
+            panels.append(_interval_chart(metric, rows))
+    return panels
 
 
-def lift_chart(metrics: dict[str, Any]) -> Markup | None:
-    """Returns the lifts in ROC-AUC of the whole test split and of its segments."""
+def segment_panel(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the lift in ROC-AUC over the baseline by segment of queries."""
     rows = []
-    for part, found in [("all queries", metrics), *metrics["segments"].items()]:
-        for lift in found["lifts"].values():
-            if lift["over"] == BASE and "roc_auc" in lift:
-                of = lift["roc_auc"]
-                name = f"{RUNG_NAMES.get(lift['rung'], lift['rung'])}, {part}"
-                rows.append((name, of["value"], of["low"], of["high"]))
-    return charts.intervals(rows, label="Lifts in ROC-AUC over no SID") if rows else None
+    for name, part in [("all queries", metrics), *metrics["segments"].items()]:
+        for lift in part["lifts"].values():
+            if (lift["rung"], lift["over"]) == (FULL, BASELINE) and "roc_auc" in lift:
+                rows.append((f"{name} ({part['queries']:,})", lift["roc_auc"]))
+    return _interval_chart("roc_auc", rows) if len(rows) > 1 else None
 
 
-def curve_charts(layout: Layout) -> list[dict[str, Any]]:
-    """Returns a chart for every curve of every learnt stage."""
-    return [
-        {
-            "name": stage["name"],
-            "charts": [
-                {"tag": tag, "chart": charts.line(points, label=f"{stage['name']}, {tag}")}
-                for tag, points in sorted(stage["curves"].items())
-                if len(points) > 1
-            ],
-        }
-        for stage in gather.training_curves(layout)
-    ]
+def curve_panels(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns, for every tag of a stage, the lines of its rungs on common axes."""
+    panels = []
+    for tag, rungs in stage["tags"].items():
+        points = [point for of_rung in rungs.values() for point in of_rung]
+        steps = max(1, *(step for step, _ in points))
+        x = charts.Axis(low=0, high=steps)
+        y = charts.axis([value for _, value in points], margin=0.06)
+        lines = [
+            {"rung": rung, "points": charts.polyline(of_rung, x=x, y=y), "last": of_rung[-1][1]}
+            for rung, of_rung in rungs.items()
+        ]
+        panels.append({"tag": tag, "steps": steps, "y": y, "lines": lines})
+    return {"stage": stage["stage"], "panels": panels}
+
+
+def _interval_chart(metric: str, rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Any]:
+    ends = [lift[end] for _, lift in rows for end in ("low", "high")]
+    axis = charts.axis([0, *ends], margin=0.08)
+    return {
+        "metric": metric,
+        "axis": axis,
+        "rows": [{"name": name, "lift": of, "outcome": outcome(of, metric)} for name, of in rows],
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dsirm_jax.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.globals["sorted_use"] = charts.sorted_use
+    environment.filters |= {
+        "number": "{:,}".format,
+        "percent": lambda share: f"{100 * share:.1f} %",
+        "compact": lambda value: f"{value:.4g}",
+        "signed": signed,
+        "tick": lambda value: f"{value:.6g}".replace("-", "−"),
+        "rung": rung_name,
+    }
+    environment.tests["sure"] = lambda lift: not lift["low"] <= 0 <= lift["high"]
+    return environment
+
+
+def _package_text(name: str) -> str:
+    return importlib.resources.files("dsirm_jax.report").joinpath(name).read_text("utf-8")

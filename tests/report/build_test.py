@@ -1,197 +1,213 @@
+import base64
+import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.layout import FULL, Layout
-from dsirm_jax.metrics import codebook
-from dsirm_jax.report import gather
-from dsirm_jax.report.build import build
-from dsirm_jax.sids.codes import write_sids, write_versioned
-
-HOSTILE = "</script><img src=x onerror=alert(1)> “quote\" & 'ṩ' 👟 שלום"
-SIZES = (2, 2, 3)
-# Two categories; items 0 and 1 share a SID.
-SIDS = np.array([[0, 0, 0], [0, 0, 0], [0, 1, 2], [1, 0, 1]], np.int32)
-TITLES = ["red shoe", HOSTILE, "blue shoe", "kettle"]
-
-
-def interval(value):
-    return {"value": value, "low": value - 0.1, "high": value + 0.1}
-
-
-@pytest.fixture
-def layout(tmp_path):
-    found = Layout(model_dir=tmp_path)
-    for stage in ("prepare", "quantize", "generate", "relevance"):
-        found.stage(stage).mkdir()
-    items = {
-        "item_index": range(4),
-        "item_id": list("abcd"),
-        "title": TITLES,
-        "category": [["Shoes"], ["Shoes"], None, ["Kitchen", "Kettles"]],
-    }
-    pq.write_table(pa.table({k: list(v) for k, v in items.items()}), found.items)
-    queries = {
-        "query_index": [0, 1],
-        "query": ["shoes", HOSTILE],
-        "split": ["test", "test"],
-        "frequency": [2.0, 1.0],
-        "segment": ["head", "tail"],
-    }
-    pq.write_table(pa.table(queries), found.queries)
-    judged = {
-        "query_index": [0, 0, 1],
-        "item_index": [1, 2, 3],
-        "query": ["shoes", "shoes", HOSTILE],
-        "item_id": ["b", "c", "d"],
-        "label": ["E", "S", "I"],
-        "relevant": [True, False, False],
-        "split": ["test"] * 3,
-    }
-    pq.write_table(pa.table(judged), found.judgements)
-    scores = {"no_sid": pa.array([0.5] * 3, "f4"), "full": pa.array([0.75, 0.25, 0.125], "f4")}
-    columns = {name: judged[name] for name in ("query", "item_id", "label", "split")}
-    pq.write_table(pa.table(columns | scores), found.predictions)
-    write_sids(found.sids, item_ids=list("abcd"), sids=SIDS, distances=SIDS * 1.0, version="v")
-    health = codebook.health(SIDS, SIZES, {"category": np.array(["s", "s", None, "k"], object)})
-    found.health.write_text(
-        json.dumps(
-            {"sizes": SIZES, "pinned_categories": [], "reconstruction_error": 0.25, **health}
-        )
-    )
-    beams = pa.table(
-        {
-            "query": ["shoes", HOSTILE],
-            "sids": pa.array([[[0, 0, 0], [1, 0, 1]], [[0, 1, 2]]], pa.list_(pa.list_(pa.int32()))),
-            "log_probs": pa.array([np.log([0.5, 0.25]), np.log([0.125])], pa.list_(pa.float32())),
-        }
-    )
-    write_versioned(found.query_sids, beams, version="v")
-    rungs = {"no_sid": {"roc_auc": interval(0.7)}, "full": {"roc_auc": interval(0.9)}}
-    lifts = {
-        "full": {
-            "rung": "full",
-            "over": "no_sid",
-            "roc_auc": {"value": 0.2, "low": 0.05, "high": 0.3, "relative": 0.2857},
-        }
-    }
-    part = {"queries": 2, "pairs": 3, "rungs": rungs, "lifts": lifts}
-    found.metrics.write_text(json.dumps({**part, "resamples": 100, "segments": {"head": part}}))
-    found.config.write_text(f"# {HOSTILE}\nSEED = 0\n")
-    return found
-
-
-def test_the_page_is_one_file_that_loads_nothing(layout):
-    text = build(layout=layout, title="A run").read_text()
-    assert not re.search(r'(src|href)="(?!#)', text.replace("src=x", ""))
-    assert "@import" not in text
-    assert "url(" not in text
-    assert "+28.57 %" in text
-    assert "raise ROC-AUC" in text
-
-
-def test_texts_of_the_shop_cannot_break_out_of_the_page(layout):
-    text = build(layout=layout, title=HOSTILE).read_text()
-    assert "<img src=x" not in text
-    assert text.count("</script>") == 2
-    data = json.loads(re.search(r'id="report-data">(.*?)</script>', text, re.S)[1])
-    titles = [t for c in data["tree"]["children"] for t in c["titles"]]
-    assert HOSTILE in titles
-
-
-def test_the_verdict_is_honest_about_what_is_not_certain(layout):
-    metrics = json.loads(layout.metrics.read_text())
-    metrics["lifts"]["full"]["roc_auc"] |= {"low": -0.05}
-    layout.metrics.write_text(json.dumps(metrics))
-    assert "make no certain difference" in build(layout=layout, title="x").read_text()
-
-
-def test_the_tree_counts_every_item_below_its_prefix(layout):
-    tree = gather.sid_tree(gather.Catalogue(layout))
-    assert tree["items"] == 4
-    shoes, kitchen = tree["children"]
-    assert (shoes["code"], shoes["items"], shoes["category"]) == (0, 3, "Shoes")
-    assert (kitchen["code"], kitchen["category"], kitchen["titles"]) == (1, "Kettles", ["kettle"])
-    assert [c["items"] for c in shoes["children"]] == [2, 1]
-    leaf = shoes["children"][0]["children"][0]
-    assert (leaf["code"], leaf["items"], leaf["titles"]) == (0, 2, TITLES[:2])
-
-
-def test_the_tree_leaves_out_the_smallest_children_and_says_how_many(layout, monkeypatch):
-    monkeypatch.setattr(gather, "CHILDREN_SHOWN", 1)
-    shoes = gather.sid_tree(gather.Catalogue(layout))["children"][0]
-    assert [c["items"] for c in shoes["children"]] == [2]
-    assert shoes["hidden"] == 1
-
-
-def test_examples_show_matches_by_level(layout):
-    by_query = {e["query"]: e for e in gather.examples(layout, gather.Catalogue(layout))}
-    shoes = by_query["shoes"]
-    assert [(j["label"], j["depth"]) for j in shoes["judged"]] == [("E", 3), ("S", 1)]
-    assert shoes["judged"][0]["scores"] == {"no_sid": 0.5, "full": 0.75}
-    assert [(b["sid"], b["items"]) for b in shoes["beams"]] == [([0, 0, 0], 2), ([1, 0, 1], 1)]
-    assert shoes["beams"][0]["probability"] == pytest.approx(0.5)
-    assert by_query[HOSTILE]["judged"][0]["depth"] == 0
-
-
-def test_curves_take_the_last_value_of_a_step_that_was_written_twice(tmp_path):
-    from clu import metric_writers
-
-    for values in ([3.0, 2.0], [1.5, 1.0]):
-        writer = metric_writers.SummaryWriter(str(tmp_path))
-        for step, value in enumerate(values, start=1 if values[0] == 3.0 else 2):
-            writer.write_scalars(step, {"loss": value})
-        writer.close()
-    assert gather.curves(tmp_path) == {"loss": [(1, 3.0), (2, 1.5), (3, 1.0)]}
-
+from dsirm_jax.report.build import build, colours
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+class Page(HTMLParser):
+    """A page as a browser's parser sees it: elements, their attributes, texts and scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.scripts = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def page_of(layout, **arguments):
+    return Page(build(layout=layout, **{"title": "A run"} | arguments).read_text("utf-8"))
+
+
+def test_the_page_loads_nothing(logged):
+    path = build(layout=logged, title="A run")
+    assert path == logged.report
+    assert [file.name for file in path.parent.iterdir()] == ["index.html"]
+    text = path.read_text("utf-8")
+    page = Page(text)
+    addresses = [value for name, value in page.attributes if name in ("src", "href", "action")]
+    assert all(re.match(r"#\w+$|data:,$", address) for address in addresses)
+    assert not re.search(r"@import|url\(|https?://", text)
+
+
+def test_the_page_runs_no_script_but_its_own(layout):
+    page = page_of(layout)
+    policy = next(value for _, value in page.attributes if value and "default-src" in value)
+    _, script = page.scripts
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_texts_of_the_shop_stay_text(layout, hostile):
+    page = page_of(layout, title=hostile)
+    assert page.tags.count("script") == 2
+    assert "img" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    data = json.loads(page.scripts[0])
+    assert hostile in data["titles"].values()
+    assert hostile in [example["query"] for example in data["queries"]["examples"]]
+    assert "toy <b>kettle</b>" in data["titles"].values()
+    # In the heading, the labels and the configuration.
+    assert sum(hostile.strip() in text for text in page.texts) >= 3
+
+
+def test_the_page_tells_the_numbers_of_the_run(layout):
+    text = page_of(layout).text
+    for told in (
+        "5 items, 4 queries and 6 judgements",
+        "SID) of 3 codes, coarse to fine, from 2 × 2 × 3",
+        "SIDs raise ROC-AUC by +0.2000 [+0.0500, +0.3000] over no SID",
+        "cannot be told apart from unsupervised SIDs: +0.0200 [−0.0100, +0.0500]",
+        "0.9000 0.8000 – 1.0000",
+        "+0.2000 * +0.0500 … +0.3000",
+        "duplicate item_id",
+        "SEED = 0",
+        "12 s",
+    ):
+        assert told in text, told
+    assert "+0.0200 *" not in text
+
+
+def test_every_title_that_the_tree_or_an_example_names_is_there(layout):
+    data = json.loads(page_of(layout).scripts[0])
+
+    def rows(nodes):
+        return {row for node in nodes for row in (*node[4], *rows(node[5]))}
+
+    named = rows(data["tree"]["nodes"])
+    for example in data["queries"]["examples"]:
+        named |= {row for beam in example["beams"] for row in beam["rows"]}
+        named |= {item["row"] for item in example["judged"]}
+    assert set(data["titles"]) == set(map(str, named)) == set("01234")
+
+
+def test_the_same_run_gives_the_same_page(logged):
+    first = build(layout=logged, title="A run").read_bytes()
+    assert build(layout=logged, title="A run").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "missing, gone, kept",
+    [
+        ("metrics", "results", ("codebooks", "tree", "queries", "run")),
+        ("query_sids", "queries", ("results", "codebooks", "tree", "run")),
+        ("health", "tree", ("results", "codebooks", "run")),  # Another rung has SIDs.
+        ("predictions", None, ("results", "tree", "queries", "run")),
+        ("config", None, ("results", "tree", "queries", "run")),
+    ],
+)
+def test_a_stage_that_has_not_run_leaves_its_section_out(layout, missing, gone, kept):
+    getattr(layout, missing).unlink()
+    page = page_of(layout)
+    sections = [value for name, value in page.attributes if name == "id"]
+    links = [value[1:] for name, value in page.attributes if name == "href" and value[0] == "#"]
+    assert gone not in sections
+    assert set(kept) <= set(sections)
+    assert set(links) <= set(sections)
+
+
+def test_a_run_that_is_only_prepared_has_a_page(layout):
+    for stage in ("quantize", "generate", "relevance"):
+        shutil.rmtree(layout.stage(stage))
+    shutil.rmtree(layout.model_dir / "ablation")
+    assert "there is no verdict yet" in page_of(layout).text
+
+
+def test_every_rung_has_a_colour_of_its_own():
+    metrics = {"rungs": dict.fromkeys(["no_sid", "tiger", "full", "dsi"])}
+    found = colours({"metrics": metrics, "health": {"full": 0, "dsi": 0}, "curves": []})
+    assert found.keys() == {"no_sid", "tiger", "full", "dsi"}
+    assert len(set(found.values())) == 4
+
+
+PROBE = """
+const after = ([step, ...rest]) => {
+  step();
+  if (rest.length) setTimeout(after, 60, rest);
+};
+const all = (selector) => [...document.querySelectorAll(selector)];
+const seen = {};
+after([
+  () => { seen.closed = all("#sid-tree .sid").length; },
+  () => { all("#sid-tree summary")[0].click(); },
+  () => { seen.opened = all("#sid-tree .sid").length; },
+  () => { all("#examples .example:first-child .sid")[0].click(); },
+  () => {
+    seen.marked = all("#sid-tree .marked .sid")[0].textContent;
+    seen.leaves = all("#sid-tree .leaf").map((leaf) => leaf.textContent).join("|");
+    seen.images = all("img").length;
+    seen.examples = all(".example").length;
+    const filter = document.getElementById("filter");
+    filter.value = "TEA";
+    filter.dispatchEvent(new Event("input"));
+    seen.filtered = all(".example .query").map((query) => query.textContent).join("|");
+    const root = document.documentElement;
+    seen.width = innerWidth;
+    seen.overflow = root.scrollWidth - root.clientWidth;
+    parent.postMessage(JSON.stringify(seen), "*");
+  },
+]);
+"""
+# A browser's window has a least width, a frame has none.
+FRAME = """<!doctype html><meta charset="utf-8"><pre></pre><script>
+addEventListener("message", (event) => { document.querySelector("pre").textContent = event.data; });
+</script><iframe src="{page}" width="{width}" height="800"></iframe>"""
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
 @pytest.mark.parametrize("width", [360, 1280])
-def test_a_browser_shows_the_page_without_an_error(layout, tmp_path, width):
-    page = build(layout=layout, title="A run")
-    probe = """<script>
-      document.querySelectorAll("#sid-tree details").forEach((d) => { d.open = true; });
-      const filter = document.getElementById("filter");
-      filter.value = "shoes"; filter.dispatchEvent(new Event("input"));
-      setTimeout(() => {
-        document.querySelectorAll("#sid-tree details").forEach((d) => { d.open = true; });
-        setTimeout(() => {
-          const root = document.documentElement;
-          document.body.dataset.overflow = root.scrollWidth - root.clientWidth;
-          document.body.dataset.nodes = document.querySelectorAll("#sid-tree .code").length;
-          document.body.dataset.cards = document.querySelectorAll(".example:not([hidden])").length;
-        }, 50);
-      }, 50);
-    </script></body>"""
-    page.write_text(page.read_text().replace("</body>", probe))
+def test_in_a_browser_the_tree_opens_and_the_filter_finds(logged, hostile, tmp_path, width):
+    page = build(layout=logged, title=f"A run {hostile}")
+    digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
+    text = page.read_text("utf-8")
+    text = text.replace("script-src '", f"script-src 'sha256-{digest}' '", 1)
+    page.write_text(text.replace("</body>", f"<script>{PROBE}</script></body>"), "utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.replace("{page}", page.as_uri()).replace("{width}", str(width)))
     done = subprocess.run(
         [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-sync"),
-            *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-            *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"),
-            *(f"--window-size={width},900", "--virtual-time-budget=5000", "--dump-dom"),
-            page.as_uri(),
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+            *("--no-first-run", "--disable-background-networking", "--disable-sync"),
+            *("--disable-component-update", "--enable-logging=stderr"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900"),
+            *("--virtual-time-budget=5000", "--dump-dom", frame.as_uri()),
         ],
         capture_output=True,
         text=True,
         timeout=120,
+        env=os.environ | {"LANG": "C.UTF-8"},
     )
-    body = re.search(r"<body[^>]*>", done.stdout)[0]
-    assert 'data-nodes="8"' in body  # 2, 3 and 3 on the three levels
-    assert 'data-cards="1"' in body
-    assert 'data-overflow="0"' in body
-    assert "CONSOLE" not in done.stderr
-
-
-def test_the_full_model_comes_first(layout):
-    assert gather.rungs_with_sids(layout) == [FULL]
+    assert "CONSOLE" not in done.stderr, done.stderr
+    seen = json.loads("".join(Page(done.stdout).texts))
+    assert (seen["closed"], seen["opened"]) == (2, 4)
+    # The first example is the query "shoes", its first beam is the SID of items 0 and 1.
+    assert seen["marked"] == "0 · 0 · 0"
+    assert seen["leaves"] == f"red shoe|{hostile}"
+    assert (seen["images"], seen["examples"], seen["filtered"]) == (0, 3, "tea")
+    assert (seen["width"], seen["overflow"]) == (width, 0)
