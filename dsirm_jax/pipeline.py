@@ -44,6 +44,7 @@ def prepare(
     head_share: float,
     test_share: float,
     max_rejected_share: float,
+    vocabulary: str | None = None,
 ) -> None:
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
@@ -55,6 +56,7 @@ def prepare(
         label_gains=label_gains,
         relevant_labels=relevant_labels,
         vocabulary_size=vocabulary_size,
+        vocabulary=vocabulary,
         head_share=head_share,
         test_share=test_share,
         max_rejected_share=max_rejected_share,
