@@ -262,7 +262,6 @@ def make_step(
 
 def initial_state(
     *,
-    config: QuantizerConfig,
     catalogue: Catalogue,
     sizes: tuple[int, ...],
     upkeep: Upkeep,
@@ -328,7 +327,6 @@ def train(
     num_steps = training.num_steps(len(catalogue.rows()))
     optimizer = adamw(training, num_steps=num_steps)
     state = initial_state(
-        config=config,
         catalogue=catalogue,
         sizes=sizes,
         upkeep=upkeep,

@@ -1,11 +1,13 @@
 import jax
 import numpy as np
+import optax
 import pytest
 
 from dsirm_jax.quantizer import train as quantizer_train
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.losses import Objective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
+from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training
 
 SIZES = (4, 8, 8)
@@ -54,6 +56,41 @@ def test_eight_devices_give_the_result_of_one(tmp_path, pinned):
         (one.params, one.codebooks),
         (eight.params, eight.codebooks),
     )
+
+
+def test_the_terms_of_one_step_do_not_depend_on_the_number_of_devices():
+    catalogue = make_catalogue()
+    config = QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=1)
+    upkeep = Upkeep(decay=0.9, restart_below=0.1, init_rows=96, init_iterations=3)
+    model = quantizer_train.autoencoder(config, dim=12)
+    optimizer = optax.adam(1e-3)
+    state = quantizer_train.initial_state(
+        catalogue=catalogue,
+        sizes=SIZES,
+        upkeep=upkeep,
+        model=model,
+        optimizer=optimizer,
+        seed=0,
+    )
+    batch = next(quantizer_train.batches_of(catalogue, batch_size=32, seed=0)(0))
+    found = []
+    for devices in (jax.devices()[:1], jax.devices()):
+        step = quantizer_train.make_step(
+            model=model,
+            optimizer=optimizer,
+            objective=Objective(commitment=1.0, contrastive=0.5, temperature=0.1),
+            upkeep=upkeep,
+            pinned=True,
+            seed=0,
+            devices=devices,
+        )
+        placement = pmapped(devices)
+        _, terms = step(placement.put_state(jax.device_get(state)), placement.put_batch(batch))
+        found.append({name: float(np.asarray(value)[0]) for name, value in terms.items()})
+    one, eight = found
+    assert set(one) == {"loss", "reconstruction", "commitment", "contrastive", "restarts"}
+    for name, value in one.items():
+        np.testing.assert_allclose(eight[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
