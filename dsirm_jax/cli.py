@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from dsirm_jax import job
 from dsirm_jax.errors import InputError
 
 USAGE = """usage: dsirm STAGE --gin_file=FILE [--gin_file=FILE ...] [--gin.NAME=VALUE ...]
@@ -55,12 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from dsirm_jax import job
-
     wants_help = any(argument in ("--help", "-h", "-help", "help") for argument in argv)
     stage = next((argument for argument in argv if not argument.startswith("-")), None)
     if stage == "help" or (stage is None and (wants_help or not argv)):
-        print(_usage(job))
+        print(_usage())
         return 0 if wants_help else 2
     if stage not in job.COMMANDS:
         raise InputError(
@@ -87,7 +86,7 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def _usage(job) -> str:
+def _usage() -> str:
     lines = [f"  {name:<10} {job.summary(name)}" for name in job.COMMANDS]
     return USAGE.format(stages="stages, in the order in which they run:\n" + "\n".join(lines))
 

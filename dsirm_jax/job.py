@@ -52,7 +52,7 @@ def summary(command: str) -> str:
     """Returns one line about a command."""
     if command == "run":
         return "all stages in order; what is finished and unchanged is skipped"
-    return _first_line(_stage(command).function)
+    return inspect.getdoc(_stage(command).function).splitlines()[0]
 
 
 def help_text(command: str) -> str:
@@ -130,18 +130,13 @@ def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
     """Returns the arguments of a stage's function for one rung."""
     from dsirm_jax import configuration
 
-    bindings = configuration.bound(stage.function, scope=None if rung == FULL else rung)
-    accepted = inspect.signature(stage.function).parameters
-    shared = {"layout": None, "seed": job.seed, "sid_rungs": job.rungs}
-    configuration.check_complete(stage.function, shared | bindings)
-    return {
-        name: value for name, value in shared.items() if name in accepted and value is not None
-    } | bindings
+    parameters = inspect.signature(stage.function).parameters
+    shared = {"seed": job.seed, "sid_rungs": job.rungs}
+    bindings = {name: value for name, value in shared.items() if name in parameters}
+    bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    configuration.check_complete(stage.function, {"layout": None} | bindings)
+    return bindings
 
 
 def _stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
-
-
-def _first_line(function: Any) -> str:
-    return inspect.getdoc(function).splitlines()[0]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from dsirm_jax.data.schema import SEGMENTS
 from dsirm_jax.errors import InputError
 from dsirm_jax.metrics import bootstrap
 
 METRICS = ("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece", "ndcg@10")
 LOWER_IS_BETTER = ("log_loss", "ece")
-SEGMENTS = ("head", "torso", "tail")
 LIFTS = (("unsupervised", "no_sid"), ("full", "no_sid"), ("full", "unsupervised"))
 
 

@@ -16,6 +16,9 @@ from dsirm_jax.files import replacing
 from dsirm_jax.sids.codes import check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams
 
+ABOUT_THE_PAIR = ("query", "item_id", "label", "split")
+"""Columns of `predictions.parquet` that are no rung's score."""
+
 
 def read_rung(
     *,
@@ -69,6 +72,6 @@ def write_predictions(
     path: Path, *, judged: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
 ) -> None:
     """Writes `predictions.parquet`: query, item_id, label, split and a score column per rung."""
-    columns = {name: judged[name] for name in ("query", "item_id", "label", "split")} | dict(scores)
+    columns = {name: judged[name] for name in ABOUT_THE_PAIR} | dict(scores)
     with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial)

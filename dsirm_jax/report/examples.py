@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from dsirm_jax.data.schema import SEGMENTS, TEST
 from dsirm_jax.layout import FULL, Layout
-from dsirm_jax.relevance.tables import read_beams
+from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, read_beams
 from dsirm_jax.report.catalogue import Catalogue, common_category, spread
 from dsirm_jax.sids.codes import check_same_version
 from dsirm_jax.sids.prefix_match import agreement
@@ -22,7 +22,6 @@ EXAMPLES_PER_OUTCOME = 8
 BEAMS_SHOWN = 6
 JUDGED_SHOWN = 10
 BEAM_TITLES = 3
-ABOUT_THE_PAIR = ("query", "item_id", "label", "split")
 
 
 def held_out_queries(layout: Layout, catalogue: Catalogue, *, seed: int = 0) -> dict[str, Any]:

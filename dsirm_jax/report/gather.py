@@ -14,6 +14,7 @@ from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.report import curves, examples, tree
 from dsirm_jax.report.catalogue import read_catalogue
 from dsirm_jax.report.verdict import verdict
+from dsirm_jax.runner import RECORD
 
 SHOWN_VERSIONS = ("dsirm-jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
 
@@ -68,7 +69,7 @@ def stage_times(layout: Layout) -> dict[str, float]:
     found = {}
     for stage in order:
         for folder in (layout.stage(stage), *layout.model_dir.glob(f"ablation/*/{stage}")):
-            record = read_json(folder / "stage.json")
+            record = read_json(folder / RECORD)
             if record and record["finished"]:
                 found[record["stage"]] = record["seconds"]
     return found
