@@ -23,7 +23,15 @@ GIN_PACKAGES = {
     for path in (ROOT / "gin").rglob("*.gin")
 }
 
-TEST = ["hypothesis", "ir-measures", "pytest", "ruff", "setuptools>=77"]
+# Beam holds protobuf below 7, which sentencepiece 0.2.3 asks for without saying so.
+BEAM = ["apache-beam", "sentencepiece<0.2.3"]
+BENCH = ["pandas", "psutil"]
+# Ibis 12 does not know the interface of later ones.
+DATAFUSION = ["datafusion<52"]
+TEST = [
+    *(*BEAM, *BENCH, *DATAFUSION),
+    *("hypothesis", "ir-measures", "pytest", "ruff", "setuptools>=77"),
+]
 
 setup(
     name="dsirm-jax",
@@ -43,6 +51,7 @@ setup(
         # TensorFlow Datasets needs it on Python 3.11 and does not say so.
         "importlib_resources",
         "duckdb",
+        "fsspec",
         "flax>=0.12,<0.13",
         "gin-config>=0.5",
         "ibis-framework[duckdb]>=12",
@@ -64,6 +73,8 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "beam": BEAM,
+        "bench": BENCH,
         "tpu": ["libtpu"],
         "cuda": ["jax[cuda13]"],
         # T5X itself, airio and jestimator are installed from their repositories.

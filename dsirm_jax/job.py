@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +106,12 @@ def run(command: str, *, force: bool) -> None:
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:
     """Returns size and time of change of the user's files, so that new contents are noticed."""
+    from dsirm_jax.data import storage
+
     files = [
         file for value in bindings.values() if hasattr(value, "files") for file in value.files()
     ]
-    return {"files": {file: _size_and_time(file) for file in files}} if files else {}
-
-
-def _size_and_time(file: str) -> tuple[int, int]:
-    status = os.stat(file)
-    return status.st_size, status.st_mtime_ns
+    return {"files": {file: storage.version(file) for file in files}} if files else {}
 
 
 def _print_metrics(layout: Layout) -> None:

@@ -53,11 +53,13 @@ class Layout:
 
     @property
     def item_vectors(self) -> Path:
-        return self.stage("encode") / "items-00000-of-00001.parquet"
+        """Pattern of the shards; `vectors.shard` fills it in."""
+        return self.stage("encode") / "items-*.parquet"
 
     @property
     def query_vectors(self) -> Path:
-        return self.stage("encode") / "queries-00000-of-00001.parquet"
+        """Pattern of the shards, likewise."""
+        return self.stage("encode") / "queries-*.parquet"
 
     @property
     def sids(self) -> Path:

@@ -45,6 +45,11 @@ def prepare(
     test_share: float,
     max_rejected_share: float,
     vocabulary: str | None = None,
+    engine: str | None = None,
+    memory_limit: str = "1GB",
+    workers: int | None = None,
+    beam_runner: str | None = None,
+    beam_options: tuple[str, ...] = (),
 ) -> None:
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
@@ -60,53 +65,73 @@ def prepare(
         head_share=head_share,
         test_share=test_share,
         max_rejected_share=max_rejected_share,
+        engine=engine,
+        memory_limit=memory_limit,
+        workers=workers,
         seed=seed,
     )
-    dataset.build(prepare_dir=layout.stage("prepare"), data_dir=layout.tfds)
+    dataset.build(
+        prepare_dir=layout.stage("prepare"),
+        data_dir=layout.tfds,
+        beam_runner=beam_runner,
+        beam_options=beam_options,
+    )
 
 
 def encode(layout: Layout, *, seed: int, encoder: TwoTowers | Precomputed) -> None:
     """texts -> dense query and item vectors, by two towers or from tables of your own."""
     from dsirm_jax.data import pairs, tasks, vectors, vocabulary
     from dsirm_jax.data.schema import TRAIN
-    from dsirm_jax.encoder.embed import embed
+    from dsirm_jax.encoder.embed import embed_table
     from dsirm_jax.encoder.model import Precomputed
     from dsirm_jax.encoder.train import text_tower, train
 
-    items, queries = _columns(layout.items, "item_id", "text"), _columns(layout.queries, "query")
-    item_ids, queries = items["item_id"], queries["query"]
     if isinstance(encoder, Precomputed):
-        of_items = vectors.read_vectors(encoder.items, ids=item_ids, id_column="item_id")
-        of_queries = vectors.read_vectors(encoder.queries, ids=queries, id_column="query")
-    else:
-        vocab_size = vocabulary.size(layout.vocabulary)
-        relevant = pairs.relevant_pairs(layout.judgements, split=TRAIN)
-        params = train(
-            config=encoder,
-            vocab_size=vocab_size,
-            rows=tasks.tokenised(
-                task=tasks.query_item(tfds_dir=layout.tfds, vocabulary=layout.vocabulary),
-                lengths={"query": encoder.max_query_pieces, "item": encoder.max_item_pieces},
-            ),
-            positives=pairs.positives_of(relevant, queries=len(queries)),
-            directory=layout.stage("encode"),
+        for given, table, id_column, pattern in (
+            (encoder.items, layout.items, "item_id", layout.item_vectors),
+            (encoder.queries, layout.queries, "query", layout.query_vectors),
+        ):
+            ids = _columns(table, id_column)[id_column]
+            found = vectors.read_vectors(given, ids=ids, id_column=id_column)
+            path = vectors.shard(pattern, number=0, of=1)
+            vectors.write_vectors(path, ids, found, id_column=id_column)
+        return
+    vocab_size = vocabulary.size(layout.vocabulary)
+    relevant = pairs.relevant_pairs(layout.judgements, split=TRAIN)
+    task = tasks.query_item(tfds_dir=layout.tfds, vocabulary=layout.vocabulary)
+
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        return tasks.batches(
+            task=task,
+            lengths={"query": encoder.max_query_pieces, "item": encoder.max_item_pieces},
+            batch_size=encoder.training.batch_size,
             seed=seed,
+            start_step=start,
         )
-        of_items, of_queries = (
-            embed(
-                tower=text_tower(encoder, vocab_size=vocab_size),
-                params=params,
-                pieces=vocabulary.encode(layout.vocabulary, texts),
-                max_pieces=max_pieces,
-                name=f"encode {name}",
-            )
-            for name, texts, max_pieces in (
-                ("items", items["text"], encoder.max_item_pieces),
-                ("queries", queries, encoder.max_query_pieces),
-            )
+
+    params = train(
+        config=encoder,
+        vocab_size=vocab_size,
+        batches=batches,
+        num_rows=tasks.num_rows(task),
+        positives=pairs.positives_of(relevant, queries=_rows(layout.queries)),
+        directory=layout.stage("encode"),
+        seed=seed,
+    )
+    for table, id_column, text_column, max_pieces, pattern in (
+        (layout.items, "item_id", "text", encoder.max_item_pieces, layout.item_vectors),
+        (layout.queries, "query", "query", encoder.max_query_pieces, layout.query_vectors),
+    ):
+        embed_table(
+            table=table,
+            id_column=id_column,
+            text_column=text_column,
+            vocabulary=layout.vocabulary,
+            tower=text_tower(encoder, vocab_size=vocab_size),
+            params=params,
+            max_pieces=max_pieces,
+            pattern=pattern,
         )
-    vectors.write_vectors(layout.item_vectors, item_ids, of_items, id_column="item_id")
-    vectors.write_vectors(layout.query_vectors, queries, of_queries, id_column="query")
 
 
 def quantize(
@@ -201,11 +226,14 @@ def generate(
         sizes=sizes,
         title_rate=title_rate,
     )
-    rows = tasks.tokenised(task=mixture, lengths={"inputs": max_pieces, "targets": len(sizes)})
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         drawn = tasks.batches(
-            rows=rows, batch_size=training.batch_size, seed=seed, start_step=start
+            task=mixture,
+            lengths={"inputs": max_pieces, "targets": len(sizes)},
+            batch_size=training.batch_size,
+            seed=seed,
+            start_step=start,
         )
         return map(tasks.generator_features, drawn)
 
@@ -213,7 +241,7 @@ def generate(
         config=config,
         training=training,
         batches=batches,
-        num_rows=rows.num_rows,
+        num_rows=tasks.num_rows(mixture),
         directory=layout.stage("generate"),
         seed=seed,
     )
@@ -332,6 +360,12 @@ def _columns(path: Path, *names: str) -> dict[str, list]:
 
     table = pq.read_table(path, columns=list(names))
     return {name: table[name].to_pylist() for name in names}
+
+
+def _rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path).num_rows
 
 
 def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:

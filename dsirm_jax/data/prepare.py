@@ -1,15 +1,14 @@
 """Any `Source` in, the prepared tables and the vocabulary out; schema.py documents the columns.
 
-Rows are checked and cleaned one chunk at a time (validate.py) and staged as Parquet. What needs
-whole tables (joins, duplicates, click aggregation, frequencies, splits) is written in Ibis and
-runs out-of-core in an embedded DuckDB. The same rows come out whatever the order, the files or the
-chunks they came in.
+Rows are checked and cleaned one chunk at a time (validate.py) and staged as Parquet (staging.py).
+What needs whole tables (joins, duplicates, click aggregation, frequencies, splits) is written in
+Ibis (relations.py) and runs in an embedded DuckDB, out-of-core, or on an engine of your own. The
+same rows come out whatever the order, the files or the chunks they came in.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 import json
@@ -17,7 +16,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +24,35 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ibis import _
 
-from dsirm_jax.data import schema
-from dsirm_jax.data.validate import ORIGIN, checked_items, checked_judgements
+from dsirm_jax.data import relations, schema
+from dsirm_jax.data.connections import connected
+from dsirm_jax.data.staging import Staged, stage
+from dsirm_jax.data.validate import (
+    CHECKED_JUDGEMENTS,
+    ORIGIN,
+    checked_items,
+    checked_items_schema,
+    checked_judgements,
+)
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
 
 log = logging.getLogger(__name__)
-HEAD_TRAFFIC, TORSO_TRAFFIC = 0.5, 0.8
-"""The most frequent queries that make up half of the traffic are the head; then, up to 80 %, the
-torso; the rest is the tail. Queries of the same frequency are in the same segment."""
+MOST_VOCABULARY_TEXTS = 200_000
+"""More items, or more queries, train the vocabulary on every n-th one, in the order of the table:
+SentencePiece holds its training text in memory."""
 
-MOST_VOCABULARY_TITLES = 1_000_000
-"""A larger catalogue trains the vocabulary on every n-th item, in the order of item_id."""
+MOST_CATEGORIES = 20
+"""First-level categories that the summary counts by name."""
 
 ROWS = 65_536
 OUTPUTS = (
     "items.parquet",
     "queries.parquet",
     "judgements.parquet",
+    "examples.parquet",
     "rejected.parquet",
     "vocabulary.model",
     "summary.json",
@@ -64,7 +71,9 @@ def prepare(
     test_share: float = 0.2,
     head_share: float = 0.4,
     max_rejected_share: float = 0.05,
+    engine: str | None = None,
     memory_limit: str = "1GB",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Validates, joins and splits the input, and trains the vocabulary.
 
@@ -94,7 +103,11 @@ def prepare(
       test_share: share of the queries for evaluation, where no split is given.
       head_share: share of the training queries for the relevance head.
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
-      memory_limit: what DuckDB may keep in memory before it spills to disk.
+      engine: Ibis connection URL of the database that joins the tables; it reads and writes
+        Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
+        DuckDB.
+      memory_limit: what the embedded DuckDB may keep in memory before it spills to disk.
+      workers: processes that read and check rows; None: as many as there are cores.
 
     Returns:
       The summary, as in `summary.json`.
@@ -111,54 +124,78 @@ def prepare(
     out_dir = Path(out_dir)
     for name in OUTPUTS:
         (out_dir / name).unlink(missing_ok=True)
-    with _staging(out_dir / "staging") as staging:
-        database = ibis.duckdb.connect(
-            temp_directory=str(staging / "spill"), memory_limit=memory_limit
-        )
+    with (
+        _staging(out_dir.absolute() / "staging") as staging,
+        _connected(engine, memory_limit=memory_limit, spill=staging / "spill") as database,
+    ):
         settle = functools.partial(
-            _settle, rejected=out_dir / "rejected.parquet", most=max_rejected_share
+            _settle,
+            database,
+            folder=staging,
+            rejected=out_dir / "rejected.parquet",
+            most=max_rejected_share,
         )
         contents = source.read()
+        staged = functools.partial(
+            stage,
+            folder=staging,
+            workers=workers or len(os.sched_getaffinity(0)),
+            if_empty=contents.if_empty,
+        )
 
-        check = functools.partial(checked_items, extras=contents.extras)
-        staged = _stage("items", contents.items, check, staging)
-        raw_items = database.read_parquet(staged.kept)
-        copies = _copies(raw_items, contents.extras.names)
-        items_summary = settle(database, staged, copies, "duplicate item_id")
+        items_staged = staged(
+            "items",
+            parts=contents.items,
+            check=functools.partial(checked_items, extras=contents.extras),
+            columns=checked_items_schema(contents.extras),
+        )
+        raw_items = database.read_parquet(items_staged.kept)
+        copies = relations.copies(raw_items, extras=contents.extras.names)
+        items_summary = settle(items_staged, copies, "duplicate item_id")
         _write(
             raw_items.anti_join(copies, ORIGIN.names).order_by("item_id"),
             staging / "items.parquet",
             pa.schema([*schema.ITEMS, *contents.extras]),
             index="item_index",
         )
-        items = database.read_parquet(staging / "items.parquet")
+        items = database.read_parquet(str(staging / "items.parquet"))
 
-        check = functools.partial(checked_judgements, labels=label_gains)
-        staged = _stage("judgements", contents.judgements, check, staging)
-        raw_judgements = database.read_parquet(staged.kept)
+        judgements_staged = staged(
+            "judgements",
+            parts=contents.judgements,
+            check=functools.partial(checked_judgements, labels=tuple(label_gains), seed=seed),
+            columns=CHECKED_JUDGEMENTS,
+        )
+        raw_judgements = database.read_parquet(judgements_staged.kept)
         unknown = raw_judgements.anti_join(items, "item_id")
-        judgements_summary = settle(database, staged, unknown, "unknown item_id")
+        judgements_summary = settle(judgements_staged, unknown, "unknown item_id")
         judgements = raw_judgements.semi_join(items, "item_id")
-        queries = _queries(judgements, seed=seed, test_share=test_share, head_share=head_share)
         _write(
-            queries.order_by("query"),
+            relations.queries(judgements, test_share=test_share, head_share=head_share).order_by(
+                "query"
+            ),
             staging / "queries.parquet",
             schema.QUERIES,
             index="query_index",
         )
-        queries = database.read_parquet(staging / "queries.parquet")
+        queries = database.read_parquet(str(staging / "queries.parquet"))
         pairs = (
-            _pairs(judgements, labels)
+            relations.pairs(judgements, labels=labels)
             .join(items.select("item_id", "item_index"), "item_id")
             .join(queries.select("query", "query_index", "split"), "query")
         )
         _write(
-            pairs.order_by("query", "item_id"),
-            staging / "judgements.parquet",
-            schema.JUDGEMENTS,
+            pairs.order_by("query", "item_id"), staging / "judgements.parquet", schema.JUDGEMENTS
         )
-        pairs = database.read_parquet(staging / "judgements.parquet")
-        splits = _checked_splits(pairs)
+        pairs = database.read_parquet(str(staging / "judgements.parquet"))
+        _write(
+            pairs.join(items.select("item_index", "text"), "item_index").order_by(
+                "query", "item_id"
+            ),
+            staging / "examples.parquet",
+            schema.EXAMPLES,
+        )
+        splits = _checked(relations.splits(pairs))
 
         if vocabulary:
             pieces = take_vocabulary(vocabulary=vocabulary, path=staging / "vocabulary.model")
@@ -170,14 +207,16 @@ def prepare(
                 seed=seed,
             )
         summary = {
-            "items": items_summary | _item_counts(items),
+            "items": items_summary | relations.item_counts(items, most=MOST_CATEGORIES),
             "judgements": judgements_summary
-            | {"pairs": _number(pairs.count()), "labels": _counts(pairs, "label")},
-            "queries": {"splits": splits, "segments": _counts(queries, "segment")},
+            | {
+                "pairs": relations.number(pairs.count()),
+                "labels": dict.fromkeys(label_gains, 0) | relations.counts(pairs, "label"),
+            },
+            "queries": {"splits": splits} | relations.query_counts(queries, pairs),
             "vocabulary": {"pieces": pieces},
         }
         (staging / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False))
-        database.disconnect()
         for name in OUTPUTS:
             if name != "rejected.parquet":
                 os.replace(staging / name, out_dir / name)
@@ -223,51 +262,28 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Staged:
-    """A raw table after the checks of single rows.
-
-    Attributes:
-      name: items or judgements.
-      read: number of rows read.
-      kept: Parquet file of the rows that passed.
-      rejected: Parquet file of the rows that did not.
-      columns: our column name to the user's.
-    """
-
-    name: str
-    read: int
-    kept: Path
-    rejected: Path
-    columns: Mapping[str, str]
-
-
-def _stage(name: str, chunks: Iterable[schema.Chunk], check: Callable, folder: Path) -> _Staged:
-    kept_path, rejected_path = folder / f"raw_{name}.parquet", folder / f"{name}.unfit.parquet"
-    read, columns = 0, {}
-    with contextlib.ExitStack() as stack:
-        writer = None
-        rejections = stack.enter_context(pq.ParquetWriter(rejected_path, schema.REJECTED))
-        for chunk in chunks:
-            kept, rejected = check(chunk)
-            if writer is None:
-                writer = stack.enter_context(pq.ParquetWriter(kept_path, kept.schema))
-            writer.write_table(kept)
-            rejections.write_table(rejected)
-            read += chunk.table.num_rows
-            columns |= chunk.columns
-    if not read:
-        raise InputError(f"the source has no {name}; give it at least one row")
-    log.info("prepare: %d %s read", read, name)
-    return _Staged(name=name, read=read, kept=kept_path, rejected=rejected_path, columns=columns)
+def _connected(
+    engine: str | None, *, memory_limit: str, spill: Path
+) -> contextlib.AbstractContextManager[ibis.BaseBackend]:
+    if engine:
+        return connected(engine, binding="prepare.engine")
+    return connected(
+        "duckdb://",
+        binding="prepare.memory_limit",
+        temp_directory=str(spill),
+        memory_limit=memory_limit,
+        # Every result is sorted; keeping the order before that would cost memory.
+        preserve_insertion_order=False,
+    )
 
 
 def _settle(
     database: ibis.BaseBackend,
-    staged: _Staged,
+    staged: Staged,
     more: ibis.Table,
     reason: str,
     *,
+    folder: Path,
     rejected: Path,
     most: float,
 ) -> dict[str, Any]:
@@ -278,6 +294,7 @@ def _settle(
       staged: the raw table.
       more: rows of it that are to be rejected for their item_id.
       reason: why.
+      folder: for intermediate files.
       rejected: the user's table of rejected rows, to which those of this table are added.
       most: share of the rows that may be rejected.
 
@@ -291,29 +308,34 @@ def _settle(
         table=ibis.literal(staged.name),
         file=more._file,
         row=more._row,
+        query=more.query if "query" in more.columns else ibis.null("string"),
+        item_id=more.item_id,
         column=ibis.literal(staged.columns.get("item_id", "item_id")),
         value=more.item_id,
         reason=ibis.literal(reason),
     )
-    here = database.read_parquet(staged.rejected).union(more)
-    path = staged.rejected.with_name(f"rejected_{staged.name}.parquet")
+    unfit = database.read_parquet(staged.rejected)
+    here = unfit.union(more.cast(unfit.schema()))
+    path = folder / f"rejected_{staged.name}.parquet"
     _write(here.order_by("file", "row"), path, schema.REJECTED)
-    here = database.read_parquet(path)
+    here = database.read_parquet(str(path))
     with replacing(rejected) as partial, pq.ParquetWriter(partial, schema.REJECTED) as writer:
         for part in sorted(path.parent.glob("rejected_*.parquet")):
             for batch in pq.ParquetFile(part).iter_batches():
                 writer.write_batch(batch)
-    reasons = _counts(here, "reason")
+    reasons = relations.counts(here, "reason")
     bad = sum(reasons.values())
     if bad:
         first = here.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
         where = f"{first['file']} row {first['row']}"
         where += f" column {first['column']}" if first["column"] else ""
         where += f" = {first['value']!r}" if first["value"] else ""
+        keys = [f"{name} {first[name]!r}" for name in ("query", "item_id") if first[name]]
         message = (
             f"{bad} of {staged.read} {staged.name} rejected ("
             + ", ".join(f"{count} {name}" for name, count in reasons.items())
-            + f"), the first: {where} ({first['reason']}); all are in {rejected}"
+            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); all are in "
+            + f"{rejected}"
         )
         if bad > most * staged.read:
             raise InputError(f"{message}; mend them or raise prepare.max_rejected_share ({most})")
@@ -326,117 +348,8 @@ def _settle(
     }
 
 
-def _copies(items: ibis.Table, extras: Sequence[str]) -> ibis.Table:
-    """Returns all but one of the items that share an id, whatever the order of the rows."""
-    repeated = items.group_by("item_id").agg(rows=_.count()).filter(_.rows > 1)
-    contents = ["title", "description", "brand", "colour", "category", *extras, *ORIGIN.names]
-    place = ibis.row_number().over(ibis.window(group_by="item_id", order_by=contents))
-    return items.semi_join(repeated, "item_id").filter(place > 0)
-
-
-def _queries(
-    judgements: ibis.Table, *, seed: int, test_share: float, head_share: float
-) -> ibis.Table:
-    """One row a query: query, split, frequency and segment."""
-    total = judgements.agg(
-        query_frequency=_.query_frequency.sum(),
-        impressions=_.impressions.sum(),
-        clicks=_.clicks.sum(),
-    )
-    totals = total.to_pyarrow().to_pylist()[0]
-    frequency = next(
-        (
-            {"query_frequency": _.query_frequency.max()}.get(name, _[name].sum())
-            for name in ("query_frequency", "impressions", "clicks")
-            if totals[name]
-        ),
-        _.count(),
-    )
-    queries = judgements.group_by("query").agg(
-        given=_.split.min(), frequency=frequency.cast("float64").fill_null(0.0)
-    )
-    # What comes before a frequency is the traffic of all more frequent queries.
-    levels = queries.group_by("frequency").agg(traffic=_.frequency.sum())
-    before = (
-        levels.traffic.sum().over(ibis.cumulative_window(order_by=ibis.desc("frequency")))
-        - levels.traffic
-    )
-    levels = levels.mutate(before=before, total=levels.traffic.sum().over(ibis.window()))
-    levels = levels.select(
-        "frequency",
-        segment=ibis.cases(
-            (_.before < HEAD_TRAFFIC * _.total, "head"),
-            (_.before < TORSO_TRAFFIC * _.total, "torso"),
-            else_="tail",
-        ),
-    )
-    is_test = ibis.coalesce(
-        queries.given == schema.TEST, _drawn(queries.query, f"{seed}:test:", test_share)
-    )
-    split = ibis.cases(
-        (is_test, schema.TEST),
-        (_drawn(queries.query, f"{seed}:head:", head_share), schema.HEAD),
-        else_=schema.TRAIN,
-    )
-    return queries.mutate(split=split).join(levels, "frequency")
-
-
-def _drawn(query: ibis.Value, salt: str, share: float) -> ibis.Value:
-    """Draws a share of the queries by their hash; spellings in other case go together."""
-    digest = (ibis.literal(salt) + query.lower()).hexdigest("md5")
-    return digest.substr(0, 8) < f"{int(share * 16**8):08x}"
-
-
-def _pairs(judgements: ibis.Table, labels: list[dict]) -> ibis.Table:
-    """One row a (query, item_id): label, gain, relevant and weight."""
-    ranked = ibis.memtable(labels)
-    pairs = (
-        judgements.left_join(ranked.select("label", "rank"), "label")
-        .group_by("query", "item_id")
-        .agg(
-            given=_["rank"].min(),
-            given_weight=_.weight.max(),
-            impressions=_.impressions.sum().fill_null(0),
-            clicks=_.clicks.sum().fill_null(0),
-            purchases=_.purchases.sum().fill_null(0),
-        )
-    )
-    last = len(labels) - 1
-    behaviour = ibis.cases(
-        (pairs.purchases > 0, 0), (pairs.clicks > 0, min(1, last - 1)), else_=last
-    )
-    evidence = ibis.cases(
-        (pairs.purchases > 0, pairs.purchases),
-        (pairs.clicks > 0, pairs.clicks),
-        else_=pairs.impressions,
-    )
-    weight = ibis.ifelse(pairs.given.isnull(), (1.0 + evidence.cast("float64")).log2(), 1.0)
-    pairs = pairs.select(
-        "query",
-        "item_id",
-        rank=ibis.coalesce(pairs.given, behaviour).cast("int64"),
-        weight=ibis.coalesce(pairs.given_weight, weight).cast("float32"),
-    )
-    return pairs.join(ranked, "rank")
-
-
-def _checked_splits(pairs: ibis.Table) -> dict[str, dict[str, int]]:
-    """Counts each split, and complains about one that nothing could be learnt or told from."""
-    rows = (
-        pairs.group_by("split")
-        .agg(
-            queries=_.query_index.nunique(),
-            judgements=_.count(),
-            relevant=_.relevant.cast("int64").sum(),
-        )
-        .to_pyarrow()
-        .to_pylist()
-    )
-    found = {row.pop("split"): row for row in rows}
-    splits = {
-        name: found.get(name, {"queries": 0, "judgements": 0, "relevant": 0})
-        for name in schema.SPLITS
-    }
+def _checked(splits: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Complains about a split that nothing could be learnt or told from."""
     for name, split in splits.items():
         if not split["relevant"]:
             raise InputError(
@@ -449,54 +362,36 @@ def _checked_splits(pairs: ibis.Table) -> dict[str, dict[str, int]]:
 
 def _training_texts(items: Path, queries: Path) -> Iterator[str]:
     """Yields training queries, then item texts: what the vocabulary may see."""
-    for batch in pq.ParquetFile(queries).iter_batches(ROWS, columns=["query", "split"]):
-        yield from batch.filter(pc.field("split") == schema.TRAIN).column("query").to_pylist()
-    file = pq.ParquetFile(items)
-    step = math.ceil(file.metadata.num_rows / MOST_VOCABULARY_TITLES)
-    texts = (
-        text
-        for batch in file.iter_batches(ROWS, columns=["text"])
-        for text in batch.column("text").to_pylist()
+    tables = (
+        (queries, ["query", "split"], pc.field("split") == schema.TRAIN),
+        (items, ["text"], pc.scalar(True)),
     )
-    yield from itertools.islice(texts, 0, None, step)
-
-
-def _item_counts(items: ibis.Table) -> dict[str, int]:
-    """Counts the items that have each optional column, and the first-level categories."""
-    optional = ("description", "brand", "colour", "category")
-    return (
-        items.agg(
-            **{f"with_{name}": items[name].count() for name in optional},
-            categories=items.category[0].nunique(),
+    for path, columns, kept in tables:
+        file = pq.ParquetFile(path)
+        texts = (
+            text
+            for batch in file.iter_batches(ROWS, columns=columns)
+            for text in batch.filter(kept).column(columns[0]).to_pylist()
         )
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
-
-
-def _counts(table: ibis.Table, column: str) -> dict[str, int]:
-    """Counts the rows by the values of a column, the most frequent first."""
-    counts = table.group_by(column).agg(rows=_.count())
-    counts = counts.order_by(ibis.desc("rows"), column).to_pyarrow()
-    return dict(zip(counts[column].to_pylist(), counts["rows"].to_pylist()))
-
-
-def _number(value: ibis.Scalar) -> int:
-    return value.to_pyarrow().as_py()
+        step = math.ceil(file.metadata.num_rows / MOST_VOCABULARY_TEXTS)
+        yield from itertools.islice(texts, 0, None, step)
 
 
 def _write(rows: ibis.Table, path: Path, columns: pa.Schema, *, index: str | None = None) -> None:
     """Streams rows to Parquet in the columns and types of a schema, perhaps numbering them."""
     rows = rows.select([name for name in columns.names if name != index])
-    ordered = path.with_name(f"{path.name}.ordered")
-    rows.to_parquet(ordered)
+    ordered = path.with_name(f"{path.stem}.ordered")
+    rows.to_parquet(str(ordered))
+    # Distributed engines write a folder of files, whose names sort as the rows do.
+    files = sorted(ordered.glob("*.parquet")) if ordered.is_dir() else [ordered]
     first = 0
-    with pq.ParquetFile(ordered) as reader, pq.ParquetWriter(path, columns) as writer:
-        for batch in reader.iter_batches(ROWS):
-            table = pa.Table.from_batches([batch])
-            if index:
-                numbers = pa.array(range(first, first + len(table)), pa.int64())
-                table = table.append_column(index, numbers)
-            writer.write_table(table.select(columns.names).cast(columns))
-            first += len(table)
-    ordered.unlink()
+    with pq.ParquetWriter(path, columns) as writer:
+        for file in files:
+            for batch in pq.ParquetFile(file).iter_batches(ROWS):
+                table = pa.Table.from_batches([batch])
+                if index:
+                    numbers = pa.array(range(first, first + len(table)), pa.int64())
+                    table = table.append_column(index, numbers)
+                writer.write_table(table.select(columns.names).cast(columns))
+                first += len(table)
+    shutil.rmtree(ordered) if ordered.is_dir() else ordered.unlink()

@@ -11,7 +11,7 @@ judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -106,11 +106,35 @@ JUDGEMENTS = pa.schema(
 )
 """`prepare/judgements.parquet`: each (query, item) pair once."""
 
+EXAMPLES = pa.schema(
+    [
+        _field("query", pa.string(), "rows are sorted by query, then item_id", required=True),
+        _field("text", pa.string(), "that of the item", required=True),
+        _field("query_index", pa.int64(), "row of the queries table", required=True),
+        _field("item_index", pa.int64(), "row of the items table", required=True),
+        _field("gain", pa.float32(), "`label_gains[label]`", required=True),
+        _field("relevant", pa.bool_(), "whether `relevant_labels` holds the label", required=True),
+        _field("weight", pa.float32(), "importance in training losses, >= 0", required=True),
+        _field("split", pa.string(), "that of its query", required=True),
+    ]
+)
+"""`prepare/examples.parquet`: the judgements with the texts of query and item, for TFDS."""
+
 REJECTED = pa.schema(
     [
         _field("table", pa.string(), "items or judgements", required=True),
-        _field("file", pa.string(), "the file as it was named to the reader", required=True),
-        _field("row", pa.int64(), "data row in that file, from 1", required=True),
+        _field(
+            "file", pa.string(), "file or database table, as the reader names it", required=True
+        ),
+        _field(
+            "row",
+            pa.int64(),
+            "data row in that file, from 1; of a database's table, which has no order, its place "
+            "in this reading",
+            required=True,
+        ),
+        _field("query", pa.string(), "of a judgement; null where it cannot be read"),
+        _field("item_id", pa.string(), "null where it cannot be read"),
         _field("column", pa.string(), "the user's name of the column at fault"),
         _field("value", pa.string(), "what stood there, shortened"),
         _field("reason", pa.string(), "why the row was rejected", required=True),
@@ -119,6 +143,9 @@ REJECTED = pa.schema(
 """`prepare/rejected.parquet`: every row read that no prepared table keeps, with the reason."""
 
 TRAIN, HEAD, TEST = SPLITS = ("train", "head", "test")
+TRAIN_RELEVANT, TRAIN_IRRELEVANT = "train_relevant", "train_irrelevant"
+"""What the TFDS dataset splits `TRAIN` into."""
+
 SEGMENTS = ("head", "torso", "tail")
 
 
@@ -151,16 +178,24 @@ class Chunk:
         return range(self.first_row, self.first_row + self.table.num_rows)
 
 
+Part = Callable[[], Iterator[Chunk]]
+"""Reads a share of a table from its start. Parts are read in any order, perhaps at the same time in
+several processes, to which they must be able to travel: they are partial applications of module
+functions or of frozen dataclasses' methods."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """One input: items and judgements, streamed in chunks; each stream is read once.
+    """One input: items and judgements in parts that are streamed in chunks.
 
     Attributes:
-      items: chunks of raw items.
-      judgements: chunks of raw judgements.
+      items: parts of the raw items.
+      judgements: parts of the raw judgements.
       extras: further item columns that pass through to `prepare/items.parquet`.
+      if_empty: what to look at when a table turns out to have no rows.
     """
 
-    items: Iterable[Chunk]
-    judgements: Iterable[Chunk]
+    items: Sequence[Part]
+    judgements: Sequence[Part]
     extras: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
+    if_empty: str = "give it at least one row"

@@ -7,8 +7,10 @@ an end mark, and 0 pads them. Every row has a float32 `weight` beside its featur
 
 from __future__ import annotations
 
-import dataclasses
+import concurrent.futures
 import functools
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -17,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.data.schema import TRAIN, TRAIN_RELEVANT
 from dsirm_jax.errors import InputError
 from dsirm_jax.sids import codes
+from dsirm_jax.training.batches import concatenate, cut, visits
 
 if TYPE_CHECKING:
     import seqio
     import tensorflow as tf
+    import tensorflow_datasets as tfds
 
-IN_MEMORY_ROWS = 2**18
+BLOCK_ROWS, CHUNK_ROWS = 2**17, 2**12
+TRAINED_ON = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
+"""The split of the TFDS dataset that tasks call `train`, by config."""
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
@@ -50,7 +56,6 @@ def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            _relevant,
             _mapped(lambda row: {name: row[name] for name in kept} | {"item": row["text"]}),
         ],
         output_features={"query": pieces, "item": pieces},
@@ -82,7 +87,6 @@ def query_sid(
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            _relevant,
             _mapped(
                 lambda row: {
                     "inputs": row["query"],
@@ -103,6 +107,8 @@ def title_sid(
     sizes: Sequence[int],
 ) -> seqio.Task:
     """Returns the task: text of an item -> its SID; arguments and features as in `query_sid`."""
+    import tensorflow as tf
+
     answer = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
     return _task(
         "title_sid",
@@ -113,7 +119,7 @@ def title_sid(
                 lambda row: {
                     "inputs": row["text"],
                     "targets": answer(row["item_index"]),
-                    "weight": np.float32(1),
+                    "weight": tf.ones_like(row["item_index"], tf.float32),
                 }
             ),
         ],
@@ -148,103 +154,72 @@ def text_sid(
     return _seqio().Mixture("text_sid", rates)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The tokenised, padded rows of one epoch, before any order.
-
-    Attributes:
-      parts: one dataset per task.
-      counts: rows of each.
-      rates: share of each in a mixture.
-    """
-
-    parts: tuple[tf.data.Dataset, ...]
-    counts: tuple[int, ...]
-    rates: tuple[float, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of an epoch: as many as all tasks have, although a mixture draws them by rate."""
-        return sum(self.counts)
-
-
-def tokenised(*, task: seqio.Task | seqio.Mixture, lengths: Mapping[str, int]) -> Rows:
-    """Reads, tokenises, cuts and pads the training rows of a task, or of a mixture's tasks.
-
-    Counting them takes one pass. The rows of a task with at most `IN_MEMORY_ROWS` examples stay in
-    memory; those of a larger one are tokenised again in every epoch.
-
-    Args:
-      task: what to read.
-      lengths: positions per feature, e.g. `{"inputs": 16, "targets": 3}`.
-
-    Returns:
-      The rows, in the order of the files.
+def num_rows(task: seqio.Task | seqio.Mixture) -> int:
+    """Returns the rows of an epoch: those of a task, or of a mixture's tasks together.
 
     Raises:
       InputError: a task without rows.
     """
-    seqio = _seqio()
-    tasks = seqio.get_subtasks(task)
-    parts, counts = [], []
-    for one in tasks:
-        part = one.get_dataset(lengths, TRAIN, shuffle=False, try_in_mem_cache=False)
-        part = seqio.trim_and_pad_dataset(part, lengths)
-        if one.num_input_examples(TRAIN) <= IN_MEMORY_ROWS:
-            part = part.cache()
-        parts.append(part)
-        counts.append(int(part.reduce(np.int64(0), lambda count, _: count + 1)))
-        if not counts[-1]:
-            raise InputError(
-                f"task {one.name}: no training rows; give judgements with relevant labels"
-            )
-    rates = [task.get_rate(one) if isinstance(task, seqio.Mixture) else 1.0 for one in tasks]
-    return Rows(parts=tuple(parts), counts=tuple(counts), rates=tuple(rates))
+    return sum(map(_num_rows, _seqio().get_subtasks(task)))
 
 
 def batches(
-    *, rows: Rows, batch_size: int, seed: int, start_step: int = 0
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields batches without end, from step `start_step` on.
+    *,
+    task: seqio.Task | seqio.Mixture,
+    lengths: Mapping[str, int],
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+    block_rows: int = BLOCK_ROWS,
+) -> Iterator[Row]:
+    """Returns batches of tokenised, cut and padded rows without end, from step `start_step` on.
 
-    Step `s` holds positions `[s * batch_size, (s + 1) * batch_size)` of the concatenated epochs.
-    The order of an epoch is a function of the seed and the epoch's number, so a resumed run
-    continues the stream that an uninterrupted one sees; getting there costs a skip within one
-    epoch. Up to `IN_MEMORY_ROWS` rows are shuffled as one; more rows, which TFDS has put in random
-    order on disk, go through a buffer of that size.
+    Each host has a consecutive share of a task's rows, which TFDS has put in random order on disk,
+    and reads it in blocks. An epoch visits the blocks, and the rows of each, in an order that
+    follows from seed, epoch, task and host; where in that stream a batch lies follows from its
+    step. So a run that goes on at any step sees the batches that an uninterrupted one sees, and
+    getting there costs the reading of one block a task, never of an epoch. A share of a single
+    block is read once and kept; else the next block is read while one is used.
+
+    Of a mixture, each task gives its rate of the rows up to any step, rounded, and has epochs of
+    its own.
 
     Args:
-      rows: what to draw from.
-      batch_size: rows per batch.
+      task: what to read.
+      lengths: positions per feature, e.g. `{"inputs": 16, "targets": 3}`.
+      batch_size: rows of this host in a batch.
       seed: of the order.
       start_step: first step to yield.
+      host: number of this host, from 0.
+      hosts: number of hosts.
+      block_rows: most rows of a block.
 
-    Yields:
-      One array per feature, its first axis the rows. Source: this project.
+    Returns:
+      Batches of one array per feature, its first axis the rows; those of a mixture's tasks follow
+      each other. Source: this project.
+
+    Raises:
+      InputError: a task with fewer rows than hosts.
     """
-    import tensorflow as tf
-
-    first_epoch, skipped = divmod(start_step * batch_size, rows.num_rows)
-
-    def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
-        keys = tf.random.stateless_uniform(
-            [1 + len(rows.parts)], [seed, epoch], None, None, tf.int64
+    seqio = _seqio()
+    tasks = seqio.get_subtasks(task)
+    rates = [task.get_rate(one) if isinstance(task, seqio.Mixture) else 1.0 for one in tasks]
+    streams = []
+    for number, one in enumerate(tasks):
+        edges = _block_edges(one, host=host, hosts=hosts, block_rows=block_rows)
+        taken = functools.partial(_taken, task=number, rates=rates)
+        visited = visits(
+            sizes=np.diff(edges).tolist(),
+            seed=seed,
+            start=taken(start_step * batch_size),
+            stream=(number, host),
         )
-        shuffled = [
-            part.shuffle(min(count, IN_MEMORY_ROWS), keys[1 + i], reshuffle_each_iteration=False)
-            for i, (part, count) in enumerate(zip(rows.parts, rows.counts, strict=True))
-        ]
-        if len(shuffled) == 1:
-            return shuffled[0]
-        drawn = tf.data.Dataset.sample_from_datasets(
-            [part.repeat() for part in shuffled], rows.rates, seed=keys[0]
-        )
-        return drawn.take(rows.num_rows)
-
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-    stream = epochs.flat_map(epoch_rows).skip(skipped)
-    stream = stream.batch(batch_size, drop_remainder=True).prefetch(2)
-    return stream.as_numpy_iterator()
+        pieces = _read_ahead(functools.partial(_read, one, edges, lengths), visited)
+        sizes = _growth(taken, batch_size=batch_size, start_step=start_step)
+        streams.append(cut(pieces, sizes))
+    return map(concatenate, zip(*streams, strict=True))
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -278,7 +253,10 @@ def _task(
     return seqio.Task(
         name,
         source=seqio.TfdsDataSource(
-            f"shop_search/{config}:1.0.0", os.fspath(tfds_dir), splits=[TRAIN], read_only=True
+            f"shop_search/{config}:2.0.0",
+            os.fspath(tfds_dir),
+            splits={TRAIN: TRAINED_ON[config]},
+            read_only=True,
         ),
         preprocessors=[
             *preprocessors,
@@ -288,8 +266,101 @@ def _task(
     )
 
 
-def _relevant(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    return dataset.filter(lambda row: row["relevant"])
+def _num_rows(task: seqio.Task) -> int:
+    splits, name = _training_split(task)
+    if name not in splits:
+        raise InputError(
+            f"task {task.name}: no training rows; give judgements with relevant labels"
+        )
+    return splits[name].num_examples
+
+
+def _training_split(task: seqio.Task) -> tuple[tfds.core.SplitDict, str]:
+    """Returns the splits of a task's dataset, and the name of the one to train on."""
+    builder = task.source.tfds_dataset.builder
+    return builder.info.splits, TRAINED_ON[builder.builder_config.name]
+
+
+def _block_edges(task: seqio.Task, *, host: int, hosts: int, block_rows: int) -> list[int]:
+    """Returns where the blocks of a host's rows begin, and where the last ends."""
+    rows = _num_rows(task)
+    first, last = rows * host // hosts, rows * (host + 1) // hosts
+    if first == last:
+        raise InputError(f"task {task.name}: {rows} training rows for {hosts} hosts; use fewer")
+    blocks = math.ceil((last - first) / block_rows)
+    return [first + (last - first) * block // blocks for block in range(blocks + 1)]
+
+
+def _taken(position: int, *, task: int, rates: Sequence[float]) -> int:
+    """Returns how many of a mixture's first `position` rows are of one task."""
+
+    def before(task: int) -> int:
+        """Takes the tasks off from the last on, so that no count ever falls as rows are added."""
+        rows = position
+        for last in reversed(range(task, len(rates))):
+            rows = math.floor(rows * (sum(rates[:last]) / sum(rates[: last + 1])))
+        return rows
+
+    return before(task + 1) - before(task)
+
+
+def _growth(taken: Callable[[int], int], *, batch_size: int, start_step: int) -> Iterator[int]:
+    """Yields how many rows every step takes."""
+    for step in itertools.count(start_step):
+        yield taken((step + 1) * batch_size) - taken(step * batch_size)
+
+
+def _read_ahead(
+    read: Callable[[int], Row], visited: Iterator[tuple[int, np.ndarray]]
+) -> Iterator[Row]:
+    """Yields the rows of blocks in the order of their visits, and reads the next meanwhile."""
+    # The last block is kept, so that an only block is read once for all epochs.
+    read = functools.lru_cache(maxsize=1)(read)
+
+    def piece(block: int, order: np.ndarray) -> Row:
+        return {name: values[order] for name, values in read(block).items()}
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(piece, *next(visited))
+        for visit in visited:
+            current, following = following.result(), thread.submit(piece, *visit)
+            yield current
+
+
+def _read(task: seqio.Task, edges: Sequence[int], lengths: Mapping[str, int], block: int) -> Row:
+    """Returns the rows of a block in the order of the files, tokenised, cut and padded.
+
+    The rows are those that the task's source yields, but its preprocessors see chunks of them: one
+    by one, the calls take many times as long as the work.
+    """
+    import tensorflow as tf
+
+    splits, name = _training_split(task)
+    first, last = edges[block : block + 2]
+    features = task.source.tfds_dataset.builder.info.features
+    types = {name: feature.tf_dtype for name, feature in features.items()}
+    spec = {
+        name: tf.io.FixedLenFeature((), tf.int64 if type_ == tf.bool else type_)
+        for name, type_ in types.items()
+    }
+
+    def padded(row: Mapping[str, Any]) -> Row:
+        row = dict(row)
+        for name, length in lengths.items():
+            ragged = row[name]
+            if not isinstance(ragged, tf.RaggedTensor):
+                ragged = tf.RaggedTensor.from_tensor(ragged)
+            row[name] = ragged[:, :length].to_tensor(shape=(None, length))
+        return row
+
+    files = [
+        tf.data.TFRecordDataset(file.filename).skip(file.skip).take(file.take)
+        for file in splits[f"{name}[{first}:{last}]"].file_instructions
+    ]
+    chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(CHUNK_ROWS)
+    chunks = chunks.map(lambda records: tf.io.parse_example(records, spec))
+    chunks = task.preprocess_postcache(chunks, sequence_length=lengths).map(padded)
+    return concatenate(list(chunks.as_numpy_iterator()))
 
 
 def _mapped(function: Callable[[Row], Row]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -312,7 +383,7 @@ def _text_to_sid(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.
 def _sid_tokens(
     sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int], vocabulary: PathLike
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the look-up of the SID tokens of an item, int32 `[level]`."""
+    """Returns the look-up of the SID tokens of items, int32 `[..., level]`."""
     vocab_size = _pieces(vocabulary).vocab_size
     import tensorflow as tf
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 from collections.abc import Callable, Collection
 
@@ -16,6 +18,22 @@ VALUE_CHARACTERS = 200
 ORIGIN = pa.schema([("_file", pa.string()), ("_row", pa.int64())])
 """Columns that follow those of a checked row and say where it came from."""
 
+DRAWS = pa.schema([("_test_draw", pa.int64()), ("_head_draw", pa.int64())])
+"""Where a query falls, from 0 to `DRAW_RANGE`, when queries are drawn for test and for the head."""
+
+DRAW_RANGE = 2**32
+
+LARGEST = 2**53
+"""Counts up to this add up without overflow in any engine."""
+
+CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
+"""Judgements that passed."""
+
+
+def checked_items_schema(extras: pa.Schema) -> pa.Schema:
+    """Returns the columns of items that passed."""
+    return pa.schema([*RAW_ITEMS, ("text", pa.string()), *extras, *ORIGIN])
+
 
 def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw items.
@@ -28,7 +46,7 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
       extras: further columns to keep, with their types.
 
     Returns:
-      kept: columns of `RAW_ITEMS`, `text`, `extras` and `ORIGIN`.
+      kept: columns of `checked_items_schema`.
       rejected: columns of `REJECTED`.
 
     Raises:
@@ -45,22 +63,26 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
         _text(*row) if row[0] else None
         for row in zip(rows.columns["title"], rows.columns["brand"], rows.columns["colour"])
     ]
-    return rows.split(pa.schema([*RAW_ITEMS, ("text", pa.string()), *extras]))
+    return rows.split(checked_items_schema(extras))
 
 
-def checked_judgements(chunk: Chunk, *, labels: Collection[str]) -> tuple[pa.Table, pa.Table]:
+def checked_judgements(
+    chunk: Chunk, *, labels: Collection[str], seed: int
+) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw judgements.
 
     Rejects a row that could not be parsed, an empty query or item_id, a label outside `labels`, a
-    row with neither a label nor a positive count, a negative or non-finite number, a split other
+    row with neither a label nor a positive count, a negative, non-finite or
+    too large number, a split other
     than train and test, and invalid UTF-8.
 
     Args:
       chunk: raw judgements.
       labels: the legal labels.
+      seed: of the draws, which are made here because databases disagree on lower case.
 
     Returns:
-      kept: columns of `RAW_JUDGEMENTS` and `ORIGIN`.
+      kept: columns of `CHECKED_JUDGEMENTS`.
       rejected: columns of `REJECTED`.
 
     Raises:
@@ -76,6 +98,7 @@ def checked_judgements(chunk: Chunk, *, labels: Collection[str]) -> tuple[pa.Tab
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
         rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
         rows.require(name, lambda number: number is None or number >= 0, "negative number")
+        rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
     judged = [
         label is not None or any(counts)
@@ -86,7 +109,18 @@ def checked_judgements(chunk: Chunk, *, labels: Collection[str]) -> tuple[pa.Tab
     for position, is_judged in enumerate(judged):
         if not is_judged:
             rows.fault(position, "label", None, "neither a label nor a count")
-    return rows.split(RAW_JUDGEMENTS)
+    for name, purpose in zip(DRAWS.names, ("test", "head")):
+        rows.columns[name] = [
+            None if query is None else _draw(query, f"{seed}:{purpose}:")
+            for query in rows.columns["query"]
+        ]
+    return rows.split(CHECKED_JUDGEMENTS)
+
+
+@functools.lru_cache(maxsize=4096)
+def _draw(query: str, salt: str) -> int:
+    """Returns a number below `DRAW_RANGE` by hash; spellings in other case go together."""
+    return int(hashlib.md5(f"{salt}{query.lower()}".encode()).hexdigest()[:8], 16)
 
 
 def _text(title: str, brand: str | None, colour: str | None) -> str:
@@ -122,22 +156,24 @@ class _Rows:
                 self.fault(position, name, value, reason)
 
     def split(self, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
-        numbers = self.chunk.row_numbers()
+        rows = self.chunk.table.num_rows
+        self.columns["_file"] = [self.chunk.file] * rows
+        self.columns["_row"] = self.chunk.row_numbers()
+        keys = [self.columns.get(name, [None] * rows) for name in ("query", "item_id")]
         rejected = [
-            (self.table, self.chunk.file, numbers[position], *fault)
+            (
+                *(self.table, self.chunk.file, self.columns["_row"][position]),
+                *(_shown(key[position]) for key in keys),
+                *fault,
+            )
             for position, fault in sorted(self.faults.items())
         ]
-        kept = [
-            position for position in range(self.chunk.table.num_rows) if position not in self.faults
-        ]
+        kept = [position for position in range(rows) if position not in self.faults]
         columns = [
             pa.array([self.columns[field.name][position] for position in kept], field.type)
             for field in schema
         ]
-        columns.append(pa.array([self.chunk.file] * len(kept), pa.string()))
-        columns.append(pa.array([numbers[position] for position in kept], pa.int64()))
-        names = [*schema.names, *ORIGIN.names]
-        return pa.table(columns, names), pa.Table.from_pylist(
+        return pa.table(columns, schema=schema), pa.Table.from_pylist(
             [dict(zip(REJECTED.names, row)) for row in rejected], REJECTED
         )
 
@@ -150,7 +186,7 @@ class _Rows:
             column = column.dictionary_decode()
         try:
             return _cast(column, field.type).to_pylist()
-        except pa.ArrowNotImplementedError as error:
+        except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             name = self.chunk.columns.get(field.name, field.name)
             raise InputError(
                 f"{self.chunk.file}: column {name} has type {column.type}, which is no "

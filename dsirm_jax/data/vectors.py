@@ -22,6 +22,17 @@ ROWS = 16_384
 VECTOR = "vector"
 
 
+def shard(pattern: Path, *, number: int, of: int) -> Path:
+    """Returns the path of one of several shards, such as `items-00002-of-00007.parquet`.
+
+    Args:
+      pattern: its name has one `*`, such as `items-*.parquet`.
+      number: of the shard, from 0.
+      of: number of shards.
+    """
+    return pattern.with_name(pattern.name.replace("*", f"{number:05d}-of-{of:05d}"))
+
+
 def write_vectors(
     path: str | os.PathLike[str],
     ids: Sequence[str],
@@ -97,7 +108,10 @@ def read_vectors(
 
 
 def _shards(pattern: str | os.PathLike[str]) -> list[str]:
-    files = sorted(glob.glob(str(pattern))) or [str(pattern)]
+    path = Path(pattern)
+    # A folder's name may itself look like a pattern.
+    files = sorted(glob.glob(str(path)) or map(str, path.parent.glob(path.name)))
+    files = files or [str(path)]
     if not Path(files[0]).is_file():
         raise InputError(f"{pattern}: no such file; bind the path of your {VECTOR}s")
     return files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 import optax
 from jaxtyping import Int
 
-from dsirm_jax.data import tasks
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
 from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training.loop import Batch, TrainState, fit
@@ -29,7 +28,8 @@ def train(
     *,
     config: TwoTowers,
     vocab_size: int,
-    rows: tasks.Rows,
+    batches: Callable[[int], Iterator[Batch]],
+    num_rows: int,
     positives: Int[np.ndarray, "query positive"],
     directory: Path,
     seed: int,
@@ -39,7 +39,9 @@ def train(
     Args:
       config: shape of the tower and how it is trained.
       vocab_size: pieces in the vocabulary.
-      rows: tokenised pairs of `tasks.query_item`.
+      batches: `batches(start)` yields, from step `start` on, rows of `tasks.query_item`: pieces
+        `query` and `item`, int32 `[row, length]`, `query_index` and `item_index`, int64 `[row]`.
+      num_rows: training rows in an epoch.
       positives: items relevant to each query, see `pairs.positives_of`.
       directory: where checkpoints and logs go; an interrupted run goes on from there.
       seed: of the parameters.
@@ -51,7 +53,7 @@ def train(
       FloatingPointError: the loss was not finite.
     """
     tower = text_tower(config, vocab_size=vocab_size)
-    num_steps = config.training.num_steps(rows.num_rows)
+    num_steps = config.training.num_steps(num_rows)
     optimizer = adamw(config.training, num_steps=num_steps)
 
     def loss_fn(params, batch):
@@ -72,11 +74,8 @@ def train(
         params = optax.apply_updates(state.params, updates)
         return TrainState(step=state.step + 1, params=params, opt_state=opt_state), {"loss": loss}
 
-    def batches(start: int) -> Iterator[Batch]:
-        drawn = tasks.batches(
-            rows=rows, batch_size=config.training.batch_size, seed=seed, start_step=start
-        )
-        for batch in drawn:
+    def judged(start: int) -> Iterator[Batch]:
+        for batch in batches(start):
             yield {
                 "query": batch["query"],
                 "item": batch["item"],
@@ -92,7 +91,7 @@ def train(
         name="encode",
         state=state,
         step=step,
-        batches=batches,
+        batches=judged,
         num_steps=num_steps,
         directory=directory,
         training=config.training,

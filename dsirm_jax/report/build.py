@@ -16,6 +16,7 @@ from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
 from dsirm_jax.report import charts
+from dsirm_jax.report.data import category_panel, data_panels
 from dsirm_jax.report.gather import gather
 from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, outcome, rung_name, signed
 
@@ -51,6 +52,8 @@ def build(*, layout: Layout, title: str) -> Path:
         colours=colours(found),
         lift_panels=lift_panels(found["metrics"]) if found["metrics"] else [],
         segment_panel=segment_panel(found["metrics"]) if found["metrics"] else None,
+        data_panels=data_panels(found["summary"]),
+        category_panel=category_panel(found["summary"]),
         curve_panels=[curve_panels(stage) for stage in found["curves"]],
         metric_names={name: METRIC_NAMES[name] for name in METRICS},
         lower_is_better=LOWER_IS_BETTER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,37 @@ def axis(values: Iterable[float], *, margin: float = 0.0) -> Axis:
     low, high = min(values), max(values)
     room = margin * (high - low) if high > low else abs(high) or 1.0
     return Axis(low=low - room, high=high + room)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A bar for a count.
+
+    Attributes:
+      name: what is counted.
+      count: how many.
+      share: of the total.
+      width: in percent of the longest bar.
+    """
+
+    name: str
+    count: int
+    share: float
+    width: float
+
+
+def bars(counts: Mapping[str, int], *, total: int) -> list[Bar]:
+    """Returns a bar for every count.
+
+    Args:
+      counts: by name.
+      total: what shares are of.
+    """
+    most = max([1, *counts.values()])
+    return [
+        Bar(name=name, count=count, share=count / max(total, 1), width=100 * count / most)
+        for name, count in counts.items()
+    ]
 
 
 def polyline(points: Sequence[tuple[float, float]], *, x: Axis, y: Axis) -> str:

@@ -1,16 +1,66 @@
-"""The order of training rows: a pure function of the seed and the epoch."""
+"""The order of training rows: a pure function of the seed and the position."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
+import jax
 import numpy as np
 
+Rows = TypeVar("Rows")
+"""An array, or a pytree of arrays, whose first axes are the same rows."""
 
-def epoch_order(rows: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Returns the permutation of `range(rows)` that one epoch visits, int64 `[rows]`."""
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return generator.permutation(rows)
+
+def visits(
+    *, sizes: Sequence[int], seed: int, start: int = 0, stream: tuple[int, int] = (0, 0)
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields what epoch after epoch visits: blocks in random order, each with its rows in such.
+
+    Getting to `start` takes no work but the order of that block's rows.
+
+    Args:
+      sizes: rows of each block.
+      seed: seed of the order.
+      start: the first position of the concatenated epochs.
+      stream: tells orders of the same seed apart.
+
+    Yields:
+      A block's number and its rows from 0, int64 `[row]`: a permutation, or what `start` left of
+      it. Source: this project.
+
+    Raises:
+      ValueError: no rows.
+    """
+    if not sum(sizes):
+        raise ValueError("no rows to visit")
+    first_epoch, skipped = divmod(start, sum(sizes))
+    for epoch in itertools.count(first_epoch):
+        for block in _permutation(len(sizes), seed, epoch, len(sizes), *stream):
+            if skipped < sizes[block]:
+                rows = _permutation(sizes[block], seed, epoch, block, *stream)
+                yield int(block), rows[skipped:]
+            skipped = max(skipped - sizes[block], 0)
+
+
+def cut(pieces: Iterator[Rows], sizes: Iterable[int]) -> Iterator[Rows]:
+    """Yields the rows of endless pieces again, in their order, `sizes` of them at a time."""
+    piece = next(pieces)
+    for size in sizes:
+        parts = []
+        while size > _count(piece):
+            parts.append(piece)
+            size -= _count(piece)
+            piece = next(pieces)
+        parts.append(jax.tree.map(lambda values, stop=size: values[:stop], piece))
+        piece = jax.tree.map(lambda values, start=size: values[start:], piece)
+        yield concatenate(parts)
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """Returns the rows of all parts."""
+    return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
 def index_batches(*, rows: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
@@ -26,22 +76,18 @@ def index_batches(*, rows: int, batch_size: int, seed: int, start: int = 0) -> I
       seed: seed of the order.
       start: first step to yield.
 
-    Yields:
-      int64 `[batch_size]`. Source: this project.
+    Returns:
+      Batches, int64 `[batch_size]`. Source: this project.
     """
-    if rows < 1:
-        raise ValueError("index_batches needs at least one row")
-    position = start * batch_size
-    epoch, order = -1, np.empty(0, np.int64)
-    while True:
-        parts, wanted = [], batch_size
-        while wanted:
-            if position // rows != epoch:
-                epoch = position // rows
-                order = epoch_order(rows, seed=seed, epoch=epoch)
-            offset = position - epoch * rows
-            part = order[offset : offset + wanted]
-            parts.append(part)
-            position += len(part)
-            wanted -= len(part)
-        yield np.concatenate(parts)
+    visited = visits(sizes=[rows], seed=seed, start=start * batch_size)
+    return cut((order for _, order in visited), itertools.repeat(batch_size))
+
+
+def _permutation(size: int, seed: int, epoch: int, *stream: int) -> np.ndarray:
+    """Returns a permutation of `range(size)`, int64; all numbers are words of Philox's state."""
+    random = np.random.Philox(key=[seed, epoch], counter=[0, *stream])
+    return np.random.Generator(random).permutation(size)
+
+
+def _count(rows: Rows) -> int:
+    return len(jax.tree.leaves(rows)[0])

@@ -1,7 +1,10 @@
 """The TFDS dataset holds exactly what the tables hold, and is the same when built again."""
 
 import hashlib
+import operator
+import shutil
 import socket
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -10,53 +13,40 @@ import pytest
 import tensorflow_datasets as tfds
 
 from dsirm_jax.data import dataset
+from dsirm_jax.data.schema import EXAMPLES
+from dsirm_jax.errors import InputError
 
 QUERIES, ITEMS = 30, 40
 
 
-def _tables(folder):
+def _tables(folder, *, relevant=None):
     random = np.random.default_rng(0)
-    items = pa.table(
+    items = [
+        {"item_index": item, "item_id": f"i{item:03}", "text": f"thing {item} “größe” {item % 7}"}
+        for item in range(ITEMS)
+    ]
+    examples = [
         {
-            "item_index": pa.array(range(ITEMS), pa.int64()),
-            "item_id": [f"i{item:03}" for item in range(ITEMS)],
-            "text": [f"thing {item} “größe” {item % 7}" for item in range(ITEMS)],
-            "truth_type": ["thing"] * ITEMS,
-        }
-    )
-    splits = ["train", "head", "test"]
-    rows = [
-        {
+            "query": f"query {query}",
+            "text": items[item]["text"],
             "query_index": query,
             "item_index": int(item),
-            "query": f"query {query}",
             "gain": float(np.float32(random.random())),
-            "relevant": bool(random.integers(2)),
+            "relevant": bool(random.integers(2)) if relevant is None else relevant,
             "weight": float(np.float32(1 + query / 7)),
-            "split": splits[query % 3],
+            "split": ["train", "head", "test"][query % 3],
         }
         for query in range(QUERIES)
-        for item in random.choice(ITEMS, 5, replace=False)
+        for item in sorted(random.choice(ITEMS, 5, replace=False))
     ]
-    schema = pa.schema(
-        {
-            "query_index": pa.int64(),
-            "item_index": pa.int64(),
-            "query": pa.string(),
-            "gain": pa.float32(),
-            "relevant": pa.bool_(),
-            "weight": pa.float32(),
-            "split": pa.string(),
-        }
-    )
-    judgements = pa.Table.from_pylist(rows, schema=schema)
-    pq.write_table(items, folder / "items.parquet", row_group_size=7)
-    pq.write_table(judgements, folder / "judgements.parquet", row_group_size=11)
-    return items.to_pylist(), rows
+    table = pa.Table.from_pylist(examples, schema=EXAMPLES)
+    pq.write_table(table, folder / "examples.parquet", row_group_size=11)
+    pq.write_table(pa.Table.from_pylist(items), folder / "items.parquet", row_group_size=7)
+    return items, examples
 
 
 def _read(config, split, data_dir):
-    builder = tfds.builder(f"shop_search/{config}:1.0.0", data_dir=data_dir)
+    builder = tfds.builder(f"shop_search/{config}:2.0.0", data_dir=data_dir)
     rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
     decoded = []
     for row in rows:
@@ -75,26 +65,40 @@ def _checksums(folder):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepare")
-    items, judgements = _tables(folder)
+    items, examples = _tables(folder)
     dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
-    return folder, items, judgements
+    return folder, items, examples
 
 
-@pytest.mark.parametrize("split", ["train", "head", "test"])
+SPLITS = {
+    "train_relevant": lambda row: row["split"] == "train" and row["relevant"],
+    "train_irrelevant": lambda row: row["split"] == "train" and not row["relevant"],
+    "head": lambda row: row["split"] == "head",
+    "test": lambda row: row["split"] == "test",
+    "train_relevant+train_irrelevant": lambda row: row["split"] == "train",
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
 def test_a_split_holds_its_judgements_with_the_items_texts(built, split):
-    folder, items, judgements = built
-    expected = {
-        (row["query_index"], row["item_index"]): {
-            "query": row["query"],
-            "text": items[row["item_index"]]["text"],
-            **{k: row[k] for k in ("query_index", "item_index", "gain", "relevant", "weight")},
-        }
-        for row in judgements
-        if row["split"] == split
-    }
+    folder, _, examples = built
+    expected = [
+        {name: value for name, value in row.items() if name != "split"}
+        for row in examples
+        if SPLITS[split](row)
+    ]
     found = _read("judgements", split, folder / "tfds")
-    assert len(found) == len(expected)
-    assert {(row["query_index"], row["item_index"]): row for row in found} == expected
+    pair = operator.itemgetter("query_index", "item_index")
+    assert sorted(found, key=pair) == sorted(expected, key=pair)
+    info = tfds.builder("shop_search/judgements:2.0.0", data_dir=folder / "tfds").info
+    assert info.splits[split].num_examples == len(expected) > 0
+
+
+def test_a_split_without_rows_is_left_out(tmp_path):
+    _tables(tmp_path, relevant=True)
+    dataset.build(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
+    info = tfds.builder("shop_search/judgements:2.0.0", data_dir=tmp_path / "tfds").info
+    assert set(info.splits) == {"train_relevant", "head", "test"}
 
 
 def test_items_are_all_there(built):
@@ -117,14 +121,36 @@ def test_building_again_replaces_and_gives_the_same_bytes(built, tmp_path):
     dataset.build(prepare_dir=folder, data_dir=tmp_path)
     assert _checksums(tmp_path) == before
 
-    changed = pq.read_table(folder / "items.parquet").slice(0, 10)
     other = tmp_path / "other"
-    other.mkdir()
-    pq.write_table(changed, other / "items.parquet")
-    judged = pq.read_table(folder / "judgements.parquet")
-    pq.write_table(judged, other / "judgements.parquet")
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("tfds"))
+    pq.write_table(pq.read_table(folder / "items.parquet").slice(0, 10), other / "items.parquet")
     dataset.build(prepare_dir=other, data_dir=tmp_path)
     assert len(_read("items", "train", tmp_path)) == 10
+
+
+def test_row_groups_and_their_order_change_nothing(built, tmp_path):
+    folder, *_ = built
+    for name in ("items.parquet", "examples.parquet"):
+        table = pq.read_table(folder / name)
+        backwards = table.take(np.arange(len(table))[::-1])
+        pq.write_table(backwards, tmp_path / name, row_group_size=50)
+    dataset.build(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
+    assert _checksums(tmp_path / "tfds") == _checksums(folder / "tfds")
+
+
+def test_beam_writes_the_same_examples_in_the_same_order(built, tmp_path):
+    pytest.importorskip("apache_beam")
+    folder, *_ = built
+    dataset.build(prepare_dir=folder, data_dir=tmp_path, beam_runner="DirectRunner")
+    for config, split in [("items", "train"), *(("judgements", split) for split in SPLITS)]:
+        assert _read(config, split, tmp_path) == _read(config, split, folder / "tfds")
+
+
+def test_a_runner_without_beam_is_an_input_error(built, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
+    with pytest.raises(InputError, match=r"pip install dsirm-jax\[beam\]"):
+        dataset.build(prepare_dir=built[0], data_dir=tmp_path, beam_runner="DirectRunner")
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_is_said(built, tmp_path, monkeypatch, capsys):

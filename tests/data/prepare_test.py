@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,7 @@ SETTINGS = {
     "relevant_labels": ("E",),
     "seed": 5,
     "vocabulary_size": 300,
+    "workers": 1,
 }
 SHAPES = {"items": schema.RAW_ITEMS, "judgements": schema.RAW_JUDGEMENTS}
 
@@ -41,20 +44,45 @@ class Rows:
     files: int = 1
 
     def read(self):
-        items = self._chunks("items", self.items, [*schema.RAW_ITEMS, *self.extras])
-        judgements = self._chunks("judgements", self.judgements, schema.RAW_JUDGEMENTS)
+        items = self._parts("items", self.items, [*schema.RAW_ITEMS, *self.extras])
+        judgements = self._parts("judgements", self.judgements, schema.RAW_JUDGEMENTS)
         return Source(items=items, judgements=judgements, extras=self.extras)
 
-    def _chunks(self, name, rows, columns):
-        for number in range(self.files):
-            table = pa.Table.from_pylist(rows[number :: self.files], pa.schema(columns))
-            for start in range(0, len(table), 50):
-                yield Chunk(
-                    table=table.slice(start, 50),
-                    file=f"{name}-{number}.csv",
-                    first_row=start + 1,
-                    columns={"item_id": "sku"},
-                )
+    def _parts(self, name, rows, columns):
+        return [
+            functools.partial(
+                chunks,
+                f"{name}-{number}.csv",
+                pa.Table.from_pylist(rows[number :: self.files], pa.schema(columns)),
+            )
+            for number in range(self.files)
+        ]
+
+
+def chunks(file, table):
+    for start in range(0, len(table), 50):
+        yield Chunk(
+            table=table.slice(start, 50),
+            file=file,
+            first_row=start + 1,
+            columns={"item_id": "sku"},
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Torn:
+    """The same rows, whose second file of items cannot be read."""
+
+    rows: Rows
+
+    def read(self):
+        source = self.rows.read()
+        parts = [source.items[0], torn, *source.items[2:]]
+        return dataclasses.replace(source, items=parts)
+
+
+def torn():
+    raise InputError("items-1.csv: torn")
 
 
 def shop(queries=60, items=40, per_query=6, seed=0):
@@ -87,7 +115,7 @@ def read(folder, name):
 def test_tables_have_the_documented_columns_and_the_rows_agree(tmp_path):
     items, judgements = shop()
     summary = prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
-    for name in ("items", "queries", "judgements", "rejected"):
+    for name in ("items", "queries", "judgements", "examples", "rejected"):
         table = pq.read_table(tmp_path / f"{name}.parquet")
         documented = getattr(schema, name.upper())
         assert [(f.name, f.nullable) for f in table.schema] == [
@@ -180,6 +208,62 @@ def test_same_rows_whatever_the_order_and_the_files(tmp_path):
         contents.append([read(folder, name) for name in ("items", "queries", "judgements")])
         contents[-1].append((folder / "vocabulary.model").read_bytes())
     assert contents[0] == contents[1] == contents[2]
+
+
+ENGINES = {
+    "datafusion": "datafusion://",
+    "pyspark": "pyspark://?spark.master=local[2]",
+}
+
+
+@pytest.mark.parametrize("engine", ["datafusion", pytest.param("pyspark", marks=pytest.mark.slow)])
+def test_same_rows_from_another_engine(tmp_path, engine):
+    pytest.importorskip(engine)
+    if engine == "pyspark" and not shutil.which("java"):
+        pytest.skip("Spark needs java")
+    random = np.random.default_rng(2)
+    items, judgements = shop(queries=90)
+    items += [{**items[3], "title": "Another title", "category": None}, {"item_id": "x"}]
+    items[5]["title"] = "İstanbul ÇAY \U0001f375 &amp; מים"
+    for number, row in enumerate(judgements):
+        row["query"] += ["", " ÄÖ", " Ⅷ", " İ"][number % 4]
+        row["query_frequency"] = float(random.lognormal(3, 2))
+        row["clicks"] = int(random.integers(0, 9))
+        row["label"] = row["label"] if number % 3 else None
+    judgements += [judgements[0] | {"item_id": "no such"}, judgements[1] | {"clicks": -1}]
+    folders = [tmp_path / "duckdb", tmp_path / engine]
+    summaries = [
+        prepare(
+            source=Rows(items, judgements, files=3),
+            out_dir=folder,
+            engine=url,
+            max_rejected_share=0.2,
+            **SETTINGS,
+        )
+        for folder, url in zip(folders, (None, ENGINES[engine]))
+    ]
+    assert summaries[0] == summaries[1]
+    for name in ("items", "queries", "judgements", "examples", "rejected"):
+        assert read(folders[0], name) == read(folders[1], name)
+
+
+def test_an_engine_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"prepare\.engine \(nosuch://\): .*nosuch"):
+        prepare(source=Rows(*shop()), out_dir=tmp_path, engine="nosuch://", **SETTINGS)
+
+
+def test_same_rows_from_several_processes(tmp_path):
+    rows = Rows(*shop(), files=3)
+    for workers in (1, 3):
+        prepare(source=rows, out_dir=tmp_path / str(workers), **SETTINGS | {"workers": workers})
+    for name in ("items", "queries", "judgements", "examples"):
+        assert read(tmp_path / "1", name) == read(tmp_path / "3", name)
+
+
+def test_a_fault_in_another_process_is_told_as_it_is(tmp_path):
+    rows = Rows(*shop(), files=3)
+    with pytest.raises(InputError, match="items-1.csv: torn"):
+        prepare(source=Torn(rows), out_dir=tmp_path, **SETTINGS | {"workers": 2})
 
 
 def test_counts_become_labels_by_the_documented_rule(tmp_path):

@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-import gzip
-import json
+import csv
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from dsirm_jax.data import readers
-from dsirm_jax.data.readers import Esci, Tables
-from dsirm_jax.data.validate import checked_items, checked_judgements
+from dsirm_jax.data.readers import Esci, Tables, Wands
 from dsirm_jax.errors import InputError
+from tests.data.reading import items_of, judgements_of, write
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 ITEMS = [
@@ -29,34 +24,6 @@ COLUMNS = {
     "extra_columns": {"price": "float64"},
     "category_separator": "/",
 }
-
-
-def write(rows, path):
-    """Writes rows in the format that the suffix names, with other means than the reader's."""
-    table = pa.Table.from_pylist(rows)
-    plain = path.with_name(path.name.removesuffix(".gz"))
-    if plain.suffix == ".parquet":
-        pq.write_table(table, plain)
-    elif plain.suffix == ".jsonl":
-        plain.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    else:
-        delimiter = "\t" if plain.suffix == ".tsv" else ","
-        options = pa.csv.WriteOptions(delimiter=delimiter)
-        pa.csv.write_csv(table, plain, options)
-    if path != plain:
-        path.write_bytes(gzip.compress(plain.read_bytes()))
-        plain.unlink()
-    return str(path)
-
-
-def items_of(source, table=None):
-    parts = [checked_items(chunk, extras=source.extras) for chunk in source.items]
-    return tuple([row for part in parts for row in part[place].to_pylist()] for place in (0, 1))
-
-
-def judgements_of(source, labels=("0", "3")):
-    parts = [checked_judgements(chunk, labels=labels) for chunk in source.judgements]
-    return tuple([row for part in parts for row in part[place].to_pylist()] for place in (0, 1))
 
 
 @pytest.mark.parametrize("packed", ["", ".gz"])
@@ -75,7 +42,7 @@ def test_every_format_gives_the_same_rows(tmp_path, suffix, packed):
     assert [row["category"] for row in items] == [["Shoes", "Men"], None, ["Books"]]
     assert [row["price"] for row in items] == [1.5, None, 3.0]
     assert [row["_row"] for row in items] == [1, 2, 3]
-    judged, rejected = judgements_of(source)
+    judged, rejected = judgements_of(source, "03")
     assert rejected == []
     assert [(row["query"], row["item_id"], row["label"]) for row in judged] == [
         ("red", "1", "3"),
@@ -84,8 +51,7 @@ def test_every_format_gives_the_same_rows(tmp_path, suffix, packed):
     assert reader.files() == [reader.items, reader.judgements]
 
 
-def test_shards_are_read_in_order_and_rows_counted_by_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "ROWS", 2)
+def test_shards_are_read_in_order_and_each_once(tmp_path):
     for number in range(3):
         rows = [{"sku": f"{number}{row}", "name": "t"} for row in range(5)]
         write(rows, tmp_path / f"items-{number}.csv")
@@ -93,173 +59,40 @@ def test_shards_are_read_in_order_and_rows_counted_by_file(tmp_path, monkeypatch
         items=[str(tmp_path / "items-*.csv"), str(tmp_path / "items-1.csv")],
         judgements=write(JUDGED, tmp_path / "judged.csv"),
         item_columns={"item_id": "sku", "title": "name"},
+        judgement_columns={"item_id": "sku", "label": "grade"},
     )
     items, _ = items_of(reader.read())
-    assert [(row["item_id"], row["_row"], row["_file"]) for row in items] == [
-        (f"{number}{row}", row + 1, str(tmp_path / f"items-{number}.csv"))
-        for number in range(3)
-        for row in range(5)
+    assert [(row["item_id"], row["_row"]) for row in items] == [
+        (f"{number}{row}", row + 1) for number in range(3) for row in range(5)
     ]
     assert len(reader.files()) == 4
 
 
-def test_csv_rows_of_a_wrong_width_or_encoding_are_rejected_with_their_number(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(readers, "ROWS", 2)
-    (tmp_path / "items.csv").write_bytes(
-        b"\xef\xbb\xbfitem_id,title,brand\n"
-        b"1,one,x\n2,two,x,y\n3\n4,four,x\n5,f\xffve,x\n"
-        b"6,six,\xff\n7,NULL,\n8,eight,x\n9\n"
-    )
-    path = write([{"query": "q", "item_id": "1", "label": "3"}], tmp_path / "judged.csv")
-    items, rejected = items_of(Tables(items=str(tmp_path / "items.csv"), judgements=path).read())
-    assert [(row["item_id"], row["title"], row["_row"]) for row in items] == [
-        ("1", "one", 1),
-        ("4", "four", 4),
-        ("7", "NULL", 7),
-        ("8", "eight", 8),
-    ]
-    assert [(row["row"], row["column"], row["reason"]) for row in rejected] == [
-        (2, None, "4 values where the header has 3"),
-        (3, None, "1 values where the header has 3"),
-        (5, "title", "invalid UTF-8"),
-        (6, "brand", "invalid UTF-8"),
-        (9, None, "1 values where the header has 3"),
-    ]
-    assert rejected[0]["value"] == "2,two,x,y"
-
-
-def test_csv_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "BYTES", 64)
-    lines = [f"{row},title {row}" if row % 3 else f"{row}" for row in range(1, 40)]
-    (tmp_path / "items.csv").write_text("\n".join(["item_id,title", *lines]))
-    path = write([{"query": "q", "item_id": "1", "label": "3"}], tmp_path / "judged.csv")
-    items, rejected = items_of(Tables(items=str(tmp_path / "items.csv"), judgements=path).read())
-    assert all(int(row["item_id"]) == row["_row"] for row in items)
-    assert [row["row"] for row in rejected] == list(range(3, 40, 3))
-    assert len(items) + len(rejected) == 39
-
-
-def test_jsonl_with_mixed_types_missing_keys_and_broken_lines(tmp_path):
-    (tmp_path / "items.jsonl").write_bytes(
-        b'{"item_id": 1, "title": "one", "category": ["a", 2]}\n'
-        b"\n"
-        b'{"item_id": "2", "title": 2.50, "category": "a > b"}\n'
-        b'{"item_id": 3.0, "title": "three", "brand": null}\n'
-        b"{half\n"
-        b"[1]\n"
-        b'{"item_id": "7", "title": "s\xffven"}\n'
-        b'{"item_id": "8", "title": "\\ud800"}\n'
-        b'{"title": "nine"}\n'
-        b'{"item_id": "10", "title": true}\n'
-    )
-    path = write([{"query": "q", "item_id": "1", "label": "3"}], tmp_path / "judged.csv")
-    items, rejected = items_of(Tables(items=str(tmp_path / "items.jsonl"), judgements=path).read())
-    assert [(row["item_id"], row["title"], row["category"], row["_row"]) for row in items] == [
-        ("1", "one", ["a", "2"], 1),
-        ("2", "2.5", ["a > b"], 3),
-        ("3", "three", None, 4),
-        ("10", "true", None, 10),
-    ]
-    assert [(row["row"], row["column"], row["reason"]) for row in rejected] == [
-        (5, None, "not valid JSON"),
-        (6, None, "not a JSON object"),
-        (7, "title", "invalid UTF-8"),
-        (8, "title", "invalid UTF-8"),
-        (9, "item_id", "empty item_id"),
-    ]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=5,
-)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    rows=st.lists(
-        st.fixed_dictionaries(
-            {}, optional={name: JSON for name in ("title", "brand", "category", "price")}
-        )
-        | JSON,
-        max_size=8,
-    )
-)
-def test_no_line_of_json_is_lost(tmp_path_factory, rows):
-    folder = tmp_path_factory.mktemp("jsonl")
-    rows.append({"item_id": "x", "title": "t", "price": 1})
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path = write([{"query": "q", "item_id": "1", "label": "3"}], folder / "judged.csv")
-    reader = Tables(
-        items=str(folder / "items.jsonl"), judgements=path, extra_columns={"price": "float64"}
-    )
-    items, rejected = items_of(reader.read())
-    assert sorted([row["_row"] for row in items] + [row["row"] for row in rejected]) == list(
-        range(1, len(rows) + 1)
-    )
-
-
-def bad_file(folder, name, content):
-    (folder / name).write_bytes(content)
-    return str(folder / name)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("items.csv", b"", "the file is empty"),
-        ("items.jsonl", b"", "the file is empty"),
-        ("items.parquet", b"", "the file is empty"),
-        ("items.parquet", b"item_id,title\n1,one\n", "not a readable Parquet file"),
-        ("items.csv", b"item_id,title\n", "no data rows"),
-        ("items.jsonl", b"\n \n", "no data rows"),
-        ("items.csv", b"item_id,name\n1,one\n", "column 'title' .* the file has: item_id, name"),
-        ("items.tsv", b"item_id,title\n1,one\n", "column 'item_id' .* missing"),
-        ("items.jsonl", b'{"item_id": 1, "name": "one"}\n', "column 'title' .* missing"),
-        ("items.csv", b"item_id,title,title\n1,one,two\n", "'title' .* there more than once"),
-        ("items.csv.gz", b"item_id,title\n1,one\n", "not a readable CSV file"),
-        ("items.jsonl.gz", gzip.compress(b'{"item_id": 1}\n' * 99)[:-9], "not readable"),
-        ("items.xlsx", b"PK", "unknown suffix '.xlsx'"),
-        ("items.csv", b'item_id,title\n1,"' + b"x\n" * 60, "not a readable CSV file"),
-    ],
-)
-def test_unusable_files_are_named(tmp_path, monkeypatch, name, content, message):
-    monkeypatch.setattr(readers, "BYTES", 64)
-    path = bad_file(tmp_path, name, content)
-    judged = write([{"query": "q", "item_id": "1", "label": "3"}], tmp_path / "judged.csv")
-    with pytest.raises(InputError, match=message) as error:
-        list(Tables(items=path, judgements=judged).read().items)
-    assert path in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_unusable_bindings_are_named(tmp_path):
-    good = {
+    good = COLUMNS | {
         "items": write(ITEMS, tmp_path / "items.csv"),
         "judgements": write(JUDGED, tmp_path / "judged.csv"),
     }
+    Tables(**good).read()
     for bindings, message in [
         ({"items": str(tmp_path / "none*.csv")}, "no such file"),
-        ({"item_columns": {"titel": "name"}}, "maps 'titel'"),
-        ({"judgement_columns": {"grade": "grade"}}, "maps 'grade'"),
+        ({"item_columns": {"titel": "name"}}, "Tables.item_columns maps 'titel'"),
+        ({"judgement_columns": {"grade": "grade"}}, "Tables.judgement_columns maps 'grade'"),
         ({"extra_columns": {"price": "money"}}, "no Arrow type"),
         ({"extra_columns": {"Title": "string"}}, "is taken"),
-        ({"extra_columns": {"weight": "float64"}, **COLUMNS}, None),
-    ]:
-        if message:
-            with pytest.raises(InputError, match=message):
-                Tables(**(good | bindings)).read()
-    for bindings, message in [
+        ({"extra_columns": {"cost": "float64"}}, "column 'cost'"),
         ({"item_columns": {"item_id": "sku", "title": "nom"}}, "column 'nom'"),
-        (COLUMNS | {"extra_columns": {"cost": "float64"}}, "column 'cost'"),
+        ({"judgement_columns": {"item_id": "sku"}}, "no column for label, clicks or purchases"),
     ]:
         with pytest.raises(InputError, match=message):
-            list(Tables(**(good | bindings)).read().items)
-    with pytest.raises(InputError, match="no column for label, clicks or purchases"):
-        list(Tables(**good, judgement_columns={"item_id": "sku"}).read().judgements)
+            Tables(**(good | bindings)).read()
+
+
+TITLES = {
+    "us": "camera bag {}",
+    "es": "bolsa para cámara, niño {}",
+    "jp": "カメラバッグ　【防水】{}",
+}
 
 
 def esci(folder):
@@ -267,7 +100,7 @@ def esci(folder):
     products = [
         {
             "product_id": f"B{number}",
-            "product_title": f"title {number}",
+            "product_title": TITLES[locale].format(number),
             "product_description": [None, "<p>About</p>"][number % 2],
             "product_bullet_point": [None, "first\nsecond", None][number % 3],
             "product_brand": "Brand",
@@ -326,13 +159,59 @@ def test_esci_locales_and_versions(tmp_path):
     items, judged = items_of(every)[0], judgements_of(every, "ESCI")[0]
     assert len(items) == len(judged) == 18
     assert {row["item_id"] for row in judged} == {row["item_id"] for row in items}
-    assert items[1]["item_id"] == "es:B0"
-    with pytest.raises(InputError, match="locale 'de'"):
-        list(Esci(data_dir=folder, locale="de").read().items)
+    assert [(row["item_id"], row["title"]) for row in items[:3]] == [
+        ("us:B0", "camera bag 0"),
+        ("es:B0", "bolsa para cámara, niño 0"),
+        ("jp:B0", "カメラバッグ 【防水】0"),
+    ]
+    for locale, title in TITLES.items():
+        items, _ = items_of(Esci(data_dir=folder, locale=locale).read())
+        assert items[5]["title"] == " ".join(title.format(5).split())
+    nothing = Esci(data_dir=folder, locale="de").read()
+    assert (items_of(nothing), judgements_of(nothing, "ESCI")) == (([], []), ([], []))
+    assert "bind Esci.locale (now 'de')" in nothing.if_empty
     with pytest.raises(InputError, match="'tiny'"):
         Esci(data_dir=folder, version="tiny").read()
     with pytest.raises(InputError, match="no such file"):
         Esci(data_dir=str(tmp_path / "none")).read()
+
+
+def test_esci_training_examples_of_tested_queries_are_dropped(tmp_path):
+    rows = [
+        ("running shoes", "B1", "us", "E", 1, 1, "train"),
+        ("Running  shoes", "B2", "us", "S", 0, 1, "train"),
+        ("usb cable", "B3", "us", "E", 1, 1, "train"),
+        ("running shoes", "B4", "us", "I", 0, 1, "test"),
+        ("zapatillas niño", "B5", "es", "E", 1, 1, "train"),
+        ("zapatillas niño", "B5", "us", "I", 1, 0, "test"),
+        ("ランニングシューズ　白", "B1", "jp", "C", 1, 1, "train"),
+        ("ランニングシューズ 白", "B2", "jp", "S", 1, 1, "test"),
+        ("お茶", "B6", "jp", "E", 0, 1, "train"),
+    ]
+    names = ("query", "product_id", "product_locale", "esci_label")
+    names += ("small_version", "large_version", "split")
+    examples = [
+        {"example_id": number, "query_id": number} | dict(zip(names, row))
+        for number, row in enumerate(rows)
+    ]
+    folder = esci(tmp_path)
+    pq.write_table(
+        pa.Table.from_pylist(examples), tmp_path / "shopping_queries_dataset_examples.parquet"
+    )
+    for bindings, kept in [
+        ({"locale": None}, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ({"locale": None, "drop_task_overlap": True}, [3, 4, 5, 6, 8, 9]),
+        ({"locale": "us"}, [1, 2, 3, 4, 6]),
+        ({"locale": "us", "drop_task_overlap": True}, [3, 4, 6]),
+        # The test example that asks for running shoes is of the large version only.
+        ({"locale": "us", "version": "small"}, [1, 3, 6]),
+        ({"locale": "us", "version": "small", "drop_task_overlap": True}, [3, 6]),
+        ({"locale": "us", "version": "large", "drop_task_overlap": True}, [3, 4]),
+        ({"locale": "es", "drop_task_overlap": True}, [5]),
+        ({"locale": "jp", "drop_task_overlap": True}, [8, 9]),
+    ]:
+        judged, rejected = judgements_of(Esci(data_dir=folder, **bindings).read(), "ESCI")
+        assert ([row["_row"] for row in judged], rejected) == (kept, [])
 
 
 def test_esci_without_an_official_column(tmp_path):
@@ -340,7 +219,110 @@ def test_esci_without_an_official_column(tmp_path):
     path = folder / "shopping_queries_dataset_examples.parquet"
     pq.write_table(pq.read_table(path).drop(["esci_label"]), path)
     with pytest.raises(InputError, match=r"examples.parquet: column 'esci_label'"):
-        list(Esci(data_dir=str(folder)).read().judgements)
+        Esci(data_dir=str(folder)).read()
+
+
+WANDS = {
+    "product.csv": [
+        [
+            "product_id",
+            "product_name",
+            "product_class",
+            "category hierarchy",
+            "product_description",
+            "product_features",
+            "rating_count",
+            "average_rating",
+            "review_count",
+        ],
+        [
+            "0",
+            "solid wood platform bed",
+            "Beds",
+            "Furniture / Bedroom Furniture / Beds & Headboards",
+            'a 14.7 "" high bed ,\twith "good" slats',
+            "overallwidth-sidetoside:64.7|legcolor : black|color : caramel|color : red| : no",
+            "15.0",
+            "4.5",
+            "15.0",
+        ],
+        ["1", "all-clad 7 qt . slow cooker", "Slow Cookers|Pots", "", "", "", "", "", ""],
+        [
+            "2",
+            "",
+            "Beds",
+            "Browse By Brand / All-Clad",
+            "",
+            "color : |style : modern",
+            "3",
+            "",
+            "0",
+        ],
+    ],
+    "query.csv": [
+        ["query_id", "query", "query_class"],
+        ["0", "salon chair", "Massage Chairs"],
+        ["7", 'fawkes 36" blue\tvanity', ""],
+    ],
+    "label.csv": [
+        ["id", "query_id", "product_id", "label"],
+        ["0", "7", "0", "Exact"],
+        ["1", "0", "1", "Irrelevant"],
+        ["2", "70", "1", "Partial"],
+        ["3", "0", "2", "Partial"],
+        ["4", "", "2", "Partial"],
+        ["5", "0", "2"],
+    ],
+}
+
+
+def wands(folder):
+    """Files in the official release's layout, tab-separated and quoted where need be."""
+    for name, rows in WANDS.items():
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
+    return str(folder)
+
+
+def test_wands_reads_the_official_layout(tmp_path):
+    reader = Wands(data_dir=wands(tmp_path))
+    source = reader.read()
+    items, rejected = items_of(source)
+    features = ("average_rating", "rating_count", "review_count")
+    assert [[row[name] for name in ("item_id", "colour", *features)] for row in items] == [
+        ["0", "caramel", 4.5, 15, 15],
+        ["1", None, None, None, None],
+    ]
+    assert [row["category"] for row in items] == [
+        ["Furniture", "Bedroom Furniture", "Beds & Headboards"],
+        None,
+    ]
+    assert items[0]["description"] == 'a 14.7 "" high bed , with "good" slats'
+    assert [(row["row"], row["column"]) for row in rejected] == [(3, "product_name")]
+    judged, rejected = judgements_of(source, ("Exact", "Partial", "Irrelevant"))
+    assert [(row["query"], row["item_id"], row["label"], row["_row"]) for row in judged] == [
+        ('fawkes 36" blue vanity', "0", "Exact", 1),
+        ("salon chair", "1", "Irrelevant", 2),
+        ("salon chair", "2", "Partial", 4),
+    ]
+    assert [(row["row"], row["item_id"], row["value"], row["reason"]) for row in rejected] == [
+        (3, "1", "70", "unknown query_id"),
+        (5, "2", "", "unknown query_id"),
+        (6, None, "5\t0\t2", "3 values where the header has 4"),
+    ]
+    assert reader.files() == [str(tmp_path / name) for name in WANDS]
+
+
+def test_wands_without_its_queries(tmp_path):
+    wands(tmp_path)
+    for content, message in [
+        ("query_id\tquery\n", "no data rows"),
+        ("query_id\tquery\n0\tchair\tchairs\n", "row 1: 3 values where the header has 2"),
+        ("query_id,query\n0,chair\n", "column 'query_id' .* missing"),
+    ]:
+        (tmp_path / "query.csv").write_text(content)
+        with pytest.raises(InputError, match=f"query.csv: {message}"):
+            Wands(data_dir=str(tmp_path)).read()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is missing")

@@ -6,7 +6,7 @@ import pytest
 from dsirm_jax.data import schema
 from dsirm_jax.data.schema import Chunk
 
-TABLES = ("RAW_ITEMS", "RAW_JUDGEMENTS", "ITEMS", "QUERIES", "JUDGEMENTS", "REJECTED")
+TABLES = ("RAW_ITEMS", "RAW_JUDGEMENTS", "ITEMS", "QUERIES", "JUDGEMENTS", "EXAMPLES", "REJECTED")
 
 
 @pytest.mark.parametrize("name", TABLES)

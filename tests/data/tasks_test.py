@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data import dataset, tasks, vocabulary
+from dsirm_jax.data.schema import EXAMPLES
 from dsirm_jax.errors import InputError
 
 QUERIES, ITEMS, SIZES = 20, 30, (4, 8, 8)
@@ -23,31 +25,42 @@ def _text(number):
     return f"Chair number {number} with a long title in red oak"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Tables in which query q is for items q, q + 1 and q + 2, relevant but for the last."""
-    folder = tmp_path_factory.mktemp("prepare")
+def _build(folder, examples):
     items = {
         "item_index": pa.array(range(ITEMS), pa.int64()),
         "text": [_text(item) for item in range(ITEMS)],
     }
-    pairs = [(query, query + step) for query in range(QUERIES) for step in range(3)]
-    judgements = {
-        "query_index": pa.array([query for query, _ in pairs], pa.int64()),
-        "item_index": pa.array([item for _, item in pairs], pa.int64()),
-        "query": [_query(query) for query, _ in pairs],
-        "gain": pa.array([[1.0, 0.5, 0.0][item - query] for query, item in pairs], pa.float32()),
-        "relevant": [item - query < 2 for query, item in pairs],
-        "weight": pa.array([1.0 + query for query, _ in pairs], pa.float32()),
-        "split": [("train", "train", "head", "test")[query % 4] for query, _ in pairs],
-    }
     pq.write_table(pa.table(items), folder / "items.parquet")
-    pq.write_table(pa.table(judgements), folder / "judgements.parquet")
+    table = pa.Table.from_pylist(examples, schema=EXAMPLES)
+    pq.write_table(table, folder / "examples.parquet", row_group_size=16)
+    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    return folder / "tfds"
+
+
+def _example(query, item):
+    """A query's third item is not relevant."""
+    return {
+        "query": _query(query),
+        "text": _text(item),
+        "query_index": query,
+        "item_index": item,
+        "gain": [1.0, 0.5, 0.0][item - query],
+        "relevant": item - query < 2,
+        "weight": 1.0 + query,
+        "split": ("train", "train", "head", "test")[query % 4],
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Query q is for items q, q + 1 and q + 2, relevant but for the last."""
+    folder = tmp_path_factory.mktemp("prepare")
     model = folder / "vocabulary.model"
     texts = itertools.chain(map(_query, range(QUERIES)), map(_text, range(ITEMS)))
     vocabulary.train_vocabulary(texts=texts, size=400, path=model, seed=0)
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
-    return {"tfds_dir": folder / "tfds", "vocabulary": model}
+    pairs = itertools.product(range(QUERIES), range(3))
+    examples = [_example(query, query + step) for query, step in pairs]
+    return {"tfds_dir": _build(folder, examples), "vocabulary": model}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +78,9 @@ def _padded(pieces, length):
 
 def test_query_item_is_the_relevant_training_pairs(run):
     lengths = {"query": 6, "item": 9}  # the titles are cut, the queries padded
-    rows = tasks.tokenised(task=tasks.query_item(**run), lengths=lengths)
-    assert rows.num_rows == len(RELEVANT)
-    batch = next(tasks.batches(rows=rows, batch_size=len(RELEVANT), seed=0))
+    task = tasks.query_item(**run)
+    assert tasks.num_rows(task) == len(RELEVANT)
+    batch = next(tasks.batches(task=task, lengths=lengths, batch_size=len(RELEVANT), seed=0))
     found = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
     assert sorted(found) == sorted(RELEVANT)
     for row, (query, item) in enumerate(found):
@@ -80,8 +93,7 @@ def test_query_item_is_the_relevant_training_pairs(run):
 
 def test_query_sid_targets_and_weights(run, sids):
     task = tasks.query_sid(**run, sids=sids, sizes=SIZES)
-    rows = tasks.tokenised(task=task, lengths=LENGTHS)
-    batch = next(tasks.batches(rows=rows, batch_size=len(RELEVANT), seed=0))
+    batch = next(tasks.batches(task=task, lengths=LENGTHS, batch_size=len(RELEVANT), seed=0))
     text_pieces = vocabulary.size(run["vocabulary"])
     first = [text_pieces, text_pieces + SIZES[0], text_pieces + SIZES[0] + SIZES[1]]
     expected = []
@@ -101,9 +113,9 @@ def test_query_sid_targets_and_weights(run, sids):
 
 def test_title_sid_covers_the_catalogue(run, sids):
     task = tasks.title_sid(**run, sids=sids, sizes=SIZES)
-    rows = tasks.tokenised(task=task, lengths={"inputs": 30, "targets": 3})
-    assert rows.num_rows == ITEMS
-    batch = next(tasks.batches(rows=rows, batch_size=ITEMS, seed=0))
+    assert tasks.num_rows(task) == ITEMS
+    lengths = {"inputs": 30, "targets": 3}
+    batch = next(tasks.batches(task=task, lengths=lengths, batch_size=ITEMS, seed=0))
     titles = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     codes = batch["targets"] - vocabulary.size(run["vocabulary"]) - np.array([0, 4, 12])
     found = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
@@ -114,56 +126,158 @@ def test_title_sid_covers_the_catalogue(run, sids):
     assert (batch["weight"] == 1).all()
 
 
-def test_mixture_draws_by_rate(run, sids):
-    mixture = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=0.25)
-    rows = tasks.tokenised(task=mixture, lengths=LENGTHS)
-    assert rows.num_rows == len(RELEVANT) + ITEMS
-    taken = itertools.islice(tasks.batches(rows=rows, batch_size=50, seed=0), 80)
-    titles = {
-        _padded(pieces, 12)
-        for pieces in vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
-    }
-    drawn = [tuple(row) in titles for batch in taken for row in batch["inputs"].tolist()]
-    # 4000 draws: a standard error of .007.
-    assert abs(np.mean(drawn) - 0.25) < 0.03
+@pytest.mark.parametrize("title_rate", [0.25, 0.5, 0.37])
+def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
+    mixture = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=title_rate)
+    assert tasks.num_rows(mixture) == len(RELEVANT) + ITEMS
+    lengths = {"inputs": 30, "targets": 3}
+    taken = itertools.islice(tasks.batches(task=mixture, lengths=lengths, batch_size=7, seed=0), 40)
+    pieces = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    titles = {_padded(one, 30) for one in pieces}
+    seen = collections.Counter()
+    for step, batch in enumerate(taken, start=1):
+        rows = [tuple(row) for row in batch["inputs"].tolist()]
+        assert len(rows) == 7
+        seen.update(row for row in rows if row in titles)
+        assert abs(seen.total() - 7 * step * title_rate) <= 1
+        # The titles have epochs of their own: none is seen again before all are.
+        assert set(seen.values()) <= {seen.total() // ITEMS, math.ceil(seen.total() / ITEMS)}
 
 
-@pytest.mark.parametrize("in_memory", [2**18, 7], ids=["in memory", "through a buffer"])
-@pytest.mark.parametrize("mixed", [False, True], ids=["task", "mixture"])
-def test_a_stream_from_any_step_is_the_uninterrupted_one(run, sids, mixed, in_memory, monkeypatch):
-    monkeypatch.setattr(tasks, "IN_MEMORY_ROWS", in_memory)
+def test_counts_of_a_mixture_of_three_never_fall_and_follow_the_rates():
+    rates = (0.5, 0.1, 0.4)
+    counts = [[tasks._taken(p, task=task, rates=rates) for task in range(3)] for p in range(500)]
+    for position, now in enumerate(counts):
+        assert sum(now) == position
+        assert all(abs(n - position * rate) <= 2 for n, rate in zip(now, rates, strict=True))
+    assert (np.diff(counts, axis=0) >= 0).all()
+
+
+@pytest.fixture
+def read_once(monkeypatch):
+    """Each block is read but once, as TensorFlow takes a tenth of a second to set that up."""
+    read, known = tasks._read, {}
+
+    def remembered(task, edges, lengths, block):
+        key = (task.name, tuple(edges[block : block + 2]), tuple(lengths.items()))
+        if key not in known:
+            known[key] = read(task, edges, lengths, block)
+        return known[key]
+
+    monkeypatch.setattr(tasks, "_read", remembered)
+
+
+def _kinds(run, sids):
     shared = {**run, "sids": sids, "sizes": SIZES}
-    task = tasks.text_sid(**shared, title_rate=0.4) if mixed else tasks.query_sid(**shared)
-    rows = tasks.tokenised(task=task, lengths=LENGTHS)
-    again = tasks.tokenised(task=task, lengths=LENGTHS)  # as after a restart
+    return {
+        "task": lambda: tasks.query_sid(**shared),
+        "mixture": lambda: tasks.text_sid(**shared, title_rate=0.4),
+    }
 
-    def stream(rows, start, seed=5):
-        return tasks.batches(rows=rows, batch_size=6, seed=seed, start_step=start)
 
-    whole = list(itertools.islice(stream(rows, 0), 20))  # several epochs, borders within batches
-    for start in range(18):
-        for step, batch in zip(range(start, start + 2), stream(again, start), strict=False):
-            for name in batch:
+@pytest.mark.parametrize("host, hosts", [(0, 1), (0, 3), (1, 3), (2, 3)])
+@pytest.mark.parametrize("kind", ["task", "mixture"])
+@pytest.mark.usefixtures("read_once")
+def test_a_stream_from_any_step_is_the_uninterrupted_one(run, sids, kind, host, hosts):
+    """Of two epochs, whose borders lie within batches, with blocks of a few rows."""
+    make = _kinds(run, sids)[kind]
+    steps = 2 * tasks.num_rows(make()) // hosts // 3 + 1
+
+    def stream(start, seed=5):
+        return tasks.batches(
+            task=make(),  # as after a restart
+            lengths=LENGTHS,
+            batch_size=3,
+            seed=seed,
+            start_step=start,
+            host=host,
+            hosts=hosts,
+            block_rows=4,
+        )
+
+    whole = list(itertools.islice(stream(0), steps + 1))
+    for start in range(steps):
+        for step, batch in enumerate(itertools.islice(stream(start), 2), start):
+            for name in whole[step]:
                 np.testing.assert_array_equal(batch[name], whole[step][name])
-    other = list(itertools.islice(stream(rows, 0, seed=6), 20))
+    other = itertools.islice(stream(0, seed=6), steps + 1)
     assert any((a["inputs"] != b["inputs"]).any() for a, b in zip(whole, other, strict=True))
 
 
-@pytest.mark.parametrize("in_memory", [2**18, 7], ids=["in memory", "through a buffer"])
-def test_every_epoch_visits_every_row_in_its_own_order(run, in_memory, monkeypatch):
-    monkeypatch.setattr(tasks, "IN_MEMORY_ROWS", in_memory)
+@pytest.mark.parametrize("hosts", [1, 3])
+def test_two_restarts_within_an_epoch(run, hosts):
     lengths = {"query": 6, "item": 9}
-    rows = tasks.tokenised(task=tasks.query_item(**run), lengths=lengths)
-    taken = itertools.islice(tasks.batches(rows=rows, batch_size=4, seed=0), 15)
-    pairs = [
-        pair
-        for batch in taken
-        for pair in zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True)
-    ]
-    epochs = [pairs[start : start + 20] for start in (0, 20, 40)]
-    for epoch in epochs:
-        assert collections.Counter(epoch) == collections.Counter(RELEVANT)
+    task = tasks.query_item(**run)
+    for host in range(hosts):
+        shared = {"lengths": lengths, "batch_size": 1, "seed": 5, "block_rows": 2}
+        shared |= {"host": host, "hosts": hosts}
+        whole = itertools.islice(tasks.batches(task=task, **shared), 6)
+        pieces = [
+            batch
+            for start, stop in ((0, 2), (2, 3), (3, 6))
+            for batch in itertools.islice(
+                tasks.batches(task=task, start_step=start, **shared), stop - start
+            )
+        ]
+        for one, other in zip(whole, pieces, strict=True):
+            assert one["query_index"] == other["query_index"]
+            assert one["item_index"] == other["item_index"]
+
+
+@pytest.mark.parametrize("block_rows", [2**17, 4])
+@pytest.mark.parametrize("hosts", [1, 3])
+@pytest.mark.usefixtures("read_once")
+def test_every_epoch_visits_every_row_in_its_own_order(run, hosts, block_rows):
+    epochs = collections.defaultdict(list)
+    for host in range(hosts):
+        rows = len(RELEVANT) * (host + 1) // hosts - len(RELEVANT) * host // hosts
+        taken = tasks.batches(
+            task=tasks.query_item(**run),
+            lengths={"query": 6, "item": 9},
+            batch_size=rows,
+            seed=0,
+            host=host,
+            hosts=hosts,
+            block_rows=block_rows,
+        )
+        for epoch, batch in enumerate(itertools.islice(taken, 3)):
+            pairs = zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True)
+            epochs[epoch] += pairs
+    for pairs in epochs.values():
+        assert collections.Counter(pairs) == collections.Counter(RELEVANT)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_a_restart_reads_one_block_and_an_only_block_is_read_once(run, monkeypatch):
+    read, reads = tasks._read, []
+    monkeypatch.setattr(tasks, "_read", lambda *args: reads.append(args[-1]) or read(*args))
+    shared = {"task": tasks.query_item(**run), "lengths": {"query": 6, "item": 9}, "seed": 0}
+
+    stream = tasks.batches(**shared, batch_size=2, start_step=13, block_rows=5)  # 4 blocks of 5
+    next(stream)
+    del stream  # which waits for the one that it reads ahead
+    assert len(reads) == 2
+
+    reads.clear()
+    for _ in itertools.islice(tasks.batches(**shared, batch_size=8, start_step=3), 20):
+        pass
+    assert reads == [0]
+
+
+@pytest.mark.parametrize("name", ["query_item", "query_sid", "title_sid"])
+def test_a_block_is_what_seqio_deals_out(run, sids, name):
+    import seqio
+
+    lengths = {"query": 6, "item": 9} if name == "query_item" else {"inputs": 5, "targets": 3}
+    shared = run if name == "query_item" else {**run, "sids": sids, "sizes": SIZES}
+    task = getattr(tasks, name)(**shared)
+    dealt = task.get_dataset(lengths, "train", shuffle=False)
+    dealt = seqio.trim_and_pad_dataset(dealt, lengths).skip(3).take(8).batch(8)
+    expected = next(dealt.as_numpy_iterator())
+    found = tasks._read(task, [0, 3, 11], lengths, 1)
+    assert found.keys() == expected.keys()
+    for feature, values in expected.items():
+        np.testing.assert_array_equal(found[feature], values, strict=True)
 
 
 def test_tasks_fit_seqio_and_its_feature_converters(run, sids):
@@ -198,19 +312,15 @@ def test_generator_features_repeat_the_weight_per_level():
 def test_bad_input_is_named(run, sids, tmp_path):
     with pytest.raises(InputError, match=r"title_rate = 1\.5"):
         tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=1.5)
-    items = {"item_index": pa.array([0], pa.int64()), "text": ["a"]}
-    judgements = {
-        "query_index": pa.array([0, 1, 2], pa.int64()),
-        "item_index": pa.array([0, 0, 0], pa.int64()),
-        "query": ["x", "y", "z"],
-        "gain": pa.array([0, 0, 0], pa.float32()),
-        "relevant": [False, False, False],
-        "weight": pa.array([1, 1, 1], pa.float32()),
-        "split": ["train", "head", "test"],
-    }
-    pq.write_table(pa.table(items), tmp_path / "items.parquet")
-    pq.write_table(pa.table(judgements), tmp_path / "judgements.parquet")
-    dataset.build(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
-    task = tasks.query_item(tfds_dir=tmp_path / "tfds", vocabulary=run["vocabulary"])
+    examples = [_example(query, query + 2) for query in range(4)]
+    task = tasks.query_item(tfds_dir=_build(tmp_path, examples), vocabulary=run["vocabulary"])
     with pytest.raises(InputError, match="no training rows"):
-        tasks.tokenised(task=task, lengths={"query": 6, "item": 9})
+        tasks.num_rows(task)
+    with pytest.raises(InputError, match="20 training rows for 21 hosts"):
+        tasks.batches(
+            task=tasks.query_item(**run),
+            lengths={"query": 6, "item": 9},
+            batch_size=1,
+            seed=0,
+            hosts=21,
+        )

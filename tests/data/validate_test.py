@@ -18,7 +18,7 @@ def items(values, extras=NO_EXTRAS, **chunk):
 
 def judgements(columns):
     chunk = Chunk(table=pa.table(columns), file="f")
-    return checked_judgements(chunk, labels=("1", "3"))
+    return checked_judgements(chunk, labels=("1", "3"), seed=0)
 
 
 def faults(rejected):
@@ -111,6 +111,8 @@ def test_unreadable_rows_are_rejected_with_their_own_reason():
             "table": "items",
             "file": "f",
             "row": 30,
+            "query": None,
+            "item_id": None,
             "column": None,
             "value": "{half",
             "reason": "not valid JSON",

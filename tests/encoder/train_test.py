@@ -1,12 +1,16 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorflow as tf
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dsirm_jax.data.pairs import positives_of
-from dsirm_jax.data.tasks import Rows
+from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder import embed, train
 from dsirm_jax.encoder.model import TwoTowers
+from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.meshes import data_mesh
 from dsirm_jax.training.settings import Training
 
@@ -31,17 +35,22 @@ def make_rows():
         "query_index": np.arange(8, dtype=np.int64),
         "item_index": np.arange(8, dtype=np.int64),
     }
-    part = tf.data.Dataset.from_tensor_slices(arrays)
-    return Rows(parts=(part,), counts=(8,), rates=(1.0,)), query, item
+    return arrays, query, item
 
 
 def fit(directory):
     rows, query, item = make_rows()
     pairs = np.stack([np.arange(8)] * 2, axis=1)
+
+    def batches(start):
+        for chosen in index_batches(rows=8, batch_size=16, seed=0, start=start):
+            yield {name: values[chosen] for name, values in rows.items()}
+
     params = train.train(
         config=CONFIG,
         vocab_size=VOCAB,
-        rows=rows,
+        batches=batches,
+        num_rows=8,
         positives=positives_of(pairs, queries=8),
         directory=directory,
         seed=0,
@@ -70,6 +79,32 @@ def test_padding_changes_nothing_and_vectors_have_length_one():
     long = tower.apply(params, jnp.array([[3, 5, 0, 0, 0]]))
     np.testing.assert_allclose(short, long, atol=1e-6)
     np.testing.assert_allclose(jnp.linalg.norm(long, axis=-1), 1.0, rtol=1e-5)
+
+
+def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(embed.vocabularies, "encode", lambda _, texts: [[int(t)] for t in texts])
+    table = tmp_path / "items.parquet"
+    rows = pa.table({"item_id": list("abcde"), "text": list("31425")})
+    pq.write_table(rows, table, row_group_size=2)
+    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
+    given = {"id_column": "item_id", "text_column": "text", "vocabulary": None, "max_pieces": 2}
+    pattern = tmp_path / "[new]" / "items-*.parquet"
+    run = functools.partial(
+        embed.embed_table, table=table, tower=tower, params=params, pattern=pattern, **given
+    )
+    run()
+    names = [f"items-0000{number}-of-00003.parquet" for number in range(3)]
+    assert sorted(path.name for path in pattern.parent.iterdir()) == names
+    vectors = read_vectors(pattern, ids=list("ecabd"), id_column="item_id")
+    for vector, piece in zip(vectors, (5, 4, 3, 1, 2)):
+        expected = tower.apply(params, jnp.array([[piece, 0]]))[0]
+        np.testing.assert_allclose(vector, expected, atol=1e-6)
+    (pattern.parent / names[0]).write_bytes(b"kept")
+    (pattern.parent / names[2]).unlink()
+    run()
+    assert (pattern.parent / names[0]).read_bytes() == b"kept"
+    assert (pattern.parent / names[2]).exists()
 
 
 def test_embedding_in_blocks_keeps_order_and_cuts_long_texts(monkeypatch):

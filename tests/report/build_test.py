@@ -72,8 +72,8 @@ def test_texts_of_the_shop_stay_text(layout, hostile):
     assert hostile in data["titles"].values()
     assert hostile in [example["query"] for example in data["queries"]["examples"]]
     assert "toy <b>kettle</b>" in data["titles"].values()
-    # In the heading, the labels and the configuration.
-    assert sum(hostile.strip() in text for text in page.texts) >= 3
+    # In the heading, the labels, the categories and the configuration.
+    assert sum(hostile.strip() in text for text in page.texts) >= 4
 
 
 def test_the_page_tells_the_numbers_of_the_run(layout):
@@ -85,7 +85,14 @@ def test_the_page_tells_the_numbers_of_the_run(layout):
         "cannot be told apart from unsupervised SIDs: +0.0200 [−0.0100, +0.0500]",
         "0.9000 0.8000 – 1.0000",
         "+0.2000 * +0.0500 … +0.3000",
-        "duplicate item_id",
+        "items 8 5 3 37.5 % 2 empty title 1 duplicate item_id",
+        "judgements 7 7 0 –",
+        "6 judged pairs. The vocabulary has 900 pieces",
+        "test 3 5 3 60.0 % only the evaluation",
+        "Queries by segment head 1 25.0 % torso 0 0.0 % tail 3 75.0 %",
+        "1-2 4 80.0 % 3-4 0 0.0 %",
+        "Kitchen 1 25.0 %",
+        "1 items are of 1 smaller categories",
         "SEED = 0",
         "12 s",
     ):
@@ -114,11 +121,11 @@ def test_the_same_run_gives_the_same_page(logged):
 @pytest.mark.parametrize(
     "missing, gone, kept",
     [
-        ("metrics", "results", ("codebooks", "tree", "queries", "run")),
-        ("query_sids", "queries", ("results", "codebooks", "tree", "run")),
-        ("health", "tree", ("results", "codebooks", "run")),  # Another rung has SIDs.
-        ("predictions", None, ("results", "tree", "queries", "run")),
-        ("config", None, ("results", "tree", "queries", "run")),
+        ("metrics", "results", ("codebooks", "tree", "queries", "input", "run")),
+        ("query_sids", "queries", ("results", "codebooks", "tree", "input", "run")),
+        ("health", "tree", ("results", "codebooks", "input", "run")),  # Another rung has SIDs.
+        ("predictions", None, ("results", "tree", "queries", "input", "run")),
+        ("config", None, ("results", "tree", "queries", "input", "run")),
     ],
 )
 def test_a_stage_that_has_not_run_leaves_its_section_out(layout, missing, gone, kept):
@@ -129,13 +136,16 @@ def test_a_stage_that_has_not_run_leaves_its_section_out(layout, missing, gone, 
     assert gone not in sections
     assert set(kept) <= set(sections)
     assert set(links) <= set(sections)
+    assert len(sections) == len(set(sections))
 
 
 def test_a_run_that_is_only_prepared_has_a_page(layout):
     for stage in ("quantize", "generate", "relevance"):
         shutil.rmtree(layout.stage(stage))
     shutil.rmtree(layout.model_dir / "ablation")
-    assert "there is no verdict yet" in page_of(layout).text
+    text = page_of(layout).text
+    assert "there is no verdict yet" in text
+    assert "2 empty title" in text
 
 
 def test_every_rung_has_a_colour_of_its_own():

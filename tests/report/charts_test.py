@@ -43,3 +43,11 @@ def test_the_area_of_sorted_use_is_the_mean_use(codes):
     assert area == pytest.approx(even, abs=0.1)
     if codes <= charts.USE_BINS:
         assert even == pytest.approx(100 * counts.mean() / counts.max())
+
+
+def test_bars_by_hand():
+    one, two, none = charts.bars({"one": 1, "two": 4, "none": 0}, total=10)
+    assert (one.name, one.count, one.share, one.width) == ("one", 1, 0.1, 25)
+    assert (two.share, two.width) == (0.4, 100)
+    assert (none.share, none.width) == (0, 0)
+    assert [(bar.share, bar.width) for bar in charts.bars({"x": 0}, total=0)] == [(0, 0)]

@@ -89,11 +89,36 @@ def layout(tmp_path):
     segments = {"head": part | {"queries": 1}, "tail": part | {"queries": 2}}
     found.metrics.write_text(json.dumps({**part, "resamples": 100, "segments": segments}))
     summary = {
-        "items": {"read": 6, "kept": 5, "rejected": 1, "reasons": {"duplicate item_id": 1}},
-        "judgements": {"read": 6, "kept": 6, "rejected": 0, "reasons": {}, "labels": {HOSTILE: 6}},
+        "items": {
+            "read": 8,
+            "kept": 5,
+            "rejected": 3,
+            "reasons": {"empty title": 2, "duplicate item_id": 1},
+            "with_description": 0,
+            "with_brand": 2,
+            "with_colour": 5,
+            "with_category": 4,
+            "categories": 3,
+            "largest_categories": {HOSTILE: 2, "Kitchen": 1},
+            "title_words": {"1-2": 4, "3-4": 0, "5-8": 0, "9-16": 1, "17-32": 0, "33+": 0},
+        },
+        "judgements": {
+            "read": 7,
+            "kept": 7,
+            "rejected": 0,
+            "reasons": {},
+            "pairs": 6,
+            "labels": {"E": 4, HOSTILE: 2},
+        },
         "queries": {
-            "splits": {"test": {"queries": 3, "judgements": 5, "relevant": 3}},
-            "segments": {"head": 1, "tail": 3},
+            "splits": {
+                "train": {"queries": 1, "judgements": 1, "relevant": 1},
+                "head": {"queries": 0, "judgements": 0, "relevant": 0},
+                "test": {"queries": 3, "judgements": 5, "relevant": 3},
+            },
+            "segments": {"head": 1, "torso": 0, "tail": 3},
+            "query_words": {"1": 3, "2": 0, "3-4": 0, "5-8": 0, "9-16": 1, "17+": 0},
+            "judgements_per_query": {"1": 2, "2-3": 2, "4-7": 0, "8-15": 0, "16-31": 0, "32+": 0},
         },
         "vocabulary": {"pieces": 900},
     }

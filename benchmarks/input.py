@@ -1,0 +1,334 @@
+"""Batches a second of the input pipelines beside what training takes, and beside stock SeqIO.
+
+    python benchmarks/input.py [--quick] [--json FILE]
+
+The rows are those of a simulated shop after `prepare`. `step`: the training step alone, without
+its input, at demo size (gin/models/tiny.gin) and at a small one (T5-small; 3 x 512 codes). `seqio`:
+the same task as SeqIO deals it out (shuffle, trim and pad, batch). The generator's and encoder's
+rows come in blocks of a quarter of `tasks.BLOCK_ROWS`, tokenised anew in every epoch: a shop that
+is larger than a block. Every measurement is of one epoch from its start; `restart` is of the
+seconds to the first batch in the middle of one. Ratios above 1 are in our favour; low and high are
+those of the single repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pyarrow.parquet as pq
+
+from dsirm_jax.data import dataset, pairs, simulated_shop, tasks, vocabulary
+from dsirm_jax.data.prepare import prepare
+from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
+from dsirm_jax.encoder.model import TwoTowers
+from dsirm_jax.encoder.train import text_tower
+from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator.train import make_loss
+from dsirm_jax.quantizer import train as quantizer
+from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.losses import Objective
+from dsirm_jax.quantizer.model import QuantizerConfig
+from dsirm_jax.training.meshes import pmapped
+from dsirm_jax.training.settings import Training, adamw
+
+DENSE = 128
+SIZES = ("demo", "small")
+BLOCK_ROWS = tasks.BLOCK_ROWS // 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shop:
+    """What `prepare` made: where it is, item texts, relevant pairs and made-up codes."""
+
+    folder: Path
+    items: int
+    queries: int
+    sids: np.ndarray
+    pairs: np.ndarray
+
+    def where(self) -> dict[str, Path]:
+        """Returns what every task is told."""
+        return {"tfds_dir": self.folder / "tfds", "vocabulary": self.folder / "vocabulary.model"}
+
+
+def main() -> None:
+    """Measures all cases and prints them as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="2 000 items instead of 100 000")
+    parser.add_argument("--json", type=Path, help="file of one JSON object a line")
+    given = parser.parse_args()
+    gin.parse_config_file(str(Path(__file__).parents[1] / "gin/models/tiny.gin"))
+    lines = []
+    print("| case | ours | other | unit | ratio | low | high |\n|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        shop = _shop(Path(folder), items=2_000 if given.quick else 100_000)
+        for line in _cases(shop, repeats=2 if given.quick else 3):
+            lines.append(line)
+            values = [f"{line[name]:.4g}" for name in ("ratio", "low", "high")]
+            print(
+                f"| {line['case']} | {line['ours']:.4g} | {line['other']:.4g} | {line['unit']} | "
+                f"{' | '.join(values)} |",
+                flush=True,
+            )
+    if given.json:
+        given.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _shop(folder: Path, *, items: int) -> Shop:
+    prepare(
+        source=simulated_shop.SimulatedShop(items=items, queries=items // 3),
+        out_dir=folder,
+        label_gains={"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0},
+        relevant_labels=("E",),
+        seed=0,
+        vocabulary_size=4000,
+    )
+    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    rows = {
+        name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in ("items", "queries")
+    }
+    return Shop(
+        folder=folder,
+        **rows,
+        sids=np.random.default_rng(0).integers(0, 128, (rows["items"], 3)).astype(np.int32),
+        pairs=pairs.relevant_pairs(folder / "judgements.parquet", split=TRAIN),
+    )
+
+
+def _cases(shop: Shop, *, repeats: int) -> Iterator[dict[str, Any]]:
+    for size in SIZES:
+        batches, step = _quantizer(shop, size)
+        yield _versus_step(f"input/quantizer/{size} vs step", batches, step, 50, repeats)
+    for stage in (_generator, _encoder):
+        name = stage.__name__.strip("_")
+        for size in SIZES:
+            task, lengths, batch_size, step = stage(shop, size)
+            epoch = tasks.num_rows(task) // batch_size
+
+            def batches(start: int = 0, task=task, lengths=lengths, batch_size=batch_size):
+                return tasks.batches(
+                    task=task,
+                    lengths=lengths,
+                    batch_size=batch_size,
+                    seed=0,
+                    start_step=start,
+                    block_rows=BLOCK_ROWS,
+                )
+
+            yield _versus_step(f"input/{name}/{size} vs step", batches, step, epoch, repeats)
+            if size != SIZES[0]:
+                continue
+
+            def stock(start: int = 0, task=task, lengths=lengths, batch_size=batch_size):
+                return _stock_batches(task, lengths, batch_size, start)
+
+            ours = [_rate(batches(), epoch) for _ in range(repeats)]
+            other = [_rate(stock(), epoch) for _ in range(repeats)]
+            yield _line(f"input/{name}/{size} vs seqio", ours, other, "batches/s")
+            ours = [_seconds_to_first(batches, epoch // 2) for _ in range(repeats)]
+            other = [_seconds_to_first(stock, epoch // 2) for _ in range(repeats)]
+            yield _line(f"restart/{name}/{size} vs seqio", ours, other, "s")
+
+
+def _versus_step(
+    case: str,
+    batches: Callable[[], Iterator[Any]],
+    step: Callable[[Any], Any],
+    count: int,
+    repeats: int,
+) -> dict[str, Any]:
+    """Compares `count` batches with steps on one of them; few steps, as a large one takes long."""
+    batch = next(batches())
+    step(batch)
+    ours, other = [], []
+    for _ in range(repeats):
+        ours.append(_rate(batches(), count))
+        started, steps = time.perf_counter(), 0
+        while steps < 20 and time.perf_counter() - started < 10:
+            step(batch)
+            steps += 1
+        other.append(steps / (time.perf_counter() - started))
+    return _line(case, ours, other, "batches/s")
+
+
+def _rate(batches: Iterator[Any], count: int) -> float:
+    started = time.perf_counter()
+    for _ in itertools.islice(batches, count):
+        pass
+    return count / (time.perf_counter() - started)
+
+
+def _seconds_to_first(batches: Callable[[int], Iterator[Any]], start: int) -> float:
+    started = time.perf_counter()
+    next(batches(start))
+    return time.perf_counter() - started
+
+
+def _line(case: str, ours: list[float], other: list[float], unit: str) -> dict[str, Any]:
+    ratios = [a / b if unit == "batches/s" else b / a for a, b in zip(ours, other, strict=True)]
+    return {
+        "case": case,
+        "ours": float(np.median(ours)),
+        "other": float(np.median(other)),
+        "unit": unit,
+        "ratio": float(np.median(ratios)),
+        "low": min(ratios),
+        "high": max(ratios),
+    }
+
+
+def _stock_batches(task: Any, lengths: dict[str, int], batch_size: int, start: int):
+    import seqio
+
+    rows = task.get_dataset(lengths, TRAIN, shuffle=True, seed=0, num_epochs=None)
+    rows = seqio.trim_and_pad_dataset(rows, lengths).batch(batch_size, drop_remainder=True)
+    return rows.skip(start).prefetch(2).as_numpy_iterator()
+
+
+def _bound(configurable: type, scope: str | None = None, **overrides: Any) -> Any:
+    """Returns the dataclass as gin/models/tiny.gin binds it."""
+    with gin.config_scope(scope):
+        bindings = gin.get_bindings(configurable)
+    names = {field.name for field in dataclasses.fields(configurable)}
+    return configurable(**{k: v for k, v in bindings.items() if k in names} | overrides)
+
+
+def _optimised(loss: Callable[..., jax.Array], params: Any, training: Training) -> Callable:
+    """Returns a step that takes a host's batch; parameters and moments stay on the device."""
+    optimizer = adamw(training, num_steps=1000)
+
+    @jax.jit
+    def update(state, batch):
+        params, moments = state
+        updates, moments = optimizer.update(jax.grad(loss)(params, batch), moments, params)
+        return optax.apply_updates(params, updates), moments
+
+    state = params, optimizer.init(params)
+
+    def step(batch):
+        nonlocal state
+        state = jax.block_until_ready(update(state, batch))
+
+    return step
+
+
+def _generator(shop: Shop, size: str):
+    training = _bound(Training, "generate")
+    config = _bound(T5Config)
+    if size == "small":
+        config = T5Config(
+            emb_dim=512,
+            num_heads=6,
+            head_dim=64,
+            mlp_dim=1024,
+            num_encoder_layers=8,
+            num_decoder_layers=8,
+        )
+    sizes = (128, 128, 128)
+    config = dataclasses.replace(
+        config,
+        text_vocab_size=vocabulary.size(shop.where()["vocabulary"]),
+        sid_sizes=sizes,
+    )
+    loss = make_loss(config, seed=0)
+    step = _optimised(
+        lambda params, batch: loss(params, batch, 0)[0], init_params(config, seed=0), training
+    )
+    task = tasks.text_sid(**shop.where(), sids=shop.sids, sizes=sizes, title_rate=0.5)
+    lengths = {"inputs": 24, "targets": len(sizes)}
+    return task, lengths, training.batch_size, lambda b: step(tasks.generator_features(b))
+
+
+def _encoder(shop: Shop, size: str):
+    config = _bound(TwoTowers, training=_bound(Training, "encode"))
+    if size == "small":
+        training = dataclasses.replace(config.training, batch_size=1024)
+        config = dataclasses.replace(config, dim=512, hidden_dim=1024, training=training)
+    tower = text_tower(config, vocab_size=vocabulary.size(shop.where()["vocabulary"]))
+    positives = pairs.positives_of(shop.pairs, queries=shop.queries)
+
+    def loss(params, batch):
+        rows = Pairs(
+            query=tower.apply(params, batch["query"]),
+            item=tower.apply(params, batch["item"]),
+            item_index=batch["item_index"],
+            positives=batch["positives"],
+            has_query=jnp.ones(batch["item_index"].shape),
+        )
+        own = jnp.arange(rows.item.shape[0])
+        return jnp.mean(symmetric_info_nce(rows, rows, own=own, temperature=config.temperature))
+
+    params = tower.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    step = _optimised(loss, params, config.training)
+    return (
+        tasks.query_item(**shop.where()),
+        {"query": config.max_query_pieces, "item": config.max_item_pieces},
+        config.training.batch_size,
+        lambda b: step(
+            {name: b[name] for name in ("query", "item", "item_index")}
+            | {"positives": positives[b["query_index"]]}
+        ),
+    )
+
+
+def _quantizer(shop: Shop, size: str):
+    training, config = _bound(Training, "quantize"), _bound(QuantizerConfig)
+    dim, batch_size = DENSE, training.batch_size
+    if size == "small":
+        dim, batch_size = 256, 4096
+        config = dataclasses.replace(config, codebook_sizes=(512,) * 3, latent_dim=256)
+    random = np.random.default_rng(0)
+    catalogue = quantizer.Catalogue(
+        items=random.standard_normal((shop.items, dim), np.float32),
+        queries=random.standard_normal((shop.queries, dim), np.float32),
+        pairs=shop.pairs,
+        pinned=None,
+    )
+    model = quantizer.autoencoder(config, dim=dim)
+    optimizer = adamw(training, num_steps=1000)
+    upkeep = _bound(Upkeep, init_iterations=1)
+    placement = pmapped()
+    state = placement.put_state(
+        quantizer.initial_state(
+            catalogue=catalogue,
+            sizes=config.codebook_sizes,
+            upkeep=upkeep,
+            model=model,
+            optimizer=optimizer,
+            seed=0,
+        )
+    )
+    update = quantizer.make_step(
+        model=model,
+        optimizer=optimizer,
+        objective=_bound(Objective),
+        upkeep=upkeep,
+        pinned=False,
+        seed=0,
+        devices=jax.local_devices(),
+    )
+
+    def step(batch):
+        nonlocal state
+        state, _ = jax.block_until_ready(update(state, placement.put_batch(batch)))
+
+    made = quantizer.batches_of(catalogue, rows=catalogue.rows(), batch_size=batch_size, seed=0)
+    return lambda: made(0), step
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Maps the columns of a user's table to ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
+from dsirm_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The columns to read of a table.
+
+    Attributes:
+      columns: our column name to the user's.
+      required: our names of those that must be there.
+    """
+
+    columns: Mapping[str, str]
+    required: frozenset[str]
+
+
+def wanted_items(item_columns: Mapping[str, str], extras: Sequence[str], *, binding: str) -> Wanted:
+    """Returns the columns of items; a column that is not mapped has our own name.
+
+    Args:
+      item_columns: our column name to the user's.
+      extras: further columns to keep under the user's name.
+      binding: what the user calls `item_columns`, for messages.
+
+    Raises:
+      InputError: `item_columns` maps a column that we do not have.
+    """
+    _check_names(item_columns, RAW_ITEMS, binding)
+    return Wanted(
+        columns={name: name for name in (*RAW_ITEMS.names, *extras)} | dict(item_columns),
+        required=frozenset({"item_id", "title", *extras, *item_columns}),
+    )
+
+
+def wanted_judgements(judgement_columns: Mapping[str, str], *, binding: str) -> Wanted:
+    """Returns the columns of judgements, likewise."""
+    _check_names(judgement_columns, RAW_JUDGEMENTS, binding)
+    return Wanted(
+        columns={name: name for name in RAW_JUDGEMENTS.names} | dict(judgement_columns),
+        required=frozenset({"query", "item_id", *judgement_columns}),
+    )
+
+
+def _check_names(columns: Mapping[str, str], schema: pa.Schema, binding: str) -> None:
+    for name in columns:
+        if name not in schema.names:
+            raise InputError(
+                f"{binding} maps {name!r}, which is none of our columns: {', '.join(schema.names)}"
+            )
+
+
+def extras_schema(extra_columns: Mapping[str, str], *, binding: str) -> pa.Schema:
+    """Returns the further item columns of a user with their types.
+
+    Args:
+      extra_columns: the user's name to the name of an Arrow type.
+      binding: what the user calls `extra_columns`, for messages.
+
+    Raises:
+      InputError: a name is one of ours, or a type is none of Arrow's.
+    """
+    taken = set(ITEMS.names)
+    fields = []
+    for name, type_ in extra_columns.items():
+        if name.casefold() in taken:
+            raise InputError(f"{binding} names {name!r}, which is taken; rename it in your table")
+        taken.add(name.casefold())
+        try:
+            fields.append(pa.field(name, pa.type_for_alias(type_)))
+        except ValueError as error:
+            raise InputError(
+                f"{binding}[{name!r}] is {type_!r}, which is no Arrow type; "
+                "say 'string', 'float64', 'int64' or 'bool'"
+            ) from error
+    return pa.schema(fields)
+
+
+def present(table: str, names: Sequence[str], wanted: Wanted) -> dict[str, str]:
+    """Returns our name to the user's for the wanted columns that a table has.
+
+    Args:
+      table: file or database table, as messages name it.
+      names: its columns.
+      wanted: the columns to read.
+
+    Raises:
+      InputError: a required column is missing or ambiguous, or judgements have neither labels nor
+        counts.
+    """
+    for ours, users in wanted.columns.items():
+        times = names.count(users)
+        if times > 1 or (not times and ours in wanted.required):
+            fault = "there more than once" if times else "missing"
+            shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+            raise InputError(
+                f"{table}: column {users!r} (our {ours!r}) is {fault}; it has: {shown}; "
+                "map your own column to it in gin"
+            )
+    judged = {name: wanted.columns.get(name) for name in ("label", "clicks", "purchases")}
+    if "query" in wanted.columns and not any(name in names for name in judged.values()):
+        raise InputError(
+            f"{table}: no column for label, clicks or purchases; map one of them in gin"
+        )
+    return {ours: users for ours, users in wanted.columns.items() if users in names}
+
+
+def replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    """Returns the table with another column of that name."""
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+def split_category(chunk: Chunk, *, separator: str) -> Chunk:
+    """Turns category paths that are one text into lists; other types stay as they are."""
+    if "category" not in chunk.table.column_names:
+        return chunk
+    paths = chunk.table["category"]
+    if pa.types.is_dictionary(paths.type):
+        paths = paths.cast(paths.type.value_type)
+    if not _is_text(paths.type):
+        return chunk
+    # Text may be no UTF-8, whatever its type says.
+    paths = pc.split_pattern(paths.cast(pa.large_binary()), separator)
+    return dataclasses.replace(chunk, table=replaced(chunk.table, "category", paths))
+
+
+def split_categories(parts: Sequence[Part], *, separator: str) -> list[Part]:
+    """Returns the parts with `split_category` for each chunk."""
+    return [functools.partial(_split_categories, part, separator) for part in parts]
+
+
+def _split_categories(part: Part, separator: str) -> Iterator[Chunk]:
+    for chunk in part():
+        yield split_category(chunk, separator=separator)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return any(
+        is_of(type_)
+        for is_of in (
+            *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+            *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+        )
+    )
+
+
+def filtered(chunk: Chunk, keep: pa.Array | pa.ChunkedArray) -> Chunk:
+    """Returns the rows of a chunk where `keep` is true; all its rows must be readable."""
+    keep = pc.fill_null(keep, False)
+    rows = pc.filter(pa.array(chunk.row_numbers(), pa.int64()), keep)
+    return dataclasses.replace(chunk, table=chunk.table.filter(keep), rows=rows.to_pylist())

@@ -1,0 +1,131 @@
+"""Reads the tables of a database of the user's own, by an Ibis connection URL."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsirm_jax.data import formats
+from dsirm_jax.data.columns import (
+    Wanted,
+    extras_schema,
+    present,
+    split_category,
+    wanted_items,
+    wanted_judgements,
+)
+from dsirm_jax.data.connections import connected, place, speaking
+from dsirm_jax.data.schema import Chunk, Source
+
+if TYPE_CHECKING:
+    import ibis
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Database:
+    """Tables of your own database or warehouse, which Ibis reaches by a connection URL.
+
+    The engine writes what it selects to a temporary Parquet file in the folder `TMPDIR`, which a
+    cluster must share with this machine, and which is streamed from there. Rows have no numbers in
+    a database: `row` in messages is the place in this reading, beside which query and item_id are
+    named. Nothing tells when a table has changed: use --force then.
+
+    Attributes:
+      url: such as "duckdb://shop.ddb", "postgres://user:${PASSWORD}@host/shop", "bigquery://…" or
+        "pyspark://…"; ${NAME} is taken from the environment, so that no password (percent-encoded)
+        stands in a gin file. The engine's extra of ibis-framework must be installed.
+      items: name of a table, as the engine's SQL writes it, or a SELECT (or WITH) statement.
+      judgements: likewise; a log of single events is counted by a SELECT.
+      item_columns: our column name to yours, as in `readers.Tables`.
+      judgement_columns: likewise.
+      extra_columns: as in `readers.Tables`.
+      category_separator: as in `readers.Tables`.
+    """
+
+    url: str
+    items: str
+    judgements: str
+    item_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    judgement_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    category_separator: str = " > "
+
+    def files(self) -> list[str]:
+        return []
+
+    def read(self) -> Source:
+        extras = extras_schema(self.extra_columns, binding="Database.extra_columns")
+        items = functools.partial(
+            self._rows,
+            "items",
+            wanted_items(self.item_columns, extras.names, binding="Database.item_columns"),
+        )
+        judgements = functools.partial(
+            self._rows,
+            "judgements",
+            wanted_judgements(self.judgement_columns, binding="Database.judgement_columns"),
+        )
+        with self._connected() as database:
+            for part in (items, judgements):
+                self._table(database, *part.args)
+        return Source(
+            items=[items],
+            judgements=[judgements],
+            extras=extras,
+            if_empty="bind Database.items and Database.judgements to tables with rows",
+        )
+
+    def _rows(self, name: str, wanted: Wanted) -> Iterator[Chunk]:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = Path(folder) / "rows.parquet"
+            with self._connected() as database:
+                table = self._table(database, name, wanted)
+                with speaking(self.url, binding=f"Database.{name}"):
+                    table.to_parquet(rows)
+            # Spark writes a folder of files.
+            files = sorted(rows.glob("*.parquet")) if rows.is_dir() else [rows]
+            parts = formats.parts(list(map(str, files)), wanted=wanted)
+            first_row = 1
+            for chunk in (chunk for part in parts for chunk in part()):
+                chunk = dataclasses.replace(chunk, file=self._label(name), first_row=first_row)
+                first_row += chunk.table.num_rows
+                yield split_category(chunk, separator=self.category_separator)
+
+    def _table(self, database: Any, name: str, wanted: Wanted) -> ibis.Table:
+        """Returns the wanted columns of a table, which the engine has not read yet."""
+        query = getattr(self, name).strip().rstrip(";")
+        if not _is_select(query):
+            query = f"SELECT * FROM {query}"
+        with speaking(self.url, binding=f"Database.{name}"):
+            if database.name == "duckdb":
+                # Ibis 12 asks DuckDB 2 for the columns of a table, but cannot for those of a query.
+                database.raw_sql(f"CREATE TEMPORARY VIEW dsirm_{name} AS {query}")
+                table = database.table(f"dsirm_{name}")
+            else:
+                table = database.sql(query)
+        columns = present(self._label(name), list(table.columns), wanted)
+        table = table.select(list(dict.fromkeys(columns.values())))
+        # Arrow turns every other type of id into text.
+        uuids = [column for column, type_ in table.schema().items() if type_.is_uuid()]
+        return table.cast(dict.fromkeys(uuids, "string"))
+
+    def _connected(self) -> AbstractContextManager[Any]:
+        # Only so can several processes read a file of DuckDB at a time.
+        is_file = self.url.startswith("duckdb://") and place(self.url) != "duckdb://"
+        options = {"read_only": True} if is_file else {}
+        return connected(self.url, binding="Database.url", **options)
+
+    def _label(self, name: str) -> str:
+        table = getattr(self, name)
+        what = f"SELECT of Database.{name}" if _is_select(table) else f"table {table}"
+        return f"{place(self.url)} {what}"
+
+
+def _is_select(text: str) -> bool:
+    return re.match(r"\s*(select|with)\b", text, re.IGNORECASE) is not None

@@ -1,0 +1,124 @@
+"""Raw rows in, checked rows out: every part of a table through the row checks, to Parquet."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsirm_jax.data.schema import REJECTED, Chunk, Part
+from dsirm_jax.errors import InputError
+from dsirm_jax.training.progress import progress
+
+log = logging.getLogger(__name__)
+Check = Callable[[Chunk], tuple[pa.Table, pa.Table]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Staged:
+    """A raw table after the checks of single rows.
+
+    Attributes:
+      name: items or judgements.
+      read: number of rows read.
+      kept: pattern of the Parquet files of the rows that passed.
+      rejected: pattern of those of the rows that did not.
+      columns: our column name to the user's.
+    """
+
+    name: str
+    read: int
+    kept: str
+    rejected: str
+    columns: Mapping[str, str]
+
+
+def stage(
+    name: str,
+    *,
+    parts: Sequence[Part],
+    check: Check,
+    columns: pa.Schema,
+    folder: Path,
+    workers: int,
+    if_empty: str,
+) -> Staged:
+    """Checks all rows of a table, one chunk of each worker in memory at a time.
+
+    Args:
+      name: items or judgements.
+      parts: the table.
+      check: turns a chunk into the rows that pass, in `columns`, and those that do not, in
+        `schema.REJECTED`; it travels to the workers.
+      columns: see `check`.
+      folder: where the Parquet files go.
+      workers: most parts that are read at a time, each in a process of its own.
+      if_empty: what to do about a table without rows.
+
+    Raises:
+      InputError: a part cannot be read, or there are no rows.
+    """
+    kept, rejected = folder / name, folder / f"{name}_unfit"
+    kept.mkdir()
+    rejected.mkdir()
+    jobs = [
+        (part, check, columns, *(side / f"part-{number:05d}.parquet" for side in (kept, rejected)))
+        for number, part in enumerate(parts)
+    ]
+    done = progress(
+        _run(jobs, workers=min(workers, len(jobs))),
+        total=len(jobs),
+        name=f"prepare {name}",
+        unit="part",
+    )
+    read, users_names = 0, {}
+    for rows, names in done:
+        read += rows
+        users_names |= names
+    if not read:
+        raise InputError(f"the source has no {name}; {if_empty}")
+    log.info("prepare: %d %s read", read, name)
+    return Staged(
+        name=name,
+        read=read,
+        kept=str(kept / "*.parquet"),
+        rejected=str(rejected / "*.parquet"),
+        columns=users_names,
+    )
+
+
+def _run(jobs: Sequence[tuple], *, workers: int) -> Iterator[tuple[int, dict[str, str]]]:
+    if workers <= 1:
+        yield from (_stage_part(*job) for job in jobs)
+        return
+    # Forking a process that has JAX's or TensorFlow's threads may deadlock.
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        futures = [pool.submit(_stage_part, *job) for job in jobs]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _stage_part(
+    part: Part, check: Check, columns: pa.Schema, kept: Path, rejected: Path
+) -> tuple[int, dict[str, str]]:
+    """Returns the number of rows read and the user's names of the columns."""
+    rows, names = 0, {}
+    with pq.ParquetWriter(kept, columns) as passed, pq.ParquetWriter(rejected, REJECTED) as failed:
+        for chunk in part():
+            for writer, table in zip((passed, failed), check(chunk), strict=True):
+                if table.num_rows:
+                    writer.write_table(table)
+            rows += chunk.table.num_rows
+            names |= chunk.columns
+    return rows, names

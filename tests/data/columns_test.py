@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dsirm_jax.data.columns import filtered, present, split_category, wanted_judgements
+from dsirm_jax.data.schema import Chunk
+from dsirm_jax.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        pa.array(["a/b", None, "", "c"]),
+        pa.array(["a/b", None, "", "c"], pa.large_string()),
+        pa.array(["a/b", None, "", "c"], pa.string_view()),
+        pa.array([b"a/b", None, b"", b"c"], pa.binary()),
+        pa.array(["a/b", None, "", "c"]).dictionary_encode(),
+    ],
+)
+def test_paths_of_any_text_type_are_split(paths):
+    chunk = Chunk(table=pa.table({"category": paths, "title": paths}), file="f")
+    table = split_category(chunk, separator="/").table
+    assert table["category"].to_pylist() == [[b"a", b"b"], None, [b""], [b"c"]]
+    assert table["title"] == chunk.table["title"]
+
+
+def test_other_types_of_category_stay():
+    for values in ([["a/b"], None], [1, 2]):
+        chunk = Chunk(table=pa.table({"category": values}), file="f")
+        assert split_category(chunk, separator="/") is chunk
+
+
+def test_filtered_rows_keep_their_numbers():
+    chunk = Chunk(table=pa.table({"title": list("abcde")}), file="f", first_row=11)
+    chunk = filtered(chunk, pa.array([True, None, False, True, True]))
+    assert (chunk.table["title"].to_pylist(), chunk.rows) == (["a", "d", "e"], [11, 14, 15])
+    chunk = filtered(chunk, pa.chunked_array([[False], [True, True]]))
+    assert (chunk.table["title"].to_pylist(), chunk.rows) == (["d", "e"], [14, 15])
+
+
+def test_judgements_need_labels_or_counts():
+    wanted = wanted_judgements({"query": "q", "clicks": "n"}, binding="b")
+    assert present("t", ["q", "item_id", "n", "other"], wanted) == {
+        "query": "q",
+        "item_id": "item_id",
+        "clicks": "n",
+    }
+    wanted = wanted_judgements({"query": "q"}, binding="b")
+    with pytest.raises(InputError, match="t: no column for label, clicks or purchases"):
+        present("t", ["q", "item_id", "n"], wanted)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import sqlite3
+import uuid
+
+import duckdb
+import pytest
+
+from dsirm_jax.data.database import Database
+from dsirm_jax.errors import InputError
+from tests.data.reading import items_of, judgements_of
+
+ROWS = [(1, "red shoe", 1.5), (2, "blue shoe", None), (3, "", 3.0)]
+EVENTS = [("red", 1, "click"), ("red", 1, "view"), ("red", 2, "view"), ("blue", 2, "click")]
+COUNTED = """
+SELECT query, sku, count(*) AS impressions, sum(CASE kind WHEN 'click' THEN 1 ELSE 0 END) AS clicks
+FROM events GROUP BY query, sku ORDER BY query DESC, sku;
+"""
+COLUMNS = {
+    "item_columns": {"item_id": "sku", "title": "name"},
+    "judgement_columns": {"item_id": "sku"},
+    "extra_columns": {"price": "float64"},
+}
+
+
+@pytest.fixture(params=["duckdb", "sqlite"])
+def url(request, tmp_path):
+    path = tmp_path / f"shop.{request.param}"
+    database = {"duckdb": duckdb, "sqlite": sqlite3}[request.param].connect(str(path))
+    database.execute("CREATE TABLE items (sku BIGINT, name VARCHAR(99), price DOUBLE, other INT)")
+    database.executemany("INSERT INTO items VALUES (?, ?, ?, 0)", ROWS)
+    database.execute("CREATE TABLE events (query VARCHAR(99), sku BIGINT, kind VARCHAR(9))")
+    database.executemany("INSERT INTO events VALUES (?, ?, ?)", EVENTS)
+    database.commit()
+    database.close()
+    return f"{request.param}://{path}"
+
+
+def test_tables_and_statements_are_read(url):
+    reader = Database(url=url, items="items", judgements=COUNTED, **COLUMNS)
+    source = reader.read()
+    items, rejected = items_of(source)
+    assert [(row["item_id"], row["title"], row["price"]) for row in items] == [
+        ("1", "red shoe", 1.5),
+        ("2", "blue shoe", None),
+    ]
+    assert [(row["file"], row["row"], row["item_id"], row["column"]) for row in rejected] == [
+        (f"{url} table items", 3, "3", "name")
+    ]
+    judged, rejected = judgements_of(source, ())
+    counts = ("query", "item_id", "impressions", "clicks")
+    assert [tuple(row[name] for name in counts) for row in judged] == [
+        ("red", "1", 2, 1),
+        ("red", "2", 1, 0),
+        ("blue", "2", 1, 1),
+    ]
+    assert {row["_file"] for row in judged} == {f"{url} SELECT of Database.judgements"}
+    assert rejected == []
+    assert reader.files() == []
+
+
+def test_unusable_bindings_are_named(url):
+    good = {"url": url, "items": "items", "judgements": COUNTED, **COLUMNS}
+    for bindings, message in [
+        ({"items": "article"}, "^Database.items .*article"),
+        ({"judgements": "SELECT FROM events"}, "^Database.judgements "),
+        ({"item_columns": {"item_id": "id", "title": "name"}}, "column 'id' .* it has: sku, name"),
+        ({"item_columns": {"titel": "name"}}, "Database.item_columns maps 'titel'"),
+        ({"judgements": "SELECT query, sku FROM events"}, "no column for label"),
+        ({"extra_columns": {"price": "money"}}, r"Database.extra_columns\['price'\]"),
+    ]:
+        with pytest.raises(InputError, match=message) as error:
+            Database(**(good | bindings)).read()
+        assert "\n" not in str(error.value)
+
+
+def test_a_duckdb_with_every_kind_of_id(tmp_path):
+    path = tmp_path / "my.duckdb"
+    ids = [uuid.UUID(int=number) for number in range(3)]
+    with duckdb.connect(str(path)) as database:
+        database.execute("CREATE SCHEMA shop")
+        database.execute(
+            "CREATE TABLE shop.a (id UUID, n DECIMAL(20, 0), path VARCHAR[], s VARCHAR)"
+        )
+        for number, id_ in enumerate(ids):
+            row = [id_, number, ["Shoes", "Men"], "Shoes/Men"]
+            database.execute("INSERT INTO shop.a VALUES (?, ?, ?, ?)", row)
+    for column, expected in [("id", list(map(str, ids))), ("n", ["0", "1", "2"])]:
+        for category in ("path", "s"):
+            columns = {"item_id": column, "title": column, "category": category}
+            source = Database(
+                url=f"duckdb://{path}",
+                items="shop.a",
+                judgements="WITH a AS (FROM shop.a) SELECT 'q' AS query, id, 1 AS label FROM a",
+                item_columns=columns,
+                judgement_columns={"item_id": "id"},
+                category_separator="/",
+            ).read()
+            items, _ = items_of(source)
+            assert sorted(row["item_id"] for row in items) == expected
+            assert [row["category"] for row in items] == [["Shoes", "Men"]] * 3
+            judged, _ = judgements_of(source, "1")
+            assert sorted(row["item_id"] for row in judged) == list(map(str, ids))
+
+
+def test_the_embedded_duckdb_reads_what_a_statement_names(tmp_path):
+    (tmp_path / "log.csv").write_text("query,item_id,label\nq,1,1\n")
+    judgements = f"SELECT * FROM '{tmp_path}/log.csv'"
+    items = "SELECT '1' AS item_id, 'one' AS title"
+    source = Database(url="duckdb://", items=items, judgements=judgements).read()
+    assert [row["title"] for row in items_of(source)[0]] == ["one"]
+    assert [row["query"] for row in judgements_of(source, "1")[0]] == ["q"]
+
+
+def test_a_missing_database_is_not_made(tmp_path):
+    path = tmp_path / "none.duckdb"
+    with pytest.raises(InputError, match="^Database.url .*none.duckdb"):
+        Database(url=f"duckdb://{path}", items="a", judgements="b").read()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "duckdb:///nowhere/${SECRET}",
+        "no-such-engine://user:${SECRET}@host/shop",
+        "no-such-engine://user@host/shop?token=hunter2",
+        "duckdb:///nowhere/a.duckdb?access_mode=hunter2",
+    ],
+)
+def test_messages_keep_secrets(monkeypatch, url):
+    monkeypatch.setenv("SECRET", "hunter2")
+    with pytest.raises(InputError, match="^Database.url") as error:
+        Database(url=url, items="a", judgements="b").read()
+    assert "hunter2" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+def test_passwords_come_from_the_environment(monkeypatch):
+    monkeypatch.delenv("SECRET", raising=False)
+    for url, message in [
+        ("postgres://user:hunter2@host/shop", "holds a password"),
+        ("postgres://user:${SECRET}@host/shop", "the environment variable SECRET is not set"),
+    ]:
+        with pytest.raises(InputError, match=message) as error:
+            Database(url=url, items="a", judgements="b").read()
+        assert "hunter2" not in str(error.value)
