@@ -146,7 +146,8 @@ def quantize(
     """dense vectors -> a semantic identifier for every item, codebooks and their health."""
     from dsirm_jax.metrics import codebook
     from dsirm_jax.quantizer.assign import assign_catalogue, sid_version
-    from dsirm_jax.quantizer.train import autoencoder, read_catalogue, train
+    from dsirm_jax.quantizer.model import autoencoder
+    from dsirm_jax.quantizer.train import read_catalogue, train
     from dsirm_jax.sids.codes import write_sids
 
     catalogue, sizes, names = read_catalogue(
@@ -172,8 +173,11 @@ def quantize(
         params=state.params,
         codebooks=state.codebooks,
         catalogue=catalogue,
+        beams=config.beams,
     )
-    version = sid_version(state.codebooks, names)
+    version = sid_version(
+        params=state.params, codebooks=state.codebooks, names=names, beams=config.beams
+    )
     items = _columns(layout.items, "item_id", "category", "brand")
     labels = {
         "category": np.array([path[0] if path else None for path in items["category"]], object),

@@ -84,6 +84,33 @@ def prefix_purity(
     return float(best.sum() / known.sum())
 
 
+def prefix_agreement(
+    query_codes: np.ndarray, item_codes: np.ndarray, relevant: np.ndarray
+) -> dict[str, list[float]]:
+    """Returns how often query and item share their first codes, among relevant pairs and others.
+
+    Args:
+      query_codes: integer `[pair, level]`: the SID of each pair's query vector.
+      item_codes: integer `[pair, level]`: the SID of its item.
+      relevant: bool `[pair]`.
+
+    Returns:
+      `relevant` and `irrelevant`, each the share of such pairs that agree down to each level, and
+      `ratio` of the two: above 1 where the codes carry relevance. NaN where no pair is of a kind;
+      infinite where only relevant pairs agree.
+    """
+    agrees = np.cumprod(query_codes == item_codes, axis=1)
+    relevant = np.asarray(relevant, bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = [agrees[of].sum(axis=0) / of.sum() for of in (relevant, ~relevant)]
+        ratio = shares[0] / shares[1]
+    return {
+        "relevant": shares[0].tolist(),
+        "irrelevant": shares[1].tolist(),
+        "ratio": ratio.tolist(),
+    }
+
+
 def health(
     codes: np.ndarray, sizes: Sequence[int], labels: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:

@@ -1,77 +1,148 @@
-"""Applies a trained quantizer: dense vectors to codes."""
+"""Applies a fitted quantizer of any kind: dense vectors to codes."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from dsirm_jax.quantizer.model import Autoencoder, Codebook, residual_quantize
+from dsirm_jax.data.vectors import VECTOR, shard
+from dsirm_jax.errors import InputError
+from dsirm_jax.files import replacing
+from dsirm_jax.quantizer.model import (
+    Autoencoder,
+    Codebooks,
+    Identity,
+    beam_quantize,
+    residual_quantize,
+)
 from dsirm_jax.quantizer.train import Catalogue
+from dsirm_jax.sids.codes import VERSION_KEY, list_column
+from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
+log = logging.getLogger(__name__)
 ROWS = 4096
 
+Chunk = tuple[Float[np.ndarray, "row dim"], Int[np.ndarray, " row"] | None]
+Assigned = tuple[
+    Int[np.ndarray, "row level"], Float[np.ndarray, "row level"], Float[np.ndarray, " row"]
+]
 
-@functools.partial(jax.jit, static_argnames="model")
-def _assign(model, params, codebooks, vectors, pinned):
-    latents = model.apply(params, vectors, method=Autoencoder.encode)
-    quantized = residual_quantize(latents, codebooks, pinned=pinned)
-    left = jnp.sum((latents[:, None] - quantized.prefixes) ** 2, axis=-1)  # [row, level]
-    decoded = model.apply(params, quantized.prefixes[:, -1], method=Autoencoder.decode)
-    error = jnp.sum((vectors - decoded) ** 2, axis=-1)  # [row]
-    return quantized.codes, jnp.sqrt(left), error
+
+@functools.partial(jax.jit, static_argnames=("model", "beams"))
+def _assign(model, params, codebooks, vectors, pinned, beams):
+    latents = model.apply(params, vectors, method="encode")
+    if beams > 1:
+        quantized = beam_quantize(latents, codebooks, beams=beams, pinned=pinned)
+    else:
+        quantized = residual_quantize(latents, codebooks, pinned=pinned)
+    last = quantized.prefixes[:, -1]
+    # The first residual is the latent itself; the others are what each level left.
+    left = [
+        jnp.sum(quantized.residuals[:, level] ** 2, axis=-1) for level in range(1, len(codebooks))
+    ]
+    left.append(jnp.sum((latents - last) ** 2, axis=-1))
+    error = jnp.sum((vectors - model.apply(params, last, method="decode")) ** 2, axis=-1)  # [row]
+    return quantized.codes, jnp.sqrt(jnp.stack(left, axis=1)), error
 
 
 def assign(
     *,
-    model: Autoencoder,
+    model: Autoencoder | Identity,
     params: Any,
-    codebooks: tuple[Codebook, ...],
-    chunks: Iterable[tuple[Float[np.ndarray, "row dim"], Int[np.ndarray, " row"] | None]],
-) -> Iterator[tuple[Int[np.ndarray, "row level"], Float[np.ndarray, "row level"], np.ndarray]]:
+    codebooks: Codebooks,
+    chunks: Iterable[Chunk],
+    beams: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[Assigned]:
     """Yields the codes of vectors, chunk by chunk: memory does not grow with the catalogue.
 
     Args:
-      model: the autoencoder.
+      model: what `model.autoencoder` returns for the quantizer.
       params: its parameters.
       codebooks: one per level.
       chunks: float32 vectors of at most `ROWS` rows each, with pinned first codes or None.
+      beams: partial SIDs kept, see `beam_quantize`; 1 takes the nearest codeword level by level.
+      devices: local devices that share the rows of a chunk; all when not given.
 
     Yields:
       For every chunk: codes int32 `[row, level]`; distance to the prefix vector in the quantized
       space float32 `[row, level]`; squared reconstruction error float32 `[row]`.
     """
+    mesh = data_mesh(devices or jax.local_devices())
+    rows_over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    params, codebooks = jax.device_put((params, codebooks), NamedSharding(mesh, PartitionSpec()))
+    # Every chunk has one shape, so the program is compiled once.
+    full = -(-ROWS // mesh.size) * mesh.size
+    waiting = None
     for vectors, pinned in chunks:
-        rows = len(vectors)
-        # Every chunk has one shape, so the program is compiled once.
-        filled = np.pad(vectors, ((0, ROWS - rows), (0, 0)))
-        filled_pins = None if pinned is None else np.pad(pinned, (0, ROWS - rows))
-        codes, distances, error = _assign(model, params, codebooks, filled, filled_pins)
-        yield np.asarray(codes)[:rows], np.asarray(distances)[:rows], np.asarray(error)[:rows]
+        lacking = full - len(vectors)
+        filled = (
+            np.pad(vectors, ((0, lacking), (0, 0))),
+            None if pinned is None else np.pad(pinned, (0, lacking)),
+        )
+        found = _assign(model, params, codebooks, *jax.device_put(filled, rows_over_devices), beams)
+        # The devices work on this chunk while the one before is handed out and the next is read.
+        if waiting is not None:
+            yield _fetch(*waiting)
+        waiting = found, len(vectors)
+    if waiting is not None:
+        yield _fetch(*waiting)
 
 
-def sid_version(codebooks: tuple[Codebook, ...], names: Sequence[str]) -> str:
-    """Returns what identifies SIDs: a hash of the codewords and of the categories pinned to them.
+def _fetch(found: tuple[jax.Array, ...], rows: int) -> Assigned:
+    codes, distances, error = (np.asarray(array)[:rows] for array in found)
+    return codes, distances, error
+
+
+def sid_version(
+    *, params: Any, codebooks: Codebooks, names: Sequence[str] = (), beams: int = 1
+) -> str:
+    """Returns what identifies SIDs: a hash of all that decides an item's codes.
 
     Codes of two versions must never be joined: the same numbers mean different things.
+
+    Args:
+      params: of the encoder.
+      codebooks: one per level.
+      names: categories that the first codes are pinned to.
+      beams: see `assign`.
     """
-    digest = hashlib.sha256("\n".join(names).encode())
-    for codebook in codebooks:
-        digest.update(np.ascontiguousarray(codebook.codewords, np.float32).tobytes())
+    digest = hashlib.sha256("\n".join([str(beams), *names]).encode())
+    for array in (*jax.tree.leaves(params), *(a for book in codebooks for a in book.identity())):
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
 def assign_catalogue(
-    *, model: Autoencoder, params: Any, codebooks: tuple[Codebook, ...], catalogue: Catalogue
+    *,
+    model: Autoencoder | Identity,
+    params: Any,
+    codebooks: Codebooks,
+    catalogue: Catalogue,
+    beams: int = 1,
 ) -> tuple[Int[np.ndarray, "item level"], Float[np.ndarray, "item level"], float]:
-    """Returns codes, distances and the reconstruction error of a whole catalogue.
+    """Returns codes, distances and the reconstruction error of a catalogue in memory.
+
+    Args:
+      model: see `assign`.
+      params: see `assign`.
+      codebooks: see `assign`.
+      catalogue: the vectors, with their pinned codes.
+      beams: see `assign`.
 
     Returns:
       Codes int32 `[item, level]`, distances float32 `[item, level]` (see `assign`) and the squared
@@ -79,7 +150,7 @@ def assign_catalogue(
       the mean vector would give.
     """
 
-    def chunks():
+    def chunks() -> Iterator[Chunk]:
         starts = range(0, len(catalogue.items), ROWS)
         for start in progress(starts, total=len(starts), name="assign", unit="chunk"):
             rows = slice(start, start + ROWS)
@@ -88,7 +159,121 @@ def assign_catalogue(
                 catalogue.pinned[rows] if catalogue.pinned is not None else None,
             )
 
-    parts = assign(model=model, params=params, codebooks=codebooks, chunks=chunks())
-    codes, distances, errors = (np.concatenate(part) for part in zip(*parts))
+    parts = assign(model=model, params=params, codebooks=codebooks, chunks=chunks(), beams=beams)
+    codes, distances, errors = (np.concatenate(part) for part in zip(*parts, strict=True))
     spread = np.mean(np.sum((catalogue.items - catalogue.items.mean(axis=0)) ** 2, axis=1))
     return codes, distances, float(np.mean(errors) / spread)
+
+
+def assign_shards(
+    *,
+    model: Autoencoder | Identity,
+    params: Any,
+    codebooks: Codebooks,
+    vectors: Sequence[Path],
+    pattern: Path,
+    version: str,
+    pinned: Int[np.ndarray, " item"] | None = None,
+    beams: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> list[Path]:
+    """Writes the SIDs of a catalogue that lies in shards, one shard for each, in their order.
+
+    Memory holds a few chunks. A shard that is already there with this version is left as it is, so
+    an interrupted pass goes on where it stopped. Processes share the shards.
+
+    Args:
+      model: see `assign`.
+      params: see `assign`.
+      codebooks: see `assign`.
+      vectors: the shards of `encode`, in the catalogue's order: columns item_id and vector.
+      pattern: of the paths of the SID shards, with one `*`: item_id, sid, distances and error (see
+        `assign`), as in `sids.parquet`.
+      version: see `sid_version`.
+      pinned: int32 `[item]` pinned first codes of the whole catalogue, or None.
+      beams: see `assign`.
+      devices: see `assign`.
+
+    Returns:
+      The paths of all shards, those of other processes included.
+
+    Raises:
+      InputError: a vector is not finite; the message names file and row.
+    """
+    counts = [pq.read_metadata(file).num_rows for file in vectors]
+    starts = np.cumsum([0, *counts])
+    paths = [shard(pattern, number=n, of=len(vectors)) for n in range(len(vectors))]
+    mine = range(jax.process_index(), len(vectors), jax.process_count())
+    for number in progress(mine, total=len(mine), name="assign", unit="shard"):
+        path = paths[number]
+        if _has_version(path, version):
+            log.info("%s is there already", path)
+            continue
+        part = None if pinned is None else pinned[starts[number] : starts[number + 1]]
+        # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
+        read, named = itertools.tee(_read_chunks(vectors[number], part))
+        found = assign(
+            model=model,
+            params=params,
+            codebooks=codebooks,
+            chunks=((block, pins) for _, block, pins in read),
+            beams=beams,
+            devices=devices,
+        )
+        schema = SHARD.with_metadata({VERSION_KEY: version.encode()})
+        with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+            for (ids, *_), (codes, distances, error) in zip(named, found, strict=True):
+                columns = [ids, list_column(codes), list_column(distances), pa.array(error)]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+    return paths
+
+
+SHARD = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("sid", pa.list_(pa.int32())),
+        ("distances", pa.list_(pa.float32())),
+        ("error", pa.float32()),
+    ]
+)
+
+
+def join_shards(paths: Sequence[Path], *, into: Path) -> None:
+    """Writes the shards one after the other as one table, in bounded memory.
+
+    Args:
+      paths: what `assign_shards` returned; all of them have to be there, with one version.
+      into: `sids.parquet`.
+    """
+    schema = pq.read_schema(paths[0])
+    with replacing(into) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for path in paths:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group))
+
+
+def _read_chunks(
+    file: Path, pinned: Int[np.ndarray, " row"] | None
+) -> Iterator[tuple[pa.Array, Float[np.ndarray, "row dim"], Int[np.ndarray, " row"] | None]]:
+    """Yields ids, vectors and pinned codes of one shard."""
+    row = 0
+    with pq.ParquetFile(file) as reader:
+        for batch in reader.iter_batches(ROWS, columns=["item_id", VECTOR]):
+            block = batch.column(VECTOR).flatten().to_numpy(zero_copy_only=False)
+            block = block.reshape(batch.num_rows, -1)
+            finite = np.isfinite(block).all(axis=1)
+            if not finite.all():
+                raise InputError(
+                    f"{file} row {row + int(np.argmin(finite)) + 1}: column {VECTOR!r} is not "
+                    f"finite; mend the vector or leave out the row"
+                )
+            rows = slice(row, row + batch.num_rows)
+            yield batch.column("item_id"), block, None if pinned is None else pinned[rows]
+            row = rows.stop
+
+
+def _has_version(path: Path, version: str) -> bool:
+    return (
+        path.exists() and (pq.read_schema(path).metadata or {}).get(VERSION_KEY) == version.encode()
+    )

@@ -1,4 +1,4 @@
-"""How codebooks start, follow the data and stay alive: k-means++, moving averages, restarts."""
+"""How codebooks start, follow the data and stay alive: k-means++, averages, restarts, balance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dsirm_jax.quantizer.model import UNPINNED, Codebook, nearest
+from dsirm_jax.quantizer.model import UNPINNED, Codebook, Quantized, lowest, nearest
 
 SMOOTHING = 1e-3
+SINKHORN_ITERATIONS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,17 @@ class Upkeep:
       decay: of the moving averages (secondary note: 0.99).
       restart_below: a code whose moving count is below this share of an even one's is moved onto a
         row of the batch. 0 turns restarts off.
-      init_rows: rows that k-means sees at the start.
+      init_rows: rows that k-means sees at the start (hierarchical k-means: in all). 0 starts from
+        random codewords instead.
       init_iterations: Lloyd iterations at the start.
+      balance: how far codes are picked evenly while training, see `balanced`; 0 takes the nearest.
     """
 
     decay: float
     restart_below: float
     init_rows: int
     init_iterations: int
+    balance: float = 0.3
 
 
 def code_sums(
@@ -48,7 +52,12 @@ def code_sums(
 
 @functools.partial(jax.jit, static_argnames=("size", "iterations"))
 def kmeans(
-    rows: Float[Array, "row dim"], *, key: jax.Array, size: int, iterations: int
+    rows: Float[Array, "row dim"],
+    *,
+    key: jax.Array,
+    size: int,
+    iterations: int,
+    used: int | None = None,
 ) -> Float[Array, "code dim"]:
     """Returns `size` centroids of `rows`: greedy k-means++ seeding, then Lloyd's iterations.
 
@@ -59,14 +68,21 @@ def kmeans(
       key: random key of the seeding.
       size: number of centroids; at most the number of distinct rows to be useful.
       iterations: Lloyd iterations.
+      used: the rows that count, the first ones; the others only give the array its shape, so that
+        tables of many lengths need one compilation. All when not given.
 
     Returns:
       Centroids `[code, dim]`. Source: Arthur & Vassilvitskii 2007 (k-means++).
     """
     first_key, key = jax.random.split(key)
-    first = rows[jax.random.randint(first_key, (), 0, rows.shape[0])]
+    first = rows[jax.random.randint(first_key, (), 0, rows.shape[0] if used is None else used)]
     centroids = jnp.zeros((size, rows.shape[1]), rows.dtype).at[0].set(first)
-    distance = jnp.sum((rows - first) ** 2, axis=-1)  # [row], to the nearest centroid so far
+    weight = None if used is None else (jnp.arange(rows.shape[0]) < used).astype(rows.dtype)
+
+    def counted(distance):
+        return distance if weight is None else distance * weight
+
+    distance = counted(jnp.sum((rows - first) ** 2, axis=-1))  # [row], to the nearest so far
 
     trials = 2 + int(np.log(size))
 
@@ -76,7 +92,7 @@ def kmeans(
             jax.random.fold_in(key, index), jnp.log(distance + 1e-30), shape=(trials,)
         )
         apart = jnp.sum((rows[draws][:, None] - rows) ** 2, axis=-1)  # [trial, row]
-        left = jnp.minimum(distance, apart)
+        left = jnp.minimum(distance, counted(apart))
         best = jnp.argmin(jnp.sum(left, axis=1))
         return centroids.at[index].set(rows[draws[best]]), left[best]
 
@@ -84,8 +100,8 @@ def kmeans(
 
     def lloyd(_, centroids):
         codes = nearest(rows, centroids)
-        count, total = code_sums(rows, codes, size=size)
-        distance = jnp.sum((rows - centroids[codes]) ** 2, axis=-1)
+        count, total = code_sums(rows, codes, size=size, weight=weight)
+        distance = counted(jnp.sum((rows - centroids[codes]) ** 2, axis=-1))
         empty = count == 0
         # The i-th empty centroid takes the i-th farthest row.
         farthest = jnp.argsort(-distance)[jnp.clip(jnp.cumsum(empty) - 1, 0, rows.shape[0] - 1)]
@@ -128,6 +144,19 @@ def initial_codebooks(
             codes = jnp.where(known, pinned, nearest(residual, codewords))
         codebooks.append(Codebook(codewords=codewords, count=jnp.ones(size), total=codewords))
         residual = residual - codewords[codes]
+    return tuple(codebooks)
+
+
+def random_codebooks(sizes: tuple[int, ...], *, dim: int, key: jax.Array) -> tuple[Codebook, ...]:
+    """Returns standard normal codewords, the start that knows no data.
+
+    Codes collapse from here: the shortest codewords are nearest to nearly every row, and the others
+    are never moved. It is what k-means and restarts are compared with.
+    """
+    codebooks = []
+    for level, size in enumerate(sizes):
+        codewords = jax.random.normal(jax.random.fold_in(key, level), (size, dim))
+        codebooks.append(Codebook(codewords=codewords, count=jnp.ones(size), total=codewords))
     return tuple(codebooks)
 
 
@@ -184,6 +213,90 @@ def restart_dead(
         ),
         dead,
     )
+
+
+def moved(
+    codebooks: tuple[Codebook, ...],
+    quantized: Quantized,
+    *,
+    upkeep: Upkeep,
+    pinned: bool,
+    key: jax.Array,
+    axis: str,
+) -> tuple[tuple[Codebook, ...], dict[str, Array]]:
+    """Moves all levels towards a batch: one step of the moving averages, then the restarts.
+
+    With an identity encoder this is mini-batch k-means with forgetting.
+
+    Args:
+      codebooks: the state of every level.
+      quantized: this device's rows of the batch.
+      upkeep: decay and restarts.
+      pinned: the first level's codes mean categories and are never restarted.
+      key: random key of the step, the same on all devices.
+      axis: the mapped axis of the devices, over which statistics are summed.
+
+    Returns:
+      The new state and scalars about it: `restarts`, and `perplexity_l` of the moving counts of
+      each level as a share of its size.
+    """
+    rows = quantized.codes.shape[0]
+    num_rows = rows * jax.lax.axis_size(axis)
+    first_row = jax.lax.axis_index(axis) * rows
+    new, restarts, health = [], jnp.zeros((), jnp.int32), {}
+    for level, codebook in enumerate(codebooks):
+        residual, size = quantized.residuals[:, level], codebook.codewords.shape[0]
+        sums = code_sums(residual, quantized.codes[:, level], size=size)
+        count, total = jax.lax.psum(sums, axis)
+        codebook = follow(codebook, count=count, total=total, decay=upkeep.decay)
+        share = codebook.count / jnp.sum(codebook.count)
+        entropy = jnp.sum(jax.scipy.special.entr(share))
+        health[f"perplexity_{level + 1}"] = jnp.exp(entropy) / size
+        if not (level == 0 and pinned):
+            # Every device draws the same global rows and contributes those that it holds.
+            row = jax.random.randint(jax.random.fold_in(key, level), (size,), 0, num_rows)
+            row = row - first_row
+            here = (row >= 0) & (row < rows)
+            drawn = residual[jnp.clip(row, 0, rows - 1)] * here[:, None]
+            replacements = jax.lax.psum(drawn, axis)
+            codebook, dead = restart_dead(
+                codebook, replacements=replacements, below=upkeep.restart_below
+            )
+            restarts += jnp.sum(dead)
+        new.append(codebook)
+    return tuple(new), health | {"restarts": restarts}
+
+
+def balanced(
+    costs: Float[Array, "row code"], *, softness: float, axis: str | None = None
+) -> Int[Array, " row"]:
+    """Returns codes under which every code has about as many rows, wherever the rows lie.
+
+    The transport plan with even codes and entropy `softness`, by Sinkhorn's iterations in the log
+    domain; a row takes the code that has most of it.
+
+    Args:
+      costs: what each row pays for each code, up to a constant of the row.
+      softness: of the plan, in units of the mean gap between a row's mean and lowest cost; the
+        smaller, the longer the iterations would take to even the codes out.
+      axis: mapped axis of the devices that hold the other rows of the batch.
+
+    Returns:
+      int32 `[row]`. Source: Cuturi 2013 (Sinkhorn distances); as an assignment: SwAV (Caron et al.
+      2020, arXiv 2006.09882) and, for SIDs, LC-Rec (Zheng et al. 2023, arXiv 2311.09049).
+    """
+
+    def over_devices(reduce, values):
+        return values if axis is None else reduce(jax.lax.all_gather(values, axis), axis=0)
+
+    costs = jax.lax.stop_gradient(costs)
+    gap = jnp.mean(costs, axis=1) - jnp.min(costs, axis=1)
+    unit = over_devices(jnp.mean, jnp.mean(gap))
+    plan = -costs / (softness * jnp.maximum(unit, 1e-12))  # log of the transported mass
+    for _ in range(SINKHORN_ITERATIONS):
+        plan -= jax.nn.logsumexp(plan, axis=1, keepdims=True)
+        plan -= over_devices(jax.nn.logsumexp, jax.nn.logsumexp(plan, axis=0))
+    return lowest(-plan)
 
 
 def category_codes(

@@ -1,12 +1,15 @@
-"""The residual quantizer: an autoencoder around a stack of codebooks.
+"""What every quantizer is once fitted: an encoder and codebooks, and the codes they give.
 
 With encoder output `r_0 = enc(z)`, level `l` picks `c_l = argmin_k |r_{l-1} - e_{l,k}|²` and hands
-on `r_l = r_{l-1} - e_{l,c_l}`. The sum of the codewords down to level `l` is the prefix vector.
+on `r_l = r_{l-1} - e_{l,c_l}`. The sum of the codewords down to level `l` is the prefix vector. The
+kinds differ in the encoder (`Autoencoder` or `Identity`) and in whether a level has one `Codebook`
+for all rows or `Branches`, a codebook for every prefix.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -14,25 +17,42 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.errors import InputError
+
 UNPINNED = -1
+RQ_VAE = "rq_vae"
+RESIDUAL_KMEANS = "residual_kmeans"
+HIERARCHICAL_KMEANS = "hierarchical_kmeans"
+KINDS = (RQ_VAE, RESIDUAL_KMEANS, HIERARCHICAL_KMEANS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuantizerConfig:
-    """Shape of the quantizer.
+    """Kind and shape of the quantizer.
 
     Attributes:
       codebook_sizes: codes per level, coarse to fine. DSIRM uses 216/512/512 (secondary note).
-      latent_dim: width of the space that is quantized.
+      latent_dim: width of the space that is quantized; k-means quantizes the vectors themselves.
       hidden_dim: width of the one hidden layer of encoder and decoder.
       pin_depth: levels of the category path that name an item's first code, where it has one. The
         first codebook then has one code per category, at most `codebook_sizes[0]`; 0 pins nothing.
+      kind: `rq_vae` (DSIRM; TIGER-style where `Objective.contrastive` is 0), `residual_kmeans` or
+        `hierarchical_kmeans` (DSI-style).
+      beams: partial SIDs kept while items are assigned; 1 takes the nearest codeword of each level.
     """
 
     codebook_sizes: tuple[int, ...]
     latent_dim: int
     hidden_dim: int
     pin_depth: int
+    kind: str = RQ_VAE
+    beams: int = 1
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise InputError(
+                f"gin binding QuantizerConfig.kind is {self.kind!r}; bind one of {', '.join(KINDS)}"
+            )
 
 
 class Codebook(struct.PyTreeNode):
@@ -41,6 +61,64 @@ class Codebook(struct.PyTreeNode):
     codewords: Float[Array, "code dim"]
     count: Float[Array, " code"]
     total: Float[Array, "code dim"]
+
+    def costs(
+        self, residual: Float[Array, "row dim"], node: Int[Array, " row"]
+    ) -> Float[Array, "row code"]:
+        """Returns `|e|²/2 - r·e`: half the squared distance but for a term all codes share."""
+        del node  # all prefixes share these codewords
+        return 0.5 * jnp.sum(self.codewords**2, axis=-1) - residual @ self.codewords.T
+
+    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
+        """Returns the rows of `codewords` that codes stand for."""
+        del node
+        return code
+
+    def identity(self) -> tuple[Array, ...]:
+        """Returns the arrays that say what a code means."""
+        return (self.codewords,)
+
+
+class Branches(struct.PyTreeNode):
+    """One level of a hierarchical quantizer: every node of the level before has its own codewords.
+
+    The children of node `n` are rows `first[n]` to `first[n + 1]` of `codewords`, each relative to
+    the parent's prefix vector; a code is a child's place among them. A row of `codewords` is a node
+    of the next level. The nodes below a `Codebook` are its codes.
+    """
+
+    codewords: Float[Array, "child dim"]
+    first: Int[Array, " node+1"]
+    size: int = struct.field(pytree_node=False)  # codes of the level: the most children of a node
+
+    def costs(
+        self, residual: Float[Array, "row dim"], node: Int[Array, " row"]
+    ) -> Float[Array, "row code"]:
+        """Returns `|e|²/2 - r·e` for a node's children, infinite for the codes that it lacks."""
+
+        codewords, first = jnp.asarray(self.codewords), jnp.asarray(self.first)
+
+        def of_row(row):
+            vector, start, stop = row
+            child = start + jnp.arange(self.size)
+            words = codewords[jnp.minimum(child, stop - 1)]  # [code, dim]
+            cost = 0.5 * jnp.sum(words**2, axis=-1) - words @ vector
+            return jnp.where(child < stop, cost, jnp.inf)
+
+        # Each row looks at codewords of its own: a part of the rows at a time bounds the memory.
+        return jax.lax.map(of_row, (residual, first[node], first[node + 1]), batch_size=BRANCH_ROWS)
+
+    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
+        """Returns the rows of `codewords` that codes stand for."""
+        return self.first[node] + code
+
+    def identity(self) -> tuple[Array, ...]:
+        """Returns the arrays that say what a code means."""
+        return self.codewords, self.first
+
+
+BRANCH_ROWS = 64
+Codebooks = tuple[Codebook | Branches, ...]
 
 
 class Autoencoder(nn.Module):
@@ -74,23 +152,50 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(vectors))
 
 
+class Identity(nn.Module):
+    """The encoder of k-means: the quantized space is that of the vectors. It has no parameters."""
+
+    def encode(self, vectors: Float[Array, "row dim"]) -> Float[Array, "row dim"]:
+        """Returns the vectors."""
+        return vectors
+
+    def decode(self, latents: Float[Array, "row dim"]) -> Float[Array, "row dim"]:
+        """Returns the latents."""
+        return latents
+
+    def __call__(self, vectors: Float[Array, "row dim"]) -> Float[Array, "row dim"]:
+        return vectors
+
+
+def autoencoder(config: QuantizerConfig, *, dim: int) -> Autoencoder | Identity:
+    """Returns the Flax module for dense vectors of width `dim`."""
+    if config.kind != RQ_VAE:
+        return Identity()
+    return Autoencoder(dim=dim, latent_dim=config.latent_dim, hidden_dim=config.hidden_dim)
+
+
+def lowest(costs: Float[Array, "row code"]) -> Int[Array, " row"]:
+    """Returns the code of the lowest cost, the first one on a tie.
+
+    The minimum is located by a comparison and a floating-point maximum: XLA's CPU `argmin` is
+    several times slower, and so are its minima of whole numbers.
+    """
+    size = costs.shape[1]
+    smallest = jnp.min(costs, axis=-1, keepdims=True)
+    from_the_end = size - jnp.arange(size, dtype=jnp.float32)
+    is_lowest = jnp.where(costs <= smallest, from_the_end, 1.0)
+    return size - jnp.max(is_lowest, axis=-1).astype(jnp.int32)
+
+
 def nearest(
     residual: Float[Array, "row dim"], codewords: Float[Array, "code dim"]
 ) -> Int[Array, " row"]:
-    """Returns the index of the nearest codeword, the lowest one on a tie.
-
-    Distances are taken as `|e|²/2 - r·e`, which differs from half the squared distance by a term
-    that is the same for every code. The minimum is located by a comparison because XLA's CPU
-    `argmin` is several times slower.
-    """
-    distance = 0.5 * jnp.sum(codewords**2, axis=-1) - residual @ codewords.T  # [row, code]
-    smallest = jnp.min(distance, axis=-1, keepdims=True)
-    index = jnp.arange(codewords.shape[0], dtype=jnp.int32)
-    return jnp.min(jnp.where(distance <= smallest, index, codewords.shape[0] - 1), axis=-1)
+    """Returns the index of the nearest codeword, the lowest one on a tie."""
+    return lowest(0.5 * jnp.sum(codewords**2, axis=-1) - residual @ codewords.T)
 
 
 class Quantized(struct.PyTreeNode):
-    """What `residual_quantize` returns, for every level."""
+    """What the quantizing functions return, for every level."""
 
     codes: Int[Array, "row level"]
     residuals: Float[Array, "row level dim"]  # what each level was given: r_0 .. r_{L-1}
@@ -99,9 +204,10 @@ class Quantized(struct.PyTreeNode):
 
 def residual_quantize(
     latents: Float[Array, "row dim"],
-    codebooks: tuple[Codebook, ...],
+    codebooks: Codebooks,
     *,
     pinned: Int[Array, " row"] | None = None,
+    pick: Callable[[Float[Array, "row code"]], Int[Array, " row"]] = lowest,
 ) -> Quantized:
     """Quantizes latents level by level, each level the residual of the one before.
 
@@ -109,20 +215,85 @@ def residual_quantize(
       latents: float32 `[row, dim]`.
       codebooks: one per level, coarse to fine.
       pinned: int32 `[row]`: the code of the first level where it is given by the item's category,
-        `UNPINNED` where the nearest is taken. None pins nothing.
+        `UNPINNED` where it is picked. None pins nothing.
+      pick: takes codes by their costs; see `codebooks.balanced` for another one.
 
     Returns:
       Codes, residuals and prefix vectors; no gradient flows through the codewords. Source: residual
       quantization as in RQ-VAE (Lee et al. 2022, arXiv 2203.01941); pinned first level: secondary
       note on DSIRM.
     """
-    residual, prefix = latents, jnp.zeros_like(latents)
-    codes, residuals, prefixes = [], [], []
-    for level, codebook in enumerate(codebooks):
-        code = nearest(residual, codebook.codewords)
+
+    def choose(level, residual, node):
+        code = pick(codebooks[level].costs(residual, node))
         if level == 0 and pinned is not None:
             code = jnp.where(pinned == UNPINNED, code, pinned)
-        codeword = jax.lax.stop_gradient(codebook.codewords[code])
+        return code
+
+    return _descend(latents, codebooks, choose)
+
+
+def beam_quantize(
+    latents: Float[Array, "row dim"],
+    codebooks: Codebooks,
+    *,
+    beams: int,
+    pinned: Int[Array, " row"] | None = None,
+) -> Quantized:
+    """Quantizes latents by a search that keeps the `beams` best partial SIDs at every level.
+
+    Args:
+      latents: float32 `[row, dim]`.
+      codebooks: one per level, coarse to fine.
+      beams: partial SIDs kept; with as many as there are prefixes the search is exhaustive.
+      pinned: see `residual_quantize`.
+
+    Returns:
+      Codes, residuals and prefix vectors of the SID that is nearest to the latent, never farther
+      than that of `residual_quantize`: a beam alone may lose the greedy path. Source: multi-path
+      encoding (Liu et al. 2015, improved residual vector quantization).
+    """
+    rows, dim = latents.shape
+    residual = latents[:, None]  # [row, beam, dim]
+    error = jnp.sum(residual**2, axis=-1)  # [row, beam]
+    node = jnp.zeros((rows, 1), jnp.int32)  # [row, beam]
+    codes = jnp.zeros((rows, 1, 0), jnp.int32)  # [row, beam, level]
+    for level, codebook in enumerate(codebooks):
+        kept = residual.shape[1]
+        cost = codebook.costs(residual.reshape(-1, dim), node.ravel())
+        size = cost.shape[1]
+        cost = cost.reshape(rows, kept, size)
+        if level == 0 and pinned is not None:
+            free = (pinned == UNPINNED)[:, None, None]
+            cost = jnp.where(free | (jnp.arange(size) == pinned[:, None, None]), cost, jnp.inf)
+        total = (error[:, :, None] + 2 * cost).reshape(rows, kept * size)
+        best, place = jax.lax.top_k(-total, min(beams, kept * size))
+        parent, code = place // size, (place % size).astype(jnp.int32)
+        node = codebook.children(jnp.take_along_axis(node, parent, axis=1), code)
+        node = jnp.minimum(node, codebook.codewords.shape[0] - 1)  # a child that is not there
+        residual = jnp.take_along_axis(residual, parent[:, :, None], axis=1)
+        residual = residual - codebook.codewords[node]
+        error = jnp.where(jnp.isinf(best), jnp.inf, jnp.sum(residual**2, axis=-1))
+        codes = jnp.take_along_axis(codes, parent[:, :, None], axis=1)
+        codes = jnp.concatenate([codes, code[:, :, None]], axis=2)
+    found = lowest(error)
+    greedy = residual_quantize(latents, codebooks, pinned=pinned)
+    greedy_error = jnp.sum((latents - greedy.prefixes[:, -1]) ** 2, axis=-1)
+    is_better = jnp.min(error, axis=1) < greedy_error
+    chosen = jnp.take_along_axis(codes, found[:, None, None], axis=1)[:, 0]
+    chosen = jnp.where(is_better[:, None], chosen, greedy.codes)
+    return _descend(latents, codebooks, lambda level, *_: chosen[:, level])
+
+
+def _descend(latents, codebooks, choose) -> Quantized:
+    """Goes down the levels by the codes that `choose(level, residual, node)` names."""
+    residual, prefix = latents, jnp.zeros_like(latents)
+    node = jnp.zeros(latents.shape[0], jnp.int32)
+    codes, residuals, prefixes = [], [], []
+    for level, codebook in enumerate(codebooks):
+        code = choose(level, residual, node)
+        node = codebook.children(node, code)
+        codeword = jax.lax.stop_gradient(codebook.codewords[node])
         codes.append(code)
         residuals.append(residual)
         residual, prefix = residual - codeword, prefix + codeword
@@ -135,7 +306,7 @@ def residual_quantize(
 
 
 def straight_through(
-    latents: Float[Array, "row dim"], quantized: Float[Array, "row dim"]
-) -> Float[Array, "row dim"]:
+    latents: Float[Array, "*rows dim"], quantized: Float[Array, "*rows dim"]
+) -> Float[Array, "*rows dim"]:
     """Returns `quantized` with the gradient of `latents` (Bengio et al. 2013, arXiv 1308.3432)."""
     return latents + jax.lax.stop_gradient(quantized - latents)

@@ -1,8 +1,9 @@
-"""Fits the residual quantizer with a pmapped step."""
+"""Fits a quantizer of any kind; those that learn from batches do so with a pmapped step."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,15 @@ from dsirm_jax.data.pairs import positives_of, relevant_pairs
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder.losses import Pairs
-from dsirm_jax.quantizer import codebooks as upkeep_of
-from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer import kmeans
+from dsirm_jax.quantizer.codebooks import (
+    Upkeep,
+    balanced,
+    category_codes,
+    initial_codebooks,
+    moved,
+    random_codebooks,
+)
 from dsirm_jax.quantizer.losses import (
     Objective,
     commitment_loss,
@@ -27,9 +35,14 @@ from dsirm_jax.quantizer.losses import (
     reconstruction_loss,
 )
 from dsirm_jax.quantizer.model import (
+    HIERARCHICAL_KMEANS,
+    RESIDUAL_KMEANS,
     Autoencoder,
-    Codebook,
+    Codebooks,
+    Identity,
     QuantizerConfig,
+    autoencoder,
+    lowest,
     residual_quantize,
     straight_through,
 )
@@ -39,12 +52,13 @@ from dsirm_jax.training.meshes import DATA_AXIS, pmapped
 from dsirm_jax.training.settings import Training, adamw
 
 NO_QUERY = -1
+PRINCIPAL_ROWS = 20_000
 
 
 class QuantizerState(TrainState):
     """Parameters of the autoencoder and, moved by averages and not by gradients, the codebooks."""
 
-    codebooks: tuple[Codebook, ...]
+    codebooks: Codebooks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,9 +79,15 @@ class Catalogue:
 
     def rows(self) -> Int[np.ndarray, "row 2"]:
         """Returns the training rows: every pair, and every item that no query asks for alone."""
-        alone = np.setdiff1d(np.arange(len(self.items)), self.pairs[:, 1])
-        unqueried = np.stack([np.full_like(alone, NO_QUERY), alone], axis=1)
-        return np.concatenate([self.pairs, unqueried])
+        every = self.alone()
+        asked_for = np.zeros(len(every), bool)
+        asked_for[self.pairs[:, 1]] = True
+        return np.concatenate([self.pairs, every[~asked_for]])
+
+    def alone(self) -> Int[np.ndarray, "row 2"]:
+        """Returns the training rows of a quantizer without queries: every item once."""
+        items = np.arange(len(self.items))
+        return np.stack([np.full_like(items, NO_QUERY), items], axis=1)
 
 
 def read_catalogue(
@@ -99,7 +119,7 @@ def read_catalogue(
     categories = [" > ".join(path[: config.pin_depth]) if path else None for path in paths]
     pinned, names, sizes = None, (), config.codebook_sizes
     if config.pin_depth and any(categories):
-        pinned, names = upkeep_of.category_codes(categories, most=sizes[0])
+        pinned, names = category_codes(categories, most=sizes[0])
         sizes = (len(names), *sizes[1:])
     catalogue = Catalogue(
         items=read_vectors(item_vectors, ids=table["item_id"].to_pylist(), id_column="item_id"),
@@ -111,28 +131,47 @@ def read_catalogue(
 
 
 def batches_of(
-    catalogue: Catalogue, *, batch_size: int, seed: int
+    catalogue: Catalogue, *, rows: Int[np.ndarray, "row 2"], batch_size: int, seed: int
 ) -> Callable[[int], Iterator[Batch]]:
-    """Returns `batches(start)`; each batch gathers the vectors of `batch_size` training rows."""
-    rows = catalogue.rows()
+    """Returns `batches(start)`; each batch gathers the vectors of `batch_size` of the rows.
+
+    The iterators raise FloatingPointError, before the step is taken, where a vector's square is not
+    finite.
+    """
     positives = positives_of(catalogue.pairs, queries=len(catalogue.queries))
 
     def batches(start: int) -> Iterator[Batch]:
-        for chosen in index_batches(rows=len(rows), batch_size=batch_size, seed=seed, start=start):
+        order = index_batches(rows=len(rows), batch_size=batch_size, seed=seed, start=start)
+        for step, chosen in enumerate(order, start=start + 1):
             query, item = rows[chosen].T
             has_query = query != NO_QUERY
             batch = {
                 "item": catalogue.items[item],  # [row, dim]
-                "query": catalogue.queries[query] * has_query[:, None],  # [row, dim]
+                "query": np.where(has_query[:, None], catalogue.queries[query], 0),  # [row, dim]
                 "has_query": has_query.astype(np.float32),  # [row]
                 "item_index": item.astype(np.int32),  # [row]
                 "positives": positives[query],  # [row, positive]
             }
+            for name, index in (("item", item), ("query", query)):
+                _check_finite(batch[name], index, name=name, step=step)
             if catalogue.pinned is not None:
                 batch["pinned"] = catalogue.pinned[item]  # [row]
             yield batch
 
     return batches
+
+
+def _check_finite(
+    vectors: Float[np.ndarray, "row dim"], index: Int[np.ndarray, " row"], *, name: str, step: int
+) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(np.einsum("rd,rd->r", vectors, vectors))
+    if not finite.all():
+        at_fault = ", ".join(map(str, np.unique(index[~finite])[:20]))
+        raise FloatingPointError(
+            f"quantize: step {step} is refused and nothing changed: the vectors with {name}_index "
+            f"{at_fault} are not finite; mend them and run `dsirm encode` again"
+        )
 
 
 def make_step(
@@ -152,6 +191,10 @@ def make_step(
     that the result is that of one device with the same global batch.
     """
 
+    pick = lowest
+    if upkeep.balance:
+        pick = functools.partial(balanced, softness=upkeep.balance, axis=DATA_AXIS)
+
     def loss_fn(params, codebooks, batch, num_rows, num_queries):
         def encode(vectors):
             return model.apply(params, vectors, method=Autoencoder.encode)
@@ -161,7 +204,7 @@ def make_step(
 
         item = encode(batch["item"])
         query = encode(batch["query"])
-        item_codes = residual_quantize(item, codebooks, pinned=batch.get("pinned"))
+        item_codes = residual_quantize(item, codebooks, pinned=batch.get("pinned"), pick=pick)
         query_codes = residual_quantize(query, codebooks)
         item_hat = straight_through(item, item_codes.prefixes[:, -1])
         query_hat = straight_through(query, query_codes.prefixes[:, -1])
@@ -207,32 +250,12 @@ def make_step(
             "commitment": commitment,
             "contrastive": contrastive,
         }
+        # Items are assigned to the nearest codes, however they are picked in training.
+        assigned = residual_quantize(item, codebooks, pinned=batch.get("pinned"))
+        agrees = jnp.cumprod(assigned.codes == query_codes.codes, axis=1) * has_query[:, None]
+        for level, share in enumerate(jnp.sum(agrees, axis=0) / jnp.maximum(num_queries, 1.0)):
+            terms[f"agreement_{level + 1}"] = share
         return loss, (item_codes, terms)
-
-    def updated_codebooks(codebooks, quantized, key):
-        rows = quantized.codes.shape[0]
-        num_rows = rows * jax.lax.axis_size(DATA_AXIS)
-        first_row = jax.lax.axis_index(DATA_AXIS) * rows
-        new, restarts = [], []
-        for level, codebook in enumerate(codebooks):
-            residual, size = quantized.residuals[:, level], codebook.codewords.shape[0]
-            sums = upkeep_of.code_sums(residual, quantized.codes[:, level], size=size)
-            count, total = jax.lax.psum(sums, DATA_AXIS)
-            codebook = upkeep_of.follow(codebook, count=count, total=total, decay=upkeep.decay)
-            if not (level == 0 and pinned):
-                # Every device draws the same global rows and contributes those that it holds.
-                level_key = jax.random.fold_in(key, level)
-                row = jax.random.randint(level_key, (size,), 0, num_rows) - first_row
-                here = (row >= 0) & (row < rows)
-                drawn = residual[jnp.clip(row, 0, rows - 1)] * here[:, None]
-                codebook, dead = upkeep_of.restart_dead(
-                    codebook,
-                    replacements=jax.lax.psum(drawn, DATA_AXIS),
-                    below=upkeep.restart_below,
-                )
-                restarts.append(jnp.sum(dead))
-            new.append(codebook)
-        return tuple(new), sum(restarts, start=jnp.zeros((), jnp.int32))
 
     def step(state: QuantizerState, batch):
         rows = batch["item"].shape[0]
@@ -244,7 +267,9 @@ def make_step(
         gradient, terms = jax.lax.psum((gradient, terms), DATA_AXIS)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        codebooks, restarts = updated_codebooks(state.codebooks, quantized, key)
+        codebooks, health = moved(
+            state.codebooks, quantized, upkeep=upkeep, pinned=pinned, key=key, axis=DATA_AXIS
+        )
         new = QuantizerState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -255,7 +280,7 @@ def make_step(
         # loss, and the last checkpoint is whole.
         finite = jnp.isfinite(terms["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
-        return kept, terms | {"restarts": restarts}
+        return kept, terms | health
 
     return jax.pmap(step, axis_name=DATA_AXIS, devices=devices, donate_argnums=0)
 
@@ -265,29 +290,69 @@ def initial_state(
     catalogue: Catalogue,
     sizes: tuple[int, ...],
     upkeep: Upkeep,
-    model: Autoencoder,
+    model: Autoencoder | Identity,
     optimizer: optax.GradientTransformation,
     seed: int,
 ) -> QuantizerState:
-    """Returns random parameters and the k-means codebooks of a sample of the catalogue."""
+    """Returns parameters that start from principal axes, and codebooks from k-means in that space.
+
+    Both look at a sample of the catalogue.
+    """
     params_key, codebook_key = jax.random.split(jax.random.key(seed))
     params = model.init(params_key, jnp.zeros((1, catalogue.items.shape[1])))
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    sample = np.sort(generator.permutation(len(catalogue.items))[: upkeep.init_rows])
-    latents = model.apply(params, catalogue.items[sample], method=Autoencoder.encode)
-    codebooks = upkeep_of.initial_codebooks(
-        latents,
-        sizes=sizes,
-        pinned=None if catalogue.pinned is None else jnp.asarray(catalogue.pinned[sample]),
-        key=codebook_key,
-        iterations=upkeep.init_iterations,
-    )
+    sample = _sample(catalogue, most=upkeep.init_rows or PRINCIPAL_ROWS, seed=seed)
+    if params:
+        params = principal_start(params, catalogue.items[sample])
+    latents = model.apply(params, catalogue.items[sample], method="encode")
+    if upkeep.init_rows:
+        codebooks = initial_codebooks(
+            latents,
+            sizes=sizes,
+            pinned=None if catalogue.pinned is None else jnp.asarray(catalogue.pinned[sample]),
+            key=codebook_key,
+            iterations=upkeep.init_iterations,
+        )
+    else:
+        codebooks = random_codebooks(sizes, dim=latents.shape[1], key=codebook_key)
     return QuantizerState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
         codebooks=codebooks,
     )
+
+
+def principal_start(params: Any, vectors: Float[np.ndarray, "row dim"]) -> Any:
+    """Returns parameters under which encoding is the projection onto principal axes.
+
+    The linear paths of encoder and decoder are the axes and their transpose, and the hidden layers
+    add nothing yet: training starts from the best linear code of this width, in which k-means finds
+    the codewords that it would find among the vectors.
+
+    Args:
+      params: of an `Autoencoder`.
+      vectors: float32 `[row, dim]`, a sample.
+
+    Returns:
+      New parameters. Source: this project (docs/quantizer.md has what it gains).
+    """
+    layers = dict(params["params"])
+    dim, width = layers["encoder_linear"]["kernel"].shape
+    _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)  # ascending
+    axes = np.pad(axes[:, ::-1], ((0, 0), (0, max(width - dim, 0))))[:, :width]
+    layers["encoder_linear"] = {"kernel": jnp.asarray(axes, jnp.float32)}
+    layers["decoder_linear"] = {"kernel": jnp.asarray(axes.T, jnp.float32)}
+    for name in ("encoder_out", "decoder_out"):
+        layers[name] = jax.tree.map(jnp.zeros_like, layers[name])
+    return {"params": layers}
+
+
+def _sample(catalogue: Catalogue, *, most: int, seed: int) -> Int[np.ndarray, " row"]:
+    """Returns the numbers of some items, ascending; their vectors are checked."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    sample = np.sort(generator.permutation(len(catalogue.items))[:most])
+    _check_finite(catalogue.items[sample], sample, name="item", step=0)
+    return sample
 
 
 def train(
@@ -302,13 +367,13 @@ def train(
     seed: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> QuantizerState:
-    """Fits the residual quantizer to a catalogue and the queries that its items answer.
+    """Fits a quantizer to a catalogue and, where its kind can, to the queries that items answer.
 
     Args:
-      config: shape of the quantizer.
-      objective: weights of the loss.
+      config: kind and shape of the quantizer.
+      objective: weights of the loss; k-means has none of its terms.
       upkeep: how codebooks follow the data.
-      training: length, batch size and learning rate.
+      training: length, batch size and learning rate; hierarchical k-means needs none of them.
       catalogue: vectors, relevant pairs and pinned codes.
       sizes: codes per level; `config.codebook_sizes`, the first one fitted to the categories when
         they are pinned.
@@ -317,14 +382,20 @@ def train(
       devices: local devices to run on; all when not given.
 
     Returns:
-      The final state on the host. Source: DSIRM (arXiv 2606.04374).
+      The final state on the host; its `params` and `codebooks` are what `assign` applies, with the
+      model of `autoencoder(config)`. Source: DSIRM (arXiv 2606.04374); for k-means see `kmeans`.
 
     Raises:
-      FloatingPointError: the loss was not finite.
+      FloatingPointError: a vector or the loss was not finite.
     """
+    if config.kind == HIERARCHICAL_KMEANS:
+        return _train_hierarchical(upkeep=upkeep, catalogue=catalogue, sizes=sizes, seed=seed)
     devices = list(devices or jax.local_devices())
     model = autoencoder(config, dim=catalogue.items.shape[1])
-    num_steps = training.num_steps(len(catalogue.rows()))
+    rows = catalogue.rows()
+    if config.kind == RESIDUAL_KMEANS:
+        rows = catalogue.alone()
+    num_steps = training.num_steps(len(rows))
     optimizer = adamw(training, num_steps=num_steps)
     state = initial_state(
         catalogue=catalogue,
@@ -334,19 +405,21 @@ def train(
         optimizer=optimizer,
         seed=seed,
     )
+    shared = {
+        "upkeep": upkeep,
+        "pinned": catalogue.pinned is not None,
+        "seed": seed,
+        "devices": devices,
+    }
+    if config.kind == RESIDUAL_KMEANS:
+        step = kmeans.make_step(**shared)
+    else:
+        step = make_step(model=model, optimizer=optimizer, objective=objective, **shared)
     return fit(
         name="quantize",
         state=jax.device_get(state),
-        step=make_step(
-            model=model,
-            optimizer=optimizer,
-            objective=objective,
-            upkeep=upkeep,
-            pinned=catalogue.pinned is not None,
-            seed=seed,
-            devices=devices,
-        ),
-        batches=batches_of(catalogue, batch_size=training.batch_size, seed=seed),
+        step=step,
+        batches=batches_of(catalogue, rows=rows, batch_size=training.batch_size, seed=seed),
         num_steps=num_steps,
         directory=directory,
         training=training,
@@ -354,6 +427,17 @@ def train(
     )
 
 
-def autoencoder(config: QuantizerConfig, *, dim: int) -> Autoencoder:
-    """Returns the Flax module for dense vectors of width `dim`."""
-    return Autoencoder(dim=dim, latent_dim=config.latent_dim, hidden_dim=config.hidden_dim)
+def _train_hierarchical(
+    *, upkeep: Upkeep, catalogue: Catalogue, sizes: tuple[int, ...], seed: int
+) -> QuantizerState:
+    sample = _sample(catalogue, most=upkeep.init_rows, seed=seed)
+    codebooks = kmeans.hierarchical_codebooks(
+        catalogue.items[sample],
+        sizes=sizes,
+        pinned=None if catalogue.pinned is None else catalogue.pinned[sample],
+        key=jax.random.key(seed),
+        iterations=upkeep.init_iterations,
+    )
+    return QuantizerState(
+        step=np.zeros((), np.int32), params={}, opt_state=(), codebooks=jax.device_get(codebooks)
+    )

@@ -57,3 +57,20 @@ def test_health_holds_all_of_it_and_is_json():
 def test_a_code_outside_its_level_is_an_error():
     with pytest.raises(ValueError, match="level of 2"):
         codebook.code_counts(np.array([0, 2]), 2)
+
+
+def test_prefix_agreement_by_hand():
+    query = np.array([[0, 1, 2], [0, 1, 2], [3, 1, 2], [0, 0, 0]])
+    item = np.array([[0, 1, 2], [0, 2, 2], [0, 1, 2], [0, 0, 1]])
+    found = codebook.prefix_agreement(query, item, np.array([True, True, False, False]))
+    assert found["relevant"] == [1.0, 0.5, 0.5]
+    assert found["irrelevant"] == [0.5, 0.5, 0.0]  # the third pair agrees only after it has parted
+    assert found["ratio"] == [2.0, 1.0, float("inf")]
+
+
+def test_prefix_agreement_without_a_kind_of_pairs_is_nan():
+    codes = np.zeros((2, 1), int)
+    found = codebook.prefix_agreement(codes, codes, np.array([True, True]))
+    assert found["relevant"] == [1.0]
+    assert np.isnan(found["irrelevant"]).all()
+    assert np.isnan(found["ratio"]).all()

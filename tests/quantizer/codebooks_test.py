@@ -21,6 +21,17 @@ def test_kmeans_is_as_good_as_scikit_learn():
     assert inertia <= 1.01 * theirs.inertia_
 
 
+def test_rows_beyond_those_used_change_nothing():
+    rows = clustered(rows=100)
+    shared = {"key": jax.random.key(0), "size": 6, "iterations": 10, "used": 100}
+    with_zeros = codebooks.kmeans(np.pad(rows, ((0, 28), (0, 0))), **shared)
+    with_others = codebooks.kmeans(np.concatenate([rows, 9 + clustered(rows=28, seed=1)]), **shared)
+    np.testing.assert_array_equal(with_zeros, with_others)
+    theirs = KMeans(6, n_init=10, random_state=0).fit(rows)
+    inertia = np.sum((rows - np.asarray(with_zeros)[np.asarray(nearest(rows, with_zeros))]) ** 2)
+    assert inertia <= 1.01 * theirs.inertia_
+
+
 def test_a_lloyd_step_from_the_optimum_of_scikit_learn_stays_there():
     rows = clustered()
     theirs = KMeans(6, n_init=10, tol=0, random_state=0).fit(rows)
@@ -97,3 +108,26 @@ def test_category_codes_go_to_the_most_frequent_categories():
     codes, names = codebooks.category_codes(categories, most=2)
     assert names == ("b", "a")
     np.testing.assert_array_equal(codes, [0, 1, UNPINNED, 0, UNPINNED, 1, 0])
+
+
+def test_balanced_codes_move_the_rows_that_lose_least():
+    # All rows are nearest to the first code; the last two lose least by the second one.
+    costs = jnp.array([[0.0, 9.0], [0.0, 8.0], [0.0, 2.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(codebooks.balanced(costs, softness=0.3), [0, 0, 1, 1])
+
+
+def test_balanced_codes_are_used_evenly_and_do_not_depend_on_the_devices():
+    rows, words = clustered(rows=256, clusters=3, dim=4), clustered(rows=16, clusters=9, dim=4)
+    costs = 0.5 * np.sum(words**2, axis=1) - rows @ words.T
+    evenly = np.asarray(codebooks.balanced(costs, softness=0.1))
+    share = np.bincount(evenly, minlength=16) / 16
+    nearest_share = np.bincount(np.argmin(costs, axis=1), minlength=16) / 16
+    assert share.std() < 0.5 * nearest_share.std()
+    for devices in (1, 2, 4, 8):
+        split = costs.reshape(devices, -1, 16)
+        found = jax.pmap(
+            lambda part: codebooks.balanced(part, softness=0.1, axis="data"),
+            axis_name="data",
+            devices=jax.devices()[:devices],
+        )(split)
+        np.testing.assert_array_equal(np.ravel(found), evenly)

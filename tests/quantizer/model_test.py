@@ -1,9 +1,21 @@
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.quantizer.model import UNPINNED, Codebook, nearest, residual_quantize
+from dsirm_jax.errors import InputError
+from dsirm_jax.quantizer.model import (
+    UNPINNED,
+    Branches,
+    Codebook,
+    QuantizerConfig,
+    beam_quantize,
+    nearest,
+    residual_quantize,
+)
 
 
 def books_of(arrays):
@@ -36,3 +48,66 @@ def test_codes_equal_a_search_over_squared_distances(seed):
 def test_a_tie_goes_to_the_lowest_code():
     codewords = jnp.array([[2.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     np.testing.assert_array_equal(nearest(jnp.array([[0.9, 0.0], [0.0, 0.0]]), codewords), [1, 1])
+
+
+def error_of(latents, words, codes):
+    return np.sum((latents - sum(w[c] for w, c in zip(words, codes.T, strict=True))) ** 2, axis=1)
+
+
+def random_problem(seed, *, rows=6, dim=3, size=4, levels=3):
+    rng = np.random.default_rng(seed)
+    words = [rng.normal(size=(size, dim)).astype("f4") for _ in range(levels)]
+    return rng.normal(size=(rows, dim)).astype("f4"), words
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10**6), beams=st.sampled_from([2, 3, 5]))
+def test_a_beam_is_never_farther_than_the_greedy_code(seed, beams):
+    latents, words = random_problem(seed)
+    greedy = residual_quantize(latents, books_of(words)).codes
+    found = beam_quantize(latents, books_of(words), beams=beams)
+    error = error_of(latents, words, np.asarray(found.codes))
+    assert (error <= error_of(latents, words, np.asarray(greedy)) + 1e-6).all()
+    np.testing.assert_allclose(
+        np.sum((latents - found.prefixes[:, -1]) ** 2, axis=1), error, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_wide_beam_is_an_exhaustive_search_that_keeps_pinned_codes():
+    latents, words = random_problem(1)
+    pinned = np.array([UNPINNED, 0, 3, UNPINNED, 2, 1], np.int32)
+    found = beam_quantize(latents, books_of(words), beams=64, pinned=jnp.asarray(pinned))
+    for row, latent in enumerate(latents):
+        firsts = range(4) if pinned[row] == UNPINNED else [pinned[row]]
+        every = np.array(list(itertools.product(firsts, range(4), range(4))))
+        best = every[np.argmin(error_of(latent, words, every))]
+        np.testing.assert_array_equal(found.codes[row], best)
+    greedy = residual_quantize(latents, books_of(words), pinned=jnp.asarray(pinned)).codes
+    assert not np.array_equal(found.codes, greedy)
+
+
+def tree():
+    """Returns two codes, the first with two children and the second with one."""
+    top = books_of([np.array([[0.0, 0.0], [10.0, 0.0]], "f4")])
+    below = jnp.array([[0.0, 1.0], [0.0, -1.0], [2.0, 0.0]])
+    return *top, Branches(codewords=below, first=jnp.array([0, 2, 3]), size=2)
+
+
+def test_a_branch_takes_the_nearest_child_of_its_own_prefix():
+    latents = jnp.array([[0.1, 0.9], [0.0, -3.0], [9.0, -1.0], [9.0, 1.0]])
+    found = residual_quantize(latents, tree())
+    np.testing.assert_array_equal(found.codes, [[0, 0], [0, 1], [1, 0], [1, 0]])
+    np.testing.assert_allclose(found.prefixes[:, 1], [[0, 1], [0, -1], [12, 0], [12, 0]])
+
+
+def test_a_beam_goes_through_branches_and_never_takes_a_child_that_is_not_there():
+    latents = jnp.array([[5.5, 1.0], [5.5, -1.0], [4.0, 0.0]])
+    # The first two rows are nearer to (10, 0) but its only child is at (12, 0).
+    found = beam_quantize(latents, tree(), beams=4)
+    np.testing.assert_array_equal(found.codes, [[0, 0], [0, 1], [0, 0]])
+    np.testing.assert_array_equal(residual_quantize(latents, tree()).codes[:2], [[1, 0], [1, 0]])
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(InputError, match=r"QuantizerConfig.kind is 'kmeans'; bind one of rq_vae, "):
+        QuantizerConfig(codebook_sizes=(2,), latent_dim=2, hidden_dim=2, pin_depth=0, kind="kmeans")

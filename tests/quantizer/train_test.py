@@ -1,9 +1,13 @@
+import dataclasses
+
 import jax
 import numpy as np
 import optax
 import pytest
 
+from dsirm_jax.metrics.codebook import code_counts, utilisation
 from dsirm_jax.quantizer import train as quantizer_train
+from dsirm_jax.quantizer.assign import assign_catalogue
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.losses import Objective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
@@ -11,6 +15,7 @@ from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training
 
 SIZES = (4, 8, 8)
+CONFIG = QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=1)
 
 
 def make_catalogue(*, pinned=True, items=96, queries=24, dim=12, seed=0):
@@ -46,6 +51,36 @@ def fit_quantizer(directory, *, devices=1, seed=3, pinned=True, contrastive=0.5,
     )
 
 
+def settings(**changed):
+    """Returns keyword arguments of `train` that the tests of its parts need."""
+    objective = Objective(commitment=1.0, contrastive=0.5, temperature=0.1)
+    upkeep = Upkeep(decay=0.9, restart_below=0.1, init_rows=96, init_iterations=3)
+    return {
+        "objective": dataclasses.replace(objective, **changed.pop("objective", {})),
+        "upkeep": dataclasses.replace(upkeep, **changed.pop("upkeep", {})),
+    }
+
+
+def one_step(*, change=lambda batch: None, devices=1, **changed):
+    """Returns the state before and after the first step, and its terms."""
+    catalogue, devices = make_catalogue(), jax.devices()[:devices]
+    model = quantizer_train.autoencoder(CONFIG, dim=12)
+    shared = {"model": model, "optimizer": optax.adam(1e-3), "seed": 0}
+    chosen = settings(**changed)
+    state = quantizer_train.initial_state(
+        catalogue=catalogue, sizes=SIZES, upkeep=chosen["upkeep"], **shared
+    )
+    rows = catalogue.rows()
+    batches = quantizer_train.batches_of(catalogue, rows=rows, batch_size=32, seed=0)
+    batch = next(batches(0))
+    change(batch)
+    before, placement = jax.device_get(state), pmapped(devices)
+    step = quantizer_train.make_step(**shared, **chosen, pinned=True, devices=devices)
+    after, terms = step(placement.put_state(before), placement.put_batch(batch))
+    terms = {name: float(np.asarray(value)[0]) for name, value in terms.items()}
+    return before, placement.get_state(after), terms
+
+
 @pytest.mark.parametrize("pinned", [True, False])
 def test_eight_devices_give_the_result_of_one(tmp_path, pinned):
     one = fit_quantizer(tmp_path / "one", devices=1, pinned=pinned)
@@ -58,39 +93,22 @@ def test_eight_devices_give_the_result_of_one(tmp_path, pinned):
     )
 
 
-def test_the_terms_of_one_step_do_not_depend_on_the_number_of_devices():
-    catalogue = make_catalogue()
-    config = QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=1)
-    upkeep = Upkeep(decay=0.9, restart_below=0.1, init_rows=96, init_iterations=3)
-    model = quantizer_train.autoencoder(config, dim=12)
-    optimizer = optax.adam(1e-3)
-    state = quantizer_train.initial_state(
-        catalogue=catalogue,
-        sizes=SIZES,
-        upkeep=upkeep,
-        model=model,
-        optimizer=optimizer,
-        seed=0,
-    )
-    batch = next(quantizer_train.batches_of(catalogue, batch_size=32, seed=0)(0))
-    found = []
-    for devices in (jax.devices()[:1], jax.devices()):
-        step = quantizer_train.make_step(
-            model=model,
-            optimizer=optimizer,
-            objective=Objective(commitment=1.0, contrastive=0.5, temperature=0.1),
-            upkeep=upkeep,
-            pinned=True,
-            seed=0,
-            devices=devices,
-        )
-        placement = pmapped(devices)
-        _, terms = step(placement.put_state(jax.device_get(state)), placement.put_batch(batch))
-        found.append({name: float(np.asarray(value)[0]) for name, value in terms.items()})
-    one, eight = found
-    assert set(one) == {"loss", "reconstruction", "commitment", "contrastive", "restarts"}
-    for name, value in one.items():
-        np.testing.assert_allclose(eight[name], value, rtol=1e-5, err_msg=name)
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [({}, (1, 2, 4, 8)), ({"upkeep": {"balance": 0.3}}, (1, 8))],
+    ids=["default", "balance"],
+)
+def test_the_terms_of_one_step_do_not_depend_on_the_number_of_devices(changed, counts):
+    found = [one_step(devices=devices, **changed)[2] for devices in counts]
+    levels = range(1, 4)
+    assert set(found[0]) == {
+        *("loss", "reconstruction", "commitment", "contrastive", "restarts"),
+        *(f"agreement_{level}" for level in levels),
+        *(f"perplexity_{level}" for level in levels),
+    }
+    for terms in found[1:]:
+        for name, value in found[0].items():
+            np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
@@ -99,6 +117,18 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
     other = fit_quantizer(tmp_path / "c", epochs=1.0, seed=4)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert not np.array_equal(first.codebooks[1].codewords, other.codebooks[1].codewords)
+
+
+@pytest.mark.parametrize("width", [2, 12, 15])
+def test_the_start_is_the_best_linear_code_of_its_width(width):
+    vectors = make_catalogue().items
+    model = quantizer_train.autoencoder(dataclasses.replace(CONFIG, latent_dim=width), dim=12)
+    params = quantizer_train.principal_start(model.init(jax.random.key(0), vectors), vectors)
+    values = np.linalg.svd(vectors, compute_uv=False)
+    error = np.sum((vectors - model.apply(params, vectors)) ** 2)
+    np.testing.assert_allclose(error, np.sum(values[width:] ** 2), rtol=1e-3, atol=1e-3)
+    latents = model.apply(params, vectors, method="encode")
+    assert latents.shape == (len(vectors), width)
 
 
 def test_rows_are_all_pairs_and_the_items_without_a_query():
@@ -110,14 +140,17 @@ def test_rows_are_all_pairs_and_the_items_without_a_query():
     assert len(rows) == len(catalogue.pairs) + len(alone)
 
 
-def test_a_batch_that_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
-    catalogue = make_catalogue()
-    catalogue.items[7] = np.nan
-    with pytest.raises(FloatingPointError, match="quantize: the loss is nan at step"):
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_batch_that_is_not_finite_stops_the_run_before_its_step(tmp_path, value):
+    catalogue = make_catalogue(pinned=False)
+    catalogue.items[[7, 40], 3] = value
+    with pytest.raises(
+        FloatingPointError,
+        match=r"quantize: step [1-3] is refused .* item_index (7|40|7, 40) are not",
+    ):
         quantizer_train.train(
             config=QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=0),
-            objective=Objective(commitment=1.0, contrastive=0.5, temperature=0.1),
-            upkeep=Upkeep(decay=0.9, restart_below=0.1, init_rows=5, init_iterations=2),
+            **settings(upkeep={"init_rows": 5}),
             training=Training(epochs=4, batch_size=32, learning_rate=3e-3, log_every=5),
             catalogue=catalogue,
             sizes=SIZES,
@@ -126,3 +159,67 @@ def test_a_batch_that_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
             devices=jax.devices()[:1],
         )
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+def test_a_query_that_is_not_finite_is_named_by_its_number():
+    catalogue = make_catalogue()
+    catalogue.queries[5] = np.nan
+    batches = quantizer_train.batches_of(catalogue, rows=catalogue.rows(), batch_size=96, seed=0)
+    with pytest.raises(FloatingPointError, match=r"step 12 is refused .* query_index 5 are not"):
+        next(batches(11))
+
+
+def test_a_step_whose_loss_is_not_finite_changes_nothing():
+    def spoil(batch):
+        batch["item"][3, 2] = np.nan
+
+    before, after, terms = one_step(change=spoil)
+    assert np.isnan(terms["loss"])
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    assert int(one_step()[1].step) == 1
+
+
+def test_agreement_is_the_share_of_pairs_whose_codes_agree_down_to_a_level():
+    def same(batch):
+        batch["query"][:] = batch["item"]
+        batch["pinned"][:] = UNPINNED
+        batch["has_query"][:] = 1.0
+
+    terms = one_step(change=same)[2]
+    assert [terms[f"agreement_{level}"] for level in (1, 2, 3)] == [1.0, 1.0, 1.0]
+
+    def without_queries(batch):
+        batch["has_query"][:] = 0.0
+
+    terms = one_step(change=without_queries)[2]
+    assert [terms[f"agreement_{level}"] for level in (1, 2, 3)] == [0.0, 0.0, 0.0]
+
+
+def test_codes_collapse_and_every_remedy_alone_helps(tmp_path):
+    catalogue, sizes = make_catalogue(pinned=False, items=600, queries=40), (32, 32)
+    config = dataclasses.replace(CONFIG, codebook_sizes=sizes, pin_depth=0, latent_dim=12)
+
+    def used(name, **remedy):
+        none = {"restart_below": 0.0, "init_rows": 0, "balance": 0.0}
+        state = quantizer_train.train(
+            config=config,
+            **settings(objective={"contrastive": 0.0}, upkeep=none | remedy),
+            training=Training(epochs=20, batch_size=128, learning_rate=3e-3),
+            catalogue=catalogue,
+            sizes=sizes,
+            directory=tmp_path / name,
+            seed=0,
+            devices=jax.devices()[:1],
+        )
+        codes, _, _ = assign_catalogue(
+            model=quantizer_train.autoencoder(config, dim=12),
+            params=state.params,
+            codebooks=state.codebooks,
+            catalogue=catalogue,
+        )
+        return [utilisation(code_counts(codes[:, level], 32)) for level in range(2)]
+
+    assert max(used("none")) < 0.4
+    assert min(used("restart", restart_below=0.1)) > 0.9
+    assert min(used("kmeans", init_rows=600, init_iterations=5)) > 0.6
+    assert min(used("balance", balance=0.3)) > 0.9
