@@ -130,8 +130,8 @@ def _measured(kind: str, what: int, folder: Path) -> tuple[float, int]:
 def _shop(items: int):
     from dsirm_jax.data.simulated_shop import SimulatedShop
 
-    # About 14 of the 16 judgements asked for a query come out.
-    return SimulatedShop(items=items, queries=round(items * 5 / 14))
+    # About 12 of the 16 judgements asked for a query come out.
+    return SimulatedShop(items=items, queries=round(items * 5 / 12))
 
 
 def _run_shop(items: int, folder: Path) -> None:

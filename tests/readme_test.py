@@ -38,6 +38,11 @@ def test_links_and_paths_exist():
         assert Path(path).exists(), path
 
 
+def test_the_demos_output_is_shown():
+    shown = README.split("## What the demo prints")[1].split("```")[1]
+    assert {"no_sid", "unsupervised", "full", "roc_auc", "ndcg@10", "report:"} <= set(shown.split())
+
+
 def write_tables(folder):
     """The reader's own tables, with the columns that the README maps."""
     names = [f"{kind} number {n}" for n in range(15) for kind in ("shoe", "lamp", "kettle", "tent")]
