@@ -8,8 +8,8 @@ the same task as SeqIO deals it out (shuffle, trim and pad, batch). The generato
 rows come in blocks of a quarter of `tasks.BLOCK_ROWS`, tokenised anew in every epoch: a shop that
 is larger than a block. Every measurement is of one epoch from its start; with --quick of eight, of
 a shop that is a single block, which is read once; `restart` is of the seconds to the first batch in
-the middle of one. Ratios above 1 are in our favour; low and high are
-those of the single repetitions.
+the middle of one. Ratios above 1 are in our favour; low and high are those of the single
+repetitions.
 """
 
 from __future__ import annotations
