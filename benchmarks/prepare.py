@@ -74,8 +74,9 @@ def _shards(items: int, scratch: Path) -> list[dict]:
         folder = scratch / f"tables-{shards}"
         _export(items, shards, folder)
         seconds, peak = _measured("tables", shards, folder)
-        sums.add(_checksum(folder))
-        print(f"| {shards} shards | {seconds:.1f} | {peak / GIB:.2f} | {_checksum(folder)} |")
+        checksum = _checksum(folder)
+        sums.add(checksum)
+        print(f"| {shards} shards | {seconds:.1f} | {peak / GIB:.2f} | {checksum} |")
     other_seconds, other_peak = _measured("pandas", 7, scratch / "tables-7")
     print(f"| pandas | {other_seconds:.1f} | {other_peak / GIB:.2f} | |")
     lines.append(_line("shards/distinct contents of 1, 2 and 7", len(sums), 1, "contents"))

@@ -392,9 +392,7 @@ def train(
         return _train_hierarchical(upkeep=upkeep, catalogue=catalogue, sizes=sizes, seed=seed)
     devices = list(devices or jax.local_devices())
     model = autoencoder(config, dim=catalogue.items.shape[1])
-    rows = catalogue.rows()
-    if config.kind == RESIDUAL_KMEANS:
-        rows = catalogue.alone()
+    rows = catalogue.alone() if config.kind == RESIDUAL_KMEANS else catalogue.rows()
     num_steps = training.num_steps(len(rows))
     optimizer = adamw(training, num_steps=num_steps)
     state = initial_state(
