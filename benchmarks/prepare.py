@@ -41,7 +41,7 @@ def main() -> None:
         return
     sizes = (1_000, 10_000) if given.quick else (10_000, 100_000, 1_000_000)
     with tempfile.TemporaryDirectory() as scratch:
-        lines = [*_growth(sizes, Path(scratch)), *_shards(sizes[-2], Path(scratch))]
+        lines = [*_growth(sizes, Path(scratch)), *_shards(sizes[-1], Path(scratch))]
     if given.json:
         given.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
 

@@ -31,7 +31,11 @@ class Job:
 
 
 STAGES = (
-    Stage(name="prepare", function=pipeline.prepare),
+    Stage(
+        name="prepare",
+        function=pipeline.prepare,
+        means=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
+    ),
     Stage(name="encode", function=pipeline.encode, needs=("prepare",)),
     Stage(name="quantize", function=pipeline.quantize, needs=("prepare", "encode"), per_rung=True),
     Stage(
@@ -92,11 +96,12 @@ def run(command: str, *, force: bool) -> None:
             for rung in wanted:
                 folder = layout.for_rung(rung).stage(before.name)
                 needed[str(folder.relative_to(layout.model_dir))] = folder
+        content = {name: value for name, value in bindings.items() if name not in stage.means}
         run_stage(
             stage,
             at,
             bindings=bindings,
-            described=configuration.description(bindings) | _input_files(bindings),
+            described=configuration.description(content) | _input_files(bindings),
             needed=needed,
             force=force,
         )

@@ -66,6 +66,11 @@ class Layout:
         return self.stage("quantize") / "sids.parquet"
 
     @property
+    def sid_shards(self) -> Path:
+        """Pattern of the shards that are joined in the end, likewise."""
+        return self.stage("quantize") / "sids-*.parquet"
+
+    @property
     def health(self) -> Path:
         return self.stage("quantize") / "health.json"
 

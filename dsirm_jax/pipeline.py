@@ -18,6 +18,8 @@ from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dsirm_jax.encoder.model import Precomputed, TwoTowers
     from dsirm_jax.generator.model import T5Config
     from dsirm_jax.quantizer.codebooks import Upkeep
@@ -55,6 +57,8 @@ def prepare(
     from dsirm_jax.data import dataset
     from dsirm_jax.data.prepare import prepare as prepare_tables
 
+    if beam_runner:
+        dataset.beam_pipeline_options(beam_options)  # says at once if Beam is not there
     prepare_tables(
         source=source,
         out_dir=layout.stage("prepare"),
@@ -91,10 +95,7 @@ def encode(layout: Layout, *, seed: int, encoder: TwoTowers | Precomputed) -> No
             (encoder.items, layout.items, "item_id", layout.item_vectors),
             (encoder.queries, layout.queries, "query", layout.query_vectors),
         ):
-            ids = _columns(table, id_column)[id_column]
-            found = vectors.read_vectors(given, ids=ids, id_column=id_column)
-            path = vectors.shard(pattern, number=0, of=1)
-            vectors.write_vectors(path, ids, found, id_column=id_column)
+            vectors.copy_vectors(given, table=table, id_column=id_column, pattern=pattern)
         return
     vocab_size = vocabulary.size(layout.vocabulary)
     relevant = pairs.relevant_pairs(layout.judgements, split=TRAIN)
@@ -144,11 +145,12 @@ def quantize(
     training: Training,
 ) -> None:
     """dense vectors -> a semantic identifier for every item, codebooks and their health."""
+    from dsirm_jax.data.vectors import shards
     from dsirm_jax.metrics import codebook
-    from dsirm_jax.quantizer.assign import assign_catalogue, sid_version
+    from dsirm_jax.quantizer.assign import assign_shards, join_shards, sid_version, variance
     from dsirm_jax.quantizer.model import autoencoder
     from dsirm_jax.quantizer.train import read_catalogue, train
-    from dsirm_jax.sids.codes import write_sids
+    from dsirm_jax.sids.codes import read_sids
 
     catalogue, sizes, names = read_catalogue(
         items=layout.items,
@@ -157,6 +159,7 @@ def quantize(
         item_vectors=layout.item_vectors,
         query_vectors=layout.query_vectors,
         config=config,
+        scratch=layout.stage("quantize"),
     )
     state = train(
         config=config,
@@ -168,32 +171,34 @@ def quantize(
         directory=layout.stage("quantize"),
         seed=seed,
     )
-    sids, distances, reconstruction_error = assign_catalogue(
-        model=autoencoder(config, dim=catalogue.items.shape[1]),
-        params=state.params,
-        codebooks=state.codebooks,
-        catalogue=catalogue,
-        beams=config.beams,
-    )
     version = sid_version(
         params=state.params, codebooks=state.codebooks, names=names, beams=config.beams
     )
-    items = _columns(layout.items, "item_id", "category", "brand")
+    written = assign_shards(
+        model=autoencoder(config, dim=catalogue.items.shape[1]),
+        params=state.params,
+        codebooks=state.codebooks,
+        vectors=shards(layout.item_vectors),
+        pattern=layout.sid_shards,
+        version=version,
+        pinned=catalogue.pinned,
+        beams=config.beams,
+    )
+    join_shards(written, into=layout.sids)
+    table = read_sids(layout.sids)
+    items = _columns(layout.items, "category", "brand")
     labels = {
         "category": np.array([path[0] if path else None for path in items["category"]], object),
         "brand": np.array(items["brand"], object),
     }
-    write_sids(
-        layout.sids, item_ids=items["item_id"], sids=sids, distances=distances, version=version
-    )
     _write_json(
         layout.health,
         {
             "sid_version": version,
             "sizes": sizes,
             "pinned_categories": names,
-            "reconstruction_error": reconstruction_error,
-            **codebook.health(sids, sizes, labels),
+            "reconstruction_error": float(np.mean(table.errors)) / variance(catalogue.items),
+            **codebook.health(table.sids, sizes, labels),
         },
     )
 
@@ -278,39 +283,49 @@ def relevance(
     from dsirm_jax.data.schema import HEAD, TEST, TRAIN
     from dsirm_jax.data.vectors import read_vectors
     from dsirm_jax.relevance.evaluate import Pairs, evaluate
-    from dsirm_jax.relevance.features import join, select, with_sids, without_sids
+    from dsirm_jax.relevance.features import join, select, surroundings, with_sids, without_sids
     from dsirm_jax.relevance.score import score
     from dsirm_jax.relevance.tables import read_rung, write_predictions
     from dsirm_jax.relevance.train import train
 
-    items, queries = _columns(layout.items, "item_id", "text"), _columns(layout.queries, "query")
+    queries = _columns(layout.queries, "query")["query"]
     segments = _arrays(layout.queries, "segment")["segment"]
     judged = _arrays(layout.judgements, *JUDGED)
     rows = np.flatnonzero(judged["split"] != TRAIN)  # the head never sees what earlier stages saw
     judged = {name: values[rows] for name, values in judged.items()}
-    pairs = {
-        "query_index": judged["query_index"],
-        "item_index": judged["item_index"],
+    pairs = {"query_index": judged["query_index"], "item_index": judged["item_index"]}
+    scratch = layout.stage("relevance")
+    vectors = {
         "query_vectors": read_vectors(
-            layout.query_vectors, ids=queries["query"], id_column="query"
+            layout.query_vectors, ids=queries, id_column="query", scratch=scratch
         ),
         "item_vectors": read_vectors(
-            layout.item_vectors, ids=items["item_id"], id_column="item_id"
+            layout.item_vectors,
+            ids=_table(layout.items, "item_id")["item_id"],
+            id_column="item_id",
+            scratch=scratch,
         ),
     }
     groups = tuple(dict.fromkeys(group for named in rungs.values() for group in named))
+    near = surroundings(
+        query_index=judged["query_index"],
+        **vectors,
+        train_pairs=relevant_pairs(layout.judgements, split=TRAIN),
+    )
     dense = without_sids(
         **pairs,
+        **vectors,
         groups=groups,
-        queries=queries["query"],
-        items=items["text"],
+        queries=queries,
+        items=_texts(layout.items),
+        near=near,
         vocabulary=layout.vocabulary,
     )
     of_sids = {
         rung: with_sids(
             **pairs,
             groups=groups,
-            train_pairs=relevant_pairs(layout.judgements, split=TRAIN),
+            near=near,
             **read_rung(
                 sids=at.sids,
                 health=at.health,
@@ -359,11 +374,20 @@ def report(layout: Layout, *, title: str) -> None:
     build(layout=layout, title=title)
 
 
-def _columns(path: Path, *names: str) -> dict[str, list]:
+def _table(path: Path, *names: str) -> pa.Table:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=list(names))
+    return pq.read_table(path, columns=list(names))
+
+
+def _columns(path: Path, *names: str) -> dict[str, list]:
+    table = _table(path, *names)
     return {name: table[name].to_pylist() for name in names}
+
+
+def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    table = _table(path, *names)
+    return {name: table[name].to_numpy() for name in names}
 
 
 def _rows(path: Path) -> int:
@@ -372,11 +396,13 @@ def _rows(path: Path) -> int:
     return pq.read_metadata(path).num_rows
 
 
-def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+def _texts(path: Path) -> Iterator[list[str]]:
+    """Yields the column `text`, some rows at a time."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=list(names))
-    return {name: table[name].to_numpy() for name in names}
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=["text"]):
+            yield batch.column("text").to_pylist()
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -29,12 +29,15 @@ class Stage:
       function: `function(layout, **bindings)`.
       needs: stages that must be finished before.
       per_rung: whether each rung of the ablation ladder has its own.
+      means: bindings that say where and how the work is done, whatever comes out being the same:
+        they are no part of the fingerprint.
     """
 
     name: str
     function: Callable[..., None]
     needs: tuple[str, ...] = ()
     per_rung: bool = False
+    means: tuple[str, ...] = ()
 
 
 def run_stage(

@@ -146,6 +146,7 @@ def build(
 
     Source: this project; the format is TFDS's.
     """
+    options = beam_pipeline_options(beam_options) if beam_runner else None
     tfds.disable_progress_bar()
     for config in _FILES:
         builder = ShopSearch(
@@ -158,12 +159,17 @@ def build(
                     download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS,
                     try_download_gcs=False,
                     beam_runner=beam_runner,
-                    beam_options=_beam_options(beam_options) if beam_runner else None,
+                    beam_options=options,
                 )
             )
 
 
-def _beam_options(flags: Sequence[str]) -> Any:
+def beam_pipeline_options(flags: Sequence[str]) -> Any:
+    """Returns Apache Beam's options of some flags.
+
+    Raises:
+      InputError: Apache Beam is not installed.
+    """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -64,7 +65,11 @@ def write_vectors(
 
 
 def read_vectors(
-    pattern: str | os.PathLike[str], *, ids: Sequence[str], id_column: str
+    pattern: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | pa.ChunkedArray,
+    id_column: str,
+    scratch: Path | None = None,
 ) -> Float[np.ndarray, "row dim"]:
     """Reads vectors from Parquet shards, in the order of some ids.
 
@@ -74,6 +79,9 @@ def read_vectors(
         id may stand there as it was before cleaning (`text.clean`).
       ids: item ids or query texts, each once. `[row]`
       id_column: name of the id column.
+      scratch: folder of a temporary file that holds the vectors, memory-mapped: memory then does
+        not grow with their width, nor with their number where they come in the order of the ids.
+        They are held in memory when not given.
 
     Returns:
       float32 `[row, dim]`: row i is the vector of `ids[i]`.
@@ -82,32 +90,78 @@ def read_vectors(
       InputError: a file or column is missing, or a vector is; a vector's width is not the first
         one's; an entry is not finite; an id has two vectors. The message names file and row.
     """
-    rows = {id_: row for row, id_ in enumerate(ids)}
-    vectors, filled = None, np.zeros(len(rows), bool)
-    for file in _shards(pattern):
-        for first_row, names, block in _blocks(file, id_column):
+    ids = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids], pa.string())
+    vectors, filled = None, np.zeros(len(ids), bool)
+    next_row, row_of = 0, None
+    for file in shards(pattern):
+        for first_row, names, block in blocks(file, id_column=id_column):
             if vectors is None:
-                vectors = np.zeros((len(rows), block.shape[1]), np.float32)
+                vectors = _empty((len(ids), block.shape[1]), scratch)
             if block.shape[1] != vectors.shape[1]:
                 raise _fault(file, first_row, f"{block.shape[1]} numbers, not {vectors.shape[1]}")
-            for position, name in enumerate(names):
-                row = rows.get(name, rows.get(clean(name)))
+            if row_of is None:
+                rows = slice(next_row, next_row + len(names))
+                if pa.chunked_array([names]).equals(ids[rows]):
+                    vectors[rows], filled[rows] = block, True
+                    next_row = rows.stop
+                    continue
+                row_of = {id_: row for row, id_ in enumerate(ids.to_pylist())}
+            for position, name in enumerate(names.to_pylist()):
+                row = row_of.get(name, row_of.get(clean(name)))
                 if row is None:
                     continue
                 if filled[row]:
-                    raise _fault(file, first_row + position, f"a second one for {ids[row]!r}")
+                    raise _fault(file, first_row + position, f"a second one for {str(ids[row])!r}")
                 vectors[row], filled[row] = block[position], True
     if vectors is None:
         raise InputError(f"{pattern}: no data rows; write a {VECTOR} for every {id_column}")
     if not filled.all():
         raise InputError(
-            f"{pattern}: no {VECTOR} for {int((~filled).sum())} of {len(rows)} {id_column}s, the "
-            f"first of them {ids[int(np.argmin(filled))]!r}; add them"
+            f"{pattern}: no {VECTOR} for {int((~filled).sum())} of {len(ids)} {id_column}s, the "
+            f"first of them {str(ids[int(np.argmin(filled))])!r}; add them"
         )
     return vectors
 
 
-def _shards(pattern: str | os.PathLike[str]) -> list[str]:
+def copy_vectors(
+    given: str | os.PathLike[str], *, table: Path, id_column: str, pattern: Path
+) -> None:
+    """Writes vectors of your own in the order of a table, one shard a row group of it.
+
+    Args:
+      given: see `read_vectors`.
+      table: a Parquet file of `prepare`.
+      id_column: of both.
+      pattern: of the shards' paths, with one `*`; their folder also gets the temporary file.
+
+    Raises:
+      InputError: see `read_vectors`.
+    """
+    pattern.parent.mkdir(parents=True, exist_ok=True)
+    ids = pq.read_table(table, columns=[id_column])[id_column]
+    vectors = read_vectors(given, ids=ids, id_column=id_column, scratch=pattern.parent)
+    groups, row = pq.read_metadata(table), 0
+    for number in range(groups.num_row_groups):
+        rows = slice(row, row + groups.row_group(number).num_rows)
+        path = shard(pattern, number=number, of=groups.num_row_groups)
+        write_vectors(path, ids[rows].to_pylist(), vectors[rows], id_column=id_column)
+        row = rows.stop
+
+
+def _empty(shape: tuple[int, int], scratch: Path | None) -> Float[np.ndarray, "row dim"]:
+    """Returns zeros in memory, or in a file that goes when the array does."""
+    if scratch is None or not shape[0]:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def shards(pattern: str | os.PathLike[str]) -> list[str]:
+    """Returns the files that a pattern means, in their order.
+
+    Raises:
+      InputError: there is none.
+    """
     path = Path(pattern)
     # A folder's name may itself look like a pattern.
     files = sorted(glob.glob(str(path)) or map(str, path.parent.glob(path.name)))
@@ -117,10 +171,22 @@ def _shards(pattern: str | os.PathLike[str]) -> list[str]:
     return files
 
 
-def _blocks(
-    file: str, id_column: str
-) -> Iterator[tuple[int, list[str], Float[np.ndarray, "row dim"]]]:
-    """Yields number of the first row, ids and vectors of some rows at a time."""
+def blocks(
+    file: str | os.PathLike[str], *, id_column: str, rows: int = 0
+) -> Iterator[tuple[int, pa.Array, Float[np.ndarray, "row dim"]]]:
+    """Yields the vectors of one Parquet shard, some rows at a time.
+
+    Args:
+      file: see `read_vectors`.
+      id_column: name of the id column.
+      rows: rows at a time, `ROWS` when not given.
+
+    Yields:
+      Number of the first row (from 1), ids as strings `[row]`, vectors float32 `[row, dim]`.
+
+    Raises:
+      InputError: see `read_vectors`.
+    """
     try:
         reader = pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:
@@ -133,17 +199,19 @@ def _blocks(
                     f"{', '.join(reader.schema_arrow.names[:20])}"
                 )
         first_row = 1
-        for batch in reader.iter_batches(ROWS, columns=[id_column, VECTOR]):
+        for batch in reader.iter_batches(rows or ROWS, columns=[id_column, VECTOR]):
             if batch.num_rows:
-                names = batch.column(id_column).cast(pa.string()).to_pylist()
-                if None in names:
-                    row = first_row + names.index(None)
+                names = batch.column(id_column).cast(pa.string())
+                if names.null_count:
+                    row = first_row + names.is_null().index(True).as_py()
                     raise InputError(f"{file} row {row}: column {id_column!r} is empty")
                 yield first_row, names, _block(file, first_row, batch.column(VECTOR))
             first_row += batch.num_rows
 
 
-def _block(file: str, first_row: int, column: pa.Array) -> Float[np.ndarray, "row dim"]:
+def _block(
+    file: str | os.PathLike[str], first_row: int, column: pa.Array
+) -> Float[np.ndarray, "row dim"]:
     if not pa.types.is_nested(column.type) or pa.types.is_struct(column.type):
         raise InputError(
             f"{file}: column {VECTOR!r} has type {column.type}; write lists of numbers"
@@ -166,5 +234,5 @@ def _block(file: str, first_row: int, column: pa.Array) -> Float[np.ndarray, "ro
     return block
 
 
-def _fault(file: str, row: int, fault: str) -> InputError:
+def _fault(file: str | os.PathLike[str], row: int, fault: str) -> InputError:
     return InputError(f"{file} row {row}: column {VECTOR!r} has {fault}; mend or leave out the row")

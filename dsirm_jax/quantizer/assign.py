@@ -13,13 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.vectors import VECTOR, shard
-from dsirm_jax.errors import InputError
+from dsirm_jax.data.vectors import blocks, shard
 from dsirm_jax.files import replacing
 from dsirm_jax.quantizer.model import (
     Autoencoder,
@@ -29,7 +27,7 @@ from dsirm_jax.quantizer.model import (
     residual_quantize,
 )
 from dsirm_jax.quantizer.train import Catalogue
-from dsirm_jax.sids.codes import VERSION_KEY, list_column
+from dsirm_jax.sids.codes import VERSION_KEY, sid_writer
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
@@ -161,8 +159,18 @@ def assign_catalogue(
 
     parts = assign(model=model, params=params, codebooks=codebooks, chunks=chunks(), beams=beams)
     codes, distances, errors = (np.concatenate(part) for part in zip(*parts, strict=True))
-    spread = np.mean(np.sum((catalogue.items - catalogue.items.mean(axis=0)) ** 2, axis=1))
-    return codes, distances, float(np.mean(errors) / spread)
+    return codes, distances, float(np.mean(errors)) / variance(catalogue.items)
+
+
+def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
+    """Returns the mean squared distance to the mean vector, what 0 levels of codes would cost.
+
+    Args:
+      vectors: float32 `[row, dim]`, in memory or memory-mapped.
+    """
+    squares = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64)
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    return float(squares / len(vectors) - mean @ mean)
 
 
 def assign_shards(
@@ -211,35 +219,23 @@ def assign_shards(
             continue
         part = None if pinned is None else pinned[starts[number] : starts[number + 1]]
         # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
-        read, named = itertools.tee(_read_chunks(vectors[number], part))
+        read, named = itertools.tee(blocks(vectors[number], id_column="item_id", rows=ROWS))
         found = assign(
             model=model,
             params=params,
             codebooks=codebooks,
-            chunks=((block, pins) for _, block, pins in read),
+            chunks=((block, _rows_of(part, row, len(block))) for row, _, block in read),
             beams=beams,
             devices=devices,
         )
-        schema = SHARD.with_metadata({VERSION_KEY: version.encode()})
-        with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
-            for (ids, *_), (codes, distances, error) in zip(named, found, strict=True):
-                columns = [ids, list_column(codes), list_column(distances), pa.array(error)]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
+        with sid_writer(path, version=version) as write:
+            for (_, ids, _), arrays in zip(named, found, strict=True):
+                write(ids, *arrays)
     return paths
 
 
-SHARD = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("sid", pa.list_(pa.int32())),
-        ("distances", pa.list_(pa.float32())),
-        ("error", pa.float32()),
-    ]
-)
-
-
 def join_shards(paths: Sequence[Path], *, into: Path) -> None:
-    """Writes the shards one after the other as one table, in bounded memory.
+    """Moves the shards into one table, one after the other, in bounded memory.
 
     Args:
       paths: what `assign_shards` returned; all of them have to be there, with one version.
@@ -251,26 +247,15 @@ def join_shards(paths: Sequence[Path], *, into: Path) -> None:
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group))
+    for path in paths:
+        path.unlink()
 
 
-def _read_chunks(
-    file: Path, pinned: Int[np.ndarray, " row"] | None
-) -> Iterator[tuple[pa.Array, Float[np.ndarray, "row dim"], Int[np.ndarray, " row"] | None]]:
-    """Yields ids, vectors and pinned codes of one shard."""
-    row = 0
-    with pq.ParquetFile(file) as reader:
-        for batch in reader.iter_batches(ROWS, columns=["item_id", VECTOR]):
-            block = batch.column(VECTOR).flatten().to_numpy(zero_copy_only=False)
-            block = block.reshape(batch.num_rows, -1)
-            finite = np.isfinite(block).all(axis=1)
-            if not finite.all():
-                raise InputError(
-                    f"{file} row {row + int(np.argmin(finite)) + 1}: column {VECTOR!r} is not "
-                    f"finite; mend the vector or leave out the row"
-                )
-            rows = slice(row, row + batch.num_rows)
-            yield batch.column("item_id"), block, None if pinned is None else pinned[rows]
-            row = rows.stop
+def _rows_of(
+    pinned: Int[np.ndarray, " row"] | None, first_row: int, count: int
+) -> Int[np.ndarray, " row"] | None:
+    """Returns the pinned codes of a block whose rows are counted from 1."""
+    return None if pinned is None else pinned[first_row - 1 : first_row - 1 + count]
 
 
 def _has_version(path: Path, version: str) -> bool:

@@ -8,6 +8,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.quantizer.model import UNPINNED, Codebook, Quantized, lowest, nearest
@@ -300,19 +302,19 @@ def balanced(
 
 
 def category_codes(
-    categories: list[str | None], *, most: int
+    categories: pa.ChunkedArray, *, most: int
 ) -> tuple[Int[np.ndarray, " item"], tuple[str, ...]]:
     """Numbers the first-level categories: the pinned codes of the items.
 
     Args:
-      categories: each item's first-level category, None where unknown.
+      categories: each item's first-level category, string `[item]`; null or empty where unknown.
       most: codes that the first level has room for; the most frequent categories get them.
 
     Returns:
       int32 `[item]` (`UNPINNED` without a category or a code) and the category of every code.
     """
-    names, counts = np.unique([c for c in categories if c is not None], return_counts=True)
-    kept = names[np.argsort(-counts, kind="stable")[:most]].tolist()
-    number = {name: code for code, name in enumerate(kept)}
-    codes = np.array([number.get(c, UNPINNED) for c in categories], np.int32)
-    return codes, tuple(kept)
+    counted = categories.value_counts().flatten()  # the categories, and how often each occurs
+    order = np.lexsort([counted[0].fill_null("").to_numpy(False), -counted[1].to_numpy()])
+    names = [name for name in counted[0].take(pa.array(order)).to_pylist() if name][:most]
+    codes = pc.index_in(categories, pa.array(names, pa.string())).fill_null(UNPINNED)
+    return codes.to_numpy(), tuple(names)

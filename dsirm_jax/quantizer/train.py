@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
@@ -66,8 +67,8 @@ class Catalogue:
     """What the quantizer is fitted to.
 
     Attributes:
-      items: float32 `[item, dim]` dense vectors.
-      queries: float32 `[query, dim]` dense vectors.
+      items: float32 `[item, dim]` dense vectors, in memory or memory-mapped.
+      queries: float32 `[query, dim]` dense vectors, likewise.
       pairs: int64 `[pair, 2]` relevant (query, item) numbers of the training queries.
       pinned: int32 `[item]` pinned first codes, or None.
     """
@@ -98,6 +99,7 @@ def read_catalogue(
     item_vectors: Path,
     query_vectors: Path,
     config: QuantizerConfig,
+    scratch: Path,
 ) -> tuple[Catalogue, tuple[int, ...], tuple[str, ...]]:
     """Reads what the quantizer is fitted to.
 
@@ -108,24 +110,27 @@ def read_catalogue(
       item_vectors: dense vectors of the items.
       query_vectors: dense vectors of the queries.
       config: says whether categories are pinned.
+      scratch: folder of the temporary files that hold the vectors, memory-mapped.
 
     Returns:
       The catalogue, the codes per level and the category of each pinned code (empty when none).
       A pinned first level has as many codes as there are categories, up to its configured size.
     """
     table = pq.read_table(items, columns=["item_id", "category"])
-    query_ids = pq.read_table(queries, columns=["query"])["query"].to_pylist()
-    paths = table["category"].to_pylist()
-    categories = [" > ".join(path[: config.pin_depth]) if path else None for path in paths]
+    query_ids = pq.read_table(queries, columns=["query"])["query"]
     pinned, names, sizes = None, (), config.codebook_sizes
-    if config.pin_depth and any(categories):
-        pinned, names = category_codes(categories, most=sizes[0])
+    if config.pin_depth:
+        paths = pc.list_slice(table["category"], 0, config.pin_depth)
+        pinned, names = category_codes(pc.binary_join(paths, " > "), most=sizes[0])
+    if names:
         sizes = (len(names), *sizes[1:])
     catalogue = Catalogue(
-        items=read_vectors(item_vectors, ids=table["item_id"].to_pylist(), id_column="item_id"),
-        queries=read_vectors(query_vectors, ids=query_ids, id_column="query"),
+        items=read_vectors(
+            item_vectors, ids=table["item_id"], id_column="item_id", scratch=scratch
+        ),
+        queries=read_vectors(query_vectors, ids=query_ids, id_column="query", scratch=scratch),
         pairs=relevant_pairs(judgements, split=TRAIN),
-        pinned=pinned,
+        pinned=pinned if names else None,
     )
     return catalogue, sizes, names
 

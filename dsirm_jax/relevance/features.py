@@ -14,8 +14,9 @@ No statistic comes from labels of head or test queries; BM25 counts come from th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.errors import InputError
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, nearest, unit, votes_of_near_queries
+from dsirm_jax.relevance.neighbours import (
+    NEAR_ITEMS,
+    Neighbours,
+    Votes,
+    nearest,
+    unit,
+    votes_of_near_queries,
+)
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -82,15 +90,52 @@ def check_groups(groups: Sequence[str]) -> None:
         raise InputError(f"a rung names no feature group; choose from {GROUPS}")
 
 
+class Surroundings(NamedTuple):
+    """What lies near the queries of some pairs, one row a query, in the order of their numbers.
+
+    Attributes:
+      items: the nearest items.
+      votes: the items that suit the nearest training queries.
+    """
+
+    items: Neighbours
+    votes: Votes
+
+
+def surroundings(
+    *,
+    query_index: Int[np.ndarray, " pair"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
+    train_pairs: Int[np.ndarray, "train_pair 2"],
+) -> Surroundings:
+    """Returns what the groups `prf` and `neighbours` look at; it does not depend on SIDs.
+
+    Args:
+      query_index: row of `query_vectors` of each pair.
+      query_vectors: dense vector of every query.
+      item_vectors: dense vector of every item, in memory or memory-mapped.
+      train_pairs: relevant (query, item) numbers of the split `train`, never of another.
+    """
+    wanted = np.unique(query_index)
+    return Surroundings(
+        items=nearest(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS),
+        votes=votes_of_near_queries(
+            query_index=wanted, query_vectors=query_vectors, train_pairs=train_pairs
+        ),
+    )
+
+
 def without_sids(
     *,
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
     queries: Sequence[str],
-    items: Sequence[str],
+    items: Iterable[Sequence[str]],
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
+    near: Surroundings,
     vocabulary: Path,
 ) -> FeatureTable:
     """Returns the features that know nothing of SIDs.
@@ -100,9 +145,10 @@ def without_sids(
       query_index: row of `queries` of each pair.
       item_index: row of `items` of each pair.
       queries: text of every query.
-      items: text of every item of the catalogue.
+      items: text of every item of the catalogue, some at a time, in order.
       query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item.
+      item_vectors: dense vector of every item, in memory or memory-mapped.
+      near: see `surroundings`.
       vocabulary: SentencePiece model.
 
     Returns:
@@ -113,11 +159,10 @@ def without_sids(
     """
     check_groups(groups)
     pairs = {"query_index": query_index, "item_index": item_index}
-    vectors = {"query_vectors": unit(query_vectors), "item_vectors": unit(item_vectors)}
     columns = {
-        "dense": lambda: cosine(**pairs, **vectors),
+        "dense": lambda: cosine(**pairs, query_vectors=query_vectors, item_vectors=item_vectors),
         "lexical": lambda: lexical(**pairs, queries=queries, items=items, vocabulary=vocabulary),
-        "prf": lambda: prf(**pairs, **vectors),
+        "prf": lambda: prf(**pairs, item_vectors=item_vectors, near=near.items),
     }
     tables = [
         _table(COLUMNS_WITHOUT_SIDS[group], group, compute())
@@ -136,23 +181,19 @@ def with_sids(
     sizes: Sequence[int],
     beams: Beams,
     pair_log_probs: Float[np.ndarray, "pair level"],
-    query_vectors: Float[np.ndarray, "query dim"],
-    item_vectors: Float[np.ndarray, "item dim"],
-    train_pairs: Int[np.ndarray, "train_pair 2"],
+    near: Surroundings,
 ) -> FeatureTable:
     """Returns the features that one rung's SIDs give.
 
     Args:
       groups: those wanted; names of groups without SIDs are passed over.
-      query_index: row of `beams` and `query_vectors` of each pair.
-      item_index: row of `sids` and `item_vectors` of each pair.
+      query_index: row of `beams` of each pair.
+      item_index: row of `sids` of each pair.
       sids: SID of every item of the catalogue.
       sizes: codes per level.
       beams: the generator's SIDs of every query.
       pair_log_probs: exact log P(first l codes of the item | query) of each pair.
-      query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item.
-      train_pairs: relevant (query, item) numbers of the split `train`, never of another.
+      near: see `surroundings`.
 
     Returns:
       The table, groups in the order of `sids.prefix_match.GROUPS`.
@@ -174,18 +215,14 @@ def with_sids(
         return _in_chunks(_prefix_features, (beams,), per_pair)
 
     def neighbours() -> np.ndarray:
-        unit_queries, unit_items = unit(query_vectors), unit(item_vectors)
-        near = nearest(queries=unit_queries[wanted], candidates=unit_items, k=NEAR_ITEMS)
-        votes = votes_of_near_queries(
-            query_index=wanted, query_vectors=unit_queries, train_pairs=train_pairs
-        )
+        items, votes = near
         shares = [
             _in_chunks(
                 _weighted_agreement,
                 (jnp.asarray(sids[of_items]), jnp.asarray(weights)),
                 (query_row, pair_sids),
             )
-            for of_items, weights in ((near.index, near.weights()), (votes.items, votes.weights))
+            for of_items, weights in ((items.index, items.weights()), (votes.items, votes.weights))
         ]
         return np.concatenate([*shares, votes.nearest[query_row][:, None]], axis=1)
 
@@ -205,9 +242,11 @@ def cosine(
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
 ) -> Float[np.ndarray, "pair 1"]:
-    """Returns the cosine of each pair's unit vectors."""
+    """Returns the cosine of each pair's vectors."""
     chunks = [
-        np.einsum("pd,pd->p", query_vectors[query_index[rows]], item_vectors[item_index[rows]])
+        np.einsum(
+            "pd,pd->p", unit(query_vectors[query_index[rows]]), unit(item_vectors[item_index[rows]])
+        )
         for rows in _slices(len(query_index), PAIRS_AT_ONCE)
     ]
     return np.concatenate([np.empty(0), *chunks])[:, None]
@@ -218,7 +257,7 @@ def lexical(
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
     queries: Sequence[str],
-    items: Sequence[str],
+    items: Iterable[Sequence[str]],
     vocabulary: Path,
 ) -> Float[np.ndarray, "pair 6"]:
     """Returns how many pieces query and item share, in six ways.
@@ -229,9 +268,10 @@ def lexical(
 
     Args:
       query_index: row of `queries` of each pair.
-      item_index: row of `items` of each pair.
+      item_index: number of the item of each pair.
       queries: text of every query.
-      items: text of every item; document frequencies and lengths are theirs.
+      items: text of every item, some at a time, in order; document frequencies and lengths are
+        theirs. Only the texts of the pairs' items are kept.
       vocabulary: SentencePiece model.
 
     Returns:
@@ -242,18 +282,18 @@ def lexical(
     processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
     wanted, query_row = np.unique(query_index, return_inverse=True)
     query_texts = [queries[row].casefold() for row in wanted]
-    item_texts = [text.casefold() for text in items]
     query_has = (_piece_counts(query_texts, processor) > 0).astype(np.float64)
-    item_counts = _piece_counts(item_texts, processor)
+    named, item_row = np.unique(item_index, return_inverse=True)
+    item_texts, item_counts, statistics = _read_items(items, named, processor)
     item_has = (item_counts > 0).astype(np.float64)
-    item_scores, idf = bm25_weights(item_counts)
+    item_scores, idf = bm25_weights(item_counts, statistics)
 
     query_pieces = np.asarray(query_has.sum(axis=1)).ravel()
     item_pieces = np.asarray(item_has.sum(axis=1)).ravel()
     most = np.maximum(query_has @ idf, 1e-9)  # [query]
     values = np.empty((len(query_index), 6))
     for rows in _slices(len(query_index), PAIRS_AT_ONCE):
-        query, item = query_row[rows], item_index[rows]
+        query, item = query_row[rows], item_row[rows]
         chosen = query_has[query]
         score = np.asarray(chosen.multiply(item_scores[item]).sum(axis=1)).ravel()
         shared = np.asarray(chosen.multiply(item_has[item]).sum(axis=1)).ravel()
@@ -272,35 +312,79 @@ def lexical(
     return values
 
 
-def bm25_weights(counts):
+class PieceStatistics(NamedTuple):
+    """What BM25 knows of a catalogue.
+
+    Attributes:
+      documents: items.
+      with_piece: items that have each piece, `[piece]`.
+      mean_length: pieces of an item, on average.
+    """
+
+    documents: int
+    with_piece: Int[np.ndarray, " piece"]
+    mean_length: float
+
+
+def bm25_weights(counts, statistics: PieceStatistics):
     """Returns what each piece adds to the BM25 score of each document that has it.
 
     idf · tf (k1 + 1) / (tf + k1 (1 − b + b · length / mean length)) with
     idf = ln(1 + (N − n + ½) / (n + ½)) for a piece that n of N documents have.
 
     Args:
-      counts: SciPy CSR `[document, piece]` of term frequencies.
+      counts: SciPy CSR `[document, piece]` of term frequencies, of some documents.
+      statistics: of all documents.
 
     Returns:
       `(weights, idf)`: CSR like `counts`, and float64 `[piece]`.
     """
-    documents = counts.shape[0]
     lengths = np.asarray(counts.sum(axis=1)).ravel()
-    with_piece = np.bincount(counts.indices, minlength=counts.shape[1])
+    documents, with_piece, mean_length = statistics
     idf = np.log1p((documents - with_piece + 0.5) / (with_piece + 0.5))
-    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(lengths.mean(), 1e-9))
+    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean_length, 1e-9))
     of_entry = np.repeat(norms, np.diff(counts.indptr))
     weights = counts.copy()
     weights.data = idf[counts.indices] * counts.data * (BM25_K1 + 1) / (counts.data + of_entry)
     return weights, idf
 
 
+def _read_items(items: Iterable[Sequence[str]], named: Int[np.ndarray, " row"], processor):
+    """Returns the case-folded texts and piece counts of the items named, and all items' statistics.
+
+    Args:
+      items: all texts, some at a time, in order.
+      named: numbers of the items wanted, ascending.
+      processor: SentencePiece.
+    """
+    from scipy.sparse import csr_matrix, vstack
+
+    kept_texts: list[str] = []
+    kept_counts = [csr_matrix((0, processor.get_piece_size()))]
+    documents, length = 0, 0.0
+    with_piece = np.zeros(processor.get_piece_size(), np.int64)
+    for some in items:
+        texts = [text.casefold() for text in some]
+        counts = _piece_counts(texts, processor)
+        with_piece += np.bincount(counts.indices, minlength=len(with_piece))
+        first, last = np.searchsorted(named, [documents, documents + len(texts)])
+        here = named[first:last] - documents
+        kept_texts.extend(texts[row] for row in here)
+        kept_counts.append(counts[here])
+        documents, length = documents + len(texts), length + counts.sum()
+    return (
+        kept_texts,
+        vstack(kept_counts, format="csr"),
+        PieceStatistics(documents, with_piece, length / max(documents, 1)),
+    )
+
+
 def prf(
     *,
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
-    query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
+    near: Neighbours,
 ) -> Float[np.ndarray, "pair 2"]:
     """Returns pseudo-relevance feedback: how close the item is to what the query retrieves.
 
@@ -308,30 +392,29 @@ def prf(
     items, itself left out.
 
     Args:
-      query_index: row of `query_vectors` of each pair.
+      query_index: number of the query of each pair.
       item_index: row of `item_vectors` of each pair.
-      query_vectors: unit vectors.
-      item_vectors: unit vectors.
+      item_vectors: dense vector of every item, in memory or memory-mapped.
+      near: the nearest items of the pairs' queries, in the order of their numbers.
 
     Returns:
       float32 `[pair, 2]`. Source: this project, after Rocchio 1971.
     """
-    wanted, query_row = np.unique(query_index, return_inverse=True)
-    near = nearest(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS)
-    shared = (jnp.asarray(item_vectors), jnp.asarray(near.index), jnp.asarray(near.weights()))
-    rows = max(1, VALUES_AT_ONCE // (near.index.shape[1] * item_vectors.shape[1]))
-    return _in_chunks(_prf, shared, (query_row, item_index), rows=rows)
-
-
-@jax.jit
-def _prf(item_vectors, near_items, near_weights, query_row, item_index):
-    near = near_items[query_row]  # [pair, neighbour]
-    cosines = jnp.einsum("pd,pnd->pn", item_vectors[item_index], item_vectors[near])
-    is_other = near != item_index[:, None]
-    weights = near_weights[query_row] * is_other
-    mean = jnp.sum(weights * cosines, axis=1) / jnp.maximum(weights.sum(axis=1), 1e-9)
-    most = jnp.max(jnp.where(is_other, cosines, -1.0), axis=1)
-    return jnp.stack([mean, most], axis=1)
+    query_row = np.unique(query_index, return_inverse=True)[1]
+    weights = near.weights()
+    values = np.empty((len(query_index), 2), np.float32)
+    at_once = max(1, VALUES_AT_ONCE // (near.index.shape[1] * item_vectors.shape[1]))
+    for rows in _slices(len(query_index), at_once):
+        # Pairs of one query are neighbours: what it retrieves is read once.
+        queries, query = np.unique(query_row[rows], return_inverse=True)
+        items = item_index[rows]
+        retrieved = unit(item_vectors[near.index[queries]])[query]  # [pair, neighbour, dim]
+        cosines = np.einsum("pd,pnd->pn", unit(item_vectors[items]), retrieved)
+        is_other = near.index[queries][query] != items[:, None]
+        weight = weights[queries][query] * is_other
+        values[rows, 0] = np.sum(weight * cosines, axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+        values[rows, 1] = np.max(np.where(is_other, cosines, -1.0), axis=1)
+    return values
 
 
 _match_depth = jax.jit(prefix_match.match_depth)

@@ -13,7 +13,8 @@ NEAR_ITEMS = 50
 NEAR_QUERIES = 20
 VOTES_PER_QUERY = 8
 TEMPERATURE = 0.1
-SCORES_AT_ONCE = 1 << 24
+CANDIDATES_AT_ONCE = 1 << 16
+QUERIES_AT_ONCE = 256
 
 
 class Neighbours(NamedTuple):
@@ -48,10 +49,10 @@ class Votes(NamedTuple):
     nearest: Float[np.ndarray, " query"]
 
 
-def unit(vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:
-    """Returns vectors of length 1, float32; a zero vector stays zero."""
+def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
+    """Returns vectors (along the last axis) of length 1, float32; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def nearest(
@@ -63,34 +64,35 @@ def nearest(
 ) -> Neighbours:
     """Returns the k candidates of greatest cosine to each query, by exhaustive search.
 
-    Queries go in blocks, so that memory is bounded by `SCORES_AT_ONCE` scores.
+    Candidates are read once, a block at a time, so that they may be memory-mapped.
 
     Args:
-      queries: unit vectors.
-      candidates: unit vectors.
+      queries: vectors of any length, in memory.
+      candidates: vectors of any length, in memory or memory-mapped.
       k: neighbours per query; fewer when there are fewer candidates.
       own: the candidate that is the query itself and must not count, −1 where there is none.
 
     Returns:
-      `Neighbours` of `min(k, candidates)` columns.
+      `Neighbours` of `min(k, candidates)` columns; of equal candidates the first come first.
     """
     k = min(k, len(candidates))
-    if own is None:
-        own = np.full(len(queries), -1)
-    rows = max(1, min(1024, SCORES_AT_ONCE // len(candidates)))
-    on_device = jnp.asarray(candidates)
-    found = [
-        _nearest_of_block(
-            _padded(queries[start : start + rows], rows),
-            on_device,
-            _padded(own[start : start + rows], rows),
-            k=k,
-        )
-        for start in range(0, len(queries), rows)
-    ]
-    index = np.concatenate([np.asarray(block[0]) for block in found])[: len(queries)]
-    cosine = np.concatenate([np.asarray(block[1]) for block in found])[: len(queries)]
-    return Neighbours(index=index, cosine=cosine)
+    own = np.full(len(queries), -1) if own is None else np.asarray(own)
+    queries = unit(queries)
+    best = Neighbours(
+        index=np.zeros((len(queries), k), np.int32),
+        cosine=np.full((len(queries), k), -np.inf, np.float32),
+    )
+    columns = min(CANDIDATES_AT_ONCE, len(candidates))
+    for first in range(0, len(candidates), columns):
+        block = unit(candidates[first : first + columns])
+        on_device = jnp.asarray(np.pad(block, ((0, columns - len(block)), (0, 0))))
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            rows = slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
+            asked = [_padded(a[rows], QUERIES_AT_ONCE) for a in (queries, own - first, *best)]
+            found = _nearer(*asked, on_device, first, len(block))
+            for kept, new in zip(best, found, strict=True):
+                kept[rows] = np.asarray(new)[: rows.stop - start]
+    return best
 
 
 def votes_of_near_queries(
@@ -107,7 +109,7 @@ def votes_of_near_queries(
 
     Args:
       query_index: rows of `query_vectors` that want votes.
-      query_vectors: unit vectors of all queries.
+      query_vectors: vectors of all queries.
       train_pairs: relevant (query, item) numbers of the training queries.
 
     Returns:
@@ -139,12 +141,15 @@ def votes_of_near_queries(
     )
 
 
-@jax.jit(static_argnames="k")
-def _nearest_of_block(queries, candidates, own, *, k):
-    cosine = queries @ candidates.T  # [query, candidate]
-    is_own = jnp.arange(len(candidates)) == own[:, None]
-    cosine, index = jax.lax.top_k(jnp.where(is_own, -jnp.inf, cosine), k)
-    return index, cosine
+@jax.jit
+def _nearer(queries, own, index, cosine, block, first, count):
+    """Returns the nearest of those found so far and of a block of candidates."""
+    column = jnp.arange(len(block))
+    counts = (column < count) & (column != own[:, None])
+    here = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
+    cosine, place = jax.lax.top_k(jnp.concatenate([cosine, here], axis=1), cosine.shape[1])
+    numbers = jnp.broadcast_to(first + column, here.shape)
+    return jnp.take_along_axis(jnp.concatenate([index, numbers], axis=1), place, axis=1), cosine
 
 
 def _padded(rows: np.ndarray, length: int) -> np.ndarray:

@@ -6,9 +6,10 @@ each level, e.g. `(64, 128, 128)`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +28,29 @@ class SidTable:
     """The contents of `sids.parquet`.
 
     Attributes:
-      item_ids: one id per item, in the order of the catalogue.
+      item_ids: strings `[item]`, in the order of the catalogue.
       sids: int32 `[item, level]`.
-      distances: float32 `[item, level]`: distance to the codeword that each level chose.
+      distances: float32 `[item, level]`: distance of the latent to the prefix vector of each level.
+      errors: float32 `[item]`: squared distance of the dense vector to the decoded SID.
       version: names the codebooks and settings that the SIDs came from.
     """
 
-    item_ids: list[str]
+    item_ids: pa.ChunkedArray
     sids: Int[np.ndarray, "item level"]
     distances: Float[np.ndarray, "item level"]
+    errors: Float[np.ndarray, " item"]
     version: str
+
+
+SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("sid", pa.list_(pa.int32())),
+        ("distances", pa.list_(pa.float32())),
+        ("error", pa.float32()),
+    ]
+)
+"""Columns of `sids.parquet`."""
 
 
 def level_offsets(sizes: Sequence[int]) -> Int[np.ndarray, " level"]:
@@ -151,31 +165,28 @@ def check_packable(sizes: Sequence[int]) -> None:
         )
 
 
-def write_sids(
-    path: Path,
-    *,
-    item_ids: Sequence[str],
-    sids: Int[np.ndarray, "item level"],
-    distances: Float[np.ndarray, "item level"],
-    version: str,
-) -> None:
-    """Writes `sids.parquet`: item_id, sid, distances, and the version as schema metadata.
+@contextlib.contextmanager
+def sid_writer(path: Path, *, version: str) -> Iterator[Callable[..., None]]:
+    """Yields `write(item_ids, sids, distances, errors)`, which adds rows to a table of SIDs.
 
     Args:
-      path: where to.
-      item_ids: one id per item, in the order of the catalogue.
-      sids: int `[item, level]`.
-      distances: float `[item, level]`.
-      version: see `SidTable`.
+      path: where to; the table is there when the block is left, whole.
+      version: see `SidTable`, which also describes the arrays; the ids of a call are one
+        `pa.Array`.
     """
-    table = pa.table(
-        {
-            "item_id": pa.array(item_ids, pa.string()),
-            "sid": list_column(np.asarray(sids, np.int32)),
-            "distances": list_column(np.asarray(distances, np.float32)),
-        }
-    )
-    write_versioned(path, table, version=version)
+    schema = SCHEMA.with_metadata({VERSION_KEY: version.encode()})
+    with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+
+        def write(item_ids, sids, distances, errors) -> None:
+            columns = [
+                item_ids,
+                list_column(np.asarray(sids, np.int32)),
+                list_column(np.asarray(distances, np.float32)),
+                pa.array(np.asarray(errors, np.float32)),
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+        yield write
 
 
 def read_sids(path: Path) -> SidTable:
@@ -184,11 +195,12 @@ def read_sids(path: Path) -> SidTable:
     Raises:
       InputError: SIDs of different lengths in one table, or no version.
     """
-    table = pq.read_table(path, columns=["item_id", "sid", "distances"])
+    table = pq.read_table(path, columns=SCHEMA.names)
     return SidTable(
-        item_ids=table["item_id"].to_pylist(),
+        item_ids=table["item_id"],
         sids=_rectangle(table, "sid", path),
         distances=_rectangle(table, "distances", path),
+        errors=table["error"].to_numpy(),
         version=read_version(path),
     )
 

@@ -106,3 +106,39 @@ def test_missing_column_missing_file_and_not_parquet(tmp_path):
     pq.write_table(pa.table({"item_id": ["a"], "vector": ["1 2"]}), tmp_path / "s.parquet")
     with pytest.raises(InputError, match="has type string"):
         vectors.read_vectors(tmp_path / "s.parquet", ids=["a"], id_column="item_id")
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_vectors_in_a_temporary_file_are_the_same_and_leave_nothing(tmp_path, in_order):
+    stored = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    ids = [f"i{number}" for number in range(9)]
+    order = list(range(9)) if in_order else [4, 0, 8, 1, 2, 3, 5, 6, 7]
+    (tmp_path / "given").mkdir()
+    for part, rows in enumerate((slice(0, 5), slice(5, 9))):
+        path = tmp_path / f"given/v-{part}.parquet"
+        vectors.write_vectors(path, ids[rows], stored[rows], id_column="item_id")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    read = vectors.read_vectors(
+        tmp_path / "given/v-*.parquet",
+        ids=[ids[number] for number in order],
+        id_column="item_id",
+        scratch=scratch,
+    )
+    assert isinstance(read, np.memmap)
+    np.testing.assert_array_equal(read, stored[order])
+    assert not list(scratch.iterdir())
+
+
+def test_copied_vectors_lie_in_shards_like_the_row_groups_of_the_table(tmp_path):
+    stored = np.arange(10, dtype=np.float32).reshape(5, 2)
+    vectors.write_vectors(tmp_path / "own.parquet", list("ecabd"), stored, id_column="item_id")
+    table = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": list("abcde")}), table, row_group_size=2)
+    pattern = tmp_path / "encode/items-*.parquet"
+    vectors.copy_vectors(
+        tmp_path / "own.parquet", table=table, id_column="item_id", pattern=pattern
+    )
+    read = [pq.read_table(file).to_pydict() for file in vectors.shards(pattern)]
+    assert [part["item_id"] for part in read] == [["a", "b"], ["c", "d"], ["e"]]
+    assert [row for part in read for row in part["vector"]] == stored[[2, 3, 1, 4, 0]].tolist()

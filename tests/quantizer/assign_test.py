@@ -104,7 +104,7 @@ def write_shards(folder, catalogue, counts):
 def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, devices):
     monkeypatch.setattr(assign_module, "ROWS", 7)
     shared = make_quantizer()
-    codes, distances, _ = assign_module.assign_catalogue(**shared)
+    codes, distances, error = assign_module.assign_catalogue(**shared)
     catalogue = shared.pop("catalogue")
     ids, vectors = write_shards(tmp_path, catalogue, [20, 0, 7, 23])
     paths = assign_module.assign_shards(
@@ -117,9 +117,11 @@ def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, dev
     )
     assign_module.join_shards(paths, into=tmp_path / "sids.parquet")
     table = read_sids(tmp_path / "sids.parquet")
-    assert (table.item_ids, table.version) == (ids, "v1")
+    assert (table.item_ids.to_pylist(), table.version) == (ids, "v1")
     np.testing.assert_array_equal(table.sids, codes)
     np.testing.assert_allclose(table.distances, distances, rtol=1e-5, atol=1e-6)
+    assert np.mean(table.errors) / assign_module.variance(catalogue.items) == pytest.approx(error)
+    assert not list(tmp_path.glob("sids-*"))
 
 
 def test_a_finished_shard_is_kept_unless_it_is_of_another_version(tmp_path):
@@ -143,7 +145,7 @@ def test_a_vector_that_is_not_finite_is_named_and_leaves_no_shard(tmp_path, monk
     catalogue = shared.pop("catalogue")
     catalogue.items[12] = np.inf
     _, vectors = write_shards(tmp_path, catalogue, [50])
-    with pytest.raises(InputError, match=r"items-00000-of-00001.parquet row 13: .* not finite"):
+    with pytest.raises(InputError, match=r"items-00000-of-00001.* row 13: .* has inf"):
         assign_module.assign_shards(
             **shared, vectors=vectors, pattern=tmp_path / "sids-*.parquet", version="v1"
         )

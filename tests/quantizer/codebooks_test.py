@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 from sklearn.cluster import KMeans
 
 from dsirm_jax.quantizer import codebooks
@@ -104,10 +105,10 @@ def test_initial_codebooks_pin_the_first_level_to_the_means_of_categories():
 
 
 def test_category_codes_go_to_the_most_frequent_categories():
-    categories = ["b", "a", None, "b", "c", "a", "b"]
+    categories = pa.chunked_array([["b", "a", None, "b"], ["c", "a", "b", "", "", "", ""]])
     codes, names = codebooks.category_codes(categories, most=2)
     assert names == ("b", "a")
-    np.testing.assert_array_equal(codes, [0, 1, UNPINNED, 0, UNPINNED, 1, 0])
+    np.testing.assert_array_equal(codes, [0, 1, UNPINNED, 0, UNPINNED, 1, 0, *[UNPINNED] * 4])
 
 
 def test_balanced_codes_move_the_rows_that_lose_least():

@@ -53,10 +53,22 @@ def sid_arrays(pairs: int = 50, items: int = 20, queries: int = 9):
             valid=valid,
         ),
         "pair_log_probs": -generator.random((pairs, 2)).astype(np.float32),
-        "train_pairs": np.stack(
-            [generator.integers(queries, size=12), generator.integers(items, size=12)], axis=1
-        ),
     }
+
+
+def near_of(given, *, items: int = 20, queries: int = 9):
+    """Returns the surroundings of the queries of `arrays`."""
+    generator = np.random.default_rng(2)
+    drawn = [generator.integers(queries, size=12), generator.integers(items, size=12)]
+    names = ("query_index", "query_vectors", "item_vectors")
+    return features.surroundings(
+        **{name: given[name] for name in names}, train_pairs=np.stack(drawn, axis=1)
+    )
+
+
+def sid_features(given, of_sids, groups):
+    pairs = {name: given[name] for name in ("query_index", "item_index")}
+    return features.with_sids(**pairs, **of_sids, near=near_of(given), groups=groups)
 
 
 def test_lexical_features_by_hand(vocabulary):
@@ -65,7 +77,7 @@ def test_lexical_features_by_hand(vocabulary):
         query_index=query_index,
         item_index=item_index,
         queries=QUERIES,
-        items=ITEMS,
+        items=iter([ITEMS[:1], [], ITEMS[1:]]),
         vocabulary=vocabulary,
     )
     documents = [text.lower().split() for text in ITEMS]
@@ -95,7 +107,9 @@ def test_lexical_features_by_hand(vocabulary):
 
 
 def test_bm25_survives_an_empty_document_and_a_piece_in_every_document():
-    weights, idf = features.bm25_weights(csr_matrix(np.array([[1.0, 0], [2.0, 3.0], [0, 0]])))
+    statistics = features.PieceStatistics(3, np.array([2, 3]), 2.0)
+    counts = csr_matrix(np.array([[1.0, 0], [2.0, 3.0], [0, 0]]))
+    weights, idf = features.bm25_weights(counts, statistics)
     assert np.isfinite(weights.data).all()
     assert (idf > 0).all()
     assert weights[2].nnz == 0
@@ -103,9 +117,7 @@ def test_bm25_survives_an_empty_document_and_a_piece_in_every_document():
 
 def test_cosine_equals_a_loop():
     given = arrays()
-    values = features.cosine(
-        **given | {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
-    )
+    values = features.cosine(**given)
     for row, (query, item) in enumerate(
         zip(given["query_index"], given["item_index"], strict=True)
     ):
@@ -116,8 +128,11 @@ def test_cosine_equals_a_loop():
 
 def test_prf_leaves_the_item_itself_out():
     given = arrays(items=5)
+    near = near_of(given).items
+    values = features.prf(
+        **{name: given[name] for name in ("query_index", "item_index", "item_vectors")}, near=near
+    )
     given |= {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
-    values = features.prf(**given)
     for row, (query, item) in enumerate(
         zip(given["query_index"], given["item_index"], strict=True)
     ):
@@ -129,10 +144,9 @@ def test_prf_leaves_the_item_itself_out():
 
 
 def test_features_do_not_depend_on_the_size_of_blocks(monkeypatch):
-    given = {**arrays(), **sid_arrays(), "groups": features.GROUPS}
-    whole = features.with_sids(**given)
+    whole = sid_features(arrays(), sid_arrays(), features.GROUPS)
     monkeypatch.setattr(features, "_in_chunks", _in_sevens(features._in_chunks))
-    in_parts = features.with_sids(**given)
+    in_parts = sid_features(arrays(), sid_arrays(), features.GROUPS)
     assert whole.names == in_parts.names
     np.testing.assert_allclose(whole.values, in_parts.values, rtol=1e-5, atol=1e-6)
 
@@ -144,12 +158,16 @@ def _in_sevens(in_chunks):
 def test_a_rung_has_the_groups_it_names_and_no_other(vocabulary):
     texts = {
         "queries": [QUERIES[i % 3] for i in range(9)],
-        "items": [ITEMS[i % 4] for i in range(20)],
+        "items": [[ITEMS[i % 4] for i in range(20)]],
     }
     shared = features.without_sids(
-        **arrays(), **texts, vocabulary=vocabulary, groups=("lexical", "dense", "prefix")
+        **arrays(),
+        **texts,
+        near=near_of(arrays()),
+        vocabulary=vocabulary,
+        groups=("lexical", "dense", "prefix"),
     )
-    own = features.with_sids(**arrays(), **sid_arrays(), groups=("paper_match", "dense"))
+    own = sid_features(arrays(), sid_arrays(), ("paper_match", "dense"))
     table = features.join([shared, own])
     assert table.groups == ("dense", *["lexical"] * 6, "paper_match")
     assert (table.names[0], table.names[-1]) == ("cosine", "match_depth")
@@ -161,10 +179,10 @@ def test_a_rung_has_the_groups_it_names_and_no_other(vocabulary):
 def test_queries_that_no_pair_asks_for_do_not_matter():
     given, of_sids = arrays(), sid_arrays()
     rows = np.flatnonzero(given["query_index"] < 4)
-    whole = features.with_sids(**given, **of_sids, groups=("prefix", "neighbours")).values[rows]
+    whole = sid_features(given, of_sids, ("prefix", "neighbours")).values[rows]
     given |= {name: given[name][rows] for name in ("query_index", "item_index")}
     of_sids["pair_log_probs"] = of_sids["pair_log_probs"][rows]
-    part = features.with_sids(**given, **of_sids, groups=("prefix", "neighbours")).values
+    part = sid_features(given, of_sids, ("prefix", "neighbours")).values
     np.testing.assert_allclose(whole, part, rtol=1e-5, atol=1e-6)
 
 
@@ -177,4 +195,6 @@ def test_a_vector_that_is_not_finite_is_an_error():
     given = arrays()
     given["item_vectors"][given["item_index"][0]] = np.nan
     with pytest.raises(ValueError, match="feature cosine of pair 0 is nan"):
-        features.without_sids(**given, queries=[], items=[], vocabulary="unused", groups=("dense",))
+        features.without_sids(
+            **given, queries=[], items=[], near=None, vocabulary="unused", groups=("dense",)
+        )

@@ -10,9 +10,10 @@ def unit_vectors(seed: int, rows: int, dim: int = 8) -> np.ndarray:
     return neighbours.unit(np.random.default_rng(seed).normal(size=(rows, dim)))
 
 
-@pytest.mark.parametrize("block", [1 << 24, 64])
+@pytest.mark.parametrize("block", [1 << 16, 30, 7, 3])
 def test_nearest_equals_sorting_all_cosines(monkeypatch, block):
-    monkeypatch.setattr(neighbours, "SCORES_AT_ONCE", block)
+    monkeypatch.setattr(neighbours, "CANDIDATES_AT_ONCE", block)
+    monkeypatch.setattr(neighbours, "QUERIES_AT_ONCE", 4)
     queries, candidates = unit_vectors(0, 7), unit_vectors(1, 30)
     own = np.array([3, -1, -1, 0, -1, -1, 29])
     found = neighbours.nearest(queries=queries, candidates=candidates, k=4, own=own)

@@ -9,7 +9,7 @@ import pytest
 
 from dsirm_jax.layout import Layout
 from dsirm_jax.metrics import codebook
-from dsirm_jax.sids.codes import write_sids, write_versioned
+from dsirm_jax.sids.codes import sid_writer, write_versioned
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" & 'ṩ' 👟 שלום {{ 7 * 7 }} \u2028"
 SIZES = (2, 2, 3)
@@ -40,9 +40,8 @@ def layout(tmp_path):
     for at in (found, found.for_rung("unsupervised")):
         for stage in ("prepare", "quantize", "generate", "relevance"):
             at.stage(stage).mkdir(parents=True, exist_ok=True)
-        write_sids(
-            at.sids, item_ids=list("abcde"), sids=SIDS, distances=np.ones(SIDS.shape), version="v"
-        )
+        with sid_writer(at.sids, version="v") as write:
+            write(pa.array(list("abcde")), SIDS, np.ones(SIDS.shape), np.ones(len(SIDS)))
         first = np.array([path[0] if path else None for path in CATEGORIES], object)
         health = codebook.health(SIDS, SIZES, {"category": first})
         health |= {"sizes": SIZES, "pinned_categories": [], "reconstruction_error": 0.25}

@@ -4,7 +4,7 @@ import pytest
 from dsirm_jax.errors import InputError
 from dsirm_jax.report import examples
 from dsirm_jax.report.catalogue import read_catalogue
-from dsirm_jax.sids.codes import read_sids, write_sids
+from dsirm_jax.sids.codes import read_sids, sid_writer
 
 SIZES = (2, 2, 3)
 
@@ -80,12 +80,7 @@ def test_scores_are_left_out_when_there_are_none(layout):
 
 def test_sids_of_two_versions_are_never_joined(layout):
     table = read_sids(layout.sids)
-    write_sids(
-        layout.sids,
-        item_ids=table.item_ids,
-        sids=table.sids,
-        distances=table.distances,
-        version="other",
-    )
+    with sid_writer(layout.sids, version="other") as write:
+        write(table.item_ids.combine_chunks(), table.sids, table.distances, table.errors)
     with pytest.raises(InputError, match="sid_version"):
         examples.held_out_queries(layout, read_catalogue(layout, sizes=SIZES))

@@ -88,7 +88,10 @@ def test_table_round_trip_and_schema(tmp_path):
     path = tmp_path / "sids.parquet"
     sids = np.array([[1, 2, 3], [0, 0, 9]])
     distances = np.array([[0.5, 0.25, 0.125], [3.0, 2.0, 1.0]])
-    codes.write_sids(path, item_ids=["b", "a"], sids=sids, distances=distances, version="v1")
+    with codes.sid_writer(path, version="v1") as write:
+        for row, item_id in enumerate(["b", "a"]):
+            of_row = slice(row, row + 1)
+            write(pa.array([item_id]), sids[of_row], distances[of_row], np.array([row + 0.5]))
     schema = pq.read_schema(path)
     assert schema.field("item_id").type == pa.string()
     assert schema.field("sid").type == pa.list_(pa.int32())
@@ -98,17 +101,24 @@ def test_table_round_trip_and_schema(tmp_path):
         "item_id": "a",
         "sid": [0, 0, 9],
         "distances": [3.0, 2.0, 1.0],
+        "error": 1.5,
     }
     table = codes.read_sids(path)
-    assert table.item_ids == ["b", "a"] and table.version == "v1"
+    assert table.item_ids.to_pylist() == ["b", "a"] and table.version == "v1"
     np.testing.assert_array_equal(table.sids, sids)
     np.testing.assert_array_equal(table.distances, distances)
+    np.testing.assert_array_equal(table.errors, [0.5, 1.5])
 
 
 def test_ragged_sids_name_the_row(tmp_path):
     path = tmp_path / "sids.parquet"
     table = pa.table(
-        {"item_id": ["a", "b"], "sid": [[1, 2], [1]], "distances": [[0.0, 0.0], [0.0]]}
+        {
+            "item_id": ["a", "b"],
+            "sid": [[1, 2], [1]],
+            "distances": [[0.0, 0.0], [0.0]],
+            "error": [0.0, 0.0],
+        }
     )
     codes.write_versioned(path, table, version="v1")
     with pytest.raises(InputError, match="row 2, column sid: 1 levels where row 1 has 2"):
