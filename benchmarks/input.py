@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow.parquet as pq
+from lines import line, print_heading, print_row, write
 
 from dsirm_jax.data import dataset, pairs, simulated_shop, tasks, vocabulary
 from dsirm_jax.data.prepare import prepare
@@ -74,19 +74,13 @@ def main() -> None:
     given = parser.parse_args()
     gin.parse_config_file(str(Path(__file__).parents[1] / "gin/models/tiny.gin"))
     lines = []
-    print("| case | ours | other | unit | ratio | low | high |\n|---|---|---|---|---|---|---|")
+    print_heading("case", "ours", "other", "unit", "ratio", "low", "high")
     with tempfile.TemporaryDirectory() as folder:
         shop = _shop(Path(folder), items=2_000 if given.quick else 100_000)
-        for line in _cases(shop, repeats=2 if given.quick else 3, epochs=8 if given.quick else 1):
-            lines.append(line)
-            values = [f"{line[name]:.4g}" for name in ("ratio", "low", "high")]
-            print(
-                f"| {line['case']} | {line['ours']:.4g} | {line['other']:.4g} | {line['unit']} | "
-                f"{' | '.join(values)} |",
-                flush=True,
-            )
-    if given.json:
-        given.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for case in _cases(shop, repeats=2 if given.quick else 3, epochs=8 if given.quick else 1):
+            lines.append(case)
+            print_row(*(v if isinstance(v, str) else f"{v:.4g}" for v in case.values()))
+    write(given.json, lines)
 
 
 def _shop(folder: Path, *, items: int) -> Shop:
@@ -140,10 +134,10 @@ def _cases(shop: Shop, *, repeats: int, epochs: int) -> Iterator[dict[str, Any]]
 
             ours = [_rate(batches(), count) for _ in range(repeats)]
             other = [_rate(stock(), count) for _ in range(repeats)]
-            yield _line(f"input/{name}/{size} vs seqio", ours, other, "batches/s")
+            yield _compared(f"input/{name}/{size} vs seqio", ours, other, "batches/s")
             ours = [_seconds_to_first(batches, epoch // 2) for _ in range(repeats)]
             other = [_seconds_to_first(stock, epoch // 2) for _ in range(repeats)]
-            yield _line(f"restart/{name}/{size} vs seqio", ours, other, "s")
+            yield _compared(f"restart/{name}/{size} vs seqio", ours, other, "s")
 
 
 def _versus_step(
@@ -164,7 +158,7 @@ def _versus_step(
             step(batch)
             steps += 1
         other.append(steps / (time.perf_counter() - started))
-    return _line(case, ours, other, "batches/s")
+    return _compared(case, ours, other, "batches/s")
 
 
 def _rate(batches: Iterator[Any], count: int) -> float:
@@ -180,17 +174,17 @@ def _seconds_to_first(batches: Callable[[int], Iterator[Any]], start: int) -> fl
     return time.perf_counter() - started
 
 
-def _line(case: str, ours: list[float], other: list[float], unit: str) -> dict[str, Any]:
+def _compared(case: str, ours: list[float], other: list[float], unit: str) -> dict[str, Any]:
     ratios = [a / b if unit == "batches/s" else b / a for a, b in zip(ours, other, strict=True)]
-    return {
-        "case": case,
-        "ours": float(np.median(ours)),
-        "other": float(np.median(other)),
-        "unit": unit,
-        "ratio": float(np.median(ratios)),
-        "low": min(ratios),
-        "high": max(ratios),
-    }
+    return line(
+        case,
+        np.median(ours),
+        np.median(other),
+        unit,
+        ratio=np.median(ratios),
+        low=min(ratios),
+        high=max(ratios),
+    )
 
 
 def _stock_batches(task: Any, lengths: dict[str, int], batch_size: int, start: int):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
+from lines import line, print_heading, print_row, write
 
 GIB = 2**30
 GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
@@ -42,12 +43,15 @@ def main() -> None:
     sizes = (1_000, 10_000) if given.quick else (10_000, 100_000, 1_000_000)
     with tempfile.TemporaryDirectory() as scratch:
         lines = [*_growth(sizes, Path(scratch)), *_shards(sizes[-1], Path(scratch))]
-    if given.json:
-        given.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write(given.json, lines)
+
+
+def _compared(case: str, ours: float, other: float, unit: str) -> dict:
+    return line(case, ours, other, unit, ratio=other / ours)
 
 
 def _growth(sizes: tuple[int, ...], scratch: Path) -> list[dict]:
-    print("| items | judgements | seconds | us a row | peak GiB |\n|---|---|---|---|---|")
+    print_heading("items", "judgements", "seconds", "us a row", "peak GiB")
     lines, first = [], None
     for items in sizes:
         seconds, peak = _measured("shop", items, scratch / f"shop-{items}")
@@ -55,20 +59,19 @@ def _growth(sizes: tuple[int, ...], scratch: Path) -> list[dict]:
         rows = summary["items"]["read"] + summary["judgements"]["read"]
         cost = seconds / rows * 1e6
         first = first or cost
-        print(
-            f"| {items:,} | {summary['judgements']['read']:,} | {seconds:.0f} | {cost:.0f} "
-            f"| {peak / GIB:.2f} |",
-            flush=True,
-        )
+        judgements = f"{summary['judgements']['read']:,}"
+        gib = f"{peak / GIB:.2f}"
+        print_row(f"{items:,}", judgements, f"{seconds:.0f}", f"{cost:.0f}", gib)
         lines += [
-            _line(f"growth/items={items}", cost, first, "us a row"),
-            _line(f"memory/items={items}", peak / GIB, 3.0, "GiB, other: what is allowed"),
+            _compared(f"growth/items={items}", cost, first, "us a row"),
+            _compared(f"memory/items={items}", peak / GIB, 3.0, "GiB, other: what is allowed"),
         ]
     return lines
 
 
 def _shards(items: int, scratch: Path) -> list[dict]:
-    print(f"\n{items:,} items\n\n| case | seconds | peak GiB | rows |\n|---|---|---|---|")
+    print(f"\n{items:,} items\n")
+    print_heading("case", "seconds", "peak GiB", "rows")
     lines, sums = [], set()
     for shards in (1, 2, 7):
         folder = scratch / f"tables-{shards}"
@@ -76,26 +79,13 @@ def _shards(items: int, scratch: Path) -> list[dict]:
         seconds, peak = _measured("tables", shards, folder)
         checksum = _checksum(folder)
         sums.add(checksum)
-        print(f"| {shards} shards | {seconds:.1f} | {peak / GIB:.2f} | {checksum} |")
+        print_row(f"{shards} shards", f"{seconds:.1f}", f"{peak / GIB:.2f}", checksum)
     other_seconds, other_peak = _measured("pandas", 7, scratch / "tables-7")
-    print(f"| pandas | {other_seconds:.1f} | {other_peak / GIB:.2f} | |")
-    lines.append(_line("shards/distinct contents of 1, 2 and 7", len(sums), 1, "contents"))
-    lines.append(_line(f"pandas/items={items}", seconds, other_seconds, "s"))
-    lines.append(_line(f"pandas/memory/items={items}", peak / GIB, other_peak / GIB, "GiB"))
+    print_row("pandas", f"{other_seconds:.1f}", f"{other_peak / GIB:.2f}", "")
+    lines.append(_compared("shards/distinct contents of 1, 2 and 7", len(sums), 1, "contents"))
+    lines.append(_compared(f"pandas/items={items}", seconds, other_seconds, "s"))
+    lines.append(_compared(f"pandas/memory/items={items}", peak / GIB, other_peak / GIB, "GiB"))
     return lines
-
-
-def _line(case: str, ours: float, other: float, unit: str) -> dict:
-    ratio = other / ours
-    return {
-        "case": case,
-        "ours": ours,
-        "other": other,
-        "unit": unit,
-        "ratio": ratio,
-        "low": ratio,
-        "high": ratio,
-    }
 
 
 def _measured(kind: str, what: int, folder: Path) -> tuple[float, int]:

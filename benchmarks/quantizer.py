@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import itertools
 import json
 import resource
 import subprocess
@@ -25,13 +26,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from lines import line, write
 
-from dsirm_jax.quantizer.assign import ROWS, assign
+from dsirm_jax.quantizer.assign import ROWS, Chunk, assign
 from dsirm_jax.quantizer.codebooks import Upkeep, moved
+from dsirm_jax.quantizer.fitted import Fitted
 from dsirm_jax.quantizer.losses import commitment_loss, reconstruction_loss
 from dsirm_jax.quantizer.model import (
+    RESIDUAL_KMEANS,
     Codebook,
-    Identity,
+    QuantizerConfig,
     beam_quantize,
     residual_quantize,
     straight_through,
@@ -60,15 +64,14 @@ def main() -> None:
             )
     rounds = 15 if given.quick else 60
     lines = []
-    for line in (*_rivals(rounds), *_growth(quick=given.quick)):
+    for case in itertools.chain(_rivals(rounds), _growth(quick=given.quick)):
         print(
-            f"{line['case']:<28} ours {line['ours']:9.3f}  other {line['other']:9.3f} "
-            f"{line['unit']:<10} ratio {line['ratio']:.2f} [{line['low']:.2f}, {line['high']:.2f}]",
+            f"{case['case']:<28} ours {case['ours']:9.3f}  other {case['other']:9.3f} "
+            f"{case['unit']:<10} ratio {case['ratio']:.2f} [{case['low']:.2f}, {case['high']:.2f}]",
             flush=True,
         )
-        lines.append(line)
-    if given.json:
-        given.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        lines.append(case)
+    write(given.json, lines)
 
 
 def _rivals(rounds: int) -> Iterator[dict]:
@@ -232,20 +235,7 @@ def _compare(
     medians = np.median(drawn, axis=1)
     low, high = np.quantile(medians[:, 1] / medians[:, 0], [0.025, 0.975])
     mine, theirs = 1e3 * np.median(seconds, axis=0)
-    return _line(case, mine, theirs, "ms", low=low, high=high)
-
-
-def _line(case: str, ours: float, other: float, unit: str, **bounds: float) -> dict:
-    ratio = float(other / ours)
-    interval = {"low": ratio, "high": ratio} | {k: float(v) for k, v in bounds.items()}
-    return {
-        "case": case,
-        "ours": float(ours),
-        "other": float(other),
-        "unit": unit,
-        "ratio": ratio,
-        **interval,
-    }
+    return line(case, mine, theirs, "ms", ratio=theirs / mine, low=low, high=high)
 
 
 def _growth(*, quick: bool) -> Iterator[dict]:
@@ -260,26 +250,37 @@ def _growth(*, quick: bool) -> Iterator[dict]:
         found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         start = first.setdefault(name, found | {"number": number})
         if name == "items":
-            yield _line(f"growth/items={number}", found["us"], start["us"], "us an item")
-            yield _line(f"growth/memory/items={number}", found["gib"], start["gib"], "GiB")
+            yield _cost(f"growth/items={number}", found["us"], start["us"], "us an item")
+            yield _cost(f"growth/memory/items={number}", found["gib"], start["gib"], "GiB")
         else:
             share = number / start["number"]
-            yield _line(f"growth/codes={number}", found["us"], start["us"] * share, "us an item")
+            yield _cost(f"growth/codes={number}", found["us"], start["us"] * share, "us an item")
+
+
+def _cost(case: str, ours: float, other: float, unit: str) -> dict:
+    return line(case, ours, other, unit, ratio=other / ours)
 
 
 def _grow(items: int, codes: int) -> dict:
     """Assigns a stream of items, made as it goes; returns the time of one and the peak memory."""
     block, words = _data(ROWS, (codes,) * len(SIZES))
-    shared = {"model": Identity(), "params": {}, "codebooks": _codebooks(words)}
+    config = QuantizerConfig(
+        codebook_sizes=(codes,) * len(SIZES),
+        latent_dim=0,
+        hidden_dim=0,
+        pin_depth=0,
+        kind=RESIDUAL_KMEANS,
+    )
+    fitted = Fitted(config=config, dim=DIM, params={}, codebooks=_codebooks(words))
 
-    def chunks() -> Iterator[tuple[np.ndarray, None]]:
+    def chunks() -> Iterator[Chunk]:
         for start in range(0, items, ROWS):
-            yield np.roll(block, start // ROWS, axis=0)[: items - start], None
+            yield Chunk(np.roll(block, start // ROWS, axis=0)[: items - start])
 
-    for _ in assign(**shared, chunks=[(block, None)]):
+    for _ in assign(fitted=fitted, chunks=[Chunk(block)]):
         pass
     started = time.perf_counter()
-    done = sum(len(found) for found, *_ in assign(**shared, chunks=chunks()))
+    done = sum(len(found.codes) for found in assign(fitted=fitted, chunks=chunks()))
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"us": seconds / done * 1e6, "gib": peak / GIB}

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from lines import line, print_heading, print_row, write
 
 from dsirm_jax.data.readers import Esci
 from dsirm_jax.data.schema import Part, Source
@@ -64,8 +65,7 @@ def main() -> None:
     other = _figures(Esci(data_dir=given.esci).read()) if given.esci else {}
     sizes = (1_000, 10_000) if given.quick else (10_000, 100_000, 1_000_000)
     lines = [*_side_by_side(ours, other), *_growth(sizes)]
-    if given.json:
-        given.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write(given.json, lines)
 
 
 def _shop(items: int) -> SimulatedShop:
@@ -74,27 +74,27 @@ def _shop(items: int) -> SimulatedShop:
 
 
 def _side_by_side(ours: Mapping[str, Figure], other: Mapping[str, Figure]) -> list[dict]:
-    print("| | simulated | ESCI | ratio |\n|---|---|---|---|")
+    print_heading("", "simulated", "ESCI", "ratio")
     random = np.random.default_rng(0)
     lines = []
     for name, mine in ours.items():
         value, theirs = mine.figure(mine.values), other.get(name)
-        line = _line(name, value, theirs and theirs.figure(theirs.values), mine.unit)
-        if line["ratio"]:
+        their_value = theirs and theirs.figure(theirs.values)
+        ratio = low = high = None
+        shown = "–"
+        if their_value:
+            ratio = value / their_value
             ratios = mine.resampled(random) / theirs.resampled(random)
-            line["low"], line["high"] = np.quantile(ratios, (0.025, 0.975)).tolist()
-        shown = "".join(f" {_shown(line[key], mine.unit)} |" for key in ("ours", "other"))
-        ratio = "–"
-        if line["ratio"]:
-            ratio = f"{line['ratio']:.2f} ({line['low']:.2f} to {line['high']:.2f})"
-        print(f"| {name} |{shown} {ratio} |")
-        lines.append(line)
+            low, high = np.quantile(ratios, (0.025, 0.975))
+            shown = f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+        print_row(name, _shown(value, mine.unit), _shown(their_value, mine.unit), shown)
+        lines.append(line(name, value, their_value, mine.unit, ratio=ratio, low=low, high=high))
     return lines
 
 
 def _growth(sizes: Sequence[int]) -> list[dict]:
-    print("\n| items | judgements | items/s | judgements/s | seconds | peak MiB |")
-    print("|---|---|---|---|---|---|")
+    print()
+    print_heading("items", "judgements", "items/s", "judgements/s", "seconds", "peak MiB")
     lines, first = [], None
     for items in sizes:
         case = [sys.executable, __file__, "--case", str(items)]
@@ -105,16 +105,13 @@ def _growth(sizes: Sequence[int]) -> list[dict]:
             "judgements": cost["judgements"] / cost["judgement_seconds"],
         }
         seconds = cost["item_seconds"] + cost["judgement_seconds"]
-        print(
-            f"| {items:,} | {cost['judgements']:,} | {rates['items']:,.0f} "
-            f"| {rates['judgements']:,.0f} | {seconds:.1f} | {cost['peak'] / MIB:.0f} |",
-            flush=True,
-        )
-        cases = {f"{name} of {items} items": (rate, f"{name}/s") for name, rate in rates.items()}
-        lines += [_line(name, rate, None, unit) for name, (rate, unit) in cases.items()]
-        lines.append(
-            _line(f"memory of {items} items", cost["peak"] / MIB, first["peak"] / MIB, "MiB")
-        )
+        peak, least = cost["peak"] / MIB, first["peak"] / MIB
+        counts = (f"{items:,}", f"{cost['judgements']:,}")
+        shown = (f"{rate:,.0f}" for rate in rates.values())
+        print_row(*counts, *shown, f"{seconds:.1f}", f"{peak:.0f}")
+        for name, rate in rates.items():
+            lines.append(line(f"{name} of {items} items", rate, None, f"{name}/s", ratio=None))
+        lines.append(line(f"memory of {items} items", peak, least, "MiB", ratio=least / peak))
     return lines
 
 
@@ -134,19 +131,6 @@ def _peak() -> int:
     # getrusage would tell that of the parent, had it more.
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def _line(case: str, ours: float, other: float | None, unit: str) -> dict:
-    ratio = ours / other if other else None
-    return {
-        "case": case,
-        "ours": ours,
-        "other": other,
-        "unit": unit,
-        "ratio": ratio,
-        "low": ratio,
-        "high": ratio,
-    }
 
 
 def _shown(value: float | None, unit: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dsirm_jax.metrics.bootstrap import Statistic
 from dsirm_jax.sids.codes import prefix_keys
 
 
@@ -109,6 +110,118 @@ def prefix_agreement(
         "irrelevant": shares[1].tolist(),
         "ratio": ratio.tolist(),
     }
+
+
+def agreement_ratio(
+    queries: np.ndarray,
+    query_codes: np.ndarray,
+    item_codes: np.ndarray,
+    relevant: np.ndarray,
+    *,
+    length: int,
+) -> Statistic:
+    """Returns `prefix_agreement`'s ratio at one length as a statistic of `metrics.bootstrap`.
+
+    Args:
+      queries: query of each pair, `[pair]`.
+      query_codes: see `prefix_agreement`.
+      item_codes: see `prefix_agreement`.
+      relevant: see `prefix_agreement`.
+      length: levels that have to agree.
+
+    Returns:
+      The ratio by resample; NaN where a resample has no relevant pair, or no irrelevant one that
+      agrees.
+    """
+    index = np.unique(queries, return_inverse=True)[1]
+    agrees = np.all(query_codes[:, :length] == item_codes[:, :length], axis=1)
+    relevant = np.asarray(relevant, bool)
+    # A row each: relevant pairs, those that agree, irrelevant pairs, those that agree. [4, query]
+    sums = np.stack(
+        [
+            np.bincount(index, weights=of)
+            for of in (relevant, relevant & agrees, ~relevant, ~relevant & agrees)
+        ]
+    )
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        pairs, agreeing, other_pairs, others_agreeing = sums @ counts
+        below = pairs * others_agreeing
+        undefined = np.full(below.shape, np.nan)
+        return np.divide(agreeing * other_pairs, below, out=undefined, where=below > 0)
+
+    return statistic
+
+
+class SharedInformation(NamedTuple):
+    """What codes and labels tell of each other, as a share of the mean of their entropies.
+
+    Attributes:
+      nmi: mutual information, normalised; codes that are finer than the data allow have a high one
+        by chance.
+      ami: the same less what codes and labels of the same frequencies share by chance: 0 where they
+        have nothing to do with each other.
+    """
+
+    nmi: float
+    ami: float
+
+
+def shared_information(
+    codes: np.ndarray, labels: np.ndarray, *, given: np.ndarray | None = None
+) -> SharedInformation:
+    """Returns normalised and adjusted mutual information of codes with labels, within groups.
+
+    With I, E[I] under random pairing, and H as means over the items' groups: NMI is
+    I / ½(H(codes) + H(labels)), AMI is (I − E[I]) / (½(H(codes) + H(labels)) − E[I]).
+
+    Args:
+      codes: codes, or keys of prefixes, `[item]`.
+      labels: attribute of each item, known for all, `[item]`.
+      given: group of each item, `[item]`; one group when not given.
+
+    Returns:
+      Both figures. NaN where neither codes nor labels differ within a group and, for AMI, where
+      chance leaves nothing to tell. Source: Vinh et al. 2010 (JMLR 11) for one group, of which
+      scikit-learn has the parts; the mean over groups is this project's.
+    """
+    from sklearn.metrics import cluster
+
+    groups = (
+        np.zeros(len(codes), int) if given is None else np.unique(given, return_inverse=True)[1]
+    )
+    by_group = np.argsort(groups, kind="stable")
+    members = np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1)
+    information, chance, entropies = np.zeros(3)
+    for rows in members:
+        table = cluster.contingency_matrix(labels[rows], codes[rows], sparse=True)
+        share = len(rows) / len(codes)
+        marginals = (np.asarray(table.sum(axis=axis)).ravel() for axis in (0, 1))
+        information += share * cluster.mutual_info_score(None, None, contingency=table)
+        chance += share * cluster.expected_mutual_information(table, len(rows))
+        entropies += share * sum(np.log(perplexity(counts)) for counts in marginals) / 2
+    with np.errstate(invalid="ignore"):
+        nmi = information / entropies
+    left = entropies - chance
+    ami = (information - chance) / left if left > 1e-9 else float("nan")
+    return SharedInformation(nmi=float(nmi), ami=float(ami))
+
+
+def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Returns how far SIDs have changed.
+
+    Args:
+      before: integer `[item, level]`, -1 for items that had none.
+      after: integer `[item, level]`.
+
+    Returns:
+      `items`, those that had a SID, and `changed`, the share of them whose first codes down to each
+      level are others now; 0 without any.
+    """
+    known = before[:, 0] >= 0
+    kept = np.cumprod(before[known] == after[known], axis=1)
+    changed = np.sum(1 - kept, axis=0) / max(known.sum(), 1)
+    return {"items": int(known.sum()), "changed": changed.tolist()}
 
 
 def health(

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from dsirm_jax.metrics import codebook
 
@@ -74,3 +75,62 @@ def test_prefix_agreement_without_a_kind_of_pairs_is_nan():
     assert found["relevant"] == [1.0]
     assert np.isnan(found["irrelevant"]).all()
     assert np.isnan(found["ratio"]).all()
+
+
+def test_agreement_ratio_by_hand_and_when_a_query_is_drawn_twice():
+    queries = np.array(["a", "a", "b", "b", "b"])
+    query = np.array([[0, 1], [0, 1], [2, 2], [2, 2], [2, 2]])
+    item = np.array([[0, 1], [0, 2], [2, 0], [1, 2], [2, 2]])
+    relevant = np.array([True, False, True, False, False])
+    counts = np.array([[1, 2, 0], [1, 1, 1]])  # how often a and b are drawn, three resamples
+    first = codebook.agreement_ratio(queries, query, item, relevant, length=1)(counts)
+    # Level 1 of a: relevant 1 of 1, irrelevant 1 of 1; of b: relevant 1 of 1, irrelevant 1 of 2.
+    np.testing.assert_allclose(first, [1 / (2 / 3), 1 / (3 / 4), 1 / (1 / 2)])
+    both = codebook.agreement_ratio(queries, query, item, relevant, length=2)(counts)
+    # To level 2 of a: relevant 1 of 1, irrelevant 0 of 1; of b: relevant 0 of 1, irrelevant 1 of 2.
+    np.testing.assert_allclose(both, [(1 / 2) / (1 / 3), (2 / 3) / (1 / 4), 0])
+    found = codebook.prefix_agreement(query, item, relevant)
+    np.testing.assert_allclose([first[0], both[0]], found["ratio"])
+
+
+def test_agreement_ratio_is_nan_where_no_irrelevant_pair_agrees():
+    codes = np.array([[0], [1]])
+    relevant = np.array([True, False])
+    ratio = codebook.agreement_ratio(np.array([0, 0]), codes, codes * 2, relevant, length=1)
+    assert np.isnan(ratio(np.array([[1]]))).all()
+
+
+def test_shared_information_by_hand():
+    # Within group 0 codes are the labels, ln 2 each; within group 1 they are independent of them.
+    codes = np.array([0, 1, 0, 1, 0, 0, 1, 1])
+    labels = np.array([5, 6, 5, 6, 5, 6, 5, 6])
+    given = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    found = codebook.shared_information(codes, labels, given=given)
+    assert found.nmi == pytest.approx(0.5)
+    # Two of four in either: the cells are 2 0 0 2, 1 1 1 1 or 0 2 2 0 with chances 1/6, 4/6, 1/6.
+    chance = np.log(2) / 3
+    expected = (0.5 * np.log(2) - chance) / (np.log(2) - chance)
+    assert found.ami == pytest.approx(expected)
+
+
+def test_shared_information_of_one_group_is_that_of_scikit_learn():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 5, 300)
+    codes = (labels + random.integers(0, 3, 300)) * 7 % 20
+    found = codebook.shared_information(codes, labels.astype(str))
+    assert found.nmi == pytest.approx(metrics.normalized_mutual_info_score(labels, codes))
+    assert found.ami == pytest.approx(metrics.adjusted_mutual_info_score(labels, codes))
+    shuffled = random.permutation(300)
+    again = codebook.shared_information(codes[shuffled], labels[shuffled], given=np.full(300, "x"))
+    assert again == pytest.approx(found)
+
+
+def test_shared_information_where_nothing_differs_is_nan():
+    found = codebook.shared_information(np.zeros(4, int), np.array(["a", "a", "b", "b"]))
+    assert found == (0.0, 0.0)
+    groups = np.array([0, 0, 1, 1])
+    assert np.isnan(codebook.shared_information(groups, groups, given=groups)).all()
+    # Codes of one item each tell everything of any label of one item each.
+    found = codebook.shared_information(np.arange(4), np.arange(4))
+    assert found.nmi == pytest.approx(1)
+    assert np.isnan(found.ami)
