@@ -63,6 +63,7 @@ setup(
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12,<0.13",
         "pyarrow",
+        "safetensors>=0.5",
         "scikit-learn",
         "scipy",
         "sentencepiece",

@@ -23,11 +23,15 @@ class Job:
       seed: every random key of every stage is derived from it.
       rungs: rungs of the ablation ladder that have SIDs of their own, beside the full model. Each
         is a gin scope: bindings under `RUNG/` are what it does differently.
+      previous: MODEL_DIR of an earlier run that this one goes on from: with its vocabulary, from
+        its towers and codebooks, and as far as possible with its SIDs. gin/runs/update.gin leaves
+        towers and codebooks as they are.
     """
 
     model_dir: str
     seed: int
     rungs: tuple[str, ...]
+    previous: str | None = None
 
 
 STAGES = (
@@ -48,7 +52,8 @@ STAGES = (
     ),
     Stage(name="report", function=pipeline.report, needs=("relevance",)),
 )
-COMMANDS = (*(stage.name for stage in STAGES), "run")
+ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
+COMMANDS = (*(stage.name for stage in STAGES), "run", ASSIGN.name)
 
 
 def summary(command: str) -> str:
@@ -96,7 +101,11 @@ def run(command: str, *, force: bool) -> None:
             for rung in wanted:
                 folder = layout.for_rung(rung).stage(before.name)
                 needed[str(folder.relative_to(layout.model_dir))] = folder
-        content = {name: value for name, value in bindings.items() if name not in stage.means}
+        if bindings.get("previous"):
+            label = str(at.stage(stage.name).relative_to(layout.model_dir))
+            needed[f"previous/{label}"] = bindings["previous"].stage(stage.name)
+        left_out = (*stage.means, "previous")  # its fingerprint is among the inputs
+        content = {name: value for name, value in bindings.items() if name not in left_out}
         run_stage(
             stage,
             at,
@@ -133,6 +142,8 @@ def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
 
     parameters = inspect.signature(stage.function).parameters
     shared = {"seed": job.seed, "sid_rungs": job.rungs}
+    if job.previous:
+        shared["previous"] = Layout(model_dir=Path(job.previous), rung=rung)
     bindings = {name: value for name, value in shared.items() if name in parameters}
     bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
     configuration.check_complete(stage.function, {"layout": None} | bindings)
@@ -140,4 +151,4 @@ def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
 
 
 def _stage(name: str) -> Stage:
-    return next(stage for stage in STAGES if stage.name == name)
+    return next(stage for stage in (*STAGES, ASSIGN) if stage.name == name)

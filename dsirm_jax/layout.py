@@ -62,6 +62,10 @@ class Layout:
         return self.stage("encode") / "queries-*.parquet"
 
     @property
+    def quantizer(self) -> Path:
+        return self.stage("quantize") / "quantizer.safetensors"
+
+    @property
     def sids(self) -> Path:
         return self.stage("quantize") / "sids.parquet"
 
@@ -73,6 +77,10 @@ class Layout:
     @property
     def health(self) -> Path:
         return self.stage("quantize") / "health.json"
+
+    @property
+    def assigned(self) -> Path:
+        return self.stage("assign") / "sids.parquet"
 
     @property
     def query_sids(self) -> Path:

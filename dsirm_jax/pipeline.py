@@ -20,6 +20,7 @@ from dsirm_jax.layout import FULL, Layout
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from dsirm_jax.data.vectors import VectorFiles
     from dsirm_jax.encoder.model import Precomputed, TwoTowers
     from dsirm_jax.generator.model import T5Config
     from dsirm_jax.quantizer.codebooks import Upkeep
@@ -52,6 +53,7 @@ def prepare(
     workers: int | None = None,
     beam_runner: str | None = None,
     beam_options: tuple[str, ...] = (),
+    previous: Layout | None = None,
 ) -> None:
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
@@ -65,7 +67,7 @@ def prepare(
         label_gains=label_gains,
         relevant_labels=relevant_labels,
         vocabulary_size=vocabulary_size,
-        vocabulary=vocabulary,
+        vocabulary=str(previous.vocabulary) if previous and not vocabulary else vocabulary,
         head_share=head_share,
         test_share=test_share,
         max_rejected_share=max_rejected_share,
@@ -82,7 +84,13 @@ def prepare(
     )
 
 
-def encode(layout: Layout, *, seed: int, encoder: TwoTowers | Precomputed) -> None:
+def encode(
+    layout: Layout,
+    *,
+    seed: int,
+    encoder: TwoTowers | Precomputed,
+    previous: Layout | None = None,
+) -> None:
     """texts -> dense query and item vectors, by two towers or from tables of your own."""
     from dsirm_jax.data import pairs, tasks, vectors, vocabulary
     from dsirm_jax.data.schema import TRAIN
@@ -118,6 +126,7 @@ def encode(layout: Layout, *, seed: int, encoder: TwoTowers | Precomputed) -> No
         positives=pairs.positives_of(relevant, queries=_rows(layout.queries)),
         directory=layout.stage("encode"),
         seed=seed,
+        start=previous.stage("encode") if previous else None,
     )
     for table, id_column, text_column, max_pieces, pattern in (
         (layout.items, "item_id", "text", encoder.max_item_pieces, layout.item_vectors),
@@ -143,16 +152,19 @@ def quantize(
     objective: Objective,
     upkeep: Upkeep,
     training: Training,
+    previous: Layout | None = None,
+    stay: float = 0.1,
 ) -> None:
     """dense vectors -> a semantic identifier for every item, codebooks and their health."""
     from dsirm_jax.data.vectors import shards
     from dsirm_jax.metrics import codebook
-    from dsirm_jax.quantizer.assign import assign_shards, join_shards, sid_version, variance
-    from dsirm_jax.quantizer.model import autoencoder
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_shards, join_shards, variance
     from dsirm_jax.quantizer.train import read_catalogue, train
-    from dsirm_jax.sids.codes import read_sids
+    from dsirm_jax.sids.codes import aligned_sids, read_sids
 
-    catalogue, sizes, names = read_catalogue(
+    start = quantizers.load(previous.quantizer) if previous else None
+    catalogue = read_catalogue(
         items=layout.items,
         queries=layout.queries,
         judgements=layout.judgements,
@@ -160,46 +172,74 @@ def quantize(
         query_vectors=layout.query_vectors,
         config=config,
         scratch=layout.stage("quantize"),
+        known=start.names if start else (),
+        only_known=start is not None and not training.epochs,
     )
-    state = train(
+    fitted = train(
         config=config,
         objective=objective,
         upkeep=upkeep,
         training=training,
         catalogue=catalogue,
-        sizes=sizes,
         directory=layout.stage("quantize"),
         seed=seed,
+        start=start,
     )
-    version = sid_version(
-        params=state.params, codebooks=state.codebooks, names=names, beams=config.beams
-    )
+    quantizers.save(layout.quantizer, fitted)
+    items = _table(layout.items, "item_id", "category", "brand")
+    before = aligned_sids(read_sids(previous.sids), items["item_id"]) if previous else None
     written = assign_shards(
-        model=autoencoder(config, dim=catalogue.items.shape[1]),
-        params=state.params,
-        codebooks=state.codebooks,
+        fitted=fitted,
         vectors=shards(layout.item_vectors),
         pattern=layout.sid_shards,
-        version=version,
         pinned=catalogue.pinned,
-        beams=config.beams,
+        previous=before,
+        stay=stay,
     )
-    join_shards(written, into=layout.sids)
-    table = read_sids(layout.sids)
-    items = _columns(layout.items, "category", "brand")
+    join_shards(written, into=layout.sids, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
+    found = read_sids(layout.sids)
+    paths, brands = items["category"].to_pylist(), items["brand"].to_pylist()
     labels = {
-        "category": np.array([path[0] if path else None for path in items["category"]], object),
-        "brand": np.array(items["brand"], object),
+        "category": np.array([path[0] if path else None for path in paths], object),
+        "brand": np.array(brands, object),
     }
     _write_json(
         layout.health,
         {
-            "sid_version": version,
-            "sizes": sizes,
-            "pinned_categories": names,
-            "reconstruction_error": float(np.mean(table.errors)) / variance(catalogue.items),
-            **codebook.health(table.sids, sizes, labels),
+            "sid_version": fitted.version,
+            "sizes": fitted.sizes,
+            "pinned_categories": fitted.names,
+            "reconstruction_error": float(np.mean(found.errors)) / variance(catalogue.items),
+            **codebook.health(found.sids, fitted.sizes, labels),
+            **({} if before is None else {"churn": codebook.churn(before, found.sids)}),
         },
+    )
+
+
+def assign(layout: Layout, *, vectors: VectorFiles) -> None:
+    """dense vectors of further items -> their SIDs, from the quantizer as it is."""
+    from dsirm_jax.data.vectors import read_categories, shards
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_shards, join_shards
+    from dsirm_jax.quantizer.codebooks import category_codes
+
+    fitted = quantizers.load(layout.quantizer)
+    files = shards(vectors.pattern)
+    pinned = None
+    if fitted.names:
+        paths = read_categories(files, depth=fitted.config.pin_depth)
+        pinned, _ = category_codes(paths, most=len(fitted.names), known=fitted.names)
+    written = assign_shards(
+        fitted=fitted,
+        vectors=files,
+        pattern=layout.stage("assign") / "sids-*.parquet",
+        pinned=pinned,
+    )
+    join_shards(
+        written,
+        into=layout.assigned,
+        sizes=fitted.sizes,
+        bucket_cap=fitted.config.bucket_cap,
     )
 
 

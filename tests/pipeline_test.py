@@ -118,6 +118,54 @@ def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_o
     assert (model_dir / "quantize/sids.parquet").stat().st_mtime_ns == before
 
 
+def test_further_items_get_the_sids_that_the_catalogue_has(run, tmp_path):
+    model_dir, _ = run
+    vectors = tmp_path / "new.parquet"
+    items = pq.read_table(model_dir / "prepare/items.parquet", columns=["item_id", "category"])
+    (shard,) = (model_dir / "encode").glob("items-*.parquet")
+    with_category = pq.read_table(shard).append_column("category", items["category"])
+    pq.write_table(with_category.slice(100, 50), vectors)
+    dsirm("assign", model_dir, "--gin_file=gin/runs/assign.gin", f"--gin.VECTORS='{vectors}'")
+    assigned = pq.read_table(model_dir / "assign/sids.parquet")
+    before = pq.read_table(model_dir / "quantize/sids.parquet").slice(100, 50)
+    assert assigned.select(["item_id", "sid"]).equals(before.select(["item_id", "sid"]))
+    assert assigned.schema.metadata == before.schema.metadata
+
+
+def test_a_later_catalogue_keeps_its_sids_and_gives_new_items_theirs(run, tmp_path):
+    model_dir, _ = run
+    names = ["item_id", "title", "description", "brand", "colour", "category"]
+    items = pq.read_table(model_dir / "prepare/items.parquet", columns=names)
+    new = items.slice(0, 50)
+    ids = pa.array([f"new {number}" for number in range(50)])
+    new_items = new.set_column(0, items.schema.field("item_id"), ids)
+    pq.write_table(pa.concat_tables([new_items, items]), tmp_path / "items.parquet")
+    judged = pq.read_table(
+        model_dir / "prepare/judgements.parquet", columns=["query", "item_id", "label"]
+    )
+    pq.write_table(judged, tmp_path / "judgements.parquet")
+    later = [
+        *("--gin_file=gin/runs/tables.gin", "--gin_file=gin/runs/update.gin"),
+        f"--gin.PREVIOUS='{model_dir}'",
+        f"--gin.ITEMS='{tmp_path}/items.parquet'",
+        f"--gin.JUDGEMENTS='{tmp_path}/judgements.parquet'",
+        "--gin.RELEVANT_LABELS=('E',)",
+        "--gin.LABEL_GAINS={'E': 1.0, 'S': 0.1, 'C': 0.01, 'I': 0.0}",
+        *("--gin.encode/settings.Training.epochs=0", "--gin.quantize/settings.Training.epochs=0"),
+    ]
+    for stage in ("prepare", "encode", "quantize"):
+        dsirm(stage, tmp_path / "later", *later)
+    health = json.loads((tmp_path / "later/quantize/health.json").read_text())
+    assert health["churn"] == {"items": 400, "changed": [0.0, 0.0, 0.0]}
+    tables = [folder / "quantize/sids.parquet" for folder in (model_dir, tmp_path / "later")]
+    check_same_version(*tables)
+    before, after = (
+        {row["item_id"]: row["sid"] for row in pq.read_table(path).to_pylist()} for path in tables
+    )
+    for copy, original in zip(ids.to_pylist(), new["item_id"].to_pylist(), strict=True):
+        assert after[copy] == before[original]
+
+
 def test_the_saved_configuration_runs_the_same_job(run):
     model_dir, _ = run
     saved = [sys.executable, "-m", "dsirm_jax", "quantize", f"--gin_file={model_dir}/config.gin"]

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,9 @@ def test_dsirm_commands_run(tmp_path):
             flags = small
             if any("demo.gin" in word for word in words):
                 flags = [*small, "--gin.simulated_shop.SimulatedShop.items=400"]
+        if words[1] == "assign":
+            (shard,) = (tmp_path / "out/mine/encode").glob("items-*.parquet")
+            shutil.copy(shard, tmp_path / "new-0.parquet")
         if words[1] == "quantize" and flags:
             words = ["dsirm", "run", *words[2:]]  # a stage alone needs those before it
         done = subprocess.run(
@@ -92,3 +96,4 @@ def test_dsirm_commands_run(tmp_path):
         ran += 1
     assert ran >= 4
     assert (tmp_path / "out/mine/report/index.html").is_file()
+    assert (tmp_path / "out/mine/assign/sids.parquet").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
@@ -21,6 +23,21 @@ ROWS = 16_384
 """Rows read or written at a time."""
 
 VECTOR = "vector"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VectorFiles:
+    """Vectors of your own.
+
+    Attributes:
+      pattern: file, or glob pattern of the shards; see `read_vectors`.
+    """
+
+    pattern: str
+
+    def files(self) -> list[str]:
+        """Returns the files that this reads."""
+        return shards(self.pattern)
 
 
 def shard(pattern: Path, *, number: int, of: int) -> Path:
@@ -207,6 +224,26 @@ def blocks(
                     raise InputError(f"{file} row {row}: column {id_column!r} is empty")
                 yield first_row, names, _block(file, first_row, batch.column(VECTOR))
             first_row += batch.num_rows
+
+
+def read_categories(files: Sequence[str], *, depth: int) -> pa.ChunkedArray:
+    """Returns the first levels of each item's category path, as `Shoes > Boots`.
+
+    Args:
+      files: Parquet shards with, where it is known, a column `category`, list<string>.
+      depth: levels of the path.
+
+    Returns:
+      Strings, null where a path or the column is missing. `[item]`
+    """
+    paths = pa.chunked_array([], pa.list_(pa.string()))
+    for file in files:
+        if "category" in pq.read_schema(file).names:
+            chunks = pq.read_table(file, columns=["category"])["category"].cast(paths.type).chunks
+        else:
+            chunks = [pa.nulls(pq.read_metadata(file).num_rows, paths.type)]
+        paths = pa.chunked_array([*paths.chunks, *chunks], paths.type)
+    return pc.binary_join(pc.list_slice(paths, 0, depth), " > ")
 
 
 def _block(

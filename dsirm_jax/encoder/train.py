@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
 from dsirm_jax.encoder.model import TextTower, TwoTowers
+from dsirm_jax.training import checkpoints
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import adamw
@@ -33,6 +34,7 @@ def train(
     positives: Int[np.ndarray, "query positive"],
     directory: Path,
     seed: int,
+    start: Path | None = None,
 ) -> Any:
     """Fits the shared tower with in-batch softmax in both directions.
 
@@ -45,12 +47,15 @@ def train(
       positives: items relevant to each query, see `pairs.positives_of`.
       directory: where checkpoints and logs go; an interrupted run goes on from there.
       seed: of the parameters.
+      start: directory of another run, whose parameters this one goes on from; with no epochs of
+        training they stay as they are.
 
     Returns:
       The parameters. Source: two-tower training with in-batch negatives (Yi et al. 2019).
 
     Raises:
       FloatingPointError: the loss was not finite.
+      InputError: there is no run of this shape at `start`.
     """
     tower = text_tower(config, vocab_size=vocab_size)
     num_steps = config.training.num_steps(num_rows)
@@ -87,6 +92,9 @@ def train(
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
     )
+    if start is not None:
+        before = checkpoints.read_newest(start / "checkpoints", like=jax.device_get(state))
+        state = state.replace(params=before.params)
     return fit(
         name="encode",
         state=state,

@@ -3,167 +3,155 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import blocks, shard
 from dsirm_jax.files import replacing
-from dsirm_jax.quantizer.model import (
-    Autoencoder,
-    Codebooks,
-    Identity,
-    beam_quantize,
-    residual_quantize,
-)
+from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, prefixes_of, residual_quantize
 from dsirm_jax.quantizer.train import Catalogue
-from dsirm_jax.sids.codes import VERSION_KEY, sid_writer
+from dsirm_jax.sids.codes import VERSION_KEY, sid_writer, suffixes
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
 ROWS = 4096
 
-Chunk = tuple[Float[np.ndarray, "row dim"], Int[np.ndarray, " row"] | None]
-Assigned = tuple[
-    Int[np.ndarray, "row level"], Float[np.ndarray, "row level"], Float[np.ndarray, " row"]
-]
+
+class Chunk(NamedTuple):
+    """Some rows of a catalogue.
+
+    Attributes:
+      vectors: float32 `[row, dim]`.
+      pinned: int32 `[row]` pinned first codes, or None.
+      previous: int32 `[row, level]`: SIDs that the items have had, -1 for new ones; or None.
+    """
+
+    vectors: Float[np.ndarray, "row dim"]
+    pinned: Int[np.ndarray, " row"] | None = None
+    previous: Int[np.ndarray, "row level"] | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("model", "beams"))
-def _assign(model, params, codebooks, vectors, pinned, beams):
+class Assigned(NamedTuple):
+    """The SIDs of a chunk.
+
+    Attributes:
+      codes: int32 `[row, level]`.
+      distances: float32 `[row, level]`: from the latent to the prefix vector of every level.
+      errors: float32 `[row]`: squared distance from the vector to the decoded SID.
+    """
+
+    codes: Int[np.ndarray, "row level"]
+    distances: Float[np.ndarray, "row level"]
+    errors: Float[np.ndarray, " row"]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "beams", "stay"))
+def _assign(model, params, codebooks, chunk, beams, stay):
+    vectors, pinned, previous = chunk
     latents = model.apply(params, vectors, method="encode")
     if beams > 1:
         quantized = beam_quantize(latents, codebooks, beams=beams, pinned=pinned)
     else:
         quantized = residual_quantize(latents, codebooks, pinned=pinned)
+    if previous is not None:
+        quantized = _stayed(quantized, latents, codebooks, pinned, previous, stay)
     last = quantized.prefixes[:, -1]
-    # The first residual is the latent itself; the others are what each level left.
-    left = [
-        jnp.sum(quantized.residuals[:, level] ** 2, axis=-1) for level in range(1, len(codebooks))
-    ]
-    left.append(jnp.sum((latents - last) ** 2, axis=-1))
+    left = jnp.sum((latents[:, None] - quantized.prefixes) ** 2, axis=-1)  # [row, level]
     error = jnp.sum((vectors - model.apply(params, last, method="decode")) ** 2, axis=-1)  # [row]
-    return quantized.codes, jnp.sqrt(jnp.stack(left, axis=1)), error
+    return quantized.codes, jnp.sqrt(left), error
+
+
+def _stayed(quantized, latents, codebooks, pinned, previous, stay):
+    """Returns the previous SIDs instead where they cost hardly more."""
+    before = prefixes_of(jnp.maximum(previous, 0), latents, codebooks)
+
+    def cost(found):
+        return jnp.sum((latents - found.prefixes[:, -1]) ** 2, axis=-1)
+
+    stays = (previous[:, 0] >= 0) & (cost(before) <= (1 + stay) * cost(quantized))
+    if pinned is not None:
+        stays &= (pinned == UNPINNED) | (pinned == previous[:, 0])
+    return jax.tree.map(
+        lambda old, new: jnp.where(stays.reshape(-1, *[1] * (new.ndim - 1)), old, new),
+        before,
+        quantized,
+    )
 
 
 def assign(
     *,
-    model: Autoencoder | Identity,
-    params: Any,
-    codebooks: Codebooks,
+    fitted: Fitted,
     chunks: Iterable[Chunk],
-    beams: int = 1,
+    stay: float = 0.0,
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Assigned]:
     """Yields the codes of vectors, chunk by chunk: memory does not grow with the catalogue.
 
     Args:
-      model: what `model.autoencoder` returns for the quantizer.
-      params: its parameters.
-      codebooks: one per level.
-      chunks: float32 vectors of at most `ROWS` rows each, with pinned first codes or None.
-      beams: partial SIDs kept, see `beam_quantize`; 1 takes the nearest codeword level by level.
+      fitted: the quantizer; with `config.beams` over 1 codes are searched for, see `beam_quantize`.
+      chunks: of at most `ROWS` rows each.
+      stay: an item keeps its previous SID where the squared distance to it is at most `1 + stay`
+        times that to the SID found, and its category is still the same.
       devices: local devices that share the rows of a chunk; all when not given.
-
-    Yields:
-      For every chunk: codes int32 `[row, level]`; distance to the prefix vector in the quantized
-      space float32 `[row, level]`; squared reconstruction error float32 `[row]`.
     """
     mesh = data_mesh(devices or jax.local_devices())
     rows_over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
-    params, codebooks = jax.device_put((params, codebooks), NamedSharding(mesh, PartitionSpec()))
+    learnt = jax.device_put((fitted.params, fitted.codebooks), NamedSharding(mesh, PartitionSpec()))
     # Every chunk has one shape, so the program is compiled once.
     full = -(-ROWS // mesh.size) * mesh.size
     waiting = None
-    for vectors, pinned in chunks:
-        lacking = full - len(vectors)
-        filled = (
-            np.pad(vectors, ((0, lacking), (0, 0))),
-            None if pinned is None else np.pad(pinned, (0, lacking)),
+    for chunk in chunks:
+        rows = len(chunk.vectors)
+        filled = jax.tree.map(
+            lambda array, lacking=full - rows: np.pad(
+                array, [(0, lacking), *[(0, 0)] * (array.ndim - 1)]
+            ),
+            chunk,
         )
-        found = _assign(model, params, codebooks, *jax.device_put(filled, rows_over_devices), beams)
+        placed = jax.device_put(filled, rows_over_devices)
+        found = _assign(fitted.model, *learnt, placed, fitted.config.beams, stay)
         # The devices work on this chunk while the one before is handed out and the next is read.
         if waiting is not None:
             yield _fetch(*waiting)
-        waiting = found, len(vectors)
+        waiting = found, rows
     if waiting is not None:
         yield _fetch(*waiting)
 
 
 def _fetch(found: tuple[jax.Array, ...], rows: int) -> Assigned:
-    codes, distances, error = (np.asarray(array)[:rows] for array in found)
-    return codes, distances, error
+    return Assigned(*(np.asarray(array)[:rows] for array in found))
 
 
-def sid_version(
-    *, params: Any, codebooks: Codebooks, names: Sequence[str] = (), beams: int = 1
-) -> str:
-    """Returns what identifies SIDs: a hash of all that decides an item's codes.
-
-    Codes of two versions must never be joined: the same numbers mean different things.
-
-    Args:
-      params: of the encoder.
-      codebooks: one per level.
-      names: categories that the first codes are pinned to.
-      beams: see `assign`.
-    """
-    digest = hashlib.sha256("\n".join([str(beams), *names]).encode())
-    for array in (*jax.tree.leaves(params), *(a for book in codebooks for a in book.identity())):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def assign_catalogue(
-    *,
-    model: Autoencoder | Identity,
-    params: Any,
-    codebooks: Codebooks,
-    catalogue: Catalogue,
-    beams: int = 1,
-) -> tuple[Int[np.ndarray, "item level"], Float[np.ndarray, "item level"], float]:
-    """Returns codes, distances and the reconstruction error of a catalogue in memory.
-
-    Args:
-      model: see `assign`.
-      params: see `assign`.
-      codebooks: see `assign`.
-      catalogue: the vectors, with their pinned codes.
-      beams: see `assign`.
-
-    Returns:
-      Codes int32 `[item, level]`, distances float32 `[item, level]` (see `assign`) and the squared
-      reconstruction error as a share of the vectors' variance, so that 0 is perfect and 1 is what
-      the mean vector would give.
-    """
+def assign_catalogue(*, fitted: Fitted, catalogue: Catalogue) -> Assigned:
+    """Returns the SIDs of a catalogue in memory, see `assign`."""
 
     def chunks() -> Iterator[Chunk]:
         starts = range(0, len(catalogue.items), ROWS)
         for start in progress(starts, total=len(starts), name="assign", unit="chunk"):
             rows = slice(start, start + ROWS)
-            yield (
-                catalogue.items[rows],
-                catalogue.pinned[rows] if catalogue.pinned is not None else None,
-            )
+            yield Chunk(catalogue.items[rows], _part(catalogue.pinned, rows))
 
-    parts = assign(model=model, params=params, codebooks=codebooks, chunks=chunks(), beams=beams)
-    codes, distances, errors = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return codes, distances, float(np.mean(errors)) / variance(catalogue.items)
+    found = zip(*assign(fitted=fitted, chunks=chunks()), strict=True)
+    return Assigned(*map(np.concatenate, found))
 
 
 def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
-    """Returns the mean squared distance to the mean vector, what 0 levels of codes would cost.
+    """Returns the mean squared distance to the mean vector: the error of SIDs that say nothing.
 
     Args:
       vectors: float32 `[row, dim]`, in memory or memory-mapped.
@@ -175,31 +163,27 @@ def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
 
 def assign_shards(
     *,
-    model: Autoencoder | Identity,
-    params: Any,
-    codebooks: Codebooks,
-    vectors: Sequence[Path],
+    fitted: Fitted,
+    vectors: Sequence[str | os.PathLike[str]],
     pattern: Path,
-    version: str,
     pinned: Int[np.ndarray, " item"] | None = None,
-    beams: int = 1,
+    previous: Int[np.ndarray, "item level"] | None = None,
+    stay: float = 0.0,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Path]:
     """Writes the SIDs of a catalogue that lies in shards, one shard for each, in their order.
 
     Memory holds a few chunks. A shard that is already there with this version is left as it is, so
-    an interrupted pass goes on where it stopped. Processes share the shards.
+    an interrupted pass goes on where it stopped. Processes share the shards, and each returns when
+    all are written.
 
     Args:
-      model: see `assign`.
-      params: see `assign`.
-      codebooks: see `assign`.
+      fitted: see `assign`.
       vectors: the shards of `encode`, in the catalogue's order: columns item_id and vector.
-      pattern: of the paths of the SID shards, with one `*`: item_id, sid, distances and error (see
-        `assign`), as in `sids.parquet`.
-      version: see `sid_version`.
+      pattern: of the paths of the SID shards, with one `*`; columns as in `codes.SCHEMA`.
       pinned: int32 `[item]` pinned first codes of the whole catalogue, or None.
-      beams: see `assign`.
+      previous: int32 `[item, level]` previous SIDs of the whole catalogue, or None; see `Chunk`.
+      stay: see `assign`.
       devices: see `assign`.
 
     Returns:
@@ -211,51 +195,63 @@ def assign_shards(
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
     paths = [shard(pattern, number=n, of=len(vectors)) for n in range(len(vectors))]
-    mine = range(jax.process_index(), len(vectors), jax.process_count())
-    for number in progress(mine, total=len(mine), name="assign", unit="shard"):
+    mine: Iterable[int] = range(jax.process_index(), len(vectors), jax.process_count())
+    if jax.process_index() == 0:
+        mine = progress(mine, total=len(mine), name="assign", unit="shard")
+    for number in mine:
         path = paths[number]
-        if _has_version(path, version):
+        if _has_version(path, fitted.version):
             log.info("%s is there already", path)
             continue
-        part = None if pinned is None else pinned[starts[number] : starts[number + 1]]
         # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
         read, named = itertools.tee(blocks(vectors[number], id_column="item_id", rows=ROWS))
-        found = assign(
-            model=model,
-            params=params,
-            codebooks=codebooks,
-            chunks=((block, _rows_of(part, row, len(block))) for row, _, block in read),
-            beams=beams,
-            devices=devices,
-        )
-        with sid_writer(path, version=version) as write:
-            for (_, ids, _), arrays in zip(named, found, strict=True):
-                write(ids, *arrays)
+
+        def chunks(read=read, start=starts[number]) -> Iterator[Chunk]:
+            for first_row, _, block in read:  # counted from 1
+                rows = slice(start + first_row - 1, start + first_row - 1 + len(block))
+                yield Chunk(block, _part(pinned, rows), _part(previous, rows))
+
+        found = assign(fitted=fitted, chunks=chunks(), stay=stay, devices=devices)
+        with sid_writer(path, version=fitted.version) as write:
+            for (_, ids, _), assigned in zip(named, found, strict=True):
+                write(ids, *assigned)
+    multihost_utils.sync_global_devices("assign_shards")
     return paths
 
 
-def join_shards(paths: Sequence[Path], *, into: Path) -> None:
-    """Moves the shards into one table, one after the other, in bounded memory.
+def _part(array: np.ndarray | None, rows: slice) -> np.ndarray | None:
+    return None if array is None else array[rows]
+
+
+def join_shards(
+    paths: Sequence[Path], *, into: Path, sizes: Sequence[int], bucket_cap: int | None = None
+) -> None:
+    """Moves the shards into one table, one after the other; memory holds their codes.
 
     Args:
       paths: what `assign_shards` returned; all of them have to be there, with one version.
       into: `sids.parquet`.
+      sizes: codes per level.
+      bucket_cap: items that may share SID and `suffix`, a further column, see `codes.suffixes`;
+        any number may share their SID, and there is no such column, when not given.
     """
-    schema = pq.read_schema(paths[0])
+    schema, suffix = pq.read_schema(paths[0]), None
+    if bucket_cap:
+        schema = schema.append(pa.field("suffix", pa.int32()))
+        codes = pq.read_table(paths, columns=["sid"])["sid"].combine_chunks().flatten().to_numpy()
+        sids = codes.reshape(-1, len(sizes))
+        suffix = pa.array(suffixes(sids, sizes=sizes, cap=bucket_cap))
+    row = 0
     with replacing(into) as partial, pq.ParquetWriter(partial, schema) as writer:
         for path in paths:
             with pq.ParquetFile(path) as file:
-                for group in range(file.num_row_groups):
-                    writer.write_table(file.read_row_group(group))
+                for group in map(file.read_row_group, range(file.num_row_groups)):
+                    if suffix is not None:
+                        group = group.append_column("suffix", suffix[row : row + len(group)])
+                    writer.write_table(group.cast(schema))
+                    row += len(group)
     for path in paths:
         path.unlink()
-
-
-def _rows_of(
-    pinned: Int[np.ndarray, " row"] | None, first_row: int, count: int
-) -> Int[np.ndarray, " row"] | None:
-    """Returns the pinned codes of a block whose rows are counted from 1."""
-    return None if pinned is None else pinned[first_row - 1 : first_row - 1 + count]
 
 
 def _has_version(path: Path, version: str) -> bool:

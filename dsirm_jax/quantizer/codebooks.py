@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -301,20 +302,36 @@ def balanced(
     return lowest(-plan)
 
 
+def picking(
+    upkeep: Upkeep, *, axis: str
+) -> Callable[[Float[Array, "row code"]], Int[Array, " row"]]:
+    """Returns how training takes codes by their costs: evenly, or the nearest ones.
+
+    Args:
+      upkeep: its `balance` says which.
+      axis: mapped axis of the devices that hold the other rows of the batch.
+    """
+    if not upkeep.balance:
+        return lowest
+    return functools.partial(balanced, softness=upkeep.balance, axis=axis)
+
+
 def category_codes(
-    categories: pa.ChunkedArray, *, most: int
+    categories: pa.ChunkedArray, *, most: int, known: Sequence[str] = ()
 ) -> tuple[Int[np.ndarray, " item"], tuple[str, ...]]:
     """Numbers the first-level categories: the pinned codes of the items.
 
     Args:
       categories: each item's first-level category, string `[item]`; null or empty where unknown.
       most: codes that the first level has room for; the most frequent categories get them.
+      known: categories that have the first codes already.
 
     Returns:
       int32 `[item]` (`UNPINNED` without a category or a code) and the category of every code.
     """
     counted = categories.value_counts().flatten()  # the categories, and how often each occurs
     order = np.lexsort([counted[0].fill_null("").to_numpy(False), -counted[1].to_numpy()])
-    names = [name for name in counted[0].take(pa.array(order)).to_pylist() if name][:most]
+    found = counted[0].take(pa.array(order)).to_pylist()
+    names = [*known, *(name for name in found if name and name not in known)][:most]
     codes = pc.index_in(categories, pa.array(names, pa.string())).fill_null(UNPINNED)
     return codes.to_numpy(), tuple(names)

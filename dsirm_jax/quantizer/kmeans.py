@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.quantizer.codebooks import Upkeep, initial_codebooks, kmeans, moved
+from dsirm_jax.quantizer.codebooks import (
+    Upkeep,
+    initial_codebooks,
+    kmeans,
+    moved,
+    picking,
+)
 from dsirm_jax.quantizer.model import Branches, Codebooks, lowest, residual_quantize
 from dsirm_jax.training.meshes import DATA_AXIS
 
@@ -22,13 +28,14 @@ def make_step(
     """Returns the pmapped step of residual k-means over mini-batches.
 
     All levels move at once, each on the residuals that the levels above leave. Statistics are
-    summed over devices: the result is that of one device with the same global batch.
+    summed over devices: the result is that of one device with the same global batch. Without
+    `Upkeep.balance` codes that start on far rows keep those alone, and most rows share a few codes.
 
     Args:
       upkeep: how the codebooks follow the batches.
       pinned: the batch has `pinned` first codes.
       seed: of the restarts.
-      devices: local devices to run on.
+      devices: the devices to run on, of every process.
 
     Returns:
       `(state, batch) -> (state, metrics)`; the loss is the mean squared distance to the last
@@ -36,8 +43,12 @@ def make_step(
       RQ-KMeans (GRID, arXiv 2507.22224).
     """
 
+    pick = picking(upkeep, axis=DATA_AXIS)
+
     def step(state, batch):
-        quantized = residual_quantize(batch["item"], state.codebooks, pinned=batch.get("pinned"))
+        quantized = residual_quantize(
+            batch["item"], state.codebooks, pinned=batch.get("pinned"), pick=pick
+        )
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         codebooks, health = moved(
             state.codebooks, quantized, upkeep=upkeep, pinned=pinned, key=key, axis=DATA_AXIS

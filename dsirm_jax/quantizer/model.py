@@ -39,6 +39,7 @@ class QuantizerConfig:
       kind: `rq_vae` (DSIRM; TIGER-style where `Objective.contrastive` is 0), `residual_kmeans` or
         `hierarchical_kmeans` (DSI-style).
       beams: partial SIDs kept while items are assigned; 1 takes the nearest codeword of each level.
+      bucket_cap: items that may share SID and `suffix`, see `codes.suffixes`; None: any number.
     """
 
     codebook_sizes: tuple[int, ...]
@@ -47,6 +48,7 @@ class QuantizerConfig:
     pin_depth: int
     kind: str = RQ_VAE
     beams: int = 1
+    bucket_cap: int | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -61,6 +63,11 @@ class Codebook(struct.PyTreeNode):
     codewords: Float[Array, "code dim"]
     count: Float[Array, " code"]
     total: Float[Array, "code dim"]
+
+    @property
+    def size(self) -> int:
+        """Codes of the level."""
+        return self.codewords.shape[0]
 
     def costs(
         self, residual: Float[Array, "row dim"], node: Int[Array, " row"]
@@ -282,7 +289,14 @@ def beam_quantize(
     is_better = jnp.min(error, axis=1) < greedy_error
     chosen = jnp.take_along_axis(codes, found[:, None, None], axis=1)[:, 0]
     chosen = jnp.where(is_better[:, None], chosen, greedy.codes)
-    return _descend(latents, codebooks, lambda level, *_: chosen[:, level])
+    return prefixes_of(chosen, latents, codebooks)
+
+
+def prefixes_of(
+    codes: Int[Array, "row level"], latents: Float[Array, "row dim"], codebooks: Codebooks
+) -> Quantized:
+    """Returns what given codes, instead of the nearest ones, make of latents."""
+    return _descend(latents, codebooks, lambda level, *_: codes[:, level])
 
 
 def _descend(latents, codebooks, choose) -> Quantized:

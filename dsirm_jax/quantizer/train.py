@@ -12,23 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jax.experimental import multihost_utils
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.pairs import positives_of, relevant_pairs
 from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.data.vectors import read_vectors
+from dsirm_jax.data.vectors import read_categories, read_vectors
 from dsirm_jax.encoder.losses import Pairs
+from dsirm_jax.errors import InputError
 from dsirm_jax.quantizer import kmeans
 from dsirm_jax.quantizer.codebooks import (
     Upkeep,
-    balanced,
     category_codes,
+    code_sums,
     initial_codebooks,
     moved,
+    picking,
     random_codebooks,
 )
+from dsirm_jax.quantizer.fitted import Fitted
 from dsirm_jax.quantizer.losses import (
     Objective,
     commitment_loss,
@@ -39,11 +42,11 @@ from dsirm_jax.quantizer.model import (
     HIERARCHICAL_KMEANS,
     RESIDUAL_KMEANS,
     Autoencoder,
+    Codebook,
     Codebooks,
     Identity,
     QuantizerConfig,
     autoencoder,
-    lowest,
     residual_quantize,
     straight_through,
 )
@@ -71,12 +74,19 @@ class Catalogue:
       queries: float32 `[query, dim]` dense vectors, likewise.
       pairs: int64 `[pair, 2]` relevant (query, item) numbers of the training queries.
       pinned: int32 `[item]` pinned first codes, or None.
+      names: the category that each pinned code means; empty without any.
     """
 
     items: Float[np.ndarray, "item dim"]
     queries: Float[np.ndarray, "query dim"]
     pairs: Int[np.ndarray, "pair 2"]
     pinned: Int[np.ndarray, " item"] | None
+    names: tuple[str, ...] = ()
+
+    def sizes(self, config: QuantizerConfig) -> tuple[int, ...]:
+        """Returns the codes per level: a pinned first level has one for every category."""
+        first, *others = config.codebook_sizes
+        return (len(self.names) or first, *others)
 
     def rows(self) -> Int[np.ndarray, "row 2"]:
         """Returns the training rows: every pair, and every item that no query asks for alone."""
@@ -100,7 +110,9 @@ def read_catalogue(
     query_vectors: Path,
     config: QuantizerConfig,
     scratch: Path,
-) -> tuple[Catalogue, tuple[int, ...], tuple[str, ...]]:
+    known: Sequence[str] = (),
+    only_known: bool = False,
+) -> Catalogue:
     """Reads what the quantizer is fitted to.
 
     Args:
@@ -111,28 +123,28 @@ def read_catalogue(
       query_vectors: dense vectors of the queries.
       config: says whether categories are pinned.
       scratch: folder of the temporary files that hold the vectors, memory-mapped.
+      known: categories that have codes already and keep them, see `category_codes`.
+      only_known: other categories get none.
 
     Returns:
-      The catalogue, the codes per level and the category of each pinned code (empty when none).
-      A pinned first level has as many codes as there are categories, up to its configured size.
+      The catalogue; its categories are those of the items, up to the first level's size.
     """
-    table = pq.read_table(items, columns=["item_id", "category"])
+    item_ids = pq.read_table(items, columns=["item_id"])["item_id"]
     query_ids = pq.read_table(queries, columns=["query"])["query"]
-    pinned, names, sizes = None, (), config.codebook_sizes
+    pinned, names = None, ()
     if config.pin_depth:
-        paths = pc.list_slice(table["category"], 0, config.pin_depth)
-        pinned, names = category_codes(pc.binary_join(paths, " > "), most=sizes[0])
-    if names:
-        sizes = (len(names), *sizes[1:])
-    catalogue = Catalogue(
-        items=read_vectors(
-            item_vectors, ids=table["item_id"], id_column="item_id", scratch=scratch
-        ),
+        pinned, names = category_codes(
+            read_categories([items], depth=config.pin_depth),
+            most=len(known) if only_known else config.codebook_sizes[0],
+            known=known,
+        )
+    return Catalogue(
+        items=read_vectors(item_vectors, ids=item_ids, id_column="item_id", scratch=scratch),
         queries=read_vectors(query_vectors, ids=query_ids, id_column="query", scratch=scratch),
         pairs=relevant_pairs(judgements, split=TRAIN),
         pinned=pinned if names else None,
+        names=names,
     )
-    return catalogue, sizes, names
 
 
 def batches_of(
@@ -195,10 +207,7 @@ def make_step(
     codebook statistics are summed over devices and negatives are gathered from all of them, so
     that the result is that of one device with the same global batch.
     """
-
-    pick = lowest
-    if upkeep.balance:
-        pick = functools.partial(balanced, softness=upkeep.balance, axis=DATA_AXIS)
+    pick = picking(upkeep, axis=DATA_AXIS)
 
     def loss_fn(params, codebooks, batch, num_rows, num_queries):
         def encode(vectors):
@@ -298,33 +307,65 @@ def initial_state(
     model: Autoencoder | Identity,
     optimizer: optax.GradientTransformation,
     seed: int,
+    start: Fitted | None = None,
 ) -> QuantizerState:
-    """Returns parameters that start from principal axes, and codebooks from k-means in that space.
+    """Returns the state before the first step, a quantizer's that is there or one made of a sample.
 
-    Both look at a sample of the catalogue.
+    In a sample of the catalogue parameters start from its principal axes, and codebooks from
+    k-means in the space that those give.
     """
-    params_key, codebook_key = jax.random.split(jax.random.key(seed))
-    params = model.init(params_key, jnp.zeros((1, catalogue.items.shape[1])))
-    sample = _sample(catalogue, most=upkeep.init_rows or PRINCIPAL_ROWS, seed=seed)
-    if params:
-        params = principal_start(params, catalogue.items[sample])
-    latents = model.apply(params, catalogue.items[sample], method="encode")
-    if upkeep.init_rows:
-        codebooks = initial_codebooks(
-            latents,
-            sizes=sizes,
-            pinned=None if catalogue.pinned is None else jnp.asarray(catalogue.pinned[sample]),
-            key=codebook_key,
-            iterations=upkeep.init_iterations,
-        )
+    if start is not None:
+        params, codebooks = continued(start, catalogue=catalogue, sizes=sizes, seed=seed)
     else:
-        codebooks = random_codebooks(sizes, dim=latents.shape[1], key=codebook_key)
+        params_key, codebook_key = jax.random.split(jax.random.key(seed))
+        params = model.init(params_key, jnp.zeros((1, catalogue.items.shape[1])))
+        sample = _sample(catalogue, most=upkeep.init_rows or PRINCIPAL_ROWS, seed=seed)
+        if params:
+            params = principal_start(params, catalogue.items[sample])
+        latents = model.apply(params, catalogue.items[sample], method="encode")
+        if upkeep.init_rows:
+            pinned = None if catalogue.pinned is None else jnp.asarray(catalogue.pinned[sample])
+            codebooks = initial_codebooks(
+                latents,
+                sizes=sizes,
+                pinned=pinned,
+                key=codebook_key,
+                iterations=upkeep.init_iterations,
+            )
+        else:
+            codebooks = random_codebooks(sizes, dim=latents.shape[1], key=codebook_key)
     return QuantizerState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
         codebooks=codebooks,
     )
+
+
+def continued(
+    start: Fitted, *, catalogue: Catalogue, sizes: tuple[int, ...], seed: int
+) -> tuple[Any, Codebooks]:
+    """Returns a quantizer's parameters and codebooks, with a code for every new category.
+
+    Args:
+      start: the quantizer.
+      catalogue: its first names are those of `start`.
+      sizes: codes per level.
+      seed: of the rows of new categories that are looked at.
+    """
+    first, *others = start.codebooks
+    new = sizes[0] - first.size
+    if not new:
+        return start.params, start.codebooks
+    rows = np.flatnonzero(catalogue.pinned >= first.size)
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    rows = np.sort(generator.permutation(rows)[:PRINCIPAL_ROWS])
+    latents = start.model.apply(start.params, catalogue.items[rows], method="encode")
+    count, total = code_sums(latents, catalogue.pinned[rows] - first.size, size=new)
+    means = total / jnp.maximum(count, 1)[:, None]
+    added = Codebook(codewords=means, count=jnp.ones(new), total=means)
+    grown = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, added)
+    return start.params, (grown, *others)
 
 
 def principal_start(params: Any, vectors: Float[np.ndarray, "row dim"]) -> Any:
@@ -367,11 +408,11 @@ def train(
     upkeep: Upkeep,
     training: Training,
     catalogue: Catalogue,
-    sizes: tuple[int, ...],
     directory: Path,
     seed: int,
+    start: Fitted | None = None,
     devices: Sequence[jax.Device] | None = None,
-) -> QuantizerState:
+) -> Fitted:
     """Fits a quantizer to a catalogue and, where its kind can, to the queries that items answer.
 
     Args:
@@ -379,24 +420,35 @@ def train(
       objective: weights of the loss; k-means has none of its terms.
       upkeep: how codebooks follow the data.
       training: length, batch size and learning rate; hierarchical k-means needs none of them.
-      catalogue: vectors, relevant pairs and pinned codes.
-      sizes: codes per level; `config.codebook_sizes`, the first one fitted to the categories when
-        they are pinned.
-      directory: where checkpoints and logs go; an interrupted run goes on from there.
+      catalogue: vectors, relevant pairs and pinned codes, the same on every process.
+      directory: where checkpoints and logs go, one for all processes; an interrupted run goes on
+        from there.
       seed: of parameters, row order and restarts.
-      devices: local devices to run on; all when not given.
+      start: a quantizer of this shape to go on from; with no epochs of training it stays as it is,
+        and hierarchical k-means always does.
+      devices: devices to run on, see `pmapped`; all of every process when not given.
 
     Returns:
-      The final state on the host; its `params` and `codebooks` are what `assign` applies, with the
-      model of `autoencoder(config)`. Source: DSIRM (arXiv 2606.04374); for k-means see `kmeans`.
+      The quantizer, on the host, the same on every process. Source: DSIRM (arXiv 2606.04374); for
+      k-means see `kmeans`.
 
     Raises:
       FloatingPointError: a vector or the loss was not finite.
+      InputError: `start` has another shape.
     """
+    sizes, dim = catalogue.sizes(config), catalogue.items.shape[1]
+    fitted = functools.partial(Fitted, config=config, dim=dim, names=catalogue.names)
+    if start is not None:
+        _check_shape(start, config=config, dim=dim)
     if config.kind == HIERARCHICAL_KMEANS:
-        return _train_hierarchical(upkeep=upkeep, catalogue=catalogue, sizes=sizes, seed=seed)
-    devices = list(devices or jax.local_devices())
-    model = autoencoder(config, dim=catalogue.items.shape[1])
+        codebooks = (
+            start.codebooks
+            if start is not None
+            else _hierarchical(upkeep=upkeep, catalogue=catalogue, sizes=sizes, seed=seed)
+        )
+        return fitted(params={}, codebooks=codebooks)
+    devices = list(devices or jax.devices())
+    model = autoencoder(config, dim=dim)
     rows = catalogue.alone() if config.kind == RESIDUAL_KMEANS else catalogue.rows()
     num_steps = training.num_steps(len(rows))
     optimizer = adamw(training, num_steps=num_steps)
@@ -407,6 +459,7 @@ def train(
         model=model,
         optimizer=optimizer,
         seed=seed,
+        start=start,
     )
     shared = {
         "upkeep": upkeep,
@@ -418,7 +471,7 @@ def train(
         step = kmeans.make_step(**shared)
     else:
         step = make_step(model=model, optimizer=optimizer, objective=objective, **shared)
-    return fit(
+    state = fit(
         name="quantize",
         state=jax.device_get(state),
         step=step,
@@ -428,11 +481,12 @@ def train(
         training=training,
         placement=pmapped(devices),
     )
+    return fitted(params=state.params, codebooks=state.codebooks)
 
 
-def _train_hierarchical(
+def _hierarchical(
     *, upkeep: Upkeep, catalogue: Catalogue, sizes: tuple[int, ...], seed: int
-) -> QuantizerState:
+) -> Codebooks:
     sample = _sample(catalogue, most=upkeep.init_rows, seed=seed)
     codebooks = kmeans.hierarchical_codebooks(
         catalogue.items[sample],
@@ -441,6 +495,14 @@ def _train_hierarchical(
         key=jax.random.key(seed),
         iterations=upkeep.init_iterations,
     )
-    return QuantizerState(
-        step=np.zeros((), np.int32), params={}, opt_state=(), codebooks=jax.device_get(codebooks)
-    )
+    return multihost_utils.broadcast_one_to_all(codebooks)
+
+
+def _check_shape(start: Fitted, *, config: QuantizerConfig, dim: int) -> None:
+    of_assignment = {"beams": config.beams, "bucket_cap": config.bucket_cap}
+    before = dataclasses.replace(start.config, **of_assignment)
+    if (before, start.dim) != (config, dim):
+        raise InputError(
+            f"the quantizer to go on from has {before} for vectors of {start.dim} numbers, not "
+            f"{config} for {dim}; bind the same QuantizerConfig, or no Job.previous"
+        )

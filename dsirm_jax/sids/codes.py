@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
@@ -157,6 +158,26 @@ def prefix_keys(
     return keys
 
 
+def suffixes(
+    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int], cap: int
+) -> Int[np.ndarray, " item"]:
+    """Returns numbers that part the items of an over-full bucket, int32 `[item]`.
+
+    The first `cap` items with a SID have 0, in the order of the catalogue, the next `cap` have 1.
+    A suffix is no level: it is never generated nor matched, so every prefix keeps its meaning.
+
+    Args:
+      sids: codes of the catalogue.
+      sizes: codes per level.
+      cap: items that may share SID and suffix. Source: DSIRM (secondary note: 50).
+    """
+    keys = pack(sids, sizes=sizes)
+    order = np.argsort(keys, kind="stable")
+    ranks = np.empty(len(keys), np.int64)
+    ranks[order] = np.arange(len(keys)) - np.searchsorted(keys[order], keys[order])
+    return (ranks // cap).astype(np.int32)
+
+
 def check_packable(sizes: Sequence[int]) -> None:
     """Raises InputError when SIDs of these sizes cannot be packed into an int64."""
     if math.prod(sizes) > 2**63:
@@ -203,6 +224,17 @@ def read_sids(path: Path) -> SidTable:
         errors=table["error"].to_numpy(),
         version=read_version(path),
     )
+
+
+def aligned_sids(table: SidTable, item_ids: pa.ChunkedArray) -> Int[np.ndarray, "item level"]:
+    """Returns the SIDs of some items, in their order, -1 for those that the table lacks.
+
+    Args:
+      table: SIDs of a catalogue.
+      item_ids: of this catalogue or another one. `[item]`
+    """
+    rows = pc.index_in(item_ids, table.item_ids.combine_chunks()).fill_null(-1).to_numpy()
+    return np.where((rows >= 0)[:, None], table.sids[rows], -1)
 
 
 def _rectangle(table: pa.Table, column: str, path: Path) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from dsirm_jax.errors import InputError
+
 log = logging.getLogger(__name__)
 KEEP = 2
 
@@ -50,3 +52,25 @@ def restore_newest(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, in
             log.warning("checkpoint %s/%d cannot be read (%s)", opened.directory, step, reason)
             opened.delete(step)
     return like, 0
+
+
+def read_newest(directory: Path, *, like: Any) -> Any:
+    """Returns the newest checkpoint of another run, which is left as it is.
+
+    Args:
+      directory: its `checkpoints`.
+      like: see `restore_newest`.
+
+    Raises:
+      InputError: there is none of this structure.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    try:
+        with ocp.CheckpointManager(Path(directory).absolute(), options=options) as opened:
+            return opened.restore(None, args=ocp.args.StandardRestore(abstract))
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(
+            f"{directory}: no checkpoint of a model of this shape; bind the same sizes as that run "
+            f"had, or no Job.previous"
+        ) from error

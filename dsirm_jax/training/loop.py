@@ -67,7 +67,9 @@ def fit(
     from clu import metric_writers
 
     directory = Path(directory)
-    writer = metric_writers.SummaryWriter(str(directory / "logs"))
+    is_first = jax.process_index() == 0
+    logs = [metric_writers.SummaryWriter(str(directory / "logs"))] if is_first else []
+    writer = metric_writers.MultiWriter(logs)
     shown: dict[str, float] = {}
     window: list[Metrics] = []
 
@@ -94,9 +96,9 @@ def fit(
             log.info("%s: goes on from the checkpoint of step %d of %d", name, start, num_steps)
         state = placement.put_state(state)
         stream = zip(range(start + 1, num_steps + 1), batches(start) if start < num_steps else ())
-        for index, batch in progress(
-            stream, total=num_steps, name=name, initial=start, values=shown
-        ):
+        if is_first:
+            stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)
+        for index, batch in stream:
             state, metrics = step(state, placement.put_batch(batch))
             window.append(metrics)
             is_last = index == num_steps
@@ -105,5 +107,7 @@ def fit(
             if is_last or index % training.checkpoint_every == 0:
                 settle_window(index)
                 checkpoints.save(opened, step=index, state=placement.get_state(state))
+        if not num_steps:
+            checkpoints.save(opened, step=0, state=placement.get_state(state))
     writer.close()
     return placement.get_state(state)

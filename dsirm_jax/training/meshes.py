@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import jax_utils
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dsirm_jax.errors import InputError
@@ -23,7 +24,7 @@ class Placement:
 
     Attributes:
       put_state: host state to device state.
-      put_batch: global host batch (rows leading) to device batch.
+      put_batch: global host batch (rows leading), the same on every process, to device batch.
       get_state: device state to the state that is checkpointed and returned.
     """
 
@@ -44,17 +45,25 @@ def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
     """Returns the placement of a pmapped step: state replicated, rows split over the devices.
 
     Args:
-      devices: local devices in order; all local ones when not given.
+      devices: in order, those of a process one after the other; all of every process when not
+        given.
     """
-    devices = list(devices or jax.local_devices())
+    devices = list(devices or jax.devices())
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    first = devices.index(local[0])
 
-    def split_rows(array: np.ndarray) -> np.ndarray:
+    def put_state(state: Any) -> Any:
+        # Hosts may differ in the last bits of what they computed alone; replicas must not.
+        return jax_utils.replicate(multihost_utils.broadcast_one_to_all(state), local, DATA_AXIS)
+
+    def local_rows(array: np.ndarray) -> np.ndarray:
         _check_divisible(len(array), len(devices))
-        return array.reshape(len(devices), -1, *array.shape[1:])  # [device, row, ...]
+        rows = array.reshape(len(devices), -1, *array.shape[1:])  # [device, row, ...]
+        return rows[first : first + len(local)]
 
     return Placement(
-        put_state=lambda state: jax_utils.replicate(state, devices),
-        put_batch=lambda batch: jax.tree.map(split_rows, batch),
+        put_state=put_state,
+        put_batch=lambda batch: jax.tree.map(local_rows, batch),
         # flax's unreplicate keeps the device axis on one device of many.
         get_state=lambda state: jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], state),
     )

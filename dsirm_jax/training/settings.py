@@ -11,7 +11,7 @@ class Training:
     """The settings that every learnt stage has.
 
     Attributes:
-      epochs: passes over the training rows; a fraction stops within a pass.
+      epochs: passes over the training rows; a fraction stops within a pass, 0 trains nothing.
       batch_size: rows in one step, over all devices.
       learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
       warmup_share: share of the steps spent warming up.
@@ -31,8 +31,8 @@ class Training:
     log_every: int = 50
 
     def num_steps(self, rows: int) -> int:
-        """Steps for `rows` training rows: at least one, a part of a batch counts as a step."""
-        return max(1, math.ceil(self.epochs * rows / self.batch_size))
+        """Steps for `rows` training rows; a part of a batch counts as a step."""
+        return max(math.ceil(self.epochs * rows / self.batch_size), 1 if self.epochs else 0)
 
 
 def adamw(training: Training, *, num_steps: int):
@@ -52,7 +52,7 @@ def adamw(training: Training, *, num_steps: int):
         init_value=training.learning_rate if warmup == 0 else 0.0,
         peak_value=training.learning_rate,
         warmup_steps=warmup,
-        decay_steps=num_steps,
+        decay_steps=max(num_steps, 1),
     )
     return optax.chain(
         optax.clip_by_global_norm(training.clip_norm),

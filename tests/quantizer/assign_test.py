@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pyarrow.parquet as pq
@@ -6,7 +8,8 @@ import pytest
 from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.errors import InputError
 from dsirm_jax.quantizer import assign as assign_module
-from dsirm_jax.quantizer.model import Autoencoder, Branches, Codebook
+from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.model import Branches, Codebook, QuantizerConfig, autoencoder
 from dsirm_jax.quantizer.train import Catalogue
 from dsirm_jax.sids.codes import read_sids
 
@@ -14,14 +17,18 @@ from dsirm_jax.sids.codes import read_sids
 def make_quantizer(*, rows=50, seed=0):
     """Returns keyword arguments of `assign_catalogue`."""
     rng = np.random.default_rng(seed)
-    model = Autoencoder(dim=6, latent_dim=4, hidden_dim=8)
+    config = QuantizerConfig(codebook_sizes=(5, 5, 5), latent_dim=4, hidden_dim=8, pin_depth=1)
     items = rng.normal(size=(rows, 6)).astype("f4")
     return {
-        "model": model,
-        "params": model.init(jax.random.key(0), items),
-        "codebooks": tuple(
-            Codebook(codewords=words, count=np.ones(5, "f4"), total=words)
-            for words in rng.normal(size=(3, 5, 4)).astype("f4")
+        "fitted": Fitted(
+            config=config,
+            dim=6,
+            params=autoencoder(config, dim=6).init(jax.random.key(0), items),
+            codebooks=tuple(
+                Codebook(codewords=words, count=np.ones(5, "f4"), total=words)
+                for words in rng.normal(size=(3, 5, 4)).astype("f4")
+            ),
+            names=tuple("abcde"),
         ),
         "catalogue": Catalogue(
             items=items,
@@ -35,58 +42,75 @@ def make_quantizer(*, rows=50, seed=0):
 def test_chunks_of_any_size_give_the_codes_of_one_pass(monkeypatch):
     shared = make_quantizer()
     catalogue = shared["catalogue"]
-    codes, distances, error = assign_module.assign_catalogue(**shared)
+    codes, distances, errors = assign_module.assign_catalogue(**shared)
     monkeypatch.setattr(assign_module, "ROWS", 7)
     by_seven = assign_module.assign_catalogue(**shared)
-    np.testing.assert_array_equal(codes, by_seven[0])
-    np.testing.assert_allclose(distances, by_seven[1], rtol=1e-5)
+    np.testing.assert_array_equal(codes, by_seven.codes)
+    np.testing.assert_allclose(distances, by_seven.distances, rtol=1e-5)
+    np.testing.assert_allclose(errors, by_seven.errors, rtol=1e-5)
     known = catalogue.pinned >= 0
     np.testing.assert_array_equal(codes[known, 0], catalogue.pinned[known])
-    assert error > 0
 
 
-def test_the_version_changes_with_all_that_decides_codes():
-    words = np.eye(2, dtype="f4")
-    book = Codebook(codewords=words, count=np.ones(2), total=words)
-    branches = Branches(codewords=words, first=np.array([0, 1, 2]), size=2)
-    moved = Branches(codewords=words, first=np.array([0, 2, 2]), size=2)
-    given = {"params": {"kernel": words}, "codebooks": (book, branches), "names": ("shoes",)}
-    version = assign_module.sid_version(**given)
-    counted = (book.replace(count=np.zeros(2)), branches)
-    assert version == assign_module.sid_version(**given | {"codebooks": counted})
-    others = [
-        {"params": {"kernel": words + 1}},
-        {"codebooks": (book.replace(codewords=words + 1), branches)},
-        {"codebooks": (book, moved)},
-        {"names": ("boots",)},
-        {"beams": 2},
-    ]
-    versions = {assign_module.sid_version(**given | other) for other in others}
-    assert len(versions | {version}) == 1 + len(others)
+def make_branching(seed=0):
+    rng = np.random.default_rng(seed)
+    config = QuantizerConfig(
+        codebook_sizes=(5, 3), latent_dim=0, hidden_dim=0, pin_depth=1, kind="hierarchical_kmeans"
+    )
+    words, children = (rng.normal(size=(size, 6)).astype("f4") for size in (5, 11))
+    codebooks = (
+        Codebook(codewords=words, count=np.ones(5, "f4"), total=words),
+        Branches(codewords=children, first=np.array([0, 1, 4, 6, 8, 11], "i4"), size=3),
+    )
+    return Fitted(config=config, dim=6, params={}, codebooks=codebooks)
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize("kind", ["residual", "hierarchical"])
+def test_codes_do_not_depend_on_the_number_of_devices(kind, devices):
+    shared = make_quantizer()
+    fitted = shared["fitted"] if kind == "residual" else make_branching()
+    chunk = assign_module.Chunk(shared["catalogue"].items, shared["catalogue"].pinned)
+    (one,), (many,) = (
+        assign_module.assign(fitted=fitted, chunks=[chunk], devices=jax.devices()[:count])
+        for count in (1, devices)
+    )
+    np.testing.assert_array_equal(one.codes, many.codes)
+    np.testing.assert_allclose(one.distances, many.distances, rtol=1e-5)
+    np.testing.assert_allclose(one.errors, many.errors, rtol=1e-5)
 
 
 def test_distances_are_those_to_the_prefix_vectors():
     shared = make_quantizer()
-    codes, distances, error = assign_module.assign_catalogue(**shared)
-    items = shared["catalogue"].items
-    latents = shared["model"].apply(shared["params"], items, method="encode")
-    words = [np.asarray(book.codewords) for book in shared["codebooks"]]
+    codes, distances, errors = assign_module.assign_catalogue(**shared)
+    items, fitted = shared["catalogue"].items, shared["fitted"]
+    latents = fitted.model.apply(fitted.params, items, method="encode")
+    words = [np.asarray(book.codewords) for book in fitted.codebooks]
     prefix = np.cumsum([w[c] for w, c in zip(words, codes.T, strict=True)], axis=0)
     np.testing.assert_allclose(
         distances, np.linalg.norm(latents - prefix, axis=-1).T, rtol=1e-4, atol=1e-5
     )
-    decoded = shared["model"].apply(shared["params"], prefix[-1], method="decode")
-    spread = np.sum(np.var(items, axis=0))
+    decoded = fitted.model.apply(fitted.params, prefix[-1], method="decode")
+    np.testing.assert_allclose(errors, np.sum((items - decoded) ** 2, axis=1), rtol=1e-4)
+
+
+def test_variance_is_that_of_all_dimensions_together():
+    items = np.random.default_rng(0).normal(3.0, 2.0, size=(50, 6)).astype("f4")
     np.testing.assert_allclose(
-        error, np.mean(np.sum((items - decoded) ** 2, axis=1)) / spread, rtol=1e-4
+        assign_module.variance(items), np.var(items, axis=0).sum(), rtol=1e-5
     )
 
 
 def test_beams_come_nearer():
     shared = make_quantizer()
-    greedy, beam = (assign_module.assign_catalogue(**shared, beams=beams) for beams in (1, 4))
-    assert (beam[1][:, -1] <= greedy[1][:, -1] + 1e-6).all()
-    assert beam[1][:, -1].mean() < greedy[1][:, -1].mean()
+    fitted, catalogue = shared["fitted"], shared["catalogue"]
+    more = dataclasses.replace(fitted, config=dataclasses.replace(fitted.config, beams=4))
+    greedy, beam = (
+        assign_module.assign_catalogue(fitted=each, catalogue=catalogue).distances[:, -1]
+        for each in (fitted, more)
+    )
+    assert (beam <= greedy + 1e-6).all()
+    assert beam.mean() < greedy.mean()
 
 
 def write_shards(folder, catalogue, counts):
@@ -100,27 +124,30 @@ def write_shards(folder, catalogue, counts):
     return ids, paths
 
 
-@pytest.mark.parametrize("devices", [1, 3, 8])
-def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, devices):
+@pytest.mark.parametrize(("devices", "cap"), [(1, None), (3, 2), (8, None)])
+def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, devices, cap):
     monkeypatch.setattr(assign_module, "ROWS", 7)
     shared = make_quantizer()
-    codes, distances, error = assign_module.assign_catalogue(**shared)
+    codes, distances, errors = assign_module.assign_catalogue(**shared)
     catalogue = shared.pop("catalogue")
     ids, vectors = write_shards(tmp_path, catalogue, [20, 0, 7, 23])
     paths = assign_module.assign_shards(
         **shared,
         vectors=vectors,
         pattern=tmp_path / "sids-*.parquet",
-        version="v1",
         pinned=catalogue.pinned,
         devices=jax.devices()[:devices],
     )
-    assign_module.join_shards(paths, into=tmp_path / "sids.parquet")
+    assign_module.join_shards(
+        paths, into=tmp_path / "sids.parquet", sizes=(5, 5, 5), bucket_cap=cap
+    )
     table = read_sids(tmp_path / "sids.parquet")
-    assert (table.item_ids.to_pylist(), table.version) == (ids, "v1")
+    assert (table.item_ids.to_pylist(), table.version) == (ids, shared["fitted"].version)
     np.testing.assert_array_equal(table.sids, codes)
     np.testing.assert_allclose(table.distances, distances, rtol=1e-5, atol=1e-6)
-    assert np.mean(table.errors) / assign_module.variance(catalogue.items) == pytest.approx(error)
+    np.testing.assert_allclose(table.errors, errors, rtol=1e-5)
+    names = pq.read_schema(tmp_path / "sids.parquet").names
+    assert ("suffix" in names) == (cap is not None)
     assert not list(tmp_path.glob("sids-*"))
 
 
@@ -129,14 +156,40 @@ def test_a_finished_shard_is_kept_unless_it_is_of_another_version(tmp_path):
     catalogue = shared.pop("catalogue")
     _, vectors = write_shards(tmp_path, catalogue, [20, 30])
     shared |= {"vectors": vectors, "pattern": tmp_path / "sids-*.parquet"}
-    first, second = assign_module.assign_shards(**shared, version="v1")
+    first, second = assign_module.assign_shards(**shared)
     before = first.stat().st_mtime_ns, pq.read_table(second)
     second.unlink()
-    assign_module.assign_shards(**shared, version="v1")
+    assign_module.assign_shards(**shared)
     assert (first.stat().st_mtime_ns, pq.read_table(second)) == before
-    assign_module.assign_shards(**shared, version="v2")
+    shared["fitted"] = dataclasses.replace(shared["fitted"], names=())
+    assign_module.assign_shards(**shared)
     assert first.stat().st_mtime_ns != before[0]
-    assert pq.read_schema(first).metadata[b"sid_version"] == b"v2"
+    assert pq.read_schema(first).metadata[b"sid_version"].decode() == shared["fitted"].version
+
+
+def test_an_item_stays_where_it_was_while_that_costs_little(tmp_path):
+    shared = make_quantizer()
+    catalogue, fitted = shared["catalogue"], shared["fitted"]
+    found = assign_module.assign_catalogue(**shared)
+    rng = np.random.default_rng(1)
+    previous = rng.integers(0, 5, (50, 3)).astype(np.int32)
+    previous[:10] = found.codes[:10]
+    previous[10:15] = -1
+    latents = fitted.model.apply(fitted.params, catalogue.items, method="encode")
+    words = np.stack([book.codewords for book in fitted.codebooks])
+    prefix = sum(words[level][previous[:, level]] for level in range(3))
+    before = np.sum((np.asarray(latents) - prefix) ** 2, axis=1)
+    best = found.distances[:, -1] ** 2
+    same_category = (catalogue.pinned < 0) | (catalogue.pinned == previous[:, 0])
+    for stay in (0.0, 0.7):
+        chunk = assign_module.Chunk(catalogue.items, catalogue.pinned, previous)
+        (kept,) = assign_module.assign(fitted=fitted, chunks=[chunk], stay=stay)
+        stays = (previous[:, 0] >= 0) & (before <= (1 + stay) * best + 1e-6) & same_category
+        stays[:10] = True
+        assert 10 < stays.sum() < 45 or not stay
+        np.testing.assert_array_equal(kept.codes, np.where(stays[:, None], previous, found.codes))
+        distances = np.where(stays, before, best)
+        np.testing.assert_allclose(kept.distances[:, -1] ** 2, distances, rtol=1e-4)
 
 
 def test_a_vector_that_is_not_finite_is_named_and_leaves_no_shard(tmp_path, monkeypatch):
@@ -146,7 +199,5 @@ def test_a_vector_that_is_not_finite_is_named_and_leaves_no_shard(tmp_path, monk
     catalogue.items[12] = np.inf
     _, vectors = write_shards(tmp_path, catalogue, [50])
     with pytest.raises(InputError, match=r"items-00000-of-00001.* row 13: .* has inf"):
-        assign_module.assign_shards(
-            **shared, vectors=vectors, pattern=tmp_path / "sids-*.parquet", version="v1"
-        )
+        assign_module.assign_shards(**shared, vectors=vectors, pattern=tmp_path / "sids-*.parquet")
     assert not list(tmp_path.glob("sids-*"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
+from dsirm_jax.metrics.codebook import code_counts, perplexity
 from dsirm_jax.quantizer import kmeans, train
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.losses import Objective
@@ -37,7 +38,6 @@ def fit(directory, rows, *, kind, sizes, pinned=None, devices=1, epochs=20, **ch
             pairs=np.zeros((0, 2), np.int64),
             pinned=pinned,
         ),
-        sizes=sizes,
         directory=directory,
         seed=1,
         devices=jax.devices()[:devices],
@@ -46,7 +46,8 @@ def fit(directory, rows, *, kind, sizes, pinned=None, devices=1, epochs=20, **ch
 
 def test_residual_kmeans_comes_near_to_scikit_learn_level_by_level(tmp_path):
     rows, _ = nested()
-    state = fit(tmp_path, rows, kind="residual_kmeans", sizes=(4, 8), restart_below=0.0)
+    nearest_codes = {"restart_below": 0.0, "balance": 0.0}
+    state = fit(tmp_path, rows, kind="residual_kmeans", sizes=(4, 8), **nearest_codes)
     assert state.params == {}
     found = residual_quantize(jnp.asarray(rows), state.codebooks)
     residual = rows
@@ -54,6 +55,21 @@ def test_residual_kmeans_comes_near_to_scikit_learn_level_by_level(tmp_path):
         theirs = KMeans(size, n_init=10, random_state=0).fit(residual)
         residual = rows - np.asarray(found.prefixes[:, level])
         assert np.sum(residual**2) <= 1.05 * theirs.inertia_
+
+
+def test_balance_spreads_rows_that_have_far_ones_among_them(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(600, 24)) * rng.lognormal(sigma=1.0, size=(600, 1))
+    rows = rows.astype("f4")
+    used = {}
+    for balance in (0.0, 0.3):
+        directory = tmp_path / str(balance)
+        state = fit(directory, rows, kind="residual_kmeans", sizes=(16, 16), balance=balance)
+        codes = np.asarray(residual_quantize(jnp.asarray(rows), state.codebooks).codes)
+        used[balance] = [perplexity(code_counts(level, 16)) / 16 for level in codes.T]
+    # The far rows take codes of their own: with the nearest codes most rows share a few.
+    assert max(used[0.0]) < 0.4
+    assert min(used[0.3]) > 0.5
 
 
 def test_mini_batches_reach_the_means_from_a_start_that_saw_few_rows(tmp_path):

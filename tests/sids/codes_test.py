@@ -136,3 +136,18 @@ def test_tables_of_two_versions_are_never_joined(tmp_path):
         codes.check_same_version(*paths[:3])
     with pytest.raises(InputError, match=r"none\.parquet: no sid_version"):
         codes.check_same_version(paths[0], paths[3])
+
+
+def test_suffixes_part_an_over_full_bucket_in_the_order_of_the_catalogue():
+    sids = np.array([[0, 1], [1, 0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 1]])
+    found = codes.suffixes(sids, sizes=(2, 2), cap=2)
+    np.testing.assert_array_equal(found, [0, 0, 0, 1, 0, 1, 2])
+
+
+def test_aligned_sids_follow_the_ids_and_mark_what_is_new(tmp_path):
+    path = tmp_path / "sids.parquet"
+    with codes.sid_writer(path, version="v1") as write:
+        write(pa.array(["a", "b", "c"]), np.arange(6).reshape(3, 2), np.zeros((3, 2)), np.zeros(3))
+    ids = pa.chunked_array([["c", "new"], ["a"]])
+    found = codes.aligned_sids(codes.read_sids(path), ids)
+    np.testing.assert_array_equal(found, [[4, 5], [-1, -1], [0, 1]])

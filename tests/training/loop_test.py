@@ -7,7 +7,7 @@ import pytest
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.training.loop import TrainState, fit
-from dsirm_jax.training.meshes import data_mesh, pmapped, sharded
+from dsirm_jax.training.meshes import DATA_AXIS, data_mesh, pmapped, sharded
 from dsirm_jax.training.settings import Training
 
 TRAINING = Training(epochs=1, batch_size=8, learning_rate=0.1, checkpoint_every=3, log_every=2)
@@ -87,6 +87,15 @@ def test_a_batch_that_devices_cannot_share_names_the_binding():
         pmapped().put_batch({"x": np.zeros((7, 2))})
     with pytest.raises(InputError, match="batch_size 7 is not divisible by the 8 devices"):
         sharded(data_mesh()).put_batch({"x": np.zeros((7, 2))})
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_pmapped_step_finds_its_arguments_where_it_leaves_its_results(devices):
+    # A step whose arguments moved would be compiled once more.
+    devices = jax.devices()[:devices]
+    state = pmapped(devices).put_state({"a": np.arange(4.0)})
+    after = jax.pmap(lambda state: state, axis_name=DATA_AXIS, devices=devices)(state)
+    assert state["a"].sharding == after["a"].sharding
 
 
 @pytest.mark.parametrize("devices", [1, 8])
