@@ -159,7 +159,7 @@ def quantize(
     from dsirm_jax.data.vectors import shards
     from dsirm_jax.metrics import codebook
     from dsirm_jax.quantizer import fitted as quantizers
-    from dsirm_jax.quantizer.assign import assign_shards, join_shards, variance
+    from dsirm_jax.quantizer.assign import assign_shards, assign_vectors, join_shards, variance
     from dsirm_jax.quantizer.train import read_catalogue, train
     from dsirm_jax.sids.codes import aligned_sids, read_sids
 
@@ -211,9 +211,34 @@ def quantize(
             "pinned_categories": fitted.names,
             "reconstruction_error": float(np.mean(found.errors)) / variance(catalogue.items),
             **codebook.health(found.sids, fitted.sizes, labels),
+            "agreement": _agreement(
+                layout,
+                query_codes=assign_vectors(fitted=fitted, vectors=catalogue.queries).codes,
+                item_codes=found.sids,
+            ),
             **({} if before is None else {"churn": codebook.churn(before, found.sids)}),
         },
     )
+
+
+def _agreement(
+    layout: Layout, *, query_codes: np.ndarray, item_codes: np.ndarray
+) -> dict[str, list[float | None]]:
+    """Returns how often queries that training has not seen share their items' codes."""
+    from dsirm_jax.data.schema import HEAD
+    from dsirm_jax.metrics.codebook import prefix_agreement
+
+    judged = _arrays(layout.judgements, "query_index", "item_index", "relevant", "split")
+    rows = np.flatnonzero(judged["split"] == HEAD)
+    agreement = prefix_agreement(
+        query_codes[judged["query_index"][rows]],
+        item_codes[judged["item_index"][rows]],
+        judged["relevant"][rows],
+    )
+    return {
+        name: [share if np.isfinite(share) else None for share in shares]
+        for name, shares in agreement.items()
+    }
 
 
 def assign(layout: Layout, *, vectors: VectorFiles) -> None:

@@ -78,6 +78,8 @@ def test_tables_have_the_columns_of_the_contract(run):
     sids = pq.read_schema(model_dir / "quantize/sids.parquet")
     assert sids.field("item_id").type == pa.string()
     assert sids.field("sid").type == pa.list_(pa.int32())
+    health = json.loads((model_dir / "quantize/health.json").read_text())
+    assert [len(health["agreement"][kind]) for kind in ("relevant", "irrelevant")] == [3, 3]
     beams = pq.read_schema(model_dir / "generate/query_sids.parquet")
     assert beams.field("sids").type == pa.list_(pa.list_(pa.int32()))
     assert beams.field("log_probs").type == pa.list_(pa.float32())

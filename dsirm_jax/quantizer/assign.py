@@ -23,7 +23,6 @@ from dsirm_jax.data.vectors import blocks, shard
 from dsirm_jax.files import replacing
 from dsirm_jax.quantizer.fitted import Fitted
 from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, prefixes_of, residual_quantize
-from dsirm_jax.quantizer.train import Catalogue
 from dsirm_jax.sids.codes import VERSION_KEY, sid_writer, suffixes
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
@@ -137,14 +136,19 @@ def _fetch(found: tuple[jax.Array, ...], rows: int) -> Assigned:
     return Assigned(*(np.asarray(array)[:rows] for array in found))
 
 
-def assign_catalogue(*, fitted: Fitted, catalogue: Catalogue) -> Assigned:
-    """Returns the SIDs of a catalogue in memory, see `assign`."""
+def assign_vectors(
+    *,
+    fitted: Fitted,
+    vectors: Float[np.ndarray, "row dim"],
+    pinned: Int[np.ndarray, " row"] | None = None,
+) -> Assigned:
+    """Returns the SIDs of vectors in memory, of items or of queries; see `assign` and `Chunk`."""
 
     def chunks() -> Iterator[Chunk]:
-        starts = range(0, len(catalogue.items), ROWS)
+        starts = range(0, len(vectors), ROWS)
         for start in progress(starts, total=len(starts), name="assign", unit="chunk"):
             rows = slice(start, start + ROWS)
-            yield Chunk(catalogue.items[rows], _part(catalogue.pinned, rows))
+            yield Chunk(vectors[rows], _part(pinned, rows))
 
     found = zip(*assign(fitted=fitted, chunks=chunks()), strict=True)
     return Assigned(*map(np.concatenate, found))

@@ -15,7 +15,7 @@ from dsirm_jax.sids.codes import read_sids
 
 
 def make_quantizer(*, rows=50, seed=0):
-    """Returns keyword arguments of `assign_catalogue`."""
+    """Returns a quantizer and a catalogue."""
     rng = np.random.default_rng(seed)
     config = QuantizerConfig(codebook_sizes=(5, 5, 5), latent_dim=4, hidden_dim=8, pin_depth=1)
     items = rng.normal(size=(rows, 6)).astype("f4")
@@ -39,12 +39,18 @@ def make_quantizer(*, rows=50, seed=0):
     }
 
 
+def assign_all(*, fitted, catalogue):
+    return assign_module.assign_vectors(
+        fitted=fitted, vectors=catalogue.items, pinned=catalogue.pinned
+    )
+
+
 def test_chunks_of_any_size_give_the_codes_of_one_pass(monkeypatch):
     shared = make_quantizer()
     catalogue = shared["catalogue"]
-    codes, distances, errors = assign_module.assign_catalogue(**shared)
+    codes, distances, errors = assign_all(**shared)
     monkeypatch.setattr(assign_module, "ROWS", 7)
-    by_seven = assign_module.assign_catalogue(**shared)
+    by_seven = assign_all(**shared)
     np.testing.assert_array_equal(codes, by_seven.codes)
     np.testing.assert_allclose(distances, by_seven.distances, rtol=1e-5)
     np.testing.assert_allclose(errors, by_seven.errors, rtol=1e-5)
@@ -82,7 +88,7 @@ def test_codes_do_not_depend_on_the_number_of_devices(kind, devices):
 
 def test_distances_are_those_to_the_prefix_vectors():
     shared = make_quantizer()
-    codes, distances, errors = assign_module.assign_catalogue(**shared)
+    codes, distances, errors = assign_all(**shared)
     items, fitted = shared["catalogue"].items, shared["fitted"]
     latents = fitted.model.apply(fitted.params, items, method="encode")
     words = [np.asarray(book.codewords) for book in fitted.codebooks]
@@ -106,8 +112,7 @@ def test_beams_come_nearer():
     fitted, catalogue = shared["fitted"], shared["catalogue"]
     more = dataclasses.replace(fitted, config=dataclasses.replace(fitted.config, beams=4))
     greedy, beam = (
-        assign_module.assign_catalogue(fitted=each, catalogue=catalogue).distances[:, -1]
-        for each in (fitted, more)
+        assign_all(fitted=each, catalogue=catalogue).distances[:, -1] for each in (fitted, more)
     )
     assert (beam <= greedy + 1e-6).all()
     assert beam.mean() < greedy.mean()
@@ -128,7 +133,7 @@ def write_shards(folder, catalogue, counts):
 def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, devices, cap):
     monkeypatch.setattr(assign_module, "ROWS", 7)
     shared = make_quantizer()
-    codes, distances, errors = assign_module.assign_catalogue(**shared)
+    codes, distances, errors = assign_all(**shared)
     catalogue = shared.pop("catalogue")
     ids, vectors = write_shards(tmp_path, catalogue, [20, 0, 7, 23])
     paths = assign_module.assign_shards(
@@ -170,7 +175,7 @@ def test_a_finished_shard_is_kept_unless_it_is_of_another_version(tmp_path):
 def test_an_item_stays_where_it_was_while_that_costs_little(tmp_path):
     shared = make_quantizer()
     catalogue, fitted = shared["catalogue"], shared["fitted"]
-    found = assign_module.assign_catalogue(**shared)
+    found = assign_all(**shared)
     rng = np.random.default_rng(1)
     previous = rng.integers(0, 5, (50, 3)).astype(np.int32)
     previous[:10] = found.codes[:10]

@@ -8,7 +8,7 @@ import pytest
 from dsirm_jax.errors import InputError
 from dsirm_jax.metrics.codebook import code_counts, utilisation
 from dsirm_jax.quantizer import train as quantizer_train
-from dsirm_jax.quantizer.assign import assign_catalogue
+from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.losses import Objective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
@@ -221,7 +221,7 @@ def test_codes_collapse_and_every_remedy_alone_helps(tmp_path):
             seed=0,
             devices=jax.devices()[:1],
         )
-        codes = assign_catalogue(fitted=fitted, catalogue=catalogue).codes
+        codes = assign_vectors(fitted=fitted, vectors=catalogue.items).codes
         return [utilisation(code_counts(codes[:, level], 32)) for level in range(2)]
 
     assert max(used("none")) < 0.4
@@ -267,7 +267,7 @@ def test_a_new_category_gets_a_code_at_the_mean_of_its_members(tmp_path, start):
     np.testing.assert_allclose(
         grown.codebooks[0].codewords[4], np.mean(latents, axis=0), rtol=1e-5, atol=1e-6
     )
-    codes = assign_catalogue(fitted=grown, catalogue=later).codes
+    codes = assign_vectors(fitted=grown, vectors=later.items, pinned=later.pinned).codes
     np.testing.assert_array_equal(codes[:10, 0], 4)
 
 

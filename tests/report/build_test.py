@@ -92,6 +92,7 @@ def test_the_page_tells_the_numbers_of_the_run(layout):
         "Queries by segment head 1 25.0 % torso 0 0.0 % tail 3 75.0 %",
         "1-2 4 80.0 % 3-4 0 0.0 %",
         "Kitchen 1 25.0 %",
+        "irrelevant pairs whose codes agree, level by level 12.5 % · 0.0 % · 0.0 %",
         "1 items are of 1 smaller categories",
         "SEED = 0",
         "12 s",

@@ -45,6 +45,8 @@ def layout(tmp_path):
         first = np.array([path[0] if path else None for path in CATEGORIES], object)
         health = codebook.health(SIDS, SIZES, {"category": first})
         health |= {"sizes": SIZES, "pinned_categories": [], "reconstruction_error": 0.25}
+        agreement = {"relevant": [0.5, 0.25, None], "irrelevant": [0.125, 0.0, 0.0]}
+        health |= {"agreement": agreement}
         at.health.write_text(json.dumps(health))
     _write(found.items, item_id=list("abcde"), title=TITLES, category=CATEGORIES)
     _write(found.queries, query=QUERIES, segment=SEGMENTS)
