@@ -160,10 +160,12 @@ def quantize(
     from dsirm_jax.metrics import codebook
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_shards, assign_vectors, join_shards, variance
+    from dsirm_jax.quantizer.model import HIERARCHICAL_KMEANS
     from dsirm_jax.quantizer.train import read_catalogue, train
     from dsirm_jax.sids.codes import aligned_sids, read_sids
 
     start = quantizers.load(previous.quantizer) if previous else None
+    frozen = not training.epochs or config.kind == HIERARCHICAL_KMEANS
     catalogue = read_catalogue(
         items=layout.items,
         queries=layout.queries,
@@ -173,7 +175,7 @@ def quantize(
         config=config,
         scratch=layout.stage("quantize"),
         known=start.names if start else (),
-        only_known=start is not None and not training.epochs,
+        only_known=start is not None and (frozen or not start.names),
     )
     fitted = train(
         config=config,
@@ -187,7 +189,9 @@ def quantize(
     )
     quantizers.save(layout.quantizer, fitted)
     items = _table(layout.items, "item_id", "category", "brand")
-    before = aligned_sids(read_sids(previous.sids), items["item_id"]) if previous else None
+    before = None
+    if previous:
+        before = aligned_sids(previous.sids, item_ids=items["item_id"], version=start.version)
     written = assign_shards(
         fitted=fitted,
         vectors=shards(layout.item_vectors),

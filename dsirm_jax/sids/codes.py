@@ -226,13 +226,25 @@ def read_sids(path: Path) -> SidTable:
     )
 
 
-def aligned_sids(table: SidTable, item_ids: pa.ChunkedArray) -> Int[np.ndarray, "item level"]:
-    """Returns the SIDs of some items, in their order, -1 for those that the table lacks.
+def aligned_sids(
+    path: Path, *, item_ids: pa.ChunkedArray, version: str
+) -> Int[np.ndarray, "item level"]:
+    """Returns the SIDs of some items, in their order, -1 for those that a table lacks.
 
     Args:
-      table: SIDs of a catalogue.
-      item_ids: of this catalogue or another one. `[item]`
+      path: a table of SIDs, of this catalogue or another one.
+      item_ids: the items. `[item]`
+      version: that the table must have, see `SidTable`.
+
+    Raises:
+      InputError: the table has another version.
     """
+    table = read_sids(path)
+    if table.version != version:
+        raise InputError(
+            f"{path}: sid_version {table.version} is not {version}, that of the quantizer beside "
+            f"it; run `dsirm quantize` there again"
+        )
     rows = pc.index_in(item_ids, table.item_ids.combine_chunks()).fill_null(-1).to_numpy()
     return np.where((rows >= 0)[:, None], table.sids[rows], -1)
 

@@ -149,5 +149,7 @@ def test_aligned_sids_follow_the_ids_and_mark_what_is_new(tmp_path):
     with codes.sid_writer(path, version="v1") as write:
         write(pa.array(["a", "b", "c"]), np.arange(6).reshape(3, 2), np.zeros((3, 2)), np.zeros(3))
     ids = pa.chunked_array([["c", "new"], ["a"]])
-    found = codes.aligned_sids(codes.read_sids(path), ids)
+    found = codes.aligned_sids(path, item_ids=ids, version="v1")
     np.testing.assert_array_equal(found, [[4, 5], [-1, -1], [0, 1]])
+    with pytest.raises(InputError, match="sid_version v1 is not v2"):
+        codes.aligned_sids(path, item_ids=ids, version="v2")
