@@ -6,7 +6,7 @@ import pytest
 
 from dsirm_jax import cli, job
 
-STAGES = ("prepare", "encode", "quantize", "generate", "relevance", "report", "run")
+STAGES = ("prepare", "encode", "quantize", "generate", "relevance", "report", "run", "assign")
 
 
 def run_cli(*arguments):
