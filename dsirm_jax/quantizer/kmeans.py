@@ -11,13 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.quantizer.codebooks import (
-    Upkeep,
-    initial_codebooks,
-    kmeans,
-    moved,
-    picking,
-)
+from dsirm_jax.quantizer.codebooks import Upkeep, initial_codebooks, kmeans, moved, picking
 from dsirm_jax.quantizer.model import Branches, Codebooks, lowest, residual_quantize
 from dsirm_jax.training.meshes import DATA_AXIS
 
