@@ -94,12 +94,13 @@ def save(path: Path, fitted: Fitted) -> None:
         "names": fitted.names,
         "version": fitted.version,
     }
+    contents = safetensors.numpy.save(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        metadata={DESCRIPTION: json.dumps(header)},
+    )
     with replacing(path) as partial:
-        safetensors.numpy.save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-            partial,
-            metadata={DESCRIPTION: json.dumps(header)},
-        )
+        # Not by save_file, which lets nobody else read the file.
+        partial.write_bytes(contents)
 
 
 def load(path: Path) -> Fitted:
