@@ -29,6 +29,7 @@ from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
 ROWS = 4096
+JOINED_ROWS = 1 << 17  # of a row group: few large ones are read fastest
 
 
 class Chunk(NamedTuple):
@@ -70,9 +71,9 @@ def _assign(model, params, codebooks, chunk, beams, stay):
     if previous is not None:
         quantized = _stayed(quantized, latents, codebooks, pinned, previous, stay)
     last = quantized.prefixes[:, -1]
-    left = jnp.sum((latents[:, None] - quantized.prefixes) ** 2, axis=-1)  # [row, level]
+    squares = jnp.sum((latents[:, None] - quantized.prefixes) ** 2, axis=-1)  # [row, level]
     error = jnp.sum((vectors - model.apply(params, last, method="decode")) ** 2, axis=-1)  # [row]
-    return quantized.codes, jnp.sqrt(left), error
+    return quantized.codes, jnp.sqrt(squares), error
 
 
 def _stayed(quantized, latents, codebooks, pinned, previous, stay):
@@ -248,12 +249,12 @@ def join_shards(
     row = 0
     with replacing(into) as partial, pq.ParquetWriter(partial, schema) as writer:
         for path in paths:
-            with pq.ParquetFile(path) as file:
-                for group in map(file.read_row_group, range(file.num_row_groups)):
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                for batch in file.iter_batches(JOINED_ROWS):
                     if suffix is not None:
-                        group = group.append_column("suffix", suffix[row : row + len(group)])
-                    writer.write_table(group.cast(schema))
-                    row += len(group)
+                        batch = batch.append_column("suffix", suffix[row : row + len(batch)])
+                    writer.write_batch(batch.cast(schema))
+                    row += len(batch)
     for path in paths:
         path.unlink()
 

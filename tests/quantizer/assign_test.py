@@ -151,6 +151,7 @@ def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, dev
     np.testing.assert_array_equal(table.sids, codes)
     np.testing.assert_allclose(table.distances, distances, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(table.errors, errors, rtol=1e-5)
+    assert pq.read_metadata(tmp_path / "sids.parquet").num_row_groups == 3  # one a shard with rows
     names = pq.read_schema(tmp_path / "sids.parquet").names
     assert ("suffix" in names) == (cap is not None)
     assert not list(tmp_path.glob("sids-*"))
