@@ -256,8 +256,12 @@ def assign(layout: Layout, *, vectors: VectorFiles) -> None:
     files = shards(vectors.pattern)
     pinned = None
     if fitted.names:
-        paths = read_categories(files, depth=fitted.config.pin_depth)
-        pinned, _ = category_codes(paths, most=len(fitted.names), known=fitted.names)
+        categories = read_categories(
+            files,
+            depth=fitted.config.pin_depth,
+            title_language=fitted.config.title_language,
+        )
+        pinned, _ = category_codes(categories, most=len(fitted.names), known=fitted.names)
     written = assign_shards(
         fitted=fitted,
         vectors=files,

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
@@ -226,24 +227,45 @@ def blocks(
             first_row += batch.num_rows
 
 
-def read_categories(files: Sequence[str], *, depth: int) -> pa.ChunkedArray:
+def read_categories(
+    files: Sequence[str], *, depth: int, title_language: str | None = None
+) -> pa.ChunkedArray:
     """Returns the first levels of each item's category path, as `Shoes > Boots`.
 
     Args:
-      files: Parquet shards with, where it is known, a column `category`, list<string>.
-      depth: levels of the path.
+      files: Parquet shards with, where they are known, columns `category`, list<string>, and
+        `title`.
+      depth: levels of the path; with 0 no category is known.
+      title_language: where no item has a category, each has its title's product type instead, see
+        `product_type`; None: it has nothing.
 
     Returns:
-      Strings, null where a path or the column is missing. `[item]`
+      Strings, null or empty where nothing is known. `[item]`
     """
-    paths = pa.chunked_array([], pa.list_(pa.string()))
+    paths = _optional(files, "category", pa.list_(pa.string()))
+    categories = pc.binary_join(pc.list_slice(paths, 0, depth), " > ")
+    if title_language is None or pc.any(pc.not_equal(categories, "")).as_py():
+        return categories
+    titles = _optional(files, "title", pa.string()).fill_null("")
+    types = [
+        pa.array(
+            [product_type(title, language=title_language) for title in chunk.to_pylist()],
+            pa.string(),
+        )
+        for chunk in titles.iterchunks()
+    ]
+    return pa.chunked_array(types, pa.string())
+
+
+def _optional(files: Sequence[str], column: str, type_: pa.DataType) -> pa.ChunkedArray:
+    """Returns a column of all files, null where a file lacks it."""
+    chunks = []
     for file in files:
-        if "category" in pq.read_schema(file).names:
-            chunks = pq.read_table(file, columns=["category"])["category"].cast(paths.type).chunks
+        if column in pq.read_schema(file).names:
+            chunks += pq.read_table(file, columns=[column])[column].cast(type_).chunks
         else:
-            chunks = [pa.nulls(pq.read_metadata(file).num_rows, paths.type)]
-        paths = pa.chunked_array([*paths.chunks, *chunks], paths.type)
-    return pc.binary_join(pc.list_slice(paths, 0, depth), " > ")
+            chunks.append(pa.nulls(pq.read_metadata(file).num_rows, type_))
+    return pa.chunked_array(chunks, type_)
 
 
 def _block(

@@ -36,6 +36,9 @@ class QuantizerConfig:
       hidden_dim: width of the one hidden layer of encoder and decoder.
       pin_depth: levels of the category path that name an item's first code, where it has one. The
         first codebook then has one code per category, at most `codebook_sizes[0]`; 0 pins nothing.
+      title_language: in a catalogue without any category (or with `pin_depth` 0) an item's first
+        code is named by its title's product type, see `product_type`: the language of the titles,
+        None where it has no rules or nothing shall be pinned.
       kind: `rq_vae` (DSIRM; TIGER-style where `Objective.contrastive` is 0), `residual_kmeans` or
         `hierarchical_kmeans` (DSI-style).
       beams: partial SIDs kept while items are assigned; 1 takes the nearest codeword of each level.
@@ -46,6 +49,7 @@ class QuantizerConfig:
     latent_dim: int
     hidden_dim: int
     pin_depth: int
+    title_language: str | None = None
     kind: str = RQ_VAE
     beams: int = 1
     bucket_cap: int | None = None

@@ -132,9 +132,9 @@ def read_catalogue(
     item_ids = pq.read_table(items, columns=["item_id"])["item_id"]
     query_ids = pq.read_table(queries, columns=["query"])["query"]
     pinned, names = None, ()
-    if config.pin_depth:
+    if config.pin_depth or config.title_language:
         pinned, names = category_codes(
-            read_categories([items], depth=config.pin_depth),
+            read_categories([items], depth=config.pin_depth, title_language=config.title_language),
             most=len(known) if only_known else config.codebook_sizes[0],
             known=known,
         )

@@ -142,3 +142,23 @@ def test_copied_vectors_lie_in_shards_like_the_row_groups_of_the_table(tmp_path)
     read = [pq.read_table(file).to_pydict() for file in vectors.shards(pattern)]
     assert [part["item_id"] for part in read] == [["a", "b"], ["c", "d"], ["e"]]
     assert [row for part in read for row in part["vector"]] == stored[[2, 3, 1, 4, 0]].tolist()
+
+
+def test_titles_stand_in_where_no_item_has_a_category(tmp_path):
+    with_path, without, bare = (str(tmp_path / f"{name}.parquet") for name in "abc")
+    paths = pa.array([["Shoes", "Boots"], None], pa.list_(pa.string()))
+    pq.write_table(pa.table({"category": paths, "title": ["Red Boots", "Tote Bags"]}), with_path)
+    pq.write_table(pa.table({"title": ["Garden Hoses, 5 m", "12 oz", None]}), without)
+    pq.write_table(pa.table({"item_id": ["x"]}), bare)
+
+    def read(*files, **how):
+        return vectors.read_categories(files, **how).to_pylist()
+
+    everything = with_path, without, bare
+    assert read(*everything, depth=2) == ["Shoes > Boots"] + [None] * 5
+    assert read(*everything, depth=1, title_language="en") == ["Shoes"] + [None] * 5
+    of_titles = ["boot", "bag", "hose", None, None, None]
+    assert read(*everything, depth=0, title_language="en") == of_titles
+    assert read(without, bare, depth=1, title_language="en") == ["hose", None, None, None]
+    assert read(without, bare, depth=1, title_language="ja") == [None] * 4
+    assert read(bare, depth=1) == [None]

@@ -3,8 +3,11 @@ import dataclasses
 import jax
 import numpy as np
 import optax
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.data.vectors import write_vectors
 from dsirm_jax.errors import InputError
 from dsirm_jax.metrics.codebook import code_counts, utilisation
 from dsirm_jax.quantizer import train as quantizer_train
@@ -278,3 +281,35 @@ def test_a_quantizer_of_another_shape_is_refused(tmp_path, start):
         tmp_path / "beams", start, catalogue=make_catalogue(), epochs=0, beams=4
     )
     assert more_beams.version != start.version
+
+
+def read_pinned(folder, **config):
+    ids, titles = ["a", "b", "c", "d"], ["Desk Lamps", "Floor Lamp", "Office Chair, Black", "12"]
+    paths = pa.array([["Home", "Light"], None, None, None], pa.list_(pa.string()))
+    pq.write_table(
+        pa.table({"item_id": ids, "title": titles, "category": paths}), folder / "items.parquet"
+    )
+    pq.write_table(pa.table({"query": ["lamp"]}), folder / "queries.parquet")
+    judged = {"query_index": [0], "item_index": [1], "relevant": [True], "split": ["train"]}
+    pq.write_table(pa.table(judged), folder / "judgements.parquet")
+    write_vectors(folder / "i.parquet", ids, np.eye(4), id_column="item_id")
+    write_vectors(folder / "q.parquet", ["lamp"], np.eye(4)[:1], id_column="query")
+    catalogue = quantizer_train.read_catalogue(
+        items=folder / "items.parquet",
+        queries=folder / "queries.parquet",
+        judgements=folder / "judgements.parquet",
+        item_vectors=folder / "i.parquet",
+        query_vectors=folder / "q.parquet",
+        config=dataclasses.replace(CONFIG, **config),
+        scratch=folder,
+    )
+    return catalogue.names, None if catalogue.pinned is None else catalogue.pinned.tolist()
+
+
+def test_first_codes_are_pinned_by_category_or_by_the_title(tmp_path):
+    assert read_pinned(tmp_path) == (("Home",), [0, UNPINNED, UNPINNED, UNPINNED])
+    assert read_pinned(tmp_path, pin_depth=0) == ((), None)
+    of_titles = (("lamp", "chair"), [0, 0, 1, UNPINNED])
+    assert read_pinned(tmp_path, pin_depth=0, title_language="en") == of_titles
+    assert read_pinned(tmp_path, title_language="en") == read_pinned(tmp_path)
+    assert read_pinned(tmp_path, pin_depth=0, title_language="fr") == ((), None)
