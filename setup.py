@@ -25,11 +25,13 @@ GIN_PACKAGES = {
 
 # Beam holds protobuf below 7, which sentencepiece 0.2.3 asks for without saying so.
 BEAM = ["apache-beam", "sentencepiece<0.2.3"]
-BENCH = ["pandas", "psutil"]
+MEASURING = ["pandas", "psutil"]
+# What benchmarks compare with; torch is best installed before, from a CPU build.
+RIVALS = ["faiss-cpu", "torch", "transformers", "vector-quantize-pytorch"]
 # Ibis 12 does not know the interface of later ones.
 DATAFUSION = ["datafusion<52"]
 TEST = [
-    *(*BEAM, *BENCH, *DATAFUSION),
+    *(*BEAM, *MEASURING, *DATAFUSION),
     *("hypothesis", "ir-measures", "pytest", "ruff", "setuptools>=77"),
 ]
 
@@ -75,7 +77,7 @@ setup(
     extras_require={
         "test": TEST,
         "beam": BEAM,
-        "bench": BENCH,
+        "bench": [*MEASURING, *RIVALS],
         "tpu": ["libtpu"],
         "cuda": ["jax[cuda13]"],
         # T5X itself, airio and jestimator are installed from their repositories.

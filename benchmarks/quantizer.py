@@ -6,7 +6,7 @@ Vectors of 256 numbers, three levels of 512 codes, batches of 4096 rows, on the 
 are timed in turn, round by round; a ratio is that of the medians, its interval the 95 % bootstrap
 interval over rounds. `assign-bound` compares with the three matrix products alone. Growth is linear
 where the time an item is that of the smallest case (times the codes), memory flat where the peak
-is. It needs torch, vector-quantize-pytorch and faiss-cpu.
+is. The rivals are in the extra `bench`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     for package in ("torch", "vector_quantize_pytorch", "faiss"):
         if importlib.util.find_spec(package) is None:
             raise SystemExit(
-                f"benchmarks/quantizer.py needs {package.replace('_', '-')}: pip install it"
+                f"benchmarks/quantizer.py needs {package}: pip install 'dsirm-jax[bench]'"
             )
     rounds = 15 if given.quick else 60
     lines = []

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.sids.codes import check_same_version
+from dsirm_jax.sids.codes import check_same_version, read_sids
 
 TINY = [
     "--gin_file=gin/runs/demo.gin",
@@ -184,6 +184,19 @@ def contents(model_dir):
     return [pq.read_table(model_dir / name) for name in tables], json.loads(
         (model_dir / "relevance/metrics.json").read_text()
     )
+
+
+@pytest.mark.slow
+def test_every_kind_of_quantizer_is_a_rung(tmp_path):
+    dsirm("run", tmp_path, "--gin_file=gin/runs/kinds.gin")
+    kinds = ("residual_kmeans", "hierarchical_kmeans", "no_category", "unsupervised")
+    sids = {kind: tmp_path / f"ablation/{kind}/quantize/sids.parquet" for kind in kinds}
+    versions = {kind: read_sids(path).version for kind, path in sids.items()}
+    assert len(set(versions.values())) == len(kinds)
+    metrics = json.loads((tmp_path / "relevance/metrics.json").read_text())
+    assert set(metrics["rungs"]) == {"no_sid", "full", *kinds}
+    health = json.loads((sids["no_category"].parent / "health.json").read_text())
+    assert health["pinned_categories"] == [] and health["sizes"] == [16, 8, 8]
 
 
 @pytest.mark.slow
