@@ -44,7 +44,7 @@ from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.losses import Objective
 from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.training.meshes import pmapped
-from dsirm_jax.training.settings import Training, adamw
+from dsirm_jax.training.settings import Training, make_optimizer
 
 DENSE = 128
 SIZES = ("demo", "small")
@@ -205,7 +205,7 @@ def _bound(configurable: type, scope: str | None = None, **overrides: Any) -> An
 
 def _optimised(loss: Callable[..., jax.Array], params: Any, training: Training) -> Callable:
     """Returns a step that takes a host's batch; parameters and moments stay on the device."""
-    optimizer = adamw(training, num_steps=1000)
+    optimizer = make_optimizer(training, num_steps=1000)
 
     @jax.jit
     def update(state, batch):
@@ -295,7 +295,7 @@ def _quantizer(shop: Shop, size: str):
         pinned=None,
     )
     model = quantizer.autoencoder(config, dim=dim)
-    optimizer = adamw(training, num_steps=1000)
+    optimizer = make_optimizer(training, num_steps=1000)
     upkeep = _bound(Upkeep, init_iterations=1)
     placement = pmapped()
     state = placement.put_state(

@@ -43,7 +43,11 @@ STAGES = (
     Stage(name="encode", function=pipeline.encode, needs=("prepare",)),
     Stage(name="quantize", function=pipeline.quantize, needs=("prepare", "encode"), per_rung=True),
     Stage(
-        name="generate", function=pipeline.generate, needs=("prepare", "quantize"), per_rung=True
+        name="generate",
+        function=pipeline.generate,
+        needs=("prepare", "quantize"),
+        per_rung=True,
+        means=("model_parallel",),
     ),
     Stage(
         name="relevance",

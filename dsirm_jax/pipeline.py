@@ -7,6 +7,7 @@ of `layout.Layout`, described in docs/contract.md.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from dsirm_jax.layout import FULL, Layout
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from dsirm_jax.data.tasks import Curriculum
     from dsirm_jax.data.vectors import VectorFiles
     from dsirm_jax.encoder.model import Precomputed, TwoTowers
+    from dsirm_jax.generator.losses import Objective as GeneratorObjective
     from dsirm_jax.generator.model import T5Config
     from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.losses import Objective
@@ -281,10 +284,12 @@ def generate(
     *,
     seed: int,
     config: T5Config,
+    objective: GeneratorObjective,
     training: Training,
+    curriculum: Curriculum,
     max_pieces: int,
-    title_rate: float,
     beams: int,
+    model_parallel: int = 1,
 ) -> None:
     """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
     from dsirm_jax.data import tasks, vocabulary
@@ -301,17 +306,20 @@ def generate(
     config = dataclasses.replace(
         config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
     )
-    mixture = tasks.text_sid(
-        tfds_dir=layout.tfds,
-        vocabulary=layout.vocabulary,
-        sids=table.sids,
-        sizes=sizes,
-        title_rate=title_rate,
+    titles, mixed = (
+        tasks.text_sid(
+            tfds_dir=layout.tfds,
+            vocabulary=layout.vocabulary,
+            sids=table.sids,
+            sizes=sizes,
+            title_rate=title_rate,
+        )
+        for title_rate in (1, curriculum.title_rate)
     )
 
-    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(start: int, *, task: Any) -> Iterator[dict[str, np.ndarray]]:
         drawn = tasks.batches(
-            task=mixture,
+            task=task,
             lengths={"inputs": max_pieces, "targets": len(sizes)},
             batch_size=training.batch_size,
             seed=seed,
@@ -319,13 +327,20 @@ def generate(
         )
         return map(tasks.generator_features, drawn)
 
+    num_rows = tasks.num_rows(mixed)
     params = train(
         config=config,
+        objective=objective,
         training=training,
-        batches=batches,
-        num_rows=tasks.num_rows(mixture),
+        batches=tasks.staged(
+            functools.partial(batches, task=titles),
+            functools.partial(batches, task=mixed),
+            steps=int(curriculum.title_first * training.num_steps(num_rows)),
+        ),
+        num_rows=num_rows,
         directory=layout.stage("generate"),
         seed=seed,
+        model_parallel=model_parallel,
     )
     shared = {"params": params, "config": config, "pieces": pieces, "max_pieces": max_pieces}
     found = predict(**shared, trie=trie.build(table.sids, sizes=sizes), beams=beams, batch_size=256)

@@ -8,6 +8,7 @@ an end mark, and 0 pads them. Every row has a float32 `weight` beside its featur
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
 import itertools
 import math
@@ -35,6 +36,25 @@ TRAINED_ON = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """What the generator learns from, and when.
+
+    Attributes:
+      title_rate: share of the rows that are `title_sid`, the others being `query_sid`; below 1.
+      title_first: share of the steps, from the first on, in which all rows are `title_sid`.
+    """
+
+    title_rate: float = 0.5
+    title_first: float = 0.0
+
+    def __post_init__(self):
+        for name in ("title_rate", "title_first"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InputError(f"Curriculum.{name} = {value}: give a share from 0 to below 1")
 
 
 def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
@@ -134,22 +154,19 @@ def text_sid(
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     title_rate: float,
-) -> seqio.Mixture:
-    """Returns the mixture of `query_sid` and `title_sid`.
+) -> seqio.Task | seqio.Mixture:
+    """Returns the mixture of `query_sid` and `title_sid`, or the one task that has rows in it.
 
     Args:
       tfds_dir: see `query_sid`.
       vocabulary: see `query_sid`.
       sids: see `query_sid`.
       sizes: see `query_sid`.
-      title_rate: share of the rows that come from `title_sid`, above 0 and below 1.
-
-    Raises:
-      InputError: no such share.
+      title_rate: share of the rows that come from `title_sid`, from 0 to 1.
     """
-    if not 0 < title_rate < 1:
-        raise InputError(f"title_rate = {title_rate}: give a share above 0 and below 1")
     shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "sids": sids, "sizes": sizes}
+    if title_rate in (0, 1):
+        return title_sid(**shared) if title_rate else query_sid(**shared)
     rates = [(query_sid(**shared), 1 - title_rate), (title_sid(**shared), title_rate)]
     return _seqio().Mixture("text_sid", rates)
 
@@ -220,6 +237,25 @@ def batches(
         sizes = _growth(taken, batch_size=batch_size, start_step=start_step)
         streams.append(cut(pieces, sizes))
     return map(concatenate, zip(*streams, strict=True))
+
+
+def staged(
+    first: Callable[[int], Iterator[Row]], second: Callable[[int], Iterator[Row]], *, steps: int
+) -> Callable[[int], Iterator[Row]]:
+    """Returns the batches of a first stage and then those of a second one, from any step on.
+
+    Args:
+      first: `first(start)` yields the first stage's batches from its step `start` on.
+      second: likewise; its step 0 is the step `steps` of what is returned.
+      steps: of the first stage.
+    """
+
+    def batches(start: int) -> Iterator[Row]:
+        if start < steps:
+            yield from itertools.islice(first(start), steps - start)
+        yield from second(max(start - steps, 0))
+
+    return batches
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

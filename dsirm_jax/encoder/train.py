@@ -17,7 +17,7 @@ from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training import checkpoints
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
-from dsirm_jax.training.settings import adamw
+from dsirm_jax.training.settings import make_optimizer
 
 
 def text_tower(config: TwoTowers, *, vocab_size: int) -> TextTower:
@@ -59,7 +59,7 @@ def train(
     """
     tower = text_tower(config, vocab_size=vocab_size)
     num_steps = config.training.num_steps(num_rows)
-    optimizer = adamw(config.training, num_steps=num_steps)
+    optimizer = make_optimizer(config.training, num_steps=num_steps)
 
     def loss_fn(params, batch):
         pairs = Pairs(

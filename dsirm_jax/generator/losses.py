@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,15 +11,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What the generator minimises beside the negative log-probability of the targets.
+
+    Attributes:
+      label_smoothing: share of a target's probability that is spread evenly over its level's codes.
+      z_loss: weight of the squared logarithm of each softmax's normaliser, which keeps logits near
+        zero; T5X's is 1e-4.
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
 class WeightedSum(NamedTuple):
     """A mean per level in two parts: those of several batches or devices add up to the exact mean.
 
     Attributes:
-      negative_log_probs: weighted sum over the rows, nats, float32 `[level]`.
+      loss: weighted sum over the rows, nats, float32 `[level]`.
       weight: sum of the rows' weights, float32 `[level]`.
     """
 
-    negative_log_probs: Float[Array, " level"]
+    loss: Float[Array, " level"]
     weight: Float[Array, " level"]
 
 
@@ -42,24 +57,35 @@ def cross_entropy(
     logits: Sequence[Float[Array, "*rows code"]],
     sids: Int[Array, "*rows level"],
     weights: Float[Array, "*rows level"],
+    *,
+    objective: Objective = Objective(),
 ) -> WeightedSum:
-    """Returns the weighted negative log-probability of the target SIDs.
+    """Returns the weighted loss of the target SIDs.
+
+    Per level, with K codes, logits `x`, `log Z = logsumexp(x)`, `log P = x - log Z` and target `c`:
+    `-(1 - label_smoothing) log P_c - label_smoothing / K sum_k log P_k + z_loss (log Z)^2`.
 
     Args:
       logits: per level `[..., sizes[level]]`, teacher-forced.
       sids: int `[..., level]` target codes.
       weights: float `[..., level]`; 0 leaves a target out.
+      objective: what is added to the negative log-probability of the targets.
 
     Returns:
-      Sums over all rows. Source: this project (softmax per level).
+      Sums over all rows. Source: this project (softmax per level); label smoothing of Szegedy et
+      al. 2016, arXiv 1512.00567; z-loss of Mesh TensorFlow, Shazeer et al. 2018, arXiv 1811.02084.
     """
+    loss = -level_log_probs(logits, sids)
+    if objective.label_smoothing:
+        even = jnp.stack([-jnp.mean(jax.nn.log_softmax(level), axis=-1) for level in logits], -1)
+        loss += objective.label_smoothing * (even - loss)
+    if objective.z_loss:
+        log_z = jnp.stack([jax.nn.logsumexp(level, axis=-1) for level in logits], axis=-1)
+        loss += objective.z_loss * log_z**2
     rows = tuple(range(weights.ndim - 1))
-    return WeightedSum(
-        jnp.sum(-level_log_probs(logits, sids) * weights, axis=rows), jnp.sum(weights, axis=rows)
-    )
+    return WeightedSum(jnp.sum(loss * weights, axis=rows), jnp.sum(weights, axis=rows))
 
 
 def mean(total: WeightedSum) -> Float[Array, " level"]:
-    """Returns the mean negative log-probability per level; 0 where nothing has weight."""
-    weight = jnp.where(total.weight > 0, total.weight, 1.0)
-    return total.negative_log_probs / weight
+    """Returns the mean loss per level; 0 where nothing has weight."""
+    return total.loss / jnp.where(total.weight > 0, total.weight, 1.0)

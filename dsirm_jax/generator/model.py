@@ -21,6 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import unfreeze
 from flax.linen import partitioning
 from jaxtyping import Array, Bool, Float, Int
 
@@ -500,13 +501,23 @@ def decoder_inputs(sids: Int[Array, "... level"], *, config: T5Config) -> Int[Ar
     return jnp.concatenate([jnp.full_like(tokens[..., :1], START), tokens[..., :-1]], axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _init(config: T5Config, key: jax.Array) -> dict:
+def _variables(config: T5Config, key: jax.Array) -> dict:
     text = jnp.ones((1, 1), jnp.int32)
     sids = jnp.full((1, 1, config.num_levels), START, jnp.int32)
-    return Transformer(config).init(key, text, sids)["params"]
+    return Transformer(config).init(key, text, sids)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _init(config: T5Config, key: jax.Array) -> dict:
+    return _variables(config, key)["params"]
 
 
 def init_params(config: T5Config, *, seed: int) -> dict:
     """Returns freshly initialised parameters, float32, as T5X initialises them."""
     return _init(config, jax.random.key(seed))
+
+
+def param_axes(config: T5Config) -> dict:
+    """Returns the names of each parameter's logical axes, in a tree like that of the parameters."""
+    shapes = jax.eval_shape(functools.partial(_variables, config), jax.random.key(0))
+    return unfreeze(partitioning.get_axis_names(shapes["params_axes"]))

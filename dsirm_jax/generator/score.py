@@ -1,11 +1,15 @@
-"""Exact `log P(c_1 .. c_l | query)` of given SIDs, at every level; one encoder pass per query."""
+"""Exact `log P(c_1 .. c_l | query)` of given SIDs, at every level.
+
+A query is encoded once, and each prefix that its SIDs share is decoded once, from the cached keys
+and values of the prefix that is one code shorter.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +17,26 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.generator.losses import level_log_probs
-from dsirm_jax.generator.model import EncodedQueries, T5Config, Transformer, decoder_inputs
+from dsirm_jax.generator.model import START, EncodedQueries, T5Config, Transformer
 from dsirm_jax.generator.predict import padded_batches
+from dsirm_jax.sids import codes
 from dsirm_jax.sids.codes import list_column, write_versioned
 from dsirm_jax.training.progress import progress
 
-ITEMS_AT_ONCE = 16
+PREFIXES_AT_ONCE = 4096
+FEWEST_PREFIXES = 8
+
+
+class Prefixes(NamedTuple):
+    """The distinct prefixes of one length among the SIDs of each query.
+
+    Attributes:
+      parent: int32 `[batch, prefix]`, which of the prefixes one code shorter each goes on from.
+      code: int32 `[batch, prefix]`, its last code.
+    """
+
+    parent: Int[Array, "batch prefix"]
+    code: Int[Array, "batch prefix"]
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -30,29 +47,82 @@ def encode(params: Any, tokens: Int[Array, "batch length"], *, config: T5Config)
 
 @functools.partial(jax.jit, static_argnames="config")
 def score(
-    params: Any,
-    queries: EncodedQueries,
-    sids: Int[Array, "batch item level"],
-    *,
-    config: T5Config,
-) -> Float[Array, "batch item level"]:
-    """Returns the log-probability of every prefix of every item's SID.
+    params: Any, queries: EncodedQueries, prefixes: Sequence[Prefixes], *, config: T5Config
+) -> tuple[Float[Array, "batch prefix"], ...]:
+    """Returns the log-probability of every prefix.
 
     Args:
       params: parameters of the generator.
       queries: from `encode`.
-      sids: int `[batch, item, level]` valid codes.
+      prefixes: those of one code, those of two codes, and so on up to whole SIDs.
       config: shape of the generator.
 
     Returns:
-      float32 `[batch, item, level]`, nats, not increasing along the levels; the last level's is the
-      score that `decoding.beam_search` gives to the SID.
+      For each length float32 `[batch, prefix]`, nats; that of a whole SID is the score that
+      `decoding.beam_search` gives to it. Source: this project.
     """
-    inputs = decoder_inputs(sids, config=config)
-    logits, _ = Transformer(config).apply(
-        {"params": params}, queries, inputs, method=Transformer.decode
+    model, variables = Transformer(config), {"params": params}
+    firsts = config.text_vocab_size + codes.level_offsets(config.sid_sizes)
+    rows = jnp.arange(queries.mask.shape[0])[:, None]
+    inputs = jnp.full(rows.shape, START, jnp.int32)
+    log_probs = jnp.zeros(rows.shape, jnp.float32)
+    past, found = None, []
+    for first, (parent, code) in zip(firsts, prefixes, strict=True):
+        (logits,), past = model.apply(
+            variables, queries, inputs[..., None], past, method=Transformer.decode
+        )
+        log_z = jax.nn.logsumexp(logits, axis=-1)  # [batch, prefix]
+        log_probs = log_probs[rows, parent] + logits[rows, parent, code] - log_z[rows, parent]
+        found.append(log_probs)
+        past = jax.tree.map(lambda array, parent=parent: array[rows, parent], past)
+        inputs = (first + code).astype(jnp.int32)
+    return tuple(found)
+
+
+class Distinct(NamedTuple):
+    """The distinct SIDs of every query, in groups of at most `PREFIXES_AT_ONCE` of one query.
+
+    Attributes:
+      sids: int32 `[sid, level]`, in the order of the queries and of the codes.
+      starts: int64 `[group + 1]`, first row of each group in `sids`, and their number.
+      query: int64 `[group]`.
+      prefix: int64 `[sid, level]`, number in its group of the prefix that ends at the level.
+      row: int64 `[pair]`, row in `sids` of each pair.
+    """
+
+    sids: Int[np.ndarray, "sid level"]
+    starts: Int[np.ndarray, " boundary"]
+    query: Int[np.ndarray, " group"]
+    prefix: Int[np.ndarray, "sid level"]
+    row: Int[np.ndarray, " pair"]
+
+
+def distinct_sids(
+    query_index: Int[np.ndarray, " pair"], sids: Int[np.ndarray, "pair level"]
+) -> Distinct:
+    """Finds what the SIDs of a query share."""
+    pairs = np.column_stack([query_index, sids])
+    order = np.lexsort(pairs.T[::-1])
+    pairs = pairs[order]
+    # Whether the query, or it and the first codes, differ from those of the row before.
+    is_new = np.ones(pairs.shape, bool)
+    is_new[1:] = np.logical_or.accumulate(pairs[1:] != pairs[:-1], axis=1)
+    row = np.empty(len(order), np.int64)
+    row[order] = np.cumsum(is_new[:, -1]) - 1
+    pairs, is_new = pairs[is_new[:, -1]], is_new[is_new[:, -1]]
+    rows = np.arange(len(pairs))
+    rank = rows - np.maximum.accumulate(np.where(is_new[:, 0], rows, 0))
+    is_new[rank % PREFIXES_AT_ONCE == 0] = True
+    starts = np.flatnonzero(is_new[:, 0])
+    group = np.cumsum(is_new[:, 0]) - 1
+    count = np.cumsum(is_new[:, 1:], axis=0)
+    return Distinct(
+        sids=pairs[:, 1:].astype(np.int32),
+        starts=np.append(starts, len(pairs)),
+        query=pairs[starts, 0],
+        prefix=count - count[starts[group]],
+        row=row,
     )
-    return jnp.cumsum(level_log_probs(logits, sids), axis=-1)
 
 
 def score_pairs(
@@ -65,7 +135,7 @@ def score_pairs(
     sids: Int[np.ndarray, "pair level"],
     batch_size: int,
 ) -> Float[np.ndarray, "pair level"]:
-    """Scores (query, SID) pairs; every query that occurs is encoded once.
+    """Scores (query, SID) pairs; what the pairs of a query share is computed once.
 
     Args:
       params: parameters of the generator.
@@ -74,33 +144,47 @@ def score_pairs(
       max_pieces: tokens read of a query.
       query_index: int `[pair]` row of `pieces`.
       sids: int `[pair, level]` SID of the pair's item.
-      batch_size: queries encoded at once.
+      batch_size: queries encoded at once; fewer where they have many SIDs.
 
     Returns:
       float32 `[pair, level]`: `log P(c_1 .. c_l | query)`, nats, in the order of the pairs.
     """
     params = jax.device_put(params)
-    by_query = np.argsort(query_index, kind="stable")
-    starts = np.searchsorted(query_index, np.arange(len(pieces) + 1), sorter=by_query)
-    counts = np.diff(starts)
-    # Queries with like numbers of pairs share a batch, so that few places are left empty.
-    order = np.argsort(counts, kind="stable")
-    order = order[counts[order] > 0]
-    batches = list(
-        padded_batches(pieces, order=order, batch_size=batch_size, max_pieces=max_pieces)
-    )
-    log_probs = np.empty(sids.shape, np.float32)
-    for rows, tokens in progress(batches, total=len(batches), name="score", unit="batch"):
-        queries = encode(params, tokens, config=config)
-        for first in range(0, counts[rows].max(), ITEMS_AT_ONCE):
-            rank = first + np.arange(ITEMS_AT_ONCE)
-            real = rank < counts[rows, None]  # [row, item]
-            pairs = by_query[(starts[rows, None] + rank)[real]]
-            chosen = np.zeros((batch_size, ITEMS_AT_ONCE, config.num_levels), np.int32)
-            chosen[: len(rows)][real] = sids[pairs]
-            scored = np.asarray(score(params, queries, chosen, config=config))
-            log_probs[pairs] = scored[: len(rows)][real]
-    return log_probs
+    distinct = distinct_sids(query_index, sids)
+    batches = list(_batches(distinct, pieces, max_pieces=max_pieces, batch_size=batch_size))
+    log_probs = np.empty(distinct.sids.shape, np.float32)
+    for groups, tokens, widths in progress(batches, total=len(batches), name="score", unit="batch"):
+        spans = [np.arange(*distinct.starts[group : group + 2]) for group in groups]
+        rows, lines = np.concatenate(spans), np.repeat(np.arange(len(spans)), [*map(len, spans)])
+        prefixes, parent = [], np.zeros(len(rows), np.int64)
+        for code, number, width in zip(
+            distinct.sids[rows].T, distinct.prefix[rows].T, widths, strict=True
+        ):
+            level = Prefixes(*np.zeros((2, len(tokens), width), np.int32))
+            level.parent[lines, number], level.code[lines, number] = parent, code
+            prefixes.append(level)
+            parent = number
+        found = score(params, encode(params, tokens, config=config), prefixes, config=config)
+        for level, values in enumerate(found):
+            log_probs[rows, level] = np.asarray(values)[lines, distinct.prefix[rows, level]]
+    return log_probs[distinct.row]
+
+
+def _batches(
+    distinct: Distinct, pieces: Sequence[Sequence[int]], *, max_pieces: int, batch_size: int
+) -> Iterator[tuple[Int[np.ndarray, " group"], Int[np.ndarray, "batch length"], list[int]]]:
+    """Yields groups with like numbers of SIDs, their tokens, and room for prefixes per length."""
+    counts = distinct.prefix[distinct.starts[1:] - 1] + 1  # [group, level]
+    widths = 2 ** np.ceil(np.log2(np.maximum(counts, FEWEST_PREFIXES))).astype(int)
+    for most in np.unique(widths[:, -1]):
+        groups = np.flatnonzero(widths[:, -1] == most)
+        for rows, tokens in padded_batches(
+            [pieces[query] for query in distinct.query[groups]],
+            order=np.arange(len(groups)),
+            batch_size=min(batch_size, max(PREFIXES_AT_ONCE // most, 1)),
+            max_pieces=max_pieces,
+        ):
+            yield groups[rows], tokens, widths[groups].max(axis=0).tolist()
 
 
 def write_pair_log_probs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dsirm_jax.generator import losses
-from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
+from dsirm_jax.generator.losses import Objective
+from dsirm_jax.generator.model import (
+    T5Config,
+    Transformer,
+    decoder_inputs,
+    init_params,
+    param_axes,
+)
 from dsirm_jax.sids import codes
 from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit
-from dsirm_jax.training.meshes import data_mesh, sharded
-from dsirm_jax.training.settings import Training, adamw
+from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings, sharded
+from dsirm_jax.training.settings import Training, make_optimizer
 
 
-def make_loss(config: T5Config, *, seed: int) -> Callable[[Any, Any, jax.Array], Any]:
-    """Returns `loss(params, batch, step) -> (mean -log P(SID | text) in nats, mean per level)`.
+def make_loss(
+    config: T5Config, *, objective: Objective, seed: int
+) -> Callable[[Any, Any, jax.Array], Any]:
+    """Returns `loss(params, batch, step) -> (mean loss of a SID in nats, mean per level)`.
 
     The dropout masks are a function of `seed` and `step` alone.
     """
@@ -39,7 +50,8 @@ def make_loss(config: T5Config, *, seed: int) -> Callable[[Any, Any, jax.Array],
             enable_dropout=True,
             rngs={"dropout": jax.random.fold_in(key, step)},
         )
-        total = losses.cross_entropy(logits, sids, batch["decoder_loss_weights"][:, None])
+        weights = batch["decoder_loss_weights"][:, None]
+        total = losses.cross_entropy(logits, sids, weights, objective=objective)
         per_level = losses.mean(total)
         return jnp.sum(per_level), per_level
 
@@ -49,6 +61,7 @@ def make_loss(config: T5Config, *, seed: int) -> Callable[[Any, Any, jax.Array],
 def train(
     *,
     config: T5Config,
+    objective: Objective,
     training: Training,
     batches: Callable[[int], Iterator[Batch]],
     num_rows: int,
@@ -56,12 +69,14 @@ def train(
     seed: int,
     params: Any = None,
     devices: Sequence[jax.Device] | None = None,
+    model_parallel: int = 1,
 ) -> Any:
     """Fits the generator to (text, SID) rows.
 
     Args:
       config: shape of the generator.
-      training: length, batch size and learning rate.
+      objective: what is minimised beside the negative log-probability of the SIDs.
+      training: length, batch size and optimizer.
       batches: `batches(start)` yields, from step `start` on, `encoder_input_tokens` int32
         `[row, length]`, `decoder_target_tokens` int32 `[row, level]` (SID tokens, see
         `sids.codes.to_tokens`) and `decoder_loss_weights` float32 `[row, level]`.
@@ -69,19 +84,30 @@ def train(
       directory: where checkpoints and logs go; an interrupted run goes on from there.
       seed: of the parameters and of dropout.
       params: what to start from; fresh parameters when not given.
-      devices: what the rows of a batch are split over; all devices when not given. Losses are means
-        over the global batch, so the number of devices does not change the result.
+      devices: what rows and parameters are split over; all devices when not given. Losses are means
+        over the global batch, so the devices do not change the result.
+      model_parallel: devices that share a row and split its parameters, see `meshes.MESH_AXES`.
 
     Returns:
-      The parameters. Source: teacher forcing with a softmax per level, this project.
+      The parameters, in memory of the host. Source: teacher forcing with a softmax per level, this
+      project.
 
     Raises:
       FloatingPointError: the loss was not finite.
+      InputError: `model_parallel` divides not the devices, or not the model.
     """
     num_steps = training.num_steps(num_rows)
-    optimizer = adamw(training, num_steps=num_steps)
-    loss_fn = make_loss(config, seed=seed)
-    mesh = data_mesh(devices)
+    optimizer = make_optimizer(training, num_steps=num_steps)
+    loss_fn = make_loss(config, objective=objective, seed=seed)
+    mesh = data_mesh(devices, model_parallel=model_parallel)
+    fresh = functools.partial(init_params, config, seed=seed)
+    shapes = jax.eval_shape(fresh)
+    places = param_shardings(mesh, axes=param_axes(config), shapes=shapes)
+    shardings = TrainState(
+        step=NamedSharding(mesh, PartitionSpec()),
+        params=places,
+        opt_state=optimizer_shardings(mesh, optimizer=optimizer, params=shapes, shardings=places),
+    )
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -93,17 +119,23 @@ def train(
         metrics |= {f"loss_level_{level}": value for level, value in enumerate(per_level, start=1)}
         return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
-    params = init_params(config, seed=seed) if params is None else params
+    if params is None:
+        params = jax.jit(fresh, out_shardings=shardings.params)()
+    else:
+        params = jax.device_put(params, shardings.params)
     state = TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
+        step=jax.device_put(jnp.zeros((), jnp.int32), shardings.step),
+        params=params,
+        opt_state=jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params),
     )
-    return fit(
+    state = fit(
         name="generate",
         state=state,
-        step=jax.jit(step, out_shardings=NamedSharding(mesh, PartitionSpec())),
+        step=jax.jit(step, out_shardings=(shardings, None), donate_argnums=0),
         batches=batches,
         num_steps=num_steps,
         directory=directory,
         training=training,
-        placement=sharded(mesh),
-    ).params
+        placement=sharded(mesh, state_shardings=shardings),
+    )
+    return multihost_utils.process_allgather(state.params, tiled=True)

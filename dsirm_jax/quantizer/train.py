@@ -53,7 +53,7 @@ from dsirm_jax.quantizer.model import (
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import DATA_AXIS, pmapped
-from dsirm_jax.training.settings import Training, adamw
+from dsirm_jax.training.settings import Training, make_optimizer
 
 NO_QUERY = -1
 PRINCIPAL_ROWS = 20_000
@@ -451,7 +451,7 @@ def train(
     model = autoencoder(config, dim=dim)
     rows = catalogue.alone() if config.kind == RESIDUAL_KMEANS else catalogue.rows()
     num_steps = training.num_steps(len(rows))
-    optimizer = adamw(training, num_steps=num_steps)
+    optimizer = make_optimizer(training, num_steps=num_steps)
     state = initial_state(
         catalogue=catalogue,
         sizes=sizes,

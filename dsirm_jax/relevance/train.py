@@ -18,7 +18,7 @@ from dsirm_jax.relevance.model import Head, HeadConfig, HeadParams, logits
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
-from dsirm_jax.training.settings import Training, adamw
+from dsirm_jax.training.settings import Training, make_optimizer
 
 TEMPERATURES = (0.1, 10.0)
 
@@ -73,7 +73,7 @@ def train(
             f"that both relevant and irrelevant pairs remain"
         )
     num_steps = training.num_steps(len(fitted["labels"]))
-    optimizer = adamw(training, num_steps=num_steps)
+    optimizer = make_optimizer(training, num_steps=num_steps)
     params = initial_params(head, fitted["features"], seed=seed)
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params.network)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import jax_utils
+from flax.linen import partitioning
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dsirm_jax.errors import InputError
 
+if TYPE_CHECKING:
+    import optax
+
 DATA_AXIS = "data"
 MODEL_AXIS = "model"
+MESH_AXES = (
+    ("vocab", MODEL_AXIS),
+    ("heads", MODEL_AXIS),
+    ("joined_kv", MODEL_AXIS),
+    ("mlp", MODEL_AXIS),
+    ("embed", None),
+    ("relpos_buckets", None),
+)
+"""The mesh axis that splits each logical axis of a parameter; batches are split over `data`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,4 +121,54 @@ def sharded(mesh: Mesh, *, state_shardings: Any = None) -> Placement:
         put_state=lambda state: jax.device_put(state, state_shardings),
         put_batch=put_batch,
         get_state=lambda state: state,
+    )
+
+
+def param_shardings(mesh: Mesh, *, axes: Any, shapes: Any) -> Any:
+    """Returns where the parameters of a model lie, by `MESH_AXES`.
+
+    Args:
+      mesh: see `data_mesh`.
+      axes: tree of the names of each parameter's logical axes.
+      shapes: the same tree of arrays, or of their shapes and dtypes.
+
+    Raises:
+      InputError: the model axis does not divide a dimension that it is to split.
+    """
+
+    def sharding(names: PartitionSpec, array: Any) -> NamedSharding:
+        spec = partitioning.logical_to_mesh_axes(tuple(names), MESH_AXES)
+        for name, axis, size in zip(names, spec, array.shape, strict=True):
+            if axis and size % mesh.shape[axis]:
+                raise InputError(
+                    f"model_parallel {mesh.shape[axis]} does not divide axis {name} of size {size}"
+                )
+        return NamedSharding(mesh, spec)
+
+    return jax.tree.map(sharding, axes, shapes)
+
+
+def optimizer_shardings(
+    mesh: Mesh, *, optimizer: optax.GradientTransformation, params: Any, shardings: Any
+) -> Any:
+    """Returns where an optimizer's state lies: what has a parameter's shape, as that parameter.
+
+    The rest is small (step counts, Adafactor's factors) and replicated.
+
+    Args:
+      mesh: see `data_mesh`.
+      optimizer: the optimizer.
+      params: the parameters, or their shapes and dtypes.
+      shardings: theirs, see `param_shardings`.
+    """
+    import optax
+
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda moment, param, place: place if moment.shape == param.shape else everywhere,
+        jax.eval_shape(optimizer.init, params),
+        params,
+        shardings,
+        transform_non_params=lambda _: everywhere,
     )

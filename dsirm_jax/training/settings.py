@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
+
+from dsirm_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import optax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,8 +19,10 @@ class Training:
     Attributes:
       epochs: passes over the training rows; a fraction stops within a pass, 0 trains nothing.
       batch_size: rows in one step, over all devices.
-      learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+      learning_rate: peak of the schedule (linear warm-up, then cosine to zero); Adafactor's is
+        relative to the root mean square of each parameter.
       warmup_share: share of the steps spent warming up.
+      optimizer: "adamw", or "adafactor", whose second moments take next to no memory.
       weight_decay: AdamW's decoupled weight decay.
       clip_norm: global gradient norm above which gradients are scaled down.
       checkpoint_every: steps between checkpoints.
@@ -25,25 +33,36 @@ class Training:
     batch_size: int
     learning_rate: float
     warmup_share: float = 0.05
+    optimizer: str = "adamw"
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     checkpoint_every: int = 500
     log_every: int = 50
+
+    def __post_init__(self):
+        if self.optimizer not in ("adamw", "adafactor"):
+            raise InputError(
+                f"Training.optimizer = {self.optimizer!r}: give 'adamw' or 'adafactor'"
+            )
+        if self.optimizer == "adafactor" and self.weight_decay:
+            raise InputError("Training.weight_decay is AdamW's: bind it to 0 for 'adafactor'")
 
     def num_steps(self, rows: int) -> int:
         """Steps for `rows` training rows; a part of a batch counts as a step."""
         return max(math.ceil(self.epochs * rows / self.batch_size), 1 if self.epochs else 0)
 
 
-def adamw(training: Training, *, num_steps: int):
-    """Returns AdamW under the warm-up and cosine schedule of `training`.
+def make_optimizer(training: Training, *, num_steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of `training` under its warm-up and cosine schedule.
 
     Args:
       training: the settings.
       num_steps: length of the schedule in steps.
 
     Returns:
-      An `optax.GradientTransformation`. Source: Loshchilov & Hutter 2019, arXiv 1711.05101.
+      AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), or Adafactor as T5 has it (Shazeer & Stern
+      2018, arXiv 1804.04235: factored, no momentum, decay `1 - t^-0.8`, updates clipped at 1 and
+      scaled by the parameters).
     """
     import optax
 
@@ -54,7 +73,8 @@ def adamw(training: Training, *, num_steps: int):
         warmup_steps=warmup,
         decay_steps=max(num_steps, 1),
     )
-    return optax.chain(
-        optax.clip_by_global_norm(training.clip_norm),
-        optax.adamw(schedule, weight_decay=training.weight_decay),
-    )
+    if training.optimizer == "adafactor":
+        rule = optax.adafactor(schedule)
+    else:
+        rule = optax.adamw(schedule, weight_decay=training.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(training.clip_norm), rule)

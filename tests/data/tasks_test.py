@@ -280,6 +280,38 @@ def test_a_block_is_what_seqio_deals_out(run, sids, name):
         np.testing.assert_array_equal(found[feature], values, strict=True)
 
 
+@pytest.mark.usefixtures("read_once")
+def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids):
+    shared = {**run, "sids": sids, "sizes": SIZES}
+    lengths = {"inputs": 30, "targets": 3}
+
+    def batches(title_rate):
+        return lambda start: tasks.batches(
+            task=tasks.text_sid(**shared, title_rate=title_rate),
+            lengths=lengths,
+            batch_size=4,
+            seed=3,
+            start_step=start,
+        )
+
+    stream = tasks.staged(batches(1.0), batches(0.25), steps=5)
+    whole = list(itertools.islice(stream(0), 12))
+    pieces = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    titles = {_padded(one, 30) for one in pieces}
+    counts = [sum(tuple(row) in titles for row in batch["inputs"].tolist()) for batch in whole]
+    assert counts == [4] * 5 + [1] * 7
+    for start in range(11):
+        for step, batch in enumerate(itertools.islice(stream(start), 2), start):
+            for name in whole[step]:
+                np.testing.assert_array_equal(batch[name], whole[step][name])
+
+
+def test_a_rate_of_zero_or_one_is_a_single_task(run, sids):
+    for title_rate, name in ((0, "query_sid"), (1, "title_sid")):
+        task = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=title_rate)
+        assert task.name == name
+
+
 def test_tasks_fit_seqio_and_its_feature_converters(run, sids):
     import seqio
 
@@ -311,7 +343,9 @@ def test_generator_features_repeat_the_weight_per_level():
 
 def test_bad_input_is_named(run, sids, tmp_path):
     with pytest.raises(InputError, match=r"title_rate = 1\.5"):
-        tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=1.5)
+        tasks.Curriculum(title_rate=1.5)
+    with pytest.raises(InputError, match=r"title_first = 1\.0"):
+        tasks.Curriculum(title_first=1.0)
     examples = [_example(query, query + 2) for query in range(4)]
     task = tasks.query_item(tfds_dir=_build(tmp_path, examples), vocabulary=run["vocabulary"])
     with pytest.raises(InputError, match="no training rows"):

@@ -18,7 +18,7 @@ def random_case(seed=0):
 def test_by_hand():
     logits = (jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([[0.0, 0.0]]))
     total = losses.cross_entropy(logits, jnp.array([[1, 0]]), jnp.array([[2.0, 2.0]]))
-    np.testing.assert_allclose(total.negative_log_probs, [2 * np.log(4), 2 * np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(total.loss, [2 * np.log(4), 2 * np.log(2)], rtol=1e-6)
     np.testing.assert_allclose(losses.mean(total), [np.log(4), np.log(2)], rtol=1e-6)
 
 
@@ -28,7 +28,7 @@ def test_against_scipy():
     for level in range(3):
         log_probs = scipy.special.log_softmax(np.asarray(logits[level], np.float64), axis=-1)
         expected = -(weights[:, level] * log_probs[np.arange(6), sids[:, level]]).sum()
-        np.testing.assert_allclose(total.negative_log_probs[level], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(total.loss[level], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gradient_is_weighted_softmax_minus_one_hot():
@@ -64,3 +64,31 @@ def test_no_weight_gives_zero_and_finite_gradients():
     value, gradient = jax.value_and_grad(loss)(logits)
     assert value == 0
     assert not any(np.asarray(level).any() for level in gradient)
+
+
+def test_label_smoothing_and_z_loss_against_scipy():
+    logits, sids, weights = random_case(4)
+    objective = losses.Objective(label_smoothing=0.1, z_loss=0.01)
+    total = losses.cross_entropy(logits, sids, weights, objective=objective)
+    for level, values in enumerate(logits):
+        values = np.asarray(values, np.float64)
+        target = 0.9 * np.eye(values.shape[1])[sids[:, level]] + 0.1 / values.shape[1]
+        entropy = -(target * scipy.special.log_softmax(values, axis=-1)).sum(axis=-1)
+        z = scipy.special.logsumexp(values, axis=-1) ** 2
+        expected = (weights[:, level] * (entropy + 0.01 * z)).sum()
+        np.testing.assert_allclose(total.loss[level], expected, rtol=1e-5)
+    np.testing.assert_allclose(total.weight, weights.sum(axis=0), rtol=1e-6)
+
+
+def test_smoothed_loss_is_least_at_the_smoothed_target():
+    objective = losses.Objective(label_smoothing=0.2)
+    sids, weights = jnp.array([[1]]), jnp.ones((1, 1))
+
+    def slope(logits):
+        return jax.grad(
+            lambda x: losses.cross_entropy((x,), sids, weights, objective=objective).loss.sum()
+        )(logits)
+
+    at_target = jnp.log(jnp.array([[0.05, 0.85, 0.05, 0.05]]))
+    np.testing.assert_allclose(slope(at_target), 0, atol=1e-6)
+    assert np.abs(slope(jnp.log(jnp.array([[0.01, 0.97, 0.01, 0.01]])))).max() > 0.01

@@ -1,9 +1,15 @@
 import itertools
+from unittest import mock
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
+import scipy.special
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator import score
+from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
 from dsirm_jax.sids import trie as tries
@@ -60,6 +66,69 @@ def test_pair_scores_agree_with_beams_in_any_order():
         for depth in (1, 2, 3):
             below = [v for s, v in exact[query].items() if s[:depth] == tuple(sid[:depth])]
             np.testing.assert_allclose(np.exp(levels[depth - 1]), np.exp(below).sum(), rtol=1e-4)
+
+
+def teacher_forced(query, sid):
+    """The plain way: one query, one SID, encoder and decoder in one pass."""
+    tokens = np.array([[*PIECES[query][:24], *[0] * 24][:24]], np.int32)
+    inputs = decoder_inputs(np.array([[sid]], np.int32), config=CONFIG)
+    levels = plain_logits(PARAMS, tokens, inputs)
+    log_probs = [
+        scipy.special.log_softmax(np.asarray(logits[0, 0], np.float64))[code]
+        for logits, code in zip(levels, sid, strict=True)
+    ]
+    return np.cumsum(log_probs)
+
+
+@jax.jit
+def plain_logits(params, tokens, inputs):
+    return Transformer(CONFIG).apply({"params": params}, tokens, inputs)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    pairs=st.lists(
+        st.tuples(st.integers(0, 9), st.tuples(*(st.integers(0, size - 1) for size in SIZES))),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_shared_prefixes_equal_separate_passes(pairs):
+    query_index, sids = map(np.array, zip(*pairs, strict=True))
+    log_probs = score_pairs(
+        params=PARAMS,
+        config=CONFIG,
+        pieces=PIECES,
+        max_pieces=24,
+        query_index=query_index,
+        sids=sids,
+        batch_size=4,
+    )
+    expected = [teacher_forced(query, sid) for query, sid in pairs]
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data(), most=st.sampled_from([1, 2, 3, 100]))
+def test_distinct_sids_number_every_prefix_once(data, most):
+    pairs = data.draw(
+        st.lists(st.tuples(*(st.integers(0, 2) for _ in range(4))), min_size=1, max_size=30)
+    )
+    pairs = np.array(pairs)
+    with mock.patch.object(score, "PREFIXES_AT_ONCE", most):
+        found = score.distinct_sids(pairs[:, 0], pairs[:, 1:])
+    group = np.repeat(np.arange(len(found.query)), np.diff(found.starts))
+    rebuilt = np.column_stack([found.query[group], found.sids])
+    np.testing.assert_array_equal(rebuilt[found.row], pairs)
+    assert len({tuple(row) for row in rebuilt.tolist()}) == len(rebuilt)
+    assert np.diff(found.starts).max() <= most
+    for number in range(len(found.query)):
+        mine = group == number
+        for depth in (1, 2, 3):
+            # Numbers from 0 on, in the order of the prefixes, one for each.
+            names = [tuple(sid[:depth]) for sid in found.sids[mine].tolist()]
+            order = {name: place for place, name in enumerate(sorted(set(names)))}
+            assert found.prefix[mine, depth - 1].tolist() == [order[name] for name in names]
 
 
 def test_pair_log_probs_table(tmp_path):

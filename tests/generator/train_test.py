@@ -1,14 +1,17 @@
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator.losses import Objective
+from dsirm_jax.generator.model import T5Config, init_params, param_axes
 from dsirm_jax.generator.train import make_loss, train
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import to_tokens
+from dsirm_jax.training.meshes import data_mesh, param_shardings, sharded
 from dsirm_jax.training.settings import Training
 
 CONFIG = T5Config(
@@ -56,6 +59,7 @@ def test_overfits_a_few_rows(tmp_path):
     training = dataclasses.replace(TRAINING, epochs=200)
     params = train(
         config=CONFIG,
+        objective=Objective(),
         training=training,
         batches=lambda start: iter(lambda: as_batch(text, sids), None),
         num_rows=8,
@@ -69,32 +73,84 @@ def test_overfits_a_few_rows(tmp_path):
     assert np.exp(found.log_probs[:, 0]).min() > 0.9
 
 
-def test_eight_devices_equal_one(tmp_path):
-    config = dataclasses.replace(CONFIG, dropout_rate=0.3)
-    training = dataclasses.replace(TRAINING, epochs=5)
-    one, eight = (
-        train(
-            config=config,
-            training=training,
-            batches=random_batches,
-            num_rows=8,
-            directory=tmp_path / str(number),
-            seed=0,
-            devices=jax.devices()[:number],
-        )
-        for number in (1, 8)
+MESHES = {"data 8": 1, "data 4 x model 2": 2, "data 2 x model 4": 4}
+"""Model-parallel devices of eight."""
+# Heads, widths and the vocabulary divide by four.
+WIDE = dataclasses.replace(CONFIG, num_heads=4, dropout_rate=0.3)
+SMOOTHED = Objective(label_smoothing=0.1, z_loss=1e-4)
+
+
+def run(directory, *, number=8, model_parallel=1, batches=random_batches):
+    """Trains six steps on random rows."""
+    return train(
+        config=WIDE,
+        objective=SMOOTHED,
+        training=dataclasses.replace(TRAINING, epochs=6, checkpoint_every=3),
+        batches=batches,
+        num_rows=8,
+        directory=directory,
+        seed=0,
+        devices=jax.devices()[:number],
+        model_parallel=model_parallel,
     )
-    start = init_params(config, seed=0)
-    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), one, start)
+
+
+def assert_near(tree, other):
+    """To 1e-4 of the largest entry of each array."""
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.fixture(scope="module")
+def one_device_step():
+    params, batch = init_params(WIDE, seed=0), next(random_batches(0))
+    return jax.jit(jax.value_and_grad(make_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True))(
+        params, batch, 1
+    )
+
+
+@pytest.mark.parametrize("model_parallel", MESHES.values(), ids=MESHES)
+def test_loss_and_gradients_on_a_mesh_are_those_of_one_device(model_parallel, one_device_step):
+    mesh = data_mesh(model_parallel=model_parallel)
+    params = init_params(WIDE, seed=0)
+    places = param_shardings(mesh, axes=param_axes(WIDE), shapes=params)
+    params = jax.device_put(params, places)
+    batch = sharded(mesh).put_batch(next(random_batches(0)))
+    table = params["token_embedder"]["embedding"]
+    assert table.addressable_data(0).shape == (128 // model_parallel, 16)
+    (loss, per_level), gradient = jax.jit(
+        jax.value_and_grad(make_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True)
+    )(params, batch, 1)
+    (expected, of_levels), slope = one_device_step
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(per_level, of_levels, rtol=1e-5)
+    assert_near(gradient, slope)
+
+
+@pytest.mark.slow
+def test_meshes_train_alike_and_go_on_from_each_others_checkpoints(tmp_path):
+    expected = run(tmp_path / "one", number=1)
+    start = init_params(WIDE, seed=0)
+    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), expected, start)
     assert max(jax.tree.leaves(moved)) > 0.01
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-5)
+    assert_near(run(tmp_path / "2x4", model_parallel=4), expected)
+    shutil.copytree(tmp_path / "2x4/checkpoints/3", tmp_path / "4x2/checkpoints/3")
+    steps = []
+
+    def told(start):
+        steps.append(start)
+        return random_batches(start)
+
+    assert_near(run(tmp_path / "4x2", model_parallel=2, batches=told), expected)
+    assert steps == [3]
 
 
 def test_gradients_against_finite_differences():
     params = init_params(CONFIG, seed=1)
     batch = next(random_batches(3))
-    loss = jax.jit(lambda params: make_loss(CONFIG, seed=0)(params, batch, 0)[0])
+    loss = jax.jit(
+        lambda params: make_loss(CONFIG, objective=Objective(), seed=0)(params, batch, 0)[0]
+    )
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
     direction = [rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
@@ -116,7 +172,9 @@ def test_gradients_against_finite_differences():
 def test_rows_without_weight_do_not_count():
     params = init_params(CONFIG, seed=2)
     text, sids = rows(CONFIG, number=4)
-    loss = jax.jit(lambda batch: make_loss(CONFIG, seed=0)(params, batch, 0)[0])
+    loss = jax.jit(
+        lambda batch: make_loss(CONFIG, objective=Objective(), seed=0)(params, batch, 0)[0]
+    )
     half = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
     weighted = loss(as_batch(text, sids, weights=half))
     np.testing.assert_allclose(weighted, loss(as_batch(text[:2], sids[:2])), rtol=1e-5)
@@ -130,6 +188,7 @@ def test_resumes_where_it_stopped(tmp_path):
         settings = dataclasses.replace(TRAINING, epochs=epochs, checkpoint_every=2)
         return train(
             config=CONFIG,
+            objective=Objective(),
             training=settings,
             batches=batches,
             num_rows=8,
