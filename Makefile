@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# Most of a test's time is compilation, which takes one core: a process for each.
+SPREAD := --numprocesses=auto --dist=worksteal
 
 .PHONY: demo test proof lint clean
 
@@ -9,11 +11,11 @@ demo: $(VENV)/installed
 	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 # The slow tests: kills, a browser, many processes, whole runs.
 proof: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SPREAD)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

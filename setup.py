@@ -32,7 +32,7 @@ RIVALS = ["faiss-cpu", "torch", "transformers", "vector-quantize-pytorch"]
 DATAFUSION = ["datafusion<52"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION),
-    *("hypothesis", "ir-measures", "pytest", "ruff", "setuptools>=77"),
+    *("hypothesis", "ir-measures", "pytest", "pytest-xdist", "ruff", "setuptools>=77"),
 ]
 
 setup(
