@@ -1,76 +1,223 @@
-"""Checkpoints of a training state, written and read with Orbax."""
+"""Checkpoints of a training state: written with Orbax, sealed and verified with checksums.
+
+Orbax reads back arrays whose bits have flipped without a word. So before a step is committed, the
+SHA-256 of every file goes into the step's `SHA256SUMS` (`sha256sum --check` reads it), and nothing
+is restored that does not agree with it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import itertools
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from dsirm_jax.errors import InputError
+from dsirm_jax.files import write_text
 
 log = logging.getLogger(__name__)
 KEEP = 2
+CHECKSUMS = "SHA256SUMS"
+UNREADABLE = "unreadable"
 
 
 @contextlib.contextmanager
 def manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
-    """Opens the checkpoints below `directory`; leaving the block waits for saves under way."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True)
-    with ocp.CheckpointManager(Path(directory).absolute(), options=options) as opened:
-        yield opened
+    """Opens the checkpoints below `directory`; leaving the block waits for saves under way.
+
+    The newest step is verified first. One that is damaged is named in the log and kept in
+    `directory/unreadable/`, and the one before it is looked at.
+
+    Args:
+      directory: of one training run, on a file system that all processes share.
+
+    Raises:
+      InputError: the last save failed.
+    """
+    directory = Path(directory).absolute()
+    if jax.process_index() == 0:
+        _set_damaged_aside(directory)
+    multihost_utils.sync_global_devices(f"{directory} is verified")
+
+    def seal_all() -> None:
+        """Runs on the first process, when all have written their files and none is renamed."""
+        for partial in _partial(directory):
+            seal(partial)
+
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEEP,
+        create=True,
+        cleanup_tmp_directories=True,
+        lightweight_initialize=True,  # reads no file that no checksum covers
+        async_options=ocp.AsyncOptions(post_finalization_callback=seal_all),
+    )
+    with ocp.CheckpointManager(directory, options=options) as opened:
+        try:
+            yield opened
+        finally:
+            failure = _failure(opened.wait_until_finished, opened)
+        if failure:
+            raise InputError(f"{failure}; make room or mend the disk, and run the same again")
 
 
 def save(opened: ocp.CheckpointManager, *, step: int, state: Any) -> None:
-    """Saves `state` as `step` in the background; a step that exists already is left as it is."""
+    """Saves `state` as `step` in the background; a step that exists already is left as it is.
+
+    A save that fails is an error in the log, at the next save at the latest; that one is made all
+    the same, and what was saved before stays.
+    """
+    _failure(opened.wait_until_finished, opened)
     if step not in opened.all_steps():
-        opened.save(step, args=ocp.args.StandardSave(state))
+        args = ocp.args.StandardSave(state)
+        # Forced: without it Orbax skips, silently, what it takes for a step of the past.
+        _failure(functools.partial(opened.save, step, args=args, force=True), opened)
 
 
 def restore_newest(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, int]:
-    """Returns the newest readable checkpoint and its step.
-
-    A checkpoint that cannot be read is named in the log and the one before it is tried.
+    """Returns the newest checkpoint and its step.
 
     Args:
-      opened: see `manager`.
+      opened: see `manager`, which has verified it.
       like: a state of the same structure, shapes, dtypes and shardings.
 
     Returns:
       `(state, step)`; `(like, 0)` when there is no checkpoint.
+
+    Raises:
+      InputError: the checkpoint is whole, but of another model.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    for step in sorted(opened.all_steps(), reverse=True):
-        try:
-            return opened.restore(step, args=ocp.args.StandardRestore(abstract)), step
-        except (ValueError, OSError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("checkpoint %s/%d cannot be read (%s)", opened.directory, step, reason)
-            opened.delete(step)
-    return like, 0
+    step = opened.latest_step()
+    if step is None:
+        return like, 0
+    return _read(Path(opened.directory) / str(step), like=like), step
 
 
 def read_newest(directory: Path, *, like: Any) -> Any:
-    """Returns the newest checkpoint of another run, which is left as it is.
+    """Returns the newest good checkpoint of another run, which is left as it is.
 
     Args:
       directory: its `checkpoints`.
       like: see `restore_newest`.
 
     Raises:
-      InputError: there is none of this structure.
+      InputError: there is none, or it is of another model.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    for step in _steps(directory):
+        if not (reason := damage(step)):
+            return _read(step.absolute(), like=like)
+        log.warning("checkpoint %s is damaged (%s); the one before it is tried", step, reason)
+    raise InputError(
+        f"{directory}: no good checkpoint; run that stage again, or bind no Job.previous"
+    )
+
+
+def seal(step: Path) -> None:
+    """Writes the checksums of a step's files, unless they are there."""
+    if not (step / CHECKSUMS).exists():
+        sums = "".join(f"{digest}  {name}\n" for name, digest in _checksums(step).items())
+        write_text(step / CHECKSUMS, sums)
+
+
+def damage(step: Path) -> str | None:
+    """Returns what is wrong with a step's files, or None when they are as they were written."""
     try:
-        with ocp.CheckpointManager(Path(directory).absolute(), options=options) as opened:
-            return opened.restore(None, args=ocp.args.StandardRestore(abstract))
+        lines = (step / CHECKSUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return f"{CHECKSUMS} cannot be read"
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    found = _checksums(step)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in expected:
+            return f"{name} is not in {CHECKSUMS}"
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != expected[name]:
+            return f"{name} is not what was written"
+    return None
+
+
+def _checksums(step: Path) -> dict[str, str]:
+    """Returns the SHA-256 of every file of the step's items, by its path in the step.
+
+    The few files beside the items are Orbax's own notes, some written after the seal; `_read` has
+    no need of them.
+    """
+    files = sorted(path for path in step.glob("*/**/*") if path.is_file())
+    with ThreadPoolExecutor() as threads:
+        return dict(zip((str(f.relative_to(step)) for f in files), threads.map(_sha256, files)))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _steps(directory: Path) -> list[Path]:
+    """Returns the folders of committed steps, the newest first."""
+    steps = [path for path in Path(directory).glob("*") if path.name.isdecimal()]
+    return sorted(steps, key=lambda path: int(path.name), reverse=True)
+
+
+def _partial(directory: Path) -> list[Path]:
+    """Returns the folders of steps that are not committed."""
+    return list(directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"))
+
+
+def _set_damaged_aside(directory: Path) -> None:
+    """Moves damaged steps away until the newest one is good."""
+    for step in _steps(directory):
+        if not (reason := damage(step)):
+            return
+        kept = directory / UNREADABLE
+        kept.mkdir(exist_ok=True)
+        names = (kept / f"{step.name}-{number}" for number in itertools.count(1))
+        target = next(path for path in names if not path.exists())
+        step.rename(target)
+        log.warning("checkpoint %s is damaged (%s); it is kept in %s", step, reason, target)
+
+
+def _read(step: Path, *, like: Any) -> Any:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(step / "default", abstract)
+        jax.tree_util.tree_map_with_path(_check_shape, state, like)
+        return state
     except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{directory}: no checkpoint of a model of this shape; bind the same sizes as that run "
-            f"had, or no Job.previous"
+            f"{step}: the checkpoint is whole, but it is not of a model of this shape ({reason}); "
+            f"bind the same sizes as that run had, or move {step.parent} away"
         ) from error
+
+
+def _check_shape(path: Any, found: Any, expected: Any) -> None:
+    if np.shape(found) != np.shape(expected):  # Orbax compares those of device arrays alone
+        raise ValueError(f"{jax.tree_util.keystr(path)} has shape {np.shape(found)}")
+
+
+def _failure(write: Callable[[], Any], opened: ocp.CheckpointManager) -> str | None:
+    """Calls `write`; returns and logs what made it fail, if it did."""
+    try:
+        write()
+    except Exception as error:  # whatever a file system has to say
+        opened.reload()  # a step counts from its commit, not from the start of its save
+        if jax.process_index() == 0:  # what is left of it must not keep the next from its room
+            for partial in _partial(Path(opened.directory)):
+                shutil.rmtree(partial, ignore_errors=True)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        failure = f"a checkpoint in {opened.directory} could not be written ({reason})"
+        log.error("%s", failure)
+        return failure
+    return None
