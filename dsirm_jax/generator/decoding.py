@@ -1,4 +1,4 @@
-"""Beam search over the trie of existing SIDs: fixed length, on device, exact.
+"""Beam search and sampling over the trie of existing SIDs: fixed length, on device, exact.
 
 A beam's score is the model's own `log P(SID | query)`: each level's softmax is over all codes of
 the level, and the trie only forbids what does not exist. The probabilities are deliberately *not*
@@ -10,11 +10,12 @@ belief lies on the catalogue at all (the sum over all SIDs may be below 1).
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.generator.model import START, T5Config, Transformer
 from dsirm_jax.sids import codes
@@ -24,10 +25,24 @@ from dsirm_jax.sids.trie import ROOT, Trie, child, child_mask
 NO_CODE = -1
 
 
+class Chosen(NamedTuple):
+    """The hypotheses that go on to the next level.
+
+    Attributes:
+      parent: int32 `[batch, hypothesis]`, which hypothesis each one continues.
+      code: int32 `[batch, hypothesis]`, by which code.
+      valid: bool `[batch, hypothesis]`, false where there was nothing left to choose.
+    """
+
+    parent: Int[Array, "batch hypothesis"]
+    code: Int[Array, "batch hypothesis"]
+    valid: Bool[Array, "batch hypothesis"]
+
+
 @functools.partial(jax.jit, static_argnames=("config", "beams"))
 def beam_search(
     params: Any,
-    trie: Trie,
+    trie: Trie | None,
     tokens: Int[Array, "batch length"],
     *,
     config: T5Config,
@@ -41,7 +56,8 @@ def beam_search(
 
     Args:
       params: parameters of the generator.
-      trie: existing SIDs, on device.
+      trie: existing SIDs, on device; None to search all combinations of codes, whether or not any
+        item has them.
       tokens: int32 text tokens of the queries, padded.
       config: shape of the generator.
       beams: number of hypotheses kept at every level.
@@ -51,6 +67,98 @@ def beam_search(
       than beams are asked for. Source: this project; the trie constraint as in GENRE (De Cao et
       al. 2021, arXiv 2010.00904).
     """
+
+    def choose(level, log_probs, scores, allowed):
+        size = log_probs.shape[-1]
+        candidates = (scores[..., None] + log_probs).reshape(len(scores), -1)  # [batch, beam·code]
+        allowed = allowed.reshape(candidates.shape)
+        candidates = jnp.where(allowed, candidates, -jnp.inf)
+        _, best = jax.lax.top_k(candidates, min(beams, candidates.shape[1]))
+        return Chosen(best // size, best % size, jnp.take_along_axis(allowed, best, axis=1))
+
+    found = _descend(params, trie, tokens, config=config, choose=choose)
+    missing = ((0, 0), (0, beams - found.valid.shape[1]))
+    return Beams(
+        sids=jnp.pad(found.sids, (*missing, (0, 0)), constant_values=NO_CODE),
+        log_probs=jnp.pad(found.log_probs, missing, constant_values=-jnp.inf),
+        valid=jnp.pad(found.valid, missing),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "samples", "top_k"))
+def sample(
+    params: Any,
+    trie: Trie,
+    tokens: Int[Array, "batch length"],
+    *,
+    config: T5Config,
+    samples: int,
+    key: jax.Array,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Beams:
+    """Returns SIDs drawn independently from the model's distribution over existing ones.
+
+    Every level is drawn from the codes that continue the prefix, their probabilities renormalised.
+    The filters look at what the trie has left, so that they never leave a hypothesis without a
+    code that exists.
+
+    Args:
+      params: parameters of the generator.
+      trie: existing SIDs, on device.
+      tokens: int32 text tokens of the queries, padded.
+      config: shape of the generator.
+      samples: SIDs drawn for each query, with replacement.
+      key: random key.
+      temperature: that logits are divided by; near 0 takes the most probable code.
+      top_k: draws from this number of the most probable codes only; from all when not given.
+      top_p: draws from the fewest most probable codes that have this share of the probability.
+
+    Returns:
+      Beams in the order of drawing, all valid; a score is the model's own log-probability of the
+      SID, without temperature or filters. Source: nucleus sampling of Holtzman et al. 2020, arXiv
+      1904.09751; top-k sampling of Fan et al. 2018, arXiv 1805.04833.
+    """
+
+    def choose(level, log_probs, scores, allowed):
+        logits = jnp.where(allowed, log_probs / temperature, -jnp.inf)
+        if top_k is not None:
+            least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][..., -1:]
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
+        if top_p is not None:
+            falling = -jnp.sort(-jax.nn.softmax(logits), axis=-1)
+            before = jnp.cumsum(falling, axis=-1) - falling  # share of the codes ahead of each
+            kept = jnp.sum(before < top_p, axis=-1, keepdims=True)  # at least one
+            least = jnp.take_along_axis(falling, jnp.maximum(kept, 1) - 1, axis=-1)
+            logits = jnp.where(jax.nn.softmax(logits) >= least, logits, -jnp.inf)
+        shape = (len(tokens), samples)
+        parent = jnp.broadcast_to(jnp.arange(samples) if level else 0, shape)
+        drawn = jax.random.categorical(
+            jax.random.fold_in(key, level), jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
+        )
+        return Chosen(parent, drawn.astype(jnp.int32), jnp.ones(shape, bool))
+
+    return _descend(params, trie, tokens, config=config, choose=choose)
+
+
+def _descend(
+    params: Any,
+    trie: Trie | None,
+    tokens: Int[Array, "batch length"],
+    *,
+    config: T5Config,
+    choose: Callable[
+        [
+            int,
+            Float[Array, "batch hypothesis code"],
+            Float[Array, "batch hypothesis"],
+            Bool[Array, "batch hypothesis code"],
+        ],
+        Chosen,
+    ],
+) -> Beams:
+    """Goes down the levels by what `choose(level, log_probs, scores, allowed)` takes of each."""
     model, variables = Transformer(config), {"params": params}
     queries = model.apply(variables, tokens, method=Transformer.encode)
     batch = tokens.shape[0]
@@ -61,31 +169,26 @@ def beam_search(
     inputs = jnp.full((batch, 1), START, jnp.int32)
     firsts = config.text_vocab_size + codes.level_offsets(config.sid_sizes)
     past = None
-    for level, size in enumerate(config.sid_sizes):
+    for level, first in enumerate(firsts):
         (logits,), past = model.apply(
             variables, queries, inputs[..., None], past, method=Transformer.decode
         )
-        allowed = valid[..., None] & child_mask(trie, level=level, nodes=nodes)
-        candidates = scores[..., None] + jax.nn.log_softmax(logits)  # [batch, beam, code]
-        candidates = jnp.where(allowed, candidates, -jnp.inf).reshape(batch, -1)
-        scores, chosen = jax.lax.top_k(candidates, min(beams, candidates.shape[1]))
-        valid = jnp.take_along_axis(allowed.reshape(batch, -1), chosen, axis=1)
-        parent, code = chosen // size, chosen % size  # [batch, beam]
-        sids, nodes, past = _follow((sids, nodes, past), parent)
+        log_probs = jax.nn.log_softmax(logits)  # [batch, hypothesis, code]
+        allowed = jnp.broadcast_to(valid[..., None], log_probs.shape)
+        if trie is not None:
+            allowed &= child_mask(trie, level=level, nodes=nodes)
+        parent, code, valid = choose(level, log_probs, scores, allowed)
+        sids, scores, nodes, past = _follow((sids, scores, nodes, past), parent)
+        chosen = log_probs[jnp.arange(batch)[:, None], parent, code]
+        scores = jnp.where(valid, scores + chosen, -jnp.inf)
         sids = jnp.concatenate([sids, code[..., None]], axis=-1)
-        nodes = jnp.where(valid, child(trie, level=level, nodes=nodes, codes=code), ROOT)
-        inputs = (firsts[level] + code).astype(jnp.int32)
-    missing = ((0, 0), (0, beams - scores.shape[1]))
-    return Beams(
-        sids=jnp.pad(
-            jnp.where(valid[..., None], sids, NO_CODE), (*missing, (0, 0)), constant_values=NO_CODE
-        ),
-        log_probs=jnp.pad(scores, missing, constant_values=-jnp.inf),
-        valid=jnp.pad(valid, missing),
-    )
+        if trie is not None:
+            nodes = jnp.where(valid, child(trie, level=level, nodes=nodes, codes=code), ROOT)
+        inputs = (first + code).astype(jnp.int32)
+    return Beams(sids=jnp.where(valid[..., None], sids, NO_CODE), log_probs=scores, valid=valid)
 
 
-def _follow(tree: Any, parent: Int[Array, "batch beam"]) -> Any:
-    """Reorders the beam axis of every array to that of each new beam's parent."""
+def _follow(tree: Any, parent: Int[Array, "batch hypothesis"]) -> Any:
+    """Reorders the hypotheses of every array to that of each new one's parent."""
     rows = jnp.arange(parent.shape[0])[:, None]
     return jax.tree.map(lambda array: array[rows, parent], tree)

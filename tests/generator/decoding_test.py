@@ -1,12 +1,14 @@
+import dataclasses
 import functools
 import itertools
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.generator.decoding import NO_CODE, beam_search
+from dsirm_jax.generator.decoding import NO_CODE, beam_search, sample
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.sids import trie as tries
 
@@ -75,18 +77,27 @@ def check_beams(found, exact, sids):
 
 def widened(trie):
     """The same trie with arrays as long as any trie of its sizes needs: one compiled shape."""
-    nodes = np.cumprod([1, *trie.sizes[:-1]])
-    return tries.Trie(
-        bitmaps=tuple(
-            np.pad(bitmap, ((0, count - len(bitmap)), (0, 0)))
-            for bitmap, count in zip(trie.bitmaps, nodes, strict=True)
-        ),
-        first_child=tuple(
-            np.pad(first, (0, count - len(first)))
-            for first, count in zip(trie.first_child, nodes, strict=True)
-        ),
-        sizes=trie.sizes,
-    )
+    levels = []
+    for level, nodes in zip(trie.levels, np.cumprod([1, *trie.sizes[:-1]]), strict=True):
+        if isinstance(level, tries.Bitmap):
+            missing = nodes - len(level.first_child)
+            levels.append(
+                dataclasses.replace(
+                    level,
+                    bitmaps=np.pad(level.bitmaps, ((0, missing), (0, 0))),
+                    first_child=np.pad(level.first_child, (0, missing)),
+                )
+            )
+        else:
+            levels.append(
+                dataclasses.replace(
+                    level,
+                    codes=np.pad(level.codes, (0, nodes * level.size - len(level.codes))),
+                    starts=np.pad(level.starts, (0, nodes + 1 - len(level.starts)), mode="edge"),
+                    widest=level.size,
+                )
+            )
+    return tries.Trie(levels=tuple(levels))
 
 
 # Few shapes, many tries: a search is compiled once per shape. One-code levels, levels wider than a
@@ -96,8 +107,9 @@ def widened(trie):
     sizes=st.sampled_from([(3, 4, 5), (1, 6, 1), (2, 40)]),
     seed=st.integers(0, 2**31),
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    kind=st.sampled_from([tries.BITMAP, tries.RANGES]),
 )
-def test_enough_beams_equal_sorted_enumeration(sizes, seed, share):
+def test_enough_beams_equal_sorted_enumeration(sizes, seed, share, kind):
     rng = np.random.default_rng(seed)
     possible = everything(sizes)
     sids = rng.permutation(possible)[: max(1, int(share * len(possible)))]
@@ -105,9 +117,8 @@ def test_enough_beams_equal_sorted_enumeration(sizes, seed, share):
     config = tiny(sizes)
     params = sharp_params(config, seed % 1000)
     beams = len(possible) + 3
-    found = beam_search(
-        params, widened(tries.build(items, sizes=sizes)), TEXT, config=config, beams=beams
-    )
+    trie = widened(tries.build(items, sizes=sizes, kind=kind))
+    found = beam_search(params, trie, TEXT, config=config, beams=beams)
     exact = enumerate_log_probs(params, config)
     check_beams(found, exact, sids)
     assert found.valid.sum(axis=1).tolist() == [len(sids)] * len(TEXT)
@@ -178,3 +189,78 @@ def test_probabilities_of_a_full_catalogue_sum_to_one():
     trie = tries.build(everything(sizes), sizes=sizes)
     found = beam_search(params, trie, TEXT, config=config, beams=63)
     np.testing.assert_allclose(np.exp(found.log_probs).sum(axis=1), 1, rtol=1e-4)
+
+
+def test_without_a_trie_every_combination_of_codes_is_searched():
+    sizes = (3, 4, 5)
+    config = tiny(sizes)
+    params = sharp_params(config, 3)
+    free = beam_search(params, None, TEXT, config=config, beams=7)
+    full = beam_search(
+        params, tries.build(everything(sizes), sizes=sizes), TEXT, config=config, beams=7
+    )
+    np.testing.assert_array_equal(free.sids, full.sids)
+    np.testing.assert_allclose(free.log_probs, full.log_probs, rtol=1e-6)
+
+
+SAMPLED = np.array([[0, 1, 2], [0, 1, 4], [0, 3, 0], [2, 0, 3], [2, 3, 3], [2, 3, 4]])
+
+
+def draw(config, *, samples, seed=0, **filters):
+    """Draws from `SAMPLED`; the first query's model gives most of its belief to what is missing."""
+    params = sharp_params(config, 4)
+    trie = tries.build(SAMPLED, sizes=config.sid_sizes)
+    key = jax.random.key(seed)
+    return params, sample(params, trie, TEXT, config=config, samples=samples, key=key, **filters)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{}, {"temperature": 5.0}, {"top_k": 1}, {"top_k": 50}, {"top_p": 0.01}, {"top_p": 0.9}],
+    ids=str,
+)
+def test_no_filter_leaves_the_catalogue(filters):
+    config = tiny((3, 4, 5))
+    params, found = draw(config, samples=50, **filters)
+    assert found.sids.shape == (2, 50, 3) and bool(found.valid.all())
+    exact = enumerate_log_probs(params, config)
+    existing = {tuple(sid) for sid in SAMPLED.tolist()}
+    for row in range(len(TEXT)):
+        drawn = [tuple(sid) for sid in found.sids[row].tolist()]
+        assert set(drawn) <= existing
+        scores = [exact[row][sid] for sid in drawn]
+        np.testing.assert_allclose(found.log_probs[row], scores, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_have_the_renormalised_probabilities():
+    config = tiny((3, 4, 5))
+    samples = 4000
+    params, found = draw(config, samples=samples)
+    exact = enumerate_log_probs(params, config)
+    existing = [tuple(sid) for sid in SAMPLED.tolist()]
+    for row in range(len(TEXT)):
+        expected = dict.fromkeys(existing, 1.0)
+        for depth in (1, 2, 3):
+            # P(code | prefix) over the codes that go on, of the model's P(prefix) over everything.
+            mass = {}
+            for sid, value in exact[row].items():
+                mass[sid[:depth]] = mass.get(sid[:depth], 0) + np.exp(value)
+            for sid in existing:
+                siblings = {s[:depth] for s in existing if s[: depth - 1] == sid[: depth - 1]}
+                expected[sid] *= mass[sid[:depth]] / sum(mass[prefix] for prefix in siblings)
+        drawn = [tuple(sid) for sid in found.sids[row].tolist()]
+        for sid, share in expected.items():
+            error = 5 * np.sqrt(share * (1 - share) / samples) + 1e-6
+            assert abs(drawn.count(sid) / samples - share) < error
+
+
+def test_the_greedy_filters_take_the_best_code_of_each_level_that_exists():
+    config = tiny((3, 4, 5))
+    _, by_k = draw(config, samples=3, top_k=1)
+    _, by_p = draw(config, samples=3, seed=1, top_p=1e-6)
+    _, cold = draw(config, samples=3, seed=2, temperature=1e-4)
+    params = sharp_params(config, 4)
+    trie = tries.build(SAMPLED, sizes=config.sid_sizes)
+    greedy = beam_search(params, trie, TEXT, config=config, beams=1)
+    for found in (by_k, by_p, cold):
+        np.testing.assert_array_equal(found.sids, np.repeat(greedy.sids, 3, axis=1))

@@ -1,4 +1,6 @@
 import itertools
+import pathlib
+import tempfile
 
 import jax
 import numpy as np
@@ -24,11 +26,14 @@ def prefixes_of(sids, depth):
     return sorted({tuple(map(int, row[:depth])) for row in sids})
 
 
-@settings(deadline=None, max_examples=40)
-@given(catalogues())
-def test_children_are_those_of_a_set_of_tuples(drawn):
+KINDS = st.sampled_from([None, tries.BITMAP, tries.RANGES])
+
+
+@settings(deadline=None, max_examples=60)
+@given(catalogues(), KINDS)
+def test_children_are_those_of_a_set_of_tuples(drawn, kind):
     sids, sizes = drawn
-    trie = tries.build(sids, sizes=sizes)
+    trie = tries.build(sids, sizes=sizes, kind=kind)
     for level, size in enumerate(sizes):
         parents, below = prefixes_of(sids, level), prefixes_of(sids, level + 1)
         nodes = np.arange(len(parents))
@@ -41,11 +46,11 @@ def test_children_are_those_of_a_set_of_tuples(drawn):
         np.testing.assert_array_equal(found, expected)
 
 
-@settings(deadline=None, max_examples=40)
-@given(catalogues(), st.randoms(use_true_random=False))
-def test_find_enumerate_and_items(drawn, random):
+@settings(deadline=None, max_examples=60)
+@given(catalogues(), KINDS, st.randoms(use_true_random=False))
+def test_find_enumerate_and_items(drawn, kind, random):
     sids, sizes = drawn
-    trie, found = tries.build(sids, sizes=sizes), tries.postings(sids, sizes=sizes)
+    trie, found = tries.build(sids, sizes=sizes, kind=kind), tries.postings(sids, sizes=sizes)
     whole = prefixes_of(sids, len(sizes))
     assert [tuple(row) for row in tries.enumerate_sids(trie)] == whole
     probes = [tuple(random.randrange(-1, size + 1) for size in sizes) for _ in range(20)]
@@ -61,10 +66,11 @@ def test_find_enumerate_and_items(drawn, random):
     np.testing.assert_array_equal(leaves, [whole.index(tuple(sid)) for sid in sids])
 
 
-def test_runs_inside_jit_on_any_leading_axes():
+@pytest.mark.parametrize("kind", [tries.BITMAP, tries.RANGES])
+def test_runs_inside_jit_on_any_leading_axes(kind):
     sizes = (3, 40, 2)
     sids = np.array([[0, 39, 1], [0, 32, 0], [2, 0, 1], [2, 0, 1]])
-    trie = jax.device_put(tries.build(sids, sizes=sizes))
+    trie = jax.device_put(tries.build(sids, sizes=sizes, kind=kind))
     grid = np.array(list(itertools.product(*map(range, sizes)))).reshape(3, 40, 2, 3)
     inside = jax.jit(tries.contains)(trie, jax.numpy.asarray(grid))
     assert inside.shape == (3, 40, 2)
@@ -75,10 +81,11 @@ def test_runs_inside_jit_on_any_leading_axes():
     assert mask.shape == (2, 1, 40) and mask.sum(axis=-1).tolist() == [[2], [1]]
 
 
-def test_host_and_device_agree():
+@pytest.mark.parametrize("kind", [tries.BITMAP, tries.RANGES])
+def test_host_and_device_agree(kind):
     sizes = (5, 70, 33)
     sids = np.random.default_rng(0).integers(0, sizes, (300, 3))
-    host = tries.build(sids, sizes=sizes)
+    host = tries.build(sids, sizes=sizes, kind=kind)
     device = jax.device_put(host)
     for depth in (1, 2, 3):
         on_host = tries.find(host, sids[:, :depth])
@@ -93,6 +100,59 @@ def test_memory_of_a_dense_trie():
     size = sum(array.nbytes for array in jax.tree.leaves(trie))
     assert size == (1 * 4 + 16 * 8 + 1024 * 8) + 4 * (1 + 16 + 1024)
     assert size / len(sids) < 0.2
+
+
+def test_a_level_takes_the_smaller_form():
+    # One node with 2 of 64 codes: 8 bytes of bits or 2 codes of a byte; then two nodes, 63 of 64.
+    sids = np.array([[code, below] for code in (3, 60) for below in range(63)])
+    trie = tries.build(sids, sizes=(64, 64))
+    first, second = trie.levels
+    assert isinstance(first, tries.Ranges) and first.codes.tolist() == [3, 60]
+    assert first.codes.dtype == np.uint8 and first.starts.tolist() == [0, 2] and first.widest == 2
+    assert isinstance(second, tries.Bitmap) and second.bitmaps.shape == (2, 2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(catalogues(), st.integers(0, 40))
+def test_adding_sids_equals_building_from_all(drawn, first):
+    sids, sizes = drawn
+    first = max(1, min(first, len(sids)))
+    grown = tries.add(tries.build(sids[:first], sizes=sizes), sids[first:])
+    jax.tree.map(np.testing.assert_array_equal, grown, tries.build(sids, sizes=sizes))
+
+
+@settings(deadline=None, max_examples=30)
+@given(catalogues(), KINDS)
+def test_a_saved_trie_is_mapped_as_it_was(drawn, kind):
+    sids, sizes = drawn
+    trie = tries.build(sids, sizes=sizes, kind=kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "trie.safetensors"
+        tries.save(path, jax.device_put(trie))
+        loaded = tries.load(path)
+        assert jax.tree.structure(loaded) == jax.tree.structure(trie)
+        for ours, theirs in zip(jax.tree.leaves(loaded), jax.tree.leaves(trie), strict=True):
+            assert isinstance(ours, np.memmap) and ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(tries.find(loaded, sids), tries.find(trie, sids))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
+def test_what_is_no_whole_trie_is_refused(damage, tmp_path):
+    path = tmp_path / "trie.safetensors"
+    if damage == "cut":
+        tries.save(path, tries.build(np.array([[0, 1], [1, 0]]), sizes=(2, 2)))
+        path.write_bytes(path.read_bytes()[:-3])
+    if damage == "other":
+        path.write_bytes(b"0" * 100)
+    with pytest.raises(InputError, match="trie.safetensors: no trie"):
+        tries.load(path)
+
+
+def test_numbers_of_postings_are_as_small_as_they_can_be():
+    found = tries.postings(np.array([[1, 1], [0, 1], [1, 1]]), sizes=(2, 2))
+    assert found.rows.dtype == found.starts.dtype == np.uint8
+    assert found.rows.tolist() == [1, 0, 2] and found.starts.tolist() == [0, 1, 3]
 
 
 def test_empty_and_invalid_catalogues_are_refused():
