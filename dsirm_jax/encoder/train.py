@@ -77,7 +77,8 @@ def train(
         loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), {"loss": loss}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     def judged(start: int) -> Iterator[Batch]:
         for batch in batches(start):

@@ -47,7 +47,6 @@ def make_loss(
             {"params": params},
             batch["encoder_input_tokens"],
             decoder_inputs(sids, config=config),
-            enable_dropout=True,
             rngs={"dropout": jax.random.fold_in(key, step)},
         )
         weights = batch["decoder_loss_weights"][:, None]
@@ -115,7 +114,7 @@ def train(
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         metrics |= {f"loss_level_{level}": value for level, value in enumerate(per_level, start=1)}
         return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 

@@ -292,7 +292,8 @@ def make_step(
         )
         # A batch that is not finite must not reach parameters or averages: the loop stops on its
         # loss, and the last checkpoint is whole.
-        finite = jnp.isfinite(terms["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
+        terms["gradient_norm"] = optax.tree.norm(gradient)
+        finite = jnp.isfinite(terms["loss"]) & jnp.isfinite(terms["gradient_norm"])
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
         return kept, terms | health
 

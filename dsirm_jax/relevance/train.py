@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Bool, Float
 
 from dsirm_jax.errors import InputError
@@ -135,7 +136,7 @@ def make_step(head: HeadConfig, optimizer: Any):
         state = state.replace(
             step=state.step + 1, params=params.replace(network=network), opt_state=opt_state
         )
-        return state, {"loss": loss}
+        return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step
 

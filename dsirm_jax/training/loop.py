@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dsirm_jax.training import checkpoints
+from dsirm_jax.training import checkpoints, preemption
 from dsirm_jax.training.meshes import Placement
 from dsirm_jax.training.progress import progress
 from dsirm_jax.training.settings import Training
@@ -50,19 +52,23 @@ def fit(
     Args:
       name: stage name for progress and errors.
       state: initial state (host side), a pytree.
-      step: compiled `(state, batch) -> (state, metrics)`; metrics are scalars with a `loss`.
+      step: compiled `(state, batch) -> (state, metrics)`; metrics are scalars with a `loss` and,
+        where there is one, a `gradient_norm`.
       batches: `batches(start)` yields the global batches of steps `start, start + 1, ...`.
       num_steps: steps in all.
       directory: where `checkpoints/` and TensorBoard's `logs/` go.
-      training: settings; here `checkpoint_every` and `log_every`.
+      training: settings; here `checkpoint_every`, `log_every` and `max_skipped_steps`.
       placement: how the step wants its arguments.
 
     Returns:
       The final state, as `placement.get_state` gives it.
 
     Raises:
-      FloatingPointError: a loss was not finite; the message names the step. No checkpoint is
-        written after the last finite one.
+      FloatingPointError: a loss, a gradient or the state was not finite, more often than
+        `training.max_skipped_steps` lets pass; the message names the step and its rows. No
+        checkpoint is written after the last finite one.
+      InputError: the last checkpoint could not be written, or the one there is of another model.
+      SystemExit: SIGTERM came; the state is saved. Its code is `preemption.EXIT_CODE`.
     """
     from clu import metric_writers
 
@@ -72,25 +78,46 @@ def fit(
     writer = metric_writers.MultiWriter(logs)
     shown: dict[str, float] = {}
     window: list[Metrics] = []
+    skipped = 0
 
     def settle_window(last_step: int) -> None:
         """Checks and logs the metrics since the last call; only finite states are ever saved."""
-        if not window:
-            return
+        nonlocal skipped
         first_step = last_step - len(window) + 1
         rows = [{key: float(np.mean(value)) for key, value in m.items()} for m in window]
-        for offset, row in enumerate(rows):
-            if not math.isfinite(row["loss"]):
-                raise FloatingPointError(
-                    f"{name}: the loss is {row['loss']} at step {first_step + offset}; nothing was "
-                    f"saved since the last finite checkpoint. Lower Training.learning_rate or look "
-                    f"at the rows of that step"
-                )
-        shown.update({key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
-        writer.write_scalars(last_step, shown)
+        for step_number, row in enumerate(rows, start=first_step):
+            for key in ("loss", "gradient_norm"):
+                if not math.isfinite(row.get(key, 0.0)):
+                    at_fault = _rows_at_fault(next(batches(step_number - 1)))
+                    said = f"{name}: the {key} is {row[key]} at step {step_number}{at_fault}"
+                    skipped += 1
+                    if skipped > training.max_skipped_steps:
+                        raise FloatingPointError(
+                            f"{said}; nothing was saved since the last finite checkpoint. Lower "
+                            f"Training.learning_rate or look at the rows of that step"
+                        )
+                    log.warning("%s; the step is left out", said)
+                    break
+        rows = [row for row in rows if all(map(math.isfinite, row.values()))]
+        if rows:
+            shown.update({key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
+            writer.write_scalars(last_step, shown)
         window.clear()
 
-    with checkpoints.manager(directory / "checkpoints") as opened:
+    def save(step_number: int) -> None:
+        kept = placement.get_state(state)
+        if not _is_finite(kept):
+            raise FloatingPointError(
+                f"{name}: the state after step {step_number} is not finite, though the losses are; "
+                f"nothing was saved since the last finite checkpoint. Lower Training.learning_rate"
+            )
+        checkpoints.save(opened, step=step_number, state=kept)
+
+    stops = False
+    with (
+        preemption.notice() as stopping,
+        checkpoints.manager(directory / "checkpoints") as opened,
+    ):
         state, start = checkpoints.restore_newest(opened, like=state)
         if start:
             log.info("%s: goes on from the checkpoint of step %d of %d", name, start, num_steps)
@@ -101,13 +128,54 @@ def fit(
         for index, batch in stream:
             state, metrics = step(state, placement.put_batch(batch))
             window.append(metrics)
+            stops = stopping()
             is_last = index == num_steps
-            if is_last or index % training.log_every == 0:
+            saves = stops or is_last or index % training.checkpoint_every == 0
+            if saves or index % training.log_every == 0:
                 settle_window(index)
-            if is_last or index % training.checkpoint_every == 0:
-                settle_window(index)
-                checkpoints.save(opened, step=index, state=placement.get_state(state))
+            if saves:
+                save(index)
+            if stops:
+                break
         if not num_steps:
-            checkpoints.save(opened, step=0, state=placement.get_state(state))
+            save(0)
     writer.close()
+    if stops:
+        log.warning(
+            "%s: SIGTERM: step %d of %d is saved; the same command goes on from there",
+            *(name, index, num_steps),
+        )
+        raise SystemExit(preemption.EXIT_CODE)
     return placement.get_state(state)
+
+
+def _is_finite(state: Any) -> bool:
+    """Returns whether every number of a state is finite."""
+    inexact = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return bool(_all_finite(inexact))
+
+
+@jax.jit
+def _all_finite(arrays: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.logical_and, (jnp.isfinite(x).all() for x in arrays), True)
+
+
+def _rows_at_fault(batch: Batch, *, most: int = 20) -> str:
+    """Returns the ids of a batch's rows that hold numbers that are not finite, or of all rows."""
+    rows = len(next(iter(batch.values())))
+    broken = np.zeros(rows, bool)
+    for values in batch.values():
+        if np.issubdtype(values.dtype, np.inexact):
+            broken |= ~np.isfinite(values).reshape(rows, -1).all(axis=1)
+    chosen = np.flatnonzero(broken) if broken.any() else np.arange(rows)
+    ids = {key: values[chosen] for key, values in batch.items() if key.endswith("_index")}
+    if not ids:
+        if not broken.any():
+            return ""
+        ids = {"row": chosen}
+    named = []
+    for key, values in ids.items():
+        found = np.unique(values)
+        more = ", ..." if len(found) > most else ""
+        named.append(f"{key} {', '.join(map(str, found[:most]))}{more}")
+    return f" ({'; '.join(named)})"

@@ -27,6 +27,8 @@ class Training:
       clip_norm: global gradient norm above which gradients are scaled down.
       checkpoint_every: steps between checkpoints.
       log_every: steps between log lines and TensorBoard points.
+      max_skipped_steps: steps with a loss or gradient that is not finite that are left out, each
+        named in the log, before training stops; counted from each start.
     """
 
     epochs: float
@@ -38,6 +40,7 @@ class Training:
     clip_norm: float = 1.0
     checkpoint_every: int = 500
     log_every: int = 50
+    max_skipped_steps: int = 0
 
     def __post_init__(self):
         if self.optimizer not in ("adamw", "adafactor"):
@@ -77,4 +80,7 @@ def make_optimizer(training: Training, *, num_steps: int) -> optax.GradientTrans
         rule = optax.adafactor(schedule)
     else:
         rule = optax.adamw(schedule, weight_decay=training.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(training.clip_norm), rule)
+    clipped = optax.chain(optax.clip_by_global_norm(training.clip_norm), rule)
+    if not training.max_skipped_steps:
+        return clipped
+    return optax.apply_if_finite(clipped, max_consecutive_errors=training.max_skipped_steps)

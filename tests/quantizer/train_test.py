@@ -105,7 +105,7 @@ def test_a_step_does_not_depend_on_the_number_of_devices(changed, counts):
     _, states, found = zip(*(one_step(devices=devices, **changed) for devices in counts))
     levels = range(1, 4)
     assert set(found[0]) == {
-        *("loss", "reconstruction", "commitment", "contrastive", "restarts"),
+        *("loss", "reconstruction", "commitment", "contrastive", "restarts", "gradient_norm"),
         *(f"agreement_{level}" for level in levels),
         *(f"perplexity_{level}" for level in levels),
     }

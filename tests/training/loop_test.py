@@ -1,14 +1,18 @@
+import dataclasses
 import itertools
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.training.loop import TrainState, fit
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh, pmapped, sharded
-from dsirm_jax.training.settings import Training
+from dsirm_jax.training.settings import Training, make_optimizer
 
 TRAINING = Training(epochs=1, batch_size=8, learning_rate=0.1, checkpoint_every=3, log_every=2)
 
@@ -28,17 +32,23 @@ def step(state, batch):
     return state.replace(step=state.step + 1, params=total), {"loss": jnp.mean(batch["x"])}
 
 
-def run(directory, *, num_steps=10, source=batches, placement=None):
+def run(directory, *, num_steps=10, source=batches, state=None, compiled=step, training=TRAINING):
+    if state is None:
+        state = TrainState(step=jnp.zeros((), jnp.int32), params=jnp.zeros(()), opt_state=())
     return fit(
         name="test",
-        state=TrainState(step=jnp.zeros((), jnp.int32), params=jnp.zeros(()), opt_state=()),
-        step=step,
+        state=state,
+        step=compiled,
         batches=source,
         num_steps=num_steps,
         directory=directory,
-        training=TRAINING,
-        placement=placement or sharded(data_mesh()),
+        training=training,
+        placement=sharded(data_mesh()),
     )
+
+
+def committed(directory):
+    return sorted(int(path.name) for path in (directory / "checkpoints").glob("[0-9]*"))
 
 
 EXPECTED = sum((s + 1) * sum(range(s * 8, s * 8 + 8)) for s in range(10))
@@ -69,7 +79,112 @@ def test_a_finished_run_is_restored_and_not_run_again(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(FloatingPointError, match="test: the loss is nan at step 5"):
         run(tmp_path, source=lambda start: batches(start, poison=4))
-    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*")) == [3]
+    assert committed(tmp_path) == [3]
+    assert float(run(tmp_path).params) == EXPECTED
+
+
+def test_rows_that_are_not_finite_are_named(tmp_path):
+    def source(start):
+        for index, batch in enumerate(batches(start), start=start):
+            rows = batch["x"].copy()
+            if index == 4:
+                rows[[2, 5]] = np.inf
+            yield {"x": rows, "item_index": np.arange(100, 108)}
+
+    with pytest.raises(FloatingPointError, match=r"inf at step 5 \(item_index 102, 105\);"):
+        run(tmp_path, source=source)
+
+
+def test_a_gradient_that_is_not_finite_stops_where_it_happened(tmp_path):
+    def source(start):
+        for index, batch in enumerate(batches(start), start=start):
+            yield batch | {"query_index": np.full(8, index)}
+
+    @jax.jit
+    def overflowing(state, batch):
+        state, metrics = step(state, batch)
+        bad = state.step == 6
+        state = state.replace(params=jnp.where(bad, jnp.nan, state.params))
+        return state, metrics | {"gradient_norm": jnp.where(bad, jnp.inf, 1.0)}
+
+    with pytest.raises(FloatingPointError, match=r"gradient_norm is inf at step 6 \(query_index 5"):
+        run(tmp_path, source=source, compiled=overflowing)
+    assert committed(tmp_path) == [3]
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+    @jax.jit
+    def overflowing(state, batch):
+        state, metrics = step(state, batch)
+        return state.replace(params=jnp.where(state.step == 6, jnp.inf, state.params)), metrics
+
+    with pytest.raises(FloatingPointError, match="the state after step 6 is not finite"):
+        run(tmp_path, compiled=overflowing)
+    assert committed(tmp_path) == [3]
+
+
+def test_steps_that_are_not_finite_are_left_out_as_far_as_allowed(tmp_path, caplog):
+    training = dataclasses.replace(TRAINING, max_skipped_steps=2)
+    optimizer = make_optimizer(training, num_steps=100)
+    params = jnp.zeros(())
+
+    @jax.jit
+    def descending(state, batch):
+        loss, gradient = jax.value_and_grad(lambda w: jnp.mean((w - batch["x"]) ** 2))(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    def descend(directory, source, num_steps):
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
+        )
+        return run(
+            directory,
+            state=state,
+            compiled=descending,
+            source=source,
+            num_steps=num_steps,
+            training=training,
+        )
+
+    def without(*left_out):
+        def source(start):
+            whole = enumerate(batches(0))
+            return itertools.islice((b for i, b in whole if i not in left_out), start, None)
+
+        return source
+
+    def with_poison(*poisoned):
+        def source(start):
+            for index, batch in enumerate(batches(start), start=start):
+                yield {"x": batch["x"] * np.nan if index in poisoned else batch["x"]}
+
+        return source
+
+    expected = descend(tmp_path / "a", without(2, 3), 7)
+    found = descend(tmp_path / "b", with_poison(2, 3), 9)
+    assert float(found.params) == float(expected.params)
+    assert "the loss is nan at step 3 (row 0, 1, 2, 3, 4, 5, 6, 7); the step is left" in caplog.text
+    with pytest.raises(FloatingPointError, match="at step 8"):
+        descend(tmp_path / "c", with_poison(2, 3, 7), 9)
+
+
+def test_sigterm_saves_the_step_under_way_and_the_next_run_goes_on(tmp_path, caplog):
+    def source(start):
+        for index, batch in enumerate(batches(start), start=start):
+            if index == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path, source=source)
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "test: SIGTERM: step 5 of 10 is saved" in caplog.text
+    assert committed(tmp_path) == [3, 5]
     assert float(run(tmp_path).params) == EXPECTED
 
 

@@ -1,0 +1,235 @@
+"""Every stage, killed again and again, ends with the bits of an uninterrupted run."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from dsirm_jax.data.pairs import positives_of
+from dsirm_jax.encoder import train as encoder
+from dsirm_jax.encoder.model import TwoTowers
+from dsirm_jax.generator import train as generator
+from dsirm_jax.generator.losses import Objective as GeneratorObjective
+from dsirm_jax.generator.model import T5Config
+from dsirm_jax.quantizer import train as quantizer
+from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.losses import Objective
+from dsirm_jax.quantizer.model import QuantizerConfig
+from dsirm_jax.relevance import train as relevance
+from dsirm_jax.relevance.model import HeadConfig
+from dsirm_jax.training import loop
+from dsirm_jax.training.batches import index_batches
+from dsirm_jax.training.settings import Training
+
+STAGES = ("encode", "quantize", "generate", "relevance")
+ROWS, STEPS = 96, 12
+TRAINING = Training(
+    epochs=1, batch_size=ROWS // STEPS, learning_rate=0.01, checkpoint_every=2, log_every=3
+)
+
+
+def rows_of(arrays, seed):
+    def batches(start):
+        orders = index_batches(rows=ROWS, batch_size=TRAINING.batch_size, seed=seed, start=start)
+        for chosen in orders:
+            yield {name: values[chosen] for name, values in arrays.items()}
+
+    return batches
+
+
+def train_encoder(directory, rng):
+    pairs = np.stack([np.arange(ROWS), rng.integers(0, 9, ROWS)], axis=1)
+    arrays = {
+        "query": rng.integers(0, 50, (ROWS, 4)).astype("i4"),
+        "item": rng.integers(0, 50, (ROWS, 6)).astype("i4"),
+        "query_index": pairs[:, 0],
+        "item_index": pairs[:, 1],
+    }
+    encoder.train(
+        config=TwoTowers(
+            dim=8,
+            hidden_dim=8,
+            max_query_pieces=4,
+            max_item_pieces=6,
+            temperature=0.1,
+            training=TRAINING,
+        ),
+        vocab_size=50,
+        batches=rows_of(arrays, 0),
+        num_rows=ROWS,
+        positives=positives_of(pairs, queries=ROWS),
+        directory=directory,
+        seed=1,
+    )
+
+
+def train_quantizer(directory, rng):
+    vectors = rng.normal(size=(ROWS, 6)).astype("f4")
+    asked = rng.permutation(ROWS)[:24]
+    quantizer.train(
+        config=QuantizerConfig(codebook_sizes=(4, 4), latent_dim=4, hidden_dim=8, pin_depth=0),
+        objective=Objective(commitment=1.0, contrastive=0.5, temperature=0.1),
+        upkeep=Upkeep(decay=0.9, restart_below=0.5, init_rows=ROWS, init_iterations=2),
+        training=TRAINING,
+        catalogue=quantizer.Catalogue(
+            items=vectors,
+            queries=vectors[asked] + 0.1,
+            pairs=np.stack([np.arange(24), asked], axis=1),
+            pinned=None,
+        ),
+        directory=directory,
+        seed=1,
+    )
+
+
+def train_generator(directory, rng):
+    arrays = {
+        "encoder_input_tokens": rng.integers(1, 50, (ROWS, 4)).astype("i4"),
+        "decoder_target_tokens": (50 + rng.integers(0, 4, (ROWS, 2)) + [0, 4]).astype("i4"),
+        "decoder_loss_weights": np.ones((ROWS, 2), "f4"),
+    }
+    generator.train(
+        config=T5Config(
+            emb_dim=8,
+            num_heads=2,
+            head_dim=4,
+            mlp_dim=8,
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            dropout_rate=0.1,
+            text_vocab_size=50,
+            sid_sizes=(4, 4),
+        ),
+        objective=GeneratorObjective(),
+        training=TRAINING,
+        batches=rows_of(arrays, 0),
+        num_rows=ROWS,
+        directory=directory,
+        seed=1,
+    )
+
+
+def train_relevance(directory, rng):
+    relevance.train(
+        name="relevance",
+        features=rng.normal(size=(ROWS, 5)).astype("f4"),
+        labels=rng.random(ROWS) < 0.4,
+        weights=np.ones(ROWS),
+        queries=[str(row) for row in range(ROWS)],
+        head=HeadConfig(hidden=(8,)),
+        training=TRAINING,
+        directory=directory,
+        seed=1,
+        calibration_share=0.0,
+    )
+
+
+def train_all(directory, *, stage=None, step=None, delay=0.0, number=None):
+    """Trains every stage; at a step of one, or so many seconds later, gets a signal."""
+    original = loop.progress
+
+    def fatal(stream, *, name, initial, **arguments):
+        shown = original(stream, name=name, initial=initial, **arguments)
+        for index, element in enumerate(shown, start=initial + 1):
+            if (name, index) == (stage, step):
+                shoot = threading.Timer(delay, os.kill, (os.getpid(), number))
+                shoot.daemon = True
+                shoot.start() if delay else os.kill(os.getpid(), number)
+            yield element
+
+    loop.progress = fatal
+    for name, train in zip(
+        STAGES, (train_encoder, train_quantizer, train_generator, train_relevance), strict=True
+    ):
+        train(directory / name, np.random.default_rng(0))
+
+
+def process(directory, cache, *arguments):
+    """Runs `train_all` in a process of its own and returns its exit code and last words."""
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment |= {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(directory), *map(str, arguments)],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stderr[-3000:]
+
+
+def final_state(directory):
+    steps = [int(path.name) for path in (directory / "checkpoints").glob("[0-9]*")]
+    with ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(directory / "checkpoints" / str(max(steps)) / "default")
+    return max(steps), {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    cache, directory = (tmp_path_factory.mktemp(name) for name in ("cache", "whole"))
+    code, said = process(directory, cache)
+    assert code == 0, said
+    return directory, cache
+
+
+def assert_same_bits(directory, whole):
+    for stage in STAGES:
+        (expected_step, expected), (found_step, found) = map(
+            final_state, (whole / stage, directory / stage)
+        )
+        assert found_step == expected_step >= STEPS
+        assert found.keys() == expected.keys()
+        for key, values in expected.items():
+            assert values.dtype == found[key].dtype
+            assert values.tobytes() == found[key].tobytes(), (stage, key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_twice_in_an_epoch_of_every_stage(uninterrupted, tmp_path, seed):
+    whole, cache = uninterrupted
+    rng = np.random.default_rng(seed)
+    for stage in STAGES:
+        for first, last in ((1, STEPS // 2), (STEPS // 2 + 1, STEPS - 1)):
+            step, delay = rng.integers(first, last, endpoint=True), rng.uniform(0, 0.02)
+            code, said = process(tmp_path, cache, stage, step, delay, int(signal.SIGKILL))
+            assert code == -signal.SIGKILL, said
+    code, said = process(tmp_path, cache)
+    assert code == 0, said
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_and_the_next_process_goes_on(uninterrupted, tmp_path):
+    whole, cache = uninterrupted
+    for stage in STAGES:
+        code, said = process(tmp_path, cache, stage, 5, 0.0, int(signal.SIGTERM))
+        assert code == 143, said
+        assert final_state(tmp_path / stage)[0] == 5
+    code, said = process(tmp_path, cache)
+    assert code == 0, said
+    assert_same_bits(tmp_path, whole)
+
+
+if __name__ == "__main__":
+    folder, *rest = sys.argv[1:]
+    names = ("stage", "step", "delay", "number")
+    kinds = (str, int, float, int)
+    train_all(
+        Path(folder), **{n: kind(given) for n, kind, given in zip(names, kinds, rest, strict=False)}
+    )
