@@ -1,10 +1,12 @@
-"""The generator: T5.1.1 (query text in, one code per SID level out).
+"""The generator: T5, in its versions 1.0 and 1.1 (query text in, one code per SID level out).
 
-Parameter tree and logical axis names are those of T5X's `t5x.examples.t5.network`, so that its
-checkpoints and partitioning rules apply. What differs is what a fixed-length output of codes
-allows: level `l`'s logits are computed over the columns of its own codes alone, never over the
-text vocabulary, and the decoder takes several hypotheses (SIDs) for one encoded query, whose
-cross-attention keys and values are computed once.
+Parameter tree and logical axis names are those of T5X's `t5x.examples.t5.network` (with
+`scan_layers` of its `scalable_t5`), so that its checkpoints and partitioning rules apply. What
+differs is what a fixed-length output of codes allows: level `l`'s logits are computed over the
+columns of its own codes alone, never over the text vocabulary, and the decoder takes several
+hypotheses (SIDs) for one encoded query, whose cross-attention keys and values are computed once.
+
+Dropout is on where `apply` is given a key named `dropout`.
 
 Sources: Raffel et al. 2020, arXiv 1910.10683; Shazeer 2020, arXiv 2002.05202 (gated GELU); Zhang &
 Sennrich 2019, arXiv 1910.07467 (RMS norm).
@@ -15,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -33,6 +35,8 @@ VOCAB_MULTIPLE = 128
 MASKED = -1e10
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
+LAYER_AXIS = 1  # of the parameters of scanned layers, as in T5X
+ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "linear": lambda x: x}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,16 @@ class T5Config:
       mlp_dim: width of the gated hidden layer.
       num_encoder_layers: layers of the encoder.
       num_decoder_layers: layers of the decoder.
+      mlp_activations: of each hidden layer of the feed-forward block, whose product is taken:
+        ("gelu", "linear") is T5.1.1's, ("relu",) version 1.0's.
+      logits_via_embedding: logits are products with the token embeddings, as in version 1.0, and
+        there is no output layer.
       dropout_rate: share of activations dropped in training.
       dtype: of the computation, "float32" or "bfloat16"; parameters, softmaxes and logits are
         float32.
+      remat: activations of a layer are computed again in the backward pass and not kept.
+      scan_layers: training loops over layers whose parameters are stacked, and compiles one of
+        them; what decodes step by step wants them `unstacked`.
       text_vocab_size: text tokens; the SID tokens follow them. Known once there is a vocabulary.
       sid_sizes: codes per SID level. Known once there are SIDs.
     """
@@ -59,8 +70,12 @@ class T5Config:
     mlp_dim: int
     num_encoder_layers: int
     num_decoder_layers: int
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    logits_via_embedding: bool = False
     dropout_rate: float = 0.1
     dtype: str = "float32"
+    remat: bool = False
+    scan_layers: bool = False
     text_vocab_size: int = 0
     sid_sizes: tuple[int, ...] = ()
 
@@ -89,11 +104,11 @@ class EncodedQueries(NamedTuple):
     Attributes:
       layers: cross-attention keys and values of each decoder layer, `[batch, 1, length, ...]`;
         the axis of size 1 stands for all hypotheses of a query.
-      mask: bool `[batch, 1, 1, 1, length]`, true at tokens and false at padding.
+      mask: bool `[batch, length]`, true at tokens and false at padding.
     """
 
     layers: tuple[KeysValues, ...]
-    mask: Bool[Array, "batch 1 1 1 length"]
+    mask: Bool[Array, "batch length"]
 
 
 @jax.custom_vjp
@@ -140,6 +155,15 @@ class Dense(nn.Module):
         return linear(x.astype(self.dtype), kernel[:, columns].astype(self.dtype))
 
 
+class Dropout(nn.Dropout):
+    """Dropout, the same at all positions as in T5, wherever there is a key for it."""
+
+    broadcast_dims: tuple[int, ...] = (-2,)
+
+    def __call__(self, x: Float[Array, "... position feature"]) -> Array:
+        return super().__call__(x, deterministic=not self.has_rng("dropout"))
+
+
 class RMSNorm(nn.Module):
     """Division by the root mean square and a learnt scale (T5X's `LayerNorm`)."""
 
@@ -160,16 +184,21 @@ class Embedding(nn.Module):
 
     config: T5Config
 
-    @nn.compact
-    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... emb"]:
-        table = partitioning.param_with_axes(
+    def setup(self):
+        self.embedding = partitioning.param_with_axes(
             "embedding",
             nn.initializers.normal(stddev=1.0),
             (self.config.vocab_size, self.config.emb_dim),
             jnp.float32,
             axes=("vocab", "embed"),
         )
-        return table[tokens].astype(self.config.dtype)
+
+    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... emb"]:
+        return self.embedding[tokens].astype(self.config.dtype)
+
+    def attend(self, x: Float[Array, "... emb"], rows: slice) -> Float[Array, "... row"]:
+        """Returns float32 products with some rows of the table."""
+        return linear(x.astype(jnp.float32), self.embedding[rows].T)
 
 
 def relative_buckets(
@@ -233,7 +262,7 @@ class Attention(nn.Module):
         self.key = Dense(width, axes, cfg.dtype, init)
         self.value = Dense(width, axes, cfg.dtype, init)
         self.out = Dense(cfg.emb_dim, ("joined_kv", "embed"), cfg.dtype, init)
-        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+        self.dropout = Dropout(cfg.dropout_rate)
 
     def _split(self, x: Float[Array, "... joined"]) -> Float[Array, "... head dim"]:
         return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
@@ -247,33 +276,31 @@ class Attention(nn.Module):
         x: Float[Array, "... query emb"],
         attended: KeysValues,
         bias: Float[Array, "... #head #query key"],
-        *,
-        deterministic: bool,
     ) -> Float[Array, "... query emb"]:
         """Attends from `x` to keys and values; `bias` is added to the logits."""
         query = self._split(self.query(x))
         logits = jnp.einsum("...qhd,...khd->...hqk", query, attended.keys)
         weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(self.config.dtype)
-        weights = self.dropout(weights, deterministic=deterministic)
+        weights = self.dropout(weights)
         read = jnp.einsum("...hqk,...khd->...qhd", weights, attended.values)
         return self.out(read.reshape(*x.shape[:-1], -1))
 
 
-class GatedMlp(nn.Module):
-    """T5.1.1's feed-forward block: `wo(gelu(wi_0 x) * wi_1 x)`."""
+class Mlp(nn.Module):
+    """The feed-forward block: `wo(gelu(wi_0 x) * wi_1 x)` in T5.1.1, `wo(relu(wi x))` in 1.0."""
 
     config: T5Config
 
-    def setup(self):
+    @nn.compact
+    def __call__(self, x: Float[Array, "... emb"]) -> Float[Array, "... emb"]:
         cfg = self.config
-        self.wi_0 = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype)
-        self.wi_1 = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype)
-        self.wo = Dense(cfg.emb_dim, ("mlp", "embed"), cfg.dtype)
-        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
-
-    def __call__(self, x: Float[Array, "... emb"], *, deterministic: bool) -> Array:
-        hidden = nn.gelu(self.wi_0(x)) * self.wi_1(x)
-        return self.wo(self.dropout(hidden, deterministic=deterministic))
+        hidden = jnp.ones((), cfg.dtype)
+        for number, activation in enumerate(cfg.mlp_activations):
+            name = f"wi_{number}" if len(cfg.mlp_activations) > 1 else "wi"
+            wi = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype, name=name)
+            hidden = hidden * ACTIVATIONS[activation](wi(x))
+        hidden = Dropout(cfg.dropout_rate, name="dropout")(hidden)
+        return Dense(cfg.emb_dim, ("mlp", "embed"), cfg.dtype, name="wo")(hidden)
 
 
 class EncoderLayer(nn.Module):
@@ -286,22 +313,17 @@ class EncoderLayer(nn.Module):
         self.pre_attention_layer_norm = RMSNorm(cfg.dtype)
         self.attention = Attention(cfg)
         self.pre_mlp_layer_norm = RMSNorm(cfg.dtype)
-        self.mlp = GatedMlp(cfg)
-        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+        self.mlp = Mlp(cfg)
+        self.dropout = Dropout(cfg.dropout_rate)
 
     def __call__(
-        self,
-        x: Float[Array, "batch length emb"],
-        bias: Float[Array, "batch head length length"],
-        *,
-        deterministic: bool,
-    ) -> Float[Array, "batch length emb"]:
+        self, x: Float[Array, "batch length emb"], bias: Float[Array, "batch head length length"]
+    ) -> tuple[Float[Array, "batch length emb"], None]:
+        """Returns the new states and, as the body of a scan has to, a second output."""
         y = self.pre_attention_layer_norm(x)
-        attended = self.attention.keys_values(y)
-        y = self.attention(y, attended, bias, deterministic=deterministic)
-        x = x + self.dropout(y, deterministic=deterministic)
-        y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
-        return x + self.dropout(y, deterministic=deterministic)
+        x = x + self.dropout(self.attention(y, self.attention.keys_values(y), bias))
+        y = self.mlp(self.pre_mlp_layer_norm(x))
+        return x + self.dropout(y), None
 
 
 class DecoderLayer(nn.Module):
@@ -316,18 +338,20 @@ class DecoderLayer(nn.Module):
         self.pre_cross_attention_layer_norm = RMSNorm(cfg.dtype)
         self.encoder_decoder_attention = Attention(cfg)
         self.pre_mlp_layer_norm = RMSNorm(cfg.dtype)
-        self.mlp = GatedMlp(cfg)
-        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+        self.mlp = Mlp(cfg)
+        self.dropout = Dropout(cfg.dropout_rate)
 
-    def __call__(
+    def read(self, encoded: Float[Array, "batch 1 length emb"]) -> KeysValues:
+        """Projects the encoder's states for the attention to the query."""
+        return self.encoder_decoder_attention.keys_values(encoded)
+
+    def step(
         self,
         x: Float[Array, "batch hypothesis new emb"],
         past: KeysValues | None,
         query: KeysValues,
         bias: Float[Array, "head new position"],
         query_bias: Float[Array, "batch 1 1 1 length"],
-        *,
-        deterministic: bool,
     ) -> tuple[Float[Array, "batch hypothesis new emb"], KeysValues]:
         """Returns the new positions' states, and the keys and values of all positions."""
         y = self.pre_self_attention_layer_norm(x)
@@ -336,13 +360,45 @@ class DecoderLayer(nn.Module):
             attended = jax.tree.map(
                 lambda old, new: jnp.concatenate([old, new], axis=-3), past, attended
             )
-        y = self.self_attention(y, attended, bias, deterministic=deterministic)
-        x = x + self.dropout(y, deterministic=deterministic)
+        x = x + self.dropout(self.self_attention(y, attended, bias))
         y = self.pre_cross_attention_layer_norm(x)
-        y = self.encoder_decoder_attention(y, query, query_bias, deterministic=deterministic)
-        x = x + self.dropout(y, deterministic=deterministic)
-        y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
-        return x + self.dropout(y, deterministic=deterministic), attended
+        x = x + self.dropout(self.encoder_decoder_attention(y, query, query_bias))
+        y = self.mlp(self.pre_mlp_layer_norm(x))
+        return x + self.dropout(y), attended
+
+    def __call__(
+        self,
+        x: Float[Array, "batch hypothesis level emb"],
+        encoded: Float[Array, "batch 1 length emb"],
+        bias: Float[Array, "head level level"],
+        query_bias: Float[Array, "batch 1 1 1 length"],
+    ) -> tuple[Float[Array, "batch hypothesis level emb"], None]:
+        """Returns the states of all positions and, as the body of a scan, a second output."""
+        return self.step(x, None, self.read(encoded), bias, query_bias)[0], None
+
+
+def _stack(layer: type[nn.Module], config: T5Config, *, length: int, inputs: int) -> Any:
+    """Returns the layers of a stack: a list of them, or one that scans over their parameters.
+
+    Args:
+      layer: called as `layer(x, *inputs)`, it returns the new `x` and None.
+      config: of every layer.
+      length: number of layers.
+      inputs: number of the arguments beside `x`, the same for all layers.
+    """
+    if config.remat:
+        layer = nn.remat(layer, prevent_cse=not config.scan_layers)
+    if not config.scan_layers:
+        return [layer(config) for _ in range(length)]
+    scanned = partitioning.scan_with_axes(
+        layer,
+        variable_axes={"params": LAYER_AXIS},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast,) * inputs,
+        length=length,
+        axis_name="layers",
+    )
+    return scanned(config)
 
 
 class Encoder(nn.Module):
@@ -353,78 +409,111 @@ class Encoder(nn.Module):
     def setup(self):
         cfg = self.config
         self.relpos_bias = RelativeBias(cfg, bidirectional=True)
-        self.layers = [EncoderLayer(cfg) for _ in range(cfg.num_encoder_layers)]
+        layers = _stack(EncoderLayer, cfg, length=cfg.num_encoder_layers, inputs=1)
+        # The names are T5X's.
+        if cfg.scan_layers:
+            self.encoder = layers
+        else:
+            self.layers = layers
         self.encoder_norm = RMSNorm(cfg.dtype)
-        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+        self.dropout = Dropout(cfg.dropout_rate)
 
     def __call__(
-        self,
-        embedded: Float[Array, "batch length emb"],
-        mask: Bool[Array, "batch length"],
-        *,
-        deterministic: bool,
+        self, embedded: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch length emb"]:
         positions = np.arange(embedded.shape[1])
         bias = self.relpos_bias(positions, positions)
         bias = jnp.where(mask[:, None, None, :], bias, MASKED)  # [batch, head, query, key]
-        x = self.dropout(embedded, deterministic=deterministic)
-        for layer in self.layers:
-            x = layer(x, bias, deterministic=deterministic)
-        return self.dropout(self.encoder_norm(x), deterministic=deterministic)
+        x = self.dropout(embedded)
+        for layer in [self.encoder] if self.config.scan_layers else self.layers:
+            x, _ = layer(x, bias)
+        return self.dropout(self.encoder_norm(x))
 
 
 class Decoder(nn.Module):
-    """The stack that writes the SID."""
+    """The stack that writes the SID: all levels at once, or one after the other."""
 
     config: T5Config
+    embedding: Embedding
 
     def setup(self):
         cfg = self.config
         self.relpos_bias = RelativeBias(cfg, bidirectional=False)
-        self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
+        layers = _stack(DecoderLayer, cfg, length=cfg.num_decoder_layers, inputs=3)
+        if cfg.scan_layers:
+            self.decoder = layers
+        else:
+            self.layers = layers
         self.decoder_norm = RMSNorm(cfg.dtype)
-        self.logits_dense = Dense(cfg.vocab_size, ("embed", "vocab"), "float32")
-        self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+        if not cfg.logits_via_embedding:
+            self.logits_dense = Dense(cfg.vocab_size, ("embed", "vocab"), "float32")
+        self.dropout = Dropout(cfg.dropout_rate)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "batch hypothesis level"],
+        encoded: Float[Array, "batch length emb"],
+        mask: Bool[Array, "batch length"],
+    ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
+        x, bias = self._inputs(tokens, start=0)
+        query_bias = _query_bias(mask)
+        for layer in [self.decoder] if self.config.scan_layers else self.layers:
+            x, _ = layer(x, encoded[:, None], bias, query_bias)
+        return self._logits(x, start=0)
 
     def read(
         self, encoded: Float[Array, "batch length emb"], mask: Bool[Array, "batch length"]
     ) -> EncodedQueries:
         """Projects the encoder's states for every layer's cross-attention."""
-        layers = tuple(
-            layer.encoder_decoder_attention.keys_values(encoded[:, None]) for layer in self.layers
-        )
-        return EncodedQueries(layers, mask[:, None, None, None, :])
+        if self.config.scan_layers:
+            raise ValueError("scanned layers cannot decode step by step; see `unstacked`")
+        layers = tuple(layer.read(encoded[:, None]) for layer in self.layers)
+        return EncodedQueries(layers, mask)
 
-    def __call__(
+    def step(
         self,
-        embedded: Float[Array, "batch hypothesis new emb"],
+        tokens: Int[Array, "batch hypothesis new"],
         queries: EncodedQueries,
         past: tuple[KeysValues, ...] | None,
-        *,
-        deterministic: bool,
     ) -> tuple[tuple[Float[Array, "batch hypothesis code"], ...], tuple[KeysValues, ...]]:
         start = past[0].keys.shape[-3] if past else 0
-        positions = np.arange(start + embedded.shape[-2])
-        bias = self.relpos_bias(positions[start:], positions)
-        causal = positions[start:, None] >= positions[None, :]
-        bias = jnp.where(causal, bias, MASKED)  # [head, new, position]
-        query_bias = jnp.where(queries.mask, 0.0, MASKED)
-        x = self.dropout(embedded, deterministic=deterministic)
+        x, bias = self._inputs(tokens, start=start)
+        query_bias = _query_bias(queries.mask)
         cache = []
         for index, (layer, query) in enumerate(zip(self.layers, queries.layers, strict=True)):
-            before = past[index] if past else None
-            x, attended = layer(x, before, query, bias, query_bias, deterministic=deterministic)
+            x, attended = layer.step(x, past[index] if past else None, query, bias, query_bias)
             cache.append(attended)
-        x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
-        sizes = self.config.sid_sizes
-        firsts = self.config.text_vocab_size + codes.level_offsets(sizes)
-        logits = tuple(
-            self.logits_dense(
-                x[..., level - start, :], slice(firsts[level], firsts[level] + sizes[level])
-            )
-            for level in positions[start:]
-        )
-        return logits, tuple(cache)
+        return self._logits(x, start=start), tuple(cache)
+
+    def _inputs(
+        self, tokens: Int[Array, "batch hypothesis new"], *, start: int
+    ) -> tuple[Float[Array, "batch hypothesis new emb"], Float[Array, "head new position"]]:
+        """Returns the embedded tokens and the attention bias of the positions from `start` on."""
+        positions = np.arange(start + tokens.shape[-1])
+        bias = self.relpos_bias(positions[start:], positions)
+        causal = positions[start:, None] >= positions[None, :]
+        return self.dropout(self.embedding(tokens)), jnp.where(causal, bias, MASKED)
+
+    def _logits(
+        self, x: Float[Array, "batch hypothesis new emb"], *, start: int
+    ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
+        """Returns the logits of the new positions, each over the codes of its own level."""
+        cfg, x = self.config, self.dropout(self.decoder_norm(x))
+        firsts = cfg.text_vocab_size + codes.level_offsets(cfg.sid_sizes)
+        logits = []
+        for new in range(x.shape[-2]):
+            level = start + new
+            columns = slice(firsts[level], firsts[level] + cfg.sid_sizes[level])
+            if cfg.logits_via_embedding:
+                scaled = x[..., new, :] / math.sqrt(cfg.emb_dim)
+                logits.append(self.embedding.attend(scaled, columns))
+            else:
+                logits.append(self.logits_dense(x[..., new, :], columns))
+        return tuple(logits)
+
+
+def _query_bias(mask: Bool[Array, "batch length"]) -> Float[Array, "batch 1 1 1 length"]:
+    return jnp.where(mask[:, None, None, None, :], 0.0, MASKED)
 
 
 class Transformer(nn.Module):
@@ -439,31 +528,28 @@ class Transformer(nn.Module):
     def setup(self):
         self.token_embedder = Embedding(self.config)
         self.encoder = Encoder(self.config)
-        self.decoder = Decoder(self.config)
+        self.decoder = Decoder(self.config, self.token_embedder)
 
-    def encode(
-        self, tokens: Int[Array, "batch length"], *, enable_dropout: bool = False
-    ) -> EncodedQueries:
+    def encode(self, tokens: Int[Array, "batch length"]) -> EncodedQueries:
         """Encodes queries.
 
         Args:
           tokens: text tokens, `PAD` at the end.
-          enable_dropout: needs a `dropout` key.
 
         Returns:
           See `EncodedQueries`.
         """
-        mask = tokens != PAD
-        encoded = self.encoder(self.token_embedder(tokens), mask, deterministic=not enable_dropout)
-        return self.decoder.read(encoded, mask)
+        return self.decoder.read(self.states(tokens), tokens != PAD)
+
+    def states(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length emb"]:
+        """Returns the encoder's states of the queries' tokens."""
+        return self.encoder(self.token_embedder(tokens), tokens != PAD)
 
     def decode(
         self,
         queries: EncodedQueries,
         tokens: Int[Array, "batch hypothesis new"],
         past: tuple[KeysValues, ...] | None = None,
-        *,
-        enable_dropout: bool = False,
     ) -> tuple[tuple[Float[Array, "batch hypothesis code"], ...], tuple[KeysValues, ...]]:
         """Decodes the next positions of every hypothesis.
 
@@ -473,26 +559,22 @@ class Transformer(nn.Module):
             position `l` the SID token of level `l - 1`.
           past: keys and values that the call for the positions before returned; None when the new
             positions are the first ones.
-          enable_dropout: needs a `dropout` key.
 
         Returns:
           `(logits, past)`: float32 `[batch, hypothesis, sid_sizes[level]]` for the level of each
           new position, and the keys and values of all positions so far, each
           `[batch, hypothesis, position, head, dim]`.
         """
-        embedded = self.token_embedder(tokens)
-        return self.decoder(embedded, queries, past, deterministic=not enable_dropout)
+        return self.decoder.step(tokens, queries, past)
 
     def __call__(
         self,
         encoder_input_tokens: Int[Array, "batch length"],
         decoder_input_tokens: Int[Array, "batch hypothesis level"],
-        *,
-        enable_dropout: bool = False,
     ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
         """Returns the logits of every level, teacher-forced."""
-        queries = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
-        return self.decode(queries, decoder_input_tokens, enable_dropout=enable_dropout)[0]
+        encoded = self.states(encoder_input_tokens)
+        return self.decoder(decoder_input_tokens, encoded, encoder_input_tokens != PAD)
 
 
 def decoder_inputs(sids: Int[Array, "... level"], *, config: T5Config) -> Int[Array, "... level"]:
@@ -521,3 +603,37 @@ def param_axes(config: T5Config) -> dict:
     """Returns the names of each parameter's logical axes, in a tree like that of the parameters."""
     shapes = jax.eval_shape(functools.partial(_variables, config), jax.random.key(0))
     return unfreeze(partitioning.get_axis_names(shapes["params_axes"]))
+
+
+def unstacked(params: dict, *, config: T5Config) -> tuple[dict, T5Config]:
+    """Returns parameters and configuration with layers one by one, whether or not they were so."""
+    if not config.scan_layers:
+        return params, config
+    new = dict(params)
+    for name, length in (
+        ("encoder", config.num_encoder_layers),
+        ("decoder", config.num_decoder_layers),
+    ):
+        stack = dict(params[name])
+        layers = stack.pop(name)
+        for index in range(length):
+            stack[f"layers_{index}"] = jax.tree.map(
+                lambda array, index=index: array.take(index, axis=LAYER_AXIS), layers
+            )
+        new[name] = stack
+    return new, dataclasses.replace(config, scan_layers=False)
+
+
+def stacked(params: dict, *, config: T5Config) -> dict:
+    """Returns the parameters that `config`, with `scan_layers`, wants; undoes `unstacked`."""
+    new = dict(params)
+    for name, length in (
+        ("encoder", config.num_encoder_layers),
+        ("decoder", config.num_decoder_layers),
+    ):
+        stack = dict(params[name])
+        layers = [stack.pop(f"layers_{index}") for index in range(length)]
+        new[name] = stack | {
+            name: jax.tree.map(lambda *arrays: np.stack(arrays, axis=LAYER_AXIS), *layers)
+        }
+    return new

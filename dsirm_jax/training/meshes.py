@@ -26,6 +26,7 @@ MESH_AXES = (
     ("joined_kv", MODEL_AXIS),
     ("mlp", MODEL_AXIS),
     ("embed", None),
+    ("layers", None),
     ("relpos_buckets", None),
 )
 """The mesh axis that splits each logical axis of a parameter; batches are split over `data`."""
@@ -112,14 +113,16 @@ def sharded(mesh: Mesh, *, state_shardings: Any = None) -> Placement:
     rows = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     state_shardings = state_shardings or NamedSharding(mesh, PartitionSpec())
 
-    def put_batch(batch: Any) -> Any:
-        for array in jax.tree.leaves(batch):
-            _check_divisible(len(array), mesh.shape[DATA_AXIS])
-        return jax.device_put(batch, rows)
+    def put_rows(array: np.ndarray) -> jax.Array:
+        _check_divisible(len(array), mesh.shape[DATA_AXIS])
+        if rows.is_fully_addressable:
+            return jax.device_put(array, rows)
+        # A device_put would have the processes compare their batches first.
+        return jax.make_array_from_callback(array.shape, rows, lambda index: array[index])
 
     return Placement(
         put_state=lambda state: jax.device_put(state, state_shardings),
-        put_batch=put_batch,
+        put_batch=lambda batch: jax.tree.map(put_rows, batch),
         get_state=lambda state: state,
     )
 

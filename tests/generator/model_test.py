@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -13,7 +14,10 @@ from dsirm_jax.generator.model import (
     decoder_inputs,
     init_params,
     linear,
+    param_axes,
     relative_buckets,
+    stacked,
+    unstacked,
 )
 
 CONFIG = T5Config(
@@ -257,3 +261,105 @@ def test_text_columns_get_no_gradient():
 
     kernel = np.asarray(jax.grad(total)(params)["decoder"]["logits_dense"]["kernel"])
     assert not kernel[:, :50].any() and not kernel[:, 65:].any() and kernel[:, 50:65].all()
+
+
+FIRST_VERSION = dataclasses.replace(
+    CONFIG, mlp_activations=("relu",), logits_via_embedding=True, num_decoder_layers=2
+)
+
+
+def test_version_1_0_has_one_hidden_layer_and_no_output_layer():
+    params = flat(init_params(FIRST_VERSION, seed=0))
+    assert params["encoder/layers_1/mlp/wi/kernel"].shape == (16, 12)
+    assert not [name for name in params if "wi_" in name or "logits_dense" in name]
+
+
+def test_tied_logits_are_scaled_products_with_the_embeddings():
+    params = init_params(FIRST_VERSION, seed=1)
+    tied = dataclasses.replace(FIRST_VERSION, logits_via_embedding=False)
+    table = params["token_embedder"]["embedding"]
+    untied = params | {
+        "decoder": params["decoder"] | {"logits_dense": {"kernel": table.T / 4}}  # 4 = 16 ** 0.5
+    }
+    text, inputs = np.array([[5, 6, 7]]), decoder_inputs(jnp.array([[[0, 1, 2]]]), config=CONFIG)
+    for ours, theirs in zip(
+        apply(params, text, inputs, config=FIRST_VERSION),
+        apply(untied, text, inputs, config=tied),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+VARIANTS = {
+    "remat": {"remat": True},
+    "scanned": {"scan_layers": True},
+    "both": {"remat": True, "scan_layers": True},
+}
+
+
+@pytest.mark.parametrize("changed", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    "config", [dataclasses.replace(CONFIG, num_decoder_layers=3), FIRST_VERSION]
+)
+def test_remat_and_scan_change_neither_logits_nor_gradients(config, changed):
+    variant = dataclasses.replace(config, **changed)
+    params = init_params(config, seed=7)
+    text = np.array([[5, 6, 7, 0], [9, 0, 0, 0]])
+    inputs = decoder_inputs(jnp.array([[[0, 1, 2]], [[3, 3, 3]]]), config=config)
+
+    def total(params, config):
+        logits = Transformer(config).apply({"params": params}, text, inputs)
+        return sum(jnp.sum(jnp.sin(level)) for level in logits)
+
+    value, gradient = jax.jit(jax.value_and_grad(total), static_argnums=1)(params, config)
+    if variant.scan_layers:
+        params = stacked(params, config=variant)
+        shapes = jax.tree.map(jnp.shape, init_params(variant, seed=0))
+        assert jax.tree.map(jnp.shape, params) == shapes
+    same, slope = jax.jit(jax.value_and_grad(total), static_argnums=1)(params, variant)
+    slope, plain = unstacked(slope, config=variant)
+    assert plain == dataclasses.replace(variant, scan_layers=False)
+    np.testing.assert_allclose(same, value, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), slope, gradient
+    )
+
+
+def test_scanned_parameters_and_axes_are_those_of_t5x():
+    scanned = dataclasses.replace(CONFIG, scan_layers=True)
+    shapes = {name: leaf.shape for name, leaf in flat(init_params(scanned, seed=0)).items()}
+    axes = {name: tuple(leaf) for name, leaf in flat(param_axes(scanned)).items()}
+    expected = {}
+    for name, (shape, named) in t5x_tree().items():
+        stack, _, rest = name.partition("/layers_")
+        if rest:  # the two layers of the encoder, the only one of the decoder
+            layers = 2 if stack == "encoder" else 1
+            name = f"{stack}/{stack}/{rest.partition('/')[2]}"
+            shape = (shape[0], layers, *shape[1:])
+            named = (named[0], "layers", *named[1:])
+        expected[name] = (shape, named)
+    assert shapes == {name: shape for name, (shape, _) in expected.items()}
+    assert axes == {name: named for name, (_, named) in expected.items()}
+
+
+def test_scanned_layers_refuse_to_decode_step_by_step():
+    scanned = dataclasses.replace(CONFIG, scan_layers=True)
+    with pytest.raises(ValueError, match="unstacked"):
+        apply(
+            init_params(scanned, seed=0), np.array([[5]]), config=scanned, method=Transformer.encode
+        )
+
+
+def test_dropout_needs_a_key():
+    config = dataclasses.replace(CONFIG, dropout_rate=0.5)
+    params = init_params(config, seed=8)
+    text, inputs = np.array([[5, 6, 7]]), decoder_inputs(jnp.array([[[0, 1, 2]]]), config=config)
+    plain, again = (apply(params, text, inputs, config=config)[0] for _ in range(2))
+    np.testing.assert_array_equal(plain, again)
+    one, other = (
+        Transformer(config).apply(
+            {"params": params}, text, inputs, rngs={"dropout": jax.random.key(seed)}
+        )[0]
+        for seed in (0, 1)
+    )
+    assert np.abs(one - plain).max() > 1e-3 and np.abs(one - other).max() > 1e-3
