@@ -11,6 +11,7 @@ from absl import flags
 
 from dsirm_jax import job
 from dsirm_jax.errors import InputError
+from dsirm_jax.training import processes
 
 USAGE = """usage: dsirm STAGE --gin_file=FILE [--gin_file=FILE ...] [--gin.NAME=VALUE ...]
 
@@ -24,6 +25,7 @@ flags:
                            --gin.MODEL_DIR="'out/mine'" --gin.SEED=1
   --gin_bindings=TEXT      the same, as the text of a gin line
   --gin_search_paths=DIRS  further folders of gin files, separated by commas
+  --distributed            be one of several processes, see docs/scaling.md
   --force                  run again what is finished; the old output is kept in MODEL_DIR/replaced
   --help                   this text; `dsirm STAGE --help` tells what a stage reads and writes
 """
@@ -38,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit code: 0; 2 when something the user gave is wrong; 1 when training diverged; 130 when
       interrupted.
+
+    Raises:
+      SystemExit: 143 when SIGTERM stopped training, which is saved, see `training.preemption`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     # TensorFlow reads its log level when it is imported, and it has nothing to say to the user.
@@ -73,7 +78,9 @@ def _run(argv: list[str]) -> int:
     given = _parse_flags([argument for argument in argv if argument != stage])
     if not given.gin_file:
         raise InputError("no --gin_file given; try --gin_file=gin/runs/demo.gin")
-    _set_up_logging()
+    if given.distributed:
+        processes.start()
+    _set_up_logging(logging.INFO if processes.is_first() else logging.WARNING)
 
     from dsirm_jax import configuration
 
@@ -96,6 +103,7 @@ def _parse_flags(arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_multi_string("gin_file", [], "", flag_values=given)
     flags.DEFINE_multi_string("gin_bindings", [], "", flag_values=given)
     flags.DEFINE_list("gin_search_paths", [], "", flag_values=given)
+    flags.DEFINE_boolean("distributed", False, "", flag_values=given)
     flags.DEFINE_boolean("force", False, "", flag_values=given)
     try:
         rest = given(["dsirm", *map(_as_binding, arguments)])[1:]
@@ -117,13 +125,13 @@ def _as_binding(argument: str) -> str:
     return f"--gin_bindings={name} = {value}"
 
 
-def _set_up_logging() -> None:
+def _set_up_logging(level: int) -> None:
     """Sends this package's log to standard error, and of the libraries' only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("dsirm_jax")
     ours.handlers = [handler]
-    ours.setLevel(logging.INFO)
+    ours.setLevel(level)
     ours.propagate = False
 
 

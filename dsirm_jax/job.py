@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ from dsirm_jax import pipeline
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.runner import Stage, run_stage
+from dsirm_jax.training import processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ STAGES = (
         name="prepare",
         function=pipeline.prepare,
         means=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
+        alone=True,
     ),
     Stage(name="encode", function=pipeline.encode, needs=("prepare",)),
     Stage(name="quantize", function=pipeline.quantize, needs=("prepare", "encode"), per_rung=True),
@@ -54,7 +57,7 @@ STAGES = (
         function=pipeline.relevance,
         needs=("prepare", "encode", "quantize", "generate"),
     ),
-    Stage(name="report", function=pipeline.report, needs=("relevance",)),
+    Stage(name="report", function=pipeline.report, needs=("relevance",), alone=True),
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
 COMMANDS = (*(stage.name for stage in STAGES), "run", ASSIGN.name)
@@ -96,7 +99,7 @@ def run(command: str, *, force: bool) -> None:
         for stage in stages
         for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
     ]
-    write_text(layout.config, configuration.text())
+    processes.first(functools.partial(write_text, layout.config, configuration.text()))
     for stage, at, bindings in planned:
         needed = {}
         for before in map(_stage, stage.needs):
@@ -118,7 +121,7 @@ def run(command: str, *, force: bool) -> None:
             needed=needed,
             force=force,
         )
-    if stages[-1].name in ("relevance", "report"):
+    if stages[-1].name in ("relevance", "report") and processes.is_first():
         _print_metrics(layout)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,8 @@ def encode(
             (encoder.items, layout.items, "item_id", layout.item_vectors),
             (encoder.queries, layout.queries, "query", layout.query_vectors),
         ):
-            vectors.copy_vectors(given, table=table, id_column=id_column, pattern=pattern)
+            copy = functools.partial(vectors.copy_vectors, given, table=table, id_column=id_column)
+            processes.first(functools.partial(copy, pattern=pattern))
         return
     vocab_size = vocabulary.size(layout.vocabulary)
     relevant = pairs.relevant_pairs(layout.judgements, split=TRAIN)
@@ -203,7 +205,8 @@ def quantize(
         previous=before,
         stay=stay,
     )
-    join_shards(written, into=layout.sids, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
+    join = functools.partial(join_shards, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
+    processes.first(functools.partial(join, written, into=layout.sids))
     found = read_sids(layout.sids)
     paths, brands = items["category"].to_pylist(), items["brand"].to_pylist()
     labels = {
@@ -271,12 +274,8 @@ def assign(layout: Layout, *, vectors: VectorFiles) -> None:
         pattern=layout.stage("assign") / "sids-*.parquet",
         pinned=pinned,
     )
-    join_shards(
-        written,
-        into=layout.assigned,
-        sizes=fitted.sizes,
-        bucket_cap=fitted.config.bucket_cap,
-    )
+    join = functools.partial(join_shards, sizes=fitted.sizes, bucket_cap=fitted.config.bucket_cap)
+    processes.first(functools.partial(join, written, into=layout.assigned))
 
 
 def generate(

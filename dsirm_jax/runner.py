@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import dsirm_jax
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import Layout
+from dsirm_jax.training import processes
 
 log = logging.getLogger(__name__)
 RECORD = "stage.json"
@@ -31,6 +33,7 @@ class Stage:
       per_rung: whether each rung of the ablation ladder has its own.
       means: bindings that say where and how the work is done, whatever comes out being the same:
         they are no part of the fingerprint.
+      alone: the first of several processes does all of it, while the others wait.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     per_rung: bool = False
     means: tuple[str, ...] = ()
+    alone: bool = False
 
 
 def run_stage(
@@ -72,20 +76,31 @@ def run_stage(
     content["inputs"] = inputs
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     record = content | {"fingerprint": fingerprint, "finished": False}
-    before = _read_record(folder)
-    if before and before["fingerprint"] == fingerprint and not force:
-        if before["finished"]:
-            log.info("%s: finished and unchanged, skipped (--force runs it again)", label)
-            return
-        log.info("%s: was interrupted, goes on", label)
-    elif before:
-        _move_aside(layout, folder, label, reason=_difference(before, record))
-    _write_record(folder, record)
-    log.info("%s: starts", label)
+
+    def begin() -> bool:
+        before = _read_record(folder)
+        if before and before["fingerprint"] == fingerprint and not force:
+            if before["finished"]:
+                log.info("%s: finished and unchanged, skipped (--force runs it again)", label)
+                return False
+            log.info("%s: was interrupted, goes on", label)
+        elif before:
+            _move_aside(layout, folder, label, reason=_difference(before, record))
+        _write_record(folder, record)
+        log.info("%s: starts", label)
+        return True
+
+    if not processes.first(begin):
+        return
     started = time.monotonic()
-    stage.function(layout, **bindings)
+    work = functools.partial(stage.function, layout, **bindings)
+    if stage.alone:
+        processes.first(work)
+    else:
+        work()
     seconds = time.monotonic() - started
-    _write_record(folder, record | {"finished": True, "seconds": round(seconds, 1)})
+    finished = record | {"finished": True, "seconds": round(seconds, 1)}
+    processes.first(functools.partial(_write_record, folder, finished))
     log.info("%s: done in %.0f s", label, seconds)
 
 

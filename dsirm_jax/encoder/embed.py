@@ -16,6 +16,7 @@ from jaxtyping import Float
 from dsirm_jax.data import vocabulary as vocabularies
 from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.encoder.model import TextTower
+from dsirm_jax.training import processes
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def embed_table(
     """Writes the vectors of a table's texts, one shard a row group: memory does not grow with it.
 
     A shard that is already there is left as it is, so an interrupted pass goes on where it stopped.
+    Processes write every n-th shard each, and return when all are there.
 
     Args:
       table: a Parquet file of `prepare`.
@@ -48,7 +50,7 @@ def embed_table(
       pattern: of the shards' paths, with one `*`.
     """
     with pq.ParquetFile(table) as file:
-        for number in range(file.num_row_groups):
+        for number in range(jax.process_index(), file.num_row_groups, jax.process_count()):
             path = shard(pattern, number=number, of=file.num_row_groups)
             if path.exists():
                 log.info("%s is there already", path)
@@ -62,6 +64,7 @@ def embed_table(
                 name=f"encode {path.stem}",
             )
             write_vectors(path, rows[id_column].to_pylist(), vectors, id_column=id_column)
+    processes.wait()
 
 
 def embed(

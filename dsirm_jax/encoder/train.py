@@ -96,7 +96,7 @@ def train(
     if start is not None:
         before = checkpoints.read_newest(start / "checkpoints", like=jax.device_get(state))
         state = state.replace(params=before.params)
-    return fit(
+    state = fit(
         name="encode",
         state=state,
         step=step,
@@ -105,4 +105,5 @@ def train(
         directory=directory,
         training=config.training,
         placement=sharded(data_mesh()),
-    ).params
+    )
+    return jax.device_get(state.params)

@@ -21,10 +21,10 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
+from dsirm_jax.training import processes
 
 log = logging.getLogger(__name__)
 KEEP = 2
@@ -46,9 +46,7 @@ def manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
       InputError: the last save failed.
     """
     directory = Path(directory).absolute()
-    if jax.process_index() == 0:
-        _set_damaged_aside(directory)
-    multihost_utils.sync_global_devices(f"{directory} is verified")
+    processes.first(functools.partial(_set_damaged_aside, directory))
 
     def seal_all() -> None:
         """Runs on the first process, when all have written their files and none is renamed."""
@@ -213,7 +211,7 @@ def _failure(write: Callable[[], Any], opened: ocp.CheckpointManager) -> str | N
         write()
     except Exception as error:  # whatever a file system has to say
         opened.reload()  # a step counts from its commit, not from the start of its save
-        if jax.process_index() == 0:  # what is left of it must not keep the next from its room
+        if processes.is_first():  # what is left of it must not keep the next from its room
             for partial in _partial(Path(opened.directory)):
                 shutil.rmtree(partial, ignore_errors=True)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

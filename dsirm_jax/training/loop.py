@@ -118,10 +118,12 @@ def fit(
         preemption.notice() as stopping,
         checkpoints.manager(directory / "checkpoints") as opened,
     ):
-        state, start = checkpoints.restore_newest(opened, like=state)
+        state = placement.put_state(state)
+        kept, start = checkpoints.restore_newest(opened, like=placement.get_state(state))
         if start:
             log.info("%s: goes on from the checkpoint of step %d of %d", name, start, num_steps)
-        state = placement.put_state(state)
+            state = placement.put_state(kept)
+        del kept
         stream = zip(range(start + 1, num_steps + 1), batches(start) if start < num_steps else ())
         if is_first:
             stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)

@@ -1,0 +1,111 @@
+"""Several processes of one job: how they find each other, and what the first does for all.
+
+In a process that stands alone nothing here has an effect, and JAX is not even imported.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable
+
+from dsirm_jax.errors import InputError
+
+TIMEOUT = 7 * 24 * 60 * 60 * 1000  # milliseconds; the first process may work alone for long
+NUM_PROCESSES, PROCESS_ID = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+_call = itertools.count(1)
+
+
+def start() -> None:
+    """Joins the other processes of this job, before anything else touches JAX.
+
+    The environment says which they are: JAX_COORDINATOR_ADDRESS (host and port of the first),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID; what is missing is asked of Slurm, the TPU slice or
+    Kubernetes, see `jax.distributed.initialize`.
+
+    Raises:
+      InputError: neither the environment nor a cluster tells.
+    """
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            num_processes=_number(NUM_PROCESSES), process_id=_number(PROCESS_ID)
+        )
+    except ValueError as error:
+        raise InputError(
+            f"--distributed: {str(error).rstrip('.')}; set JAX_COORDINATOR_ADDRESS, "
+            f"{NUM_PROCESSES} and {PROCESS_ID}, or start under Slurm or on a TPU slice"
+        ) from error
+
+
+def several() -> bool:
+    """Returns whether this is one of several processes."""
+    if "jax" not in sys.modules:
+        return False
+    import jax
+
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Returns whether this process writes logs and what is written once."""
+    if not several():
+        return True
+    import jax
+
+    return jax.process_index() == 0
+
+
+def wait() -> None:
+    """Waits until all processes have come here, in the same order of calls."""
+    if several():
+        import orbax.checkpoint as ocp
+
+        barrier = ocp.multihost.get_barrier_sync_fn()
+        barrier(key=f"dsirm_{next(_call)}", timeout_ms=TIMEOUT)
+
+
+def first(function: Callable[[], bool | None]) -> bool:
+    """Calls a function in the first process alone, while the others wait.
+
+    Args:
+      function: what is to be done once.
+
+    Returns:
+      Whether it returned something true; the same in all processes.
+
+    Raises:
+      SystemExit: it failed; the first process raises the error itself.
+    """
+    if not several():
+        return bool(function())
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    found, failed = False, None
+    if is_first():
+        try:
+            found = bool(function())
+        except BaseException as error:
+            failed = error
+    wait()
+    found, has_failed = multihost_utils.broadcast_one_to_all(
+        np.array([found, failed is not None])
+    ).tolist()
+    if failed is not None:
+        raise failed
+    if has_failed:
+        raise SystemExit("dsirm: the first process failed, see its log")
+    return found
+
+
+def _number(variable: str) -> int | None:
+    given = os.environ.get(variable)
+    if given is None:
+        return None
+    if not given.isdecimal():
+        raise InputError(f"{variable}={given}: give a whole number")
+    return int(given)
