@@ -38,7 +38,7 @@ started=()
 stop_all() {
   kill -TERM "${started[@]}" 2>/dev/null || true
   if [[ -z ${killer:-} ]]; then
-    (sleep "${GRACE:-120}" && kill -KILL "${started[@]}" 2>/dev/null) &
+    (sleep "${GRACE:-120}" && kill -KILL "${started[@]}") >/dev/null 2>&1 &
     killer=$!
     disown
   fi
