@@ -1,8 +1,12 @@
+import dataclasses
+
 import gin
+import jax
 import pytest
 
 from dsirm_jax import configuration, job, pipeline
 from dsirm_jax.errors import InputError
+from dsirm_jax.generator.model import init_params
 
 FILE = """
 from __gin__ import dynamic_registration
@@ -118,3 +122,24 @@ def test_the_run_files_bind_every_stage(name):
         bound = configuration.bound(stage.function)
         shared = {"layout": None, "seed": 0, "sid_rungs": rungs}
         configuration.check_complete(stage.function, bound | shared)
+
+
+# Parameters of google/t5-v1_1-*, with their 32,128 tokens.
+T5_1_1 = {
+    "small": 76_961_152,
+    "base": 247_577_856,
+    "large": 783_150_080,
+    "xl": 2_849_757_184,
+}
+
+
+@pytest.mark.parametrize("size", T5_1_1)
+def test_sizes_of_t5_have_as_many_parameters_as_the_originals(size):
+    configuration.parse(
+        files=["gin/runs/demo.gin", f"gin/models/t5_{size}.gin"], bindings=GIVEN, search_paths=[]
+    )
+    bound = configuration.bound(pipeline.generate)
+    config = dataclasses.replace(bound["config"], text_vocab_size=32_125, sid_sizes=(1, 1, 1))
+    shapes = jax.eval_shape(lambda: init_params(config, seed=0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == T5_1_1[size]
+    assert bound["training"].optimizer == "adafactor"
