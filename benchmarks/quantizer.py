@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from lines import line, write
+from timing import compare, show
 
 from dsirm_jax.quantizer.assign import ROWS, Chunk, assign
 from dsirm_jax.quantizer.codebooks import Upkeep, moved
@@ -65,23 +66,19 @@ def main() -> None:
     rounds = 15 if given.quick else 60
     lines = []
     for case in itertools.chain(_rivals(rounds), _growth(quick=given.quick)):
-        print(
-            f"{case['case']:<28} ours {case['ours']:9.3f}  other {case['other']:9.3f} "
-            f"{case['unit']:<10} ratio {case['ratio']:.2f} [{case['low']:.2f}, {case['high']:.2f}]",
-            flush=True,
-        )
+        show(case)
         lines.append(case)
     write(given.json, lines)
 
 
 def _rivals(rounds: int) -> Iterator[dict]:
     vectors, words = _data(BATCH, SIZES)
-    yield _compare("train", _our_step(vectors, words), _torch_step(vectors, words), rounds=rounds)
+    yield compare("train", _our_step(vectors, words), _torch_step(vectors, words), rounds=rounds)
     codes = _our_codes(vectors, words)
-    yield _compare("assign-faiss", codes, _faiss_codes(vectors, words, beams=1), rounds=rounds)
-    yield _compare("assign-torch", codes, _torch_codes(vectors, words), rounds=rounds)
-    yield _compare("assign-bound", codes, _products(vectors, words), rounds=rounds)
-    yield _compare(
+    yield compare("assign-faiss", codes, _faiss_codes(vectors, words, beams=1), rounds=rounds)
+    yield compare("assign-torch", codes, _torch_codes(vectors, words), rounds=rounds)
+    yield compare("assign-bound", codes, _products(vectors, words), rounds=rounds)
+    yield compare(
         "beam-faiss/beams=5",
         _our_codes(vectors, words, beams=5),
         _faiss_codes(vectors, words, beams=5),
@@ -211,31 +208,6 @@ def _faiss_codes(
     faiss.copy_array_to_vector(np.concatenate(words).ravel(), other.codebooks)
     other.is_trained = True
     return lambda: other.compute_codes(vectors)
-
-
-def _compare(
-    case: str, ours: Callable[[], object], other: Callable[[], object], *, rounds: int
-) -> dict:
-    """Times two functions in turn, in milliseconds.
-
-    Before each timed call are a pause and calls that do not count: the threads of the one's library
-    go on waiting for work for a while, and would take the processor from the other.
-    """
-    seconds = np.zeros((max(rounds, 3), 2))
-    for row in seconds:
-        for column, run in enumerate((ours, other)):
-            time.sleep(0.1)
-            run()
-            run()
-            started = time.perf_counter()
-            run()
-            row[column] = time.perf_counter() - started
-    generator = np.random.Generator(np.random.Philox(key=0))
-    drawn = seconds[generator.integers(0, len(seconds), (1000, len(seconds)))]  # [draw, round, 2]
-    medians = np.median(drawn, axis=1)
-    low, high = np.quantile(medians[:, 1] / medians[:, 0], [0.025, 0.975])
-    mine, theirs = 1e3 * np.median(seconds, axis=0)
-    return line(case, mine, theirs, "ms", ratio=theirs / mine, low=low, high=high)
 
 
 def _growth(*, quick: bool) -> Iterator[dict]:
