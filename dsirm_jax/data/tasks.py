@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.data.schema import TRAIN, TRAIN_RELEVANT
+from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
 from dsirm_jax.errors import InputError
 from dsirm_jax.sids import codes
 from dsirm_jax.training.batches import concatenate, cut, visits
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BLOCK_ROWS, CHUNK_ROWS = 2**17, 2**12
 TRAINED_ON = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
 """The split of the TFDS dataset that tasks call `train`, by config."""
+HELD_OUT = {"judgements": (HEAD, TEST), "items": ()}
+"""The other splits of the tasks, by config; their pairs are relevant or not."""
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
@@ -115,7 +117,7 @@ def query_sid(
                 }
             ),
         ],
-        output_features=_text_to_sid(vocabulary, sizes),
+        output_features=sid_features(vocabulary, sizes),
     )
 
 
@@ -143,7 +145,7 @@ def title_sid(
                 }
             ),
         ],
-        output_features=_text_to_sid(vocabulary, sizes),
+        output_features=sid_features(vocabulary, sizes),
     )
 
 
@@ -169,6 +171,26 @@ def text_sid(
         return title_sid(**shared) if title_rate else query_sid(**shared)
     rates = [(query_sid(**shared), 1 - title_rate), (title_sid(**shared), title_rate)]
     return _seqio().Mixture("text_sid", rates)
+
+
+def sid_features(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.Feature]:
+    """Returns what the rows of text -> SID tasks are made of: `inputs`, `targets` and `weight`.
+
+    Args:
+      vocabulary: the SentencePiece model of the inputs.
+      sizes: codes per level of the targets.
+    """
+    import tensorflow as tf
+
+    seqio, pieces = _seqio(), _pieces(vocabulary)
+    tokens = seqio.PassThroughVocabulary(pieces.vocab_size + sum(sizes))
+    number = seqio.PassThroughVocabulary(0)
+    return {
+        "inputs": seqio.Feature(pieces, add_eos=False),
+        "targets": seqio.Feature(tokens, add_eos=False),
+        # A mixture keeps nothing but its features.
+        "weight": seqio.Feature(number, add_eos=False, dtype=tf.float32, rank=0),
+    }
 
 
 def num_rows(task: seqio.Task | seqio.Mixture) -> int:
@@ -291,7 +313,7 @@ def _task(
         source=seqio.TfdsDataSource(
             f"shop_search/{config}:2.0.0",
             os.fspath(tfds_dir),
-            splits={TRAIN: TRAINED_ON[config]},
+            splits={TRAIN: TRAINED_ON[config]} | {name: name for name in HELD_OUT[config]},
             read_only=True,
         ),
         preprocessors=[
@@ -405,15 +427,6 @@ def _mapped(function: Callable[[Row], Row]) -> Callable[[tf.data.Dataset], tf.da
 
 def _pieces(vocabulary: PathLike) -> seqio.SentencePieceVocabulary:
     return _seqio().SentencePieceVocabulary(os.fspath(vocabulary))
-
-
-def _text_to_sid(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.Feature]:
-    seqio, pieces = _seqio(), _pieces(vocabulary)
-    tokens = seqio.PassThroughVocabulary(pieces.vocab_size + sum(sizes))
-    return {
-        "inputs": seqio.Feature(pieces, add_eos=False),
-        "targets": seqio.Feature(tokens, add_eos=False),
-    }
 
 
 def _sid_tokens(

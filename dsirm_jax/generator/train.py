@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator import losses
 from dsirm_jax.generator.losses import Objective
@@ -28,6 +29,54 @@ from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shar
 from dsirm_jax.training.settings import Training, make_optimizer
 
 
+def teacher_forced(
+    params: Any, batch: Mapping[str, jax.Array], *, config: T5Config, key: jax.Array | None = None
+) -> tuple[tuple[Float[Array, "row hypothesis code"], ...], Int[Array, "row hypothesis level"]]:
+    """Returns the logits of every level of a batch's targets, and their codes.
+
+    Args:
+      params: parameters of the generator.
+      batch: see `train`.
+      config: shape of the generator.
+      key: of dropout; none of it when not given.
+    """
+    sids = codes.from_tokens(
+        batch["decoder_target_tokens"],
+        sizes=config.sid_sizes,
+        text_vocab_size=config.text_vocab_size,
+    )[:, None]  # [row, hypothesis, level]
+    logits = Transformer(config).apply(
+        {"params": params},
+        batch["encoder_input_tokens"],
+        decoder_inputs(sids, config=config),
+        rngs={} if key is None else {"dropout": key},
+    )
+    return logits, sids
+
+
+def batch_loss(
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    *,
+    config: T5Config,
+    objective: Objective,
+    key: jax.Array | None = None,
+) -> tuple[Float[Array, ""], Float[Array, " level"]]:
+    """Returns the mean loss of a batch's SIDs and the mean of each level, nats.
+
+    Args:
+      params: see `teacher_forced`.
+      batch: see `train`.
+      config: see `teacher_forced`.
+      objective: what is minimised beside the negative log-probability of the SIDs.
+      key: see `teacher_forced`.
+    """
+    logits, sids = teacher_forced(params, batch, config=config, key=key)
+    weights = batch["decoder_loss_weights"][:, None]
+    per_level = losses.mean(losses.cross_entropy(logits, sids, weights, objective=objective))
+    return jnp.sum(per_level), per_level
+
+
 def make_loss(
     config: T5Config, *, objective: Objective, seed: int
 ) -> Callable[[Any, Any, jax.Array], Any]:
@@ -35,24 +84,11 @@ def make_loss(
 
     The dropout masks are a function of `seed` and `step` alone.
     """
-    model, key = Transformer(config), jax.random.key(seed)
+    key = jax.random.key(seed)
 
     def loss_fn(params, batch, step):
-        sids = codes.from_tokens(
-            batch["decoder_target_tokens"],
-            sizes=config.sid_sizes,
-            text_vocab_size=config.text_vocab_size,
-        )[:, None]  # [row, hypothesis, level]
-        logits = model.apply(
-            {"params": params},
-            batch["encoder_input_tokens"],
-            decoder_inputs(sids, config=config),
-            rngs={"dropout": jax.random.fold_in(key, step)},
-        )
-        weights = batch["decoder_loss_weights"][:, None]
-        total = losses.cross_entropy(logits, sids, weights, objective=objective)
-        per_level = losses.mean(total)
-        return jnp.sum(per_level), per_level
+        dropout = jax.random.fold_in(key, step)
+        return batch_loss(params, batch, config=config, objective=objective, key=dropout)
 
     return loss_fn
 
