@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dsirm_jax.data.tasks import Curriculum
     from dsirm_jax.data.vectors import VectorFiles
-    from dsirm_jax.encoder.model import Precomputed, TwoTowers
+    from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
     from dsirm_jax.generator.losses import Objective as GeneratorObjective
     from dsirm_jax.generator.model import T5Config
     from dsirm_jax.quantizer.codebooks import Upkeep
@@ -92,14 +92,15 @@ def encode(
     layout: Layout,
     *,
     seed: int,
-    encoder: TwoTowers | Precomputed,
+    encoder: TwoTowers | Pretrained | Precomputed,
     previous: Layout | None = None,
 ) -> None:
-    """texts -> dense query and item vectors, by two towers or from tables of your own."""
+    """texts -> dense query and item vectors, by an encoder or from tables of your own."""
     from dsirm_jax.data import pairs, tasks, vectors, vocabulary
     from dsirm_jax.data.schema import TRAIN
-    from dsirm_jax.encoder.embed import embed_table
-    from dsirm_jax.encoder.model import Precomputed
+    from dsirm_jax.encoder.embed import embed, embed_table
+    from dsirm_jax.encoder.model import Precomputed, Pretrained
+    from dsirm_jax.encoder.pretrained import encode_tables
     from dsirm_jax.encoder.train import text_tower, train
 
     if isinstance(encoder, Precomputed):
@@ -109,6 +110,20 @@ def encode(
         ):
             copy = functools.partial(vectors.copy_vectors, given, table=table, id_column=id_column)
             processes.first(functools.partial(copy, pattern=pattern))
+        return
+    start = previous.stage("encode") if previous else None
+    if isinstance(encoder, Pretrained):
+        encode_tables(
+            config=encoder,
+            items=layout.items,
+            queries=layout.queries,
+            judgements=layout.judgements,
+            item_vectors=layout.item_vectors,
+            query_vectors=layout.query_vectors,
+            directory=layout.stage("encode"),
+            seed=seed,
+            start=start,
+        )
         return
     vocab_size = vocabulary.size(layout.vocabulary)
     relevant = pairs.relevant_pairs(layout.judgements, split=TRAIN)
@@ -131,8 +146,18 @@ def encode(
         positives=pairs.positives_of(relevant, queries=_rows(layout.queries)),
         directory=layout.stage("encode"),
         seed=seed,
-        start=previous.stage("encode") if previous else None,
+        start=start,
     )
+
+    def embed_texts(texts: list[str], name: str, *, max_pieces: int) -> np.ndarray:
+        return embed(
+            tower=text_tower(encoder, vocab_size=vocab_size),
+            params=params,
+            pieces=vocabulary.encode(layout.vocabulary, texts),
+            max_pieces=max_pieces,
+            name=name,
+        )
+
     for table, id_column, text_column, max_pieces, pattern in (
         (layout.items, "item_id", "text", encoder.max_item_pieces, layout.item_vectors),
         (layout.queries, "query", "query", encoder.max_query_pieces, layout.query_vectors),
@@ -141,10 +166,7 @@ def encode(
             table=table,
             id_column=id_column,
             text_column=text_column,
-            vocabulary=layout.vocabulary,
-            tower=text_tower(encoder, vocab_size=vocab_size),
-            params=params,
-            max_pieces=max_pieces,
+            embed_texts=functools.partial(embed_texts, max_pieces=max_pieces),
             pattern=pattern,
         )
 

@@ -1,26 +1,31 @@
-"""Applies a trained tower to texts."""
+"""Applies a trained encoder to texts."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from dsirm_jax.data import vocabulary as vocabularies
 from dsirm_jax.data.vectors import shard, write_vectors
+from dsirm_jax.encoder.bert import ABSENT, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.training import processes
+from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
 ROWS = 1024
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+CPU_PIECES, ACCELERATOR_PIECES = 2**11, 2**16
+"""Pieces of a batch on each device; on a CPU more than a cache holds make it slower."""
 
 
 def embed_table(
@@ -28,10 +33,7 @@ def embed_table(
     table: Path,
     id_column: str,
     text_column: str,
-    vocabulary: Path,
-    tower: TextTower,
-    params: Any,
-    max_pieces: int,
+    embed_texts: Callable[[Sequence[str], str], Float[np.ndarray, "text dim"]],
     pattern: Path,
 ) -> None:
     """Writes the vectors of a table's texts, one shard a row group: memory does not grow with it.
@@ -43,10 +45,7 @@ def embed_table(
       table: a Parquet file of `prepare`.
       id_column: its column that names the rows, copied to the shards.
       text_column: its column of texts.
-      vocabulary: the SentencePiece model.
-      tower: see `embed`.
-      params: see `embed`.
-      max_pieces: see `embed`.
+      embed_texts: `embed_texts(texts, name)` returns their vectors; `name` is for the progress.
       pattern: of the shards' paths, with one `*`.
     """
     with pq.ParquetFile(table) as file:
@@ -56,13 +55,7 @@ def embed_table(
                 log.info("%s is there already", path)
                 continue
             rows = file.read_row_group(number, columns=list({id_column, text_column}))
-            vectors = embed(
-                tower=tower,
-                params=params,
-                pieces=vocabularies.encode(vocabulary, rows[text_column].to_pylist()),
-                max_pieces=max_pieces,
-                name=f"encode {path.stem}",
-            )
+            vectors = embed_texts(rows[text_column].to_pylist(), f"encode {path.stem}")
             write_vectors(path, rows[id_column].to_pylist(), vectors, id_column=id_column)
     processes.wait()
 
@@ -99,7 +92,61 @@ def embed(
     return vectors
 
 
+def embed_by_length(
+    *,
+    module: SentenceEncoder,
+    params: Any,
+    pieces: Sequence[Sequence[int]],
+    max_pieces: int,
+    name: str,
+) -> Float[np.ndarray, "text dim"]:
+    """Returns the vectors of tokenised texts, in order; texts of like length share a batch.
+
+    A transformer's time is in its pieces, so as few as can be are padding. The batches are of one
+    shape for each of a few lengths, and all devices of this process have an even share of them.
+
+    Args:
+      module: the Flax module.
+      params: its parameters.
+      pieces: ids of each text, at most `max_pieces`.
+      max_pieces: the longest that batches are made for.
+      name: shown with the progress.
+
+    Returns:
+      float32 `[text, dim]`, each of length 1.
+    """
+    apply, mesh = _apply(module), data_mesh(jax.local_devices())
+    placement = sharded(mesh)
+    params = placement.put_state(params)
+    lengths = np.array([len(ids) for ids in pieces], np.int64)
+    vectors = np.empty((len(pieces), module.dim or module.config.hidden_size), np.float32)
+    batches = list(_by_length(lengths, max_pieces=max_pieces, devices=mesh.size))
+    for rows, shape in progress(batches, total=len(batches), name=name, unit="batch"):
+        padded = np.full(shape, ABSENT, np.int32)
+        for position, row in enumerate(rows):
+            padded[position, : lengths[row]] = pieces[row]
+        vectors[rows] = apply(params, placement.put_batch(padded))[: len(rows)]
+    return vectors
+
+
+def _by_length(
+    lengths: Int[np.ndarray, " text"], *, max_pieces: int, devices: int
+) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Yields the texts of each batch, the longest first, and the batch's shape.
+
+    A batch that its own length does not fill takes shorter texts: only the last has rows to spare.
+    """
+    pieces = CPU_PIECES if jax.default_backend() == "cpu" else ACCELERATOR_PIECES
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        longest = lengths[order[0]]
+        length = min(next((size for size in LENGTHS if size >= longest), max_pieces), max_pieces)
+        rows = devices * max(pieces // length, 1)
+        yield order[:rows], (rows, length)
+        order = order[rows:]
+
+
 @functools.cache
-def _apply(tower: TextTower) -> Callable[[Any, np.ndarray], jax.Array]:
+def _apply(tower: nn.Module) -> Callable[[Any, np.ndarray], jax.Array]:
     """Returns the compiled tower, the same one for all shards."""
     return jax.jit(tower.apply)

@@ -18,6 +18,21 @@ class Pairs(struct.PyTreeNode):
     has_query: Float[Array, " row"]
 
 
+def with_items(
+    rows: Pairs, *, item: Float[Array, "new dim"], item_index: Int[Array, " new"]
+) -> Pairs:
+    """Returns the rows and, after them, further items that no query asks for: negatives alone."""
+    new, width = len(item_index), rows.positives.shape[1]
+    more = Pairs(
+        query=jnp.zeros((new, rows.query.shape[1]), rows.query.dtype),
+        item=item,
+        item_index=item_index,
+        positives=jnp.full((new, width), -1, rows.positives.dtype),
+        has_query=jnp.zeros(new, rows.has_query.dtype),
+    )
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), rows, more)
+
+
 def is_relevant(
     positives: Int[Array, "query positive"], items: Int[Array, " item"]
 ) -> Bool[Array, "query item"]:

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
+from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training import checkpoints
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
-from dsirm_jax.training.settings import make_optimizer
+from dsirm_jax.training.settings import Training, make_optimizer
 
 
 def text_tower(config: TwoTowers, *, vocab_size: int) -> TextTower:
@@ -58,27 +58,6 @@ def train(
       InputError: there is no run of this shape at `start`.
     """
     tower = text_tower(config, vocab_size=vocab_size)
-    num_steps = config.training.num_steps(num_rows)
-    optimizer = make_optimizer(config.training, num_steps=num_steps)
-
-    def loss_fn(params, batch):
-        pairs = Pairs(
-            query=tower.apply(params, batch["query"]),
-            item=tower.apply(params, batch["item"]),
-            item_index=batch["item_index"],
-            positives=batch["positives"],
-            has_query=jnp.ones(batch["item_index"].shape),
-        )
-        own = jnp.arange(pairs.item.shape[0])
-        return jnp.mean(symmetric_info_nce(pairs, pairs, own=own, temperature=config.temperature))
-
-    @jax.jit
-    def step(state: TrainState, batch):
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     def judged(start: int) -> Iterator[Batch]:
         for batch in batches(start):
@@ -89,7 +68,79 @@ def train(
                 "positives": positives[batch["query_index"]],
             }
 
-    params = tower.init(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32))
+    return fit_pairs(
+        embed=tower.apply,
+        params=tower.init(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32)),
+        temperature=config.temperature,
+        training=config.training,
+        batches=judged,
+        num_rows=num_rows,
+        directory=directory,
+        start=start,
+    )
+
+
+def fit_pairs(
+    *,
+    embed: Callable[[Any, Array], Float[Array, "row dim"]],
+    params: Any,
+    temperature: float,
+    training: Training,
+    batches: Callable[[int], Iterator[Batch]],
+    num_rows: int,
+    directory: Path,
+    start: Path | None = None,
+) -> Any:
+    """Fits any encoder that both sides share, with in-batch softmax in both directions.
+
+    Args:
+      embed: `embed(params, features)` returns the vectors of rows `query`, `item` or `negative`.
+      params: the first parameters.
+      temperature: τ of the softmax over cosines.
+      training: length, batch size and learning rate.
+      batches: `batches(start)` yields, from step `start` on, features `query` and `item`,
+        `[row, ...]`, with `item_index`, int32 `[row]`, and `positives` of the query, int32
+        `[row, positive]`; and, where rows bring negatives along, features `negative`,
+        `[row, negative, ...]`, with `negative_index`, int32 `[row, negative]`.
+      num_rows: training rows in an epoch.
+      directory: see `train`.
+      start: see `train`.
+
+    Returns:
+      The parameters. Source: as `train`; negatives that come along: Karpukhin et al. 2020, arXiv
+      2004.04906.
+
+    Raises:
+      FloatingPointError: see `train`.
+      InputError: see `train`.
+    """
+    num_steps = training.num_steps(num_rows)
+    optimizer = make_optimizer(training, num_steps=num_steps)
+
+    def loss_fn(params, batch):
+        rows = everyone = Pairs(
+            query=embed(params, batch["query"]),
+            item=embed(params, batch["item"]),
+            item_index=batch["item_index"],
+            positives=batch["positives"],
+            has_query=jnp.ones(batch["item_index"].shape),
+        )
+        if "negative" in batch:
+            flat = batch["negative"].reshape(-1, *batch["negative"].shape[2:])
+            everyone = with_items(
+                rows, item=embed(params, flat), item_index=batch["negative_index"].reshape(-1)
+            )
+        own = jnp.arange(rows.item.shape[0])
+        return jnp.mean(symmetric_info_nce(rows, everyone, own=own, temperature=temperature))
+
+    @jax.jit
+    def step(state: TrainState, batch):
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
     )
@@ -100,10 +151,10 @@ def train(
         name="encode",
         state=state,
         step=step,
-        batches=judged,
+        batches=batches,
         num_steps=num_steps,
         directory=directory,
-        training=config.training,
+        training=training,
         placement=sharded(data_mesh()),
     )
     return jax.device_get(state.params)

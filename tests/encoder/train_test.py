@@ -81,17 +81,25 @@ def test_padding_changes_nothing_and_vectors_have_length_one():
     np.testing.assert_allclose(jnp.linalg.norm(long, axis=-1), 1.0, rtol=1e-5)
 
 
-def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(embed.vocabularies, "encode", lambda _, texts: [[int(t)] for t in texts])
+def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path):
     table = tmp_path / "items.parquet"
     rows = pa.table({"item_id": list("abcde"), "text": list("31425")})
     pq.write_table(rows, table, row_group_size=2)
     tower = train.text_tower(CONFIG, vocab_size=VOCAB)
     params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
-    given = {"id_column": "item_id", "text_column": "text", "vocabulary": None, "max_pieces": 2}
     pattern = tmp_path / "[new]" / "items-*.parquet"
+
+    def embed_texts(texts, name):
+        pieces = [[int(text)] for text in texts]
+        return embed.embed(tower=tower, params=params, pieces=pieces, max_pieces=2, name=name)
+
     run = functools.partial(
-        embed.embed_table, table=table, tower=tower, params=params, pattern=pattern, **given
+        embed.embed_table,
+        table=table,
+        id_column="item_id",
+        text_column="text",
+        embed_texts=embed_texts,
+        pattern=pattern,
     )
     run()
     names = [f"items-0000{number}-of-00003.parquet" for number in range(3)]

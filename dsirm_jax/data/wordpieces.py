@@ -1,0 +1,77 @@
+"""Texts to the pieces of a Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsirm_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER, VOCABULARY, SETTINGS = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """Returns the file that a folder's tokenizer is read from.
+
+    Raises:
+      InputError: there is none.
+    """
+    for name in (TOKENIZER, VOCABULARY):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: neither {TOKENIZER} nor {VOCABULARY}; copy the model's into it")
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Reads `tokenizer.json` or, where there is none, BERT's `vocab.txt`.
+
+    A `vocab.txt` is cased where `tokenizer_config.json` has `"do_lower_case": false`.
+
+    Args:
+      folder: of a Hugging Face model.
+
+    Raises:
+      InputError: neither is there, or it cannot be read.
+    """
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+    path = tokenizer_file(folder)
+    try:
+        if path.name == TOKENIZER:
+            tokenizer = Tokenizer.from_file(str(path))
+        else:
+            settings = folder / SETTINGS
+            lowercase = True
+            if settings.is_file():
+                lowercase = json.loads(settings.read_text()).get("do_lower_case", True)
+            wrapped = BertWordPieceTokenizer(str(path), lowercase=lowercase)
+            tokenizer = Tokenizer.from_str(wrapped.to_str())
+    except Exception as error:  # the library raises nothing more specific
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: not a readable tokenizer ({reason}); copy the model's into {folder}"
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def encode(
+    tokenizer: Tokenizer, texts: Sequence[str], *, prefix: str, max_pieces: int
+) -> list[list[int]]:
+    """Returns the pieces of each text, with the marks that the tokenizer puts around it.
+
+    Args:
+      tokenizer: see `read_tokenizer`.
+      texts: the texts.
+      prefix: put before every text, such as E5's "query: ".
+      max_pieces: pieces kept of a text, marks included.
+    """
+    tokenizer.enable_truncation(max_pieces)
+    encodings = tokenizer.encode_batch_fast([prefix + text for text in texts])
+    return [encoding.ids for encoding in encodings]
