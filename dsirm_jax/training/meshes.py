@@ -79,7 +79,9 @@ def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
         put_state=put_state,
         put_batch=lambda batch: jax.tree.map(local_rows, batch),
         # flax's unreplicate keeps the device axis on one device of many.
-        get_state=lambda state: jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], state),
+        get_state=lambda state: jax.tree.map(
+            lambda x: np.asarray(x.addressable_data(0))[0, ...], state
+        ),
     )
 
 

@@ -220,3 +220,4 @@ def test_state_survives_the_way_to_pmapped_devices_and_back(devices):
     back = placement.get_state(placement.put_state(state))
     jax.tree.map(np.testing.assert_array_equal, state, back)
     assert back["a"].shape == ()
+    assert isinstance(back["a"], np.ndarray)  # Orbax does not take NumPy's scalars

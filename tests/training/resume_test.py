@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -24,7 +26,7 @@ from dsirm_jax.quantizer.losses import Objective
 from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.relevance import train as relevance
 from dsirm_jax.relevance.model import HeadConfig
-from dsirm_jax.training import loop
+from dsirm_jax.training import loop, processes
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.settings import Training
 
@@ -133,7 +135,7 @@ def train_relevance(directory, rng):
 
 def train_all(directory, *, stage=None, step=None, delay=0.0, number=None):
     """Trains every stage; at a step of one, or so many seconds later, gets a signal."""
-    original = loop.progress
+    original, shot = loop.progress, []
 
     def fatal(stream, *, name, initial, **arguments):
         shown = original(stream, name=name, initial=initial, **arguments)
@@ -142,6 +144,9 @@ def train_all(directory, *, stage=None, step=None, delay=0.0, number=None):
                 shoot = threading.Timer(delay, os.kill, (os.getpid(), number))
                 shoot.daemon = True
                 shoot.start() if delay else os.kill(os.getpid(), number)
+                shot.append(index)
+            if shot and processes.several():
+                time.sleep(0.3)  # the notice goes round in the background, once a second
             yield element
 
     loop.progress = fatal
@@ -151,28 +156,55 @@ def train_all(directory, *, stage=None, step=None, delay=0.0, number=None):
         train(directory / name, np.random.default_rng(0))
 
 
-def process(directory, cache, *arguments):
-    """Runs `train_all` in a process of its own and returns its exit code and last words."""
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    environment |= {
+def start(directory, cache, *arguments, devices=1, **settings):
+    """Starts `train_all` in a process of its own."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", __name__, str(directory), *map(str, arguments)],
         cwd=Path(__file__).parents[2],
-        env=environment,
+        env=environment | settings,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
-    return done.returncode, done.stderr[-3000:]
+
+
+def end(process):
+    """Returns a process's exit code and last words."""
+    try:
+        _, said = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    return process.returncode, said[-3000:]
+
+
+def run(*arguments, **settings):
+    return end(start(*arguments, **settings))
+
+
+def run_two(directory, cache, *arguments):
+    """Does as two processes with a device each; returns their ends."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+    both = [
+        start(directory, cache, *arguments, **shared, JAX_PROCESS_ID=str(index))
+        for index in range(2)
+    ]
+    return [end(process) for process in both]
 
 
 def final_state(directory):
     steps = [int(path.name) for path in (directory / "checkpoints").glob("[0-9]*")]
+    item = directory / "checkpoints" / str(max(steps)) / "default"
     with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(directory / "checkpoints" / str(max(steps)) / "default")
+        saved = checkpointer.metadata(item).item_metadata.tree
+        on_host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
+        state = checkpointer.restore(item, on_host)
     return max(steps), {
         jax.tree_util.keystr(path): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
@@ -182,7 +214,7 @@ def final_state(directory):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     cache, directory = (tmp_path_factory.mktemp(name) for name in ("cache", "whole"))
-    code, said = process(directory, cache)
+    code, said = run(directory, cache)
     assert code == 0, said
     return directory, cache
 
@@ -207,9 +239,9 @@ def test_killed_twice_in_an_epoch_of_every_stage(uninterrupted, tmp_path, seed):
     for stage in STAGES:
         for first, last in ((1, STEPS // 2), (STEPS // 2 + 1, STEPS - 1)):
             step, delay = rng.integers(first, last, endpoint=True), rng.uniform(0, 0.02)
-            code, said = process(tmp_path, cache, stage, step, delay, int(signal.SIGKILL))
+            code, said = run(tmp_path, cache, stage, step, delay, int(signal.SIGKILL))
             assert code == -signal.SIGKILL, said
-    code, said = process(tmp_path, cache)
+    code, said = run(tmp_path, cache)
     assert code == 0, said
     assert_same_bits(tmp_path, whole)
 
@@ -218,15 +250,35 @@ def test_killed_twice_in_an_epoch_of_every_stage(uninterrupted, tmp_path, seed):
 def test_sigterm_saves_and_exits_and_the_next_process_goes_on(uninterrupted, tmp_path):
     whole, cache = uninterrupted
     for stage in STAGES:
-        code, said = process(tmp_path, cache, stage, 5, 0.0, int(signal.SIGTERM))
+        code, said = run(tmp_path, cache, stage, 5, 0.0, int(signal.SIGTERM))
         assert code == 143, said
         assert final_state(tmp_path / stage)[0] == 5
-    code, said = process(tmp_path, cache)
+    code, said = run(tmp_path, cache)
     assert code == 0, said
     assert_same_bits(tmp_path, whole)
 
 
+@pytest.mark.slow
+def test_two_processes_save_stop_and_go_on_together(tmp_path):
+    cache, whole, two = (tmp_path / name for name in ("cache", "whole", "two"))
+    code, said = run(whole, cache, devices=2)
+    assert code == 0, said
+    # The first process alone gets the signal.
+    ends = run_two(two, cache, "encode", 5, 0.0, int(signal.SIGTERM))
+    assert [code for code, _ in ends] == [143, 143], ends
+    stopped, _ = final_state(two / "encode")
+    assert 5 <= stopped < STEPS
+    ends = run_two(two, cache, "generate", 7, 0.0, int(signal.SIGKILL))
+    assert ends[0][0] == -signal.SIGKILL, ends
+    assert ends[1][0] != 0, ends
+    ends = run_two(two, cache)
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert_same_bits(two, whole)
+
+
 if __name__ == "__main__":
+    if "JAX_PROCESS_ID" in os.environ:
+        processes.start()
     folder, *rest = sys.argv[1:]
     names = ("stage", "step", "delay", "number")
     kinds = (str, int, float, int)
