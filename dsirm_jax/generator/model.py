@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -89,6 +90,11 @@ class T5Config:
         """Rows of the embedding: text and SID tokens, padded so that a mesh can split them."""
         tokens = self.text_vocab_size + sum(self.sid_sizes)
         return math.ceil(tokens / VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+def config_from_json(described: Mapping[str, Any]) -> T5Config:
+    """Returns the configuration whose fields, by name, were written as JSON."""
+    return T5Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in described.items()})
 
 
 class KeysValues(NamedTuple):

@@ -18,14 +18,14 @@ from typing import Any
 import jax
 import numpy as np
 import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
+from dsirm_jax import arrays as files
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing, write_text
-from dsirm_jax.generator.model import T5Config, init_params, stacked
+from dsirm_jax.generator.model import T5Config, config_from_json, init_params, stacked
 
-DESCRIPTION = "t5"
+KIND = "t5"
 WEIGHTS, VOCABULARY, GIN = "t5.safetensors", "vocabulary.model", "model.gin"
 EMBEDDING, OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
 ARCHITECTURE = (
@@ -206,12 +206,7 @@ def import_t5(source: Path, out: Path, *, vocabulary: Path | None = None) -> Non
 def save_text_params(path: Path, *, params: dict, config: T5Config) -> None:
     """Writes text parameters as one `safetensors` file, their configuration in its header."""
     arrays = traverse_util.flatten_dict(params, sep="/")
-    contents = safetensors.numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        metadata={DESCRIPTION: json.dumps(dataclasses.asdict(config))},
-    )
-    with replacing(path) as partial:
-        partial.write_bytes(contents)
+    files.save(path, arrays, kind=KIND, description=dataclasses.asdict(config))
 
 
 def load_text_params(path: Path) -> tuple[T5Config, dict]:
@@ -220,14 +215,9 @@ def load_text_params(path: Path) -> tuple[T5Config, dict]:
     Raises:
       InputError: there is no such file, or it holds no text parameters.
     """
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            described = json.loads((file.metadata() or {})[DESCRIPTION])
-            flat = {name: file.get_tensor(name) for name in file.offset_keys()}
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: no weights of `dsirm import-t5`; name its {WEIGHTS}") from error
-    lists = {key: tuple(v) if isinstance(v, list) else v for key, v in described.items()}
-    return T5Config(**lists), traverse_util.unflatten_dict(flat, sep="/")
+    otherwise = f"no weights of `dsirm import-t5`; name its {WEIGHTS}"
+    flat, described = files.load(path, kind=KIND, otherwise=otherwise)
+    return config_from_json(described), traverse_util.unflatten_dict(flat, sep="/")
 
 
 def with_sid_rows(path: Path, *, config: T5Config, seed: int) -> dict:

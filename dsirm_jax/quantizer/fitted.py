@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
+from dsirm_jax import arrays as files
 from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
 from dsirm_jax.quantizer.model import (
     Autoencoder,
     Branches,
@@ -27,7 +24,7 @@ from dsirm_jax.quantizer.model import (
     autoencoder,
 )
 
-DESCRIPTION = "quantizer"
+KIND = "quantizer"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,13 +91,7 @@ def save(path: Path, fitted: Fitted) -> None:
         "names": fitted.names,
         "version": fitted.version,
     }
-    contents = safetensors.numpy.save(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-        metadata={DESCRIPTION: json.dumps(header)},
-    )
-    with replacing(path) as partial:
-        # Not by save_file, which lets nobody else read the file.
-        partial.write_bytes(contents)
+    files.save(path, arrays, kind=KIND, description=header)
 
 
 def load(path: Path) -> Fitted:
@@ -109,15 +100,12 @@ def load(path: Path) -> Fitted:
     Raises:
       InputError: there is no such file, or it holds no quantizer, or not the one it was.
     """
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            header = json.loads((file.metadata() or {})[DESCRIPTION])
-            arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise InputError(
-            f"{path}: not a quantizer's file; name the quantizer.safetensors of a finished "
-            f"`dsirm quantize`"
-        ) from error
+    arrays, header = files.load(
+        path,
+        kind=KIND,
+        otherwise="not a quantizer's file; name the quantizer.safetensors of a finished "
+        "`dsirm quantize`",
+    )
     shape = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
     config = QuantizerConfig(**shape)
     tree = traverse_util.unflatten_dict(arrays, sep="/")

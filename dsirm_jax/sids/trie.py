@@ -18,28 +18,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Array, Bool, Int, UInt, UInt32
 
+from dsirm_jax import arrays as files
 from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
 from dsirm_jax.sids.codes import pack, unpack, validate
 
 ROOT = 0
 NOT_FOUND = -1
 WORD_BITS = 32
 BITMAP, RANGES = "bitmap", "ranges"
-DESCRIPTION = "trie"
+KIND = "trie"
 NODES_AT_ONCE = 1 << 16
-DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I32": np.int32}
 
 
 @functools.partial(
@@ -397,20 +392,13 @@ def items_below(trie: Trie, found: Postings, prefix: Sequence[int]) -> Int[np.nd
 
 
 def save(path: str | os.PathLike[str], trie: Trie) -> None:
-    """Writes a trie as one `safetensors` file, whole or not at all.
-
-    Args:
-      path: where to.
-      trie: the trie, on the host or on a device.
-    """
+    """Writes a trie, on the host or on a device, as one file."""
     arrays = {
-        f"{number}/{name}": np.ascontiguousarray(array)
+        f"{number}/{name}": array
         for number, level in enumerate(trie.levels)
         for name, array in _arrays(level)
     }
-    with replacing(path) as partial:
-        contents = safetensors.numpy.save(arrays, metadata={DESCRIPTION: json.dumps(trie.sizes)})
-        partial.write_bytes(contents)
+    files.save(path, arrays, kind=KIND, description=trie.sizes)
 
 
 def load(path: str | os.PathLike[str]) -> Trie:
@@ -419,13 +407,11 @@ def load(path: str | os.PathLike[str]) -> Trie:
     Raises:
       InputError: there is no such file, or it is no whole trie.
     """
-    try:
-        with safetensors.safe_open(path, "np") as file:  # compares lengths, shapes and types
-            sizes = json.loads((file.metadata() or {})[DESCRIPTION])
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: no trie, or not a whole one; write it again") from error
+    arrays, sizes = files.load(
+        path, kind=KIND, otherwise="no trie, or not a whole one; write it again", mapped=True
+    )
     levels: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in _mapped(Path(path)):
+    for name, array in arrays.items():
         number, _, field = name.partition("/")
         levels.setdefault(number, {})[field] = array
     return Trie(
@@ -448,22 +434,3 @@ def _level(arrays: dict[str, np.ndarray], *, size: int, path: object) -> Bitmap 
     if set(arrays) == {"codes", "starts"}:
         return _ranges(**arrays, size=size)
     raise InputError(f"{path}: a level has the arrays {sorted(arrays)}; write the trie again")
-
-
-def _mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the arrays of a `safetensors` file: its header gives their places behind it."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__")
-    for name, of in header.items():
-        yield (
-            name,
-            np.memmap(
-                path,
-                mode="r",
-                dtype=DTYPES[of["dtype"]],
-                offset=8 + length + of["data_offsets"][0],
-                shape=tuple(of["shape"]),
-            ),
-        )
