@@ -27,6 +27,8 @@ class Training:
       clip_norm: global gradient norm above which gradients are scaled down.
       checkpoint_every: steps between checkpoints.
       log_every: steps between log lines and TensorBoard points.
+      accumulate_steps: steps whose gradients are averaged into one update; the negatives of a step
+        are its own.
       max_skipped_steps: steps with a loss or gradient that is not finite that are left out, each
         named in the log, before training stops; counted from each start.
     """
@@ -40,6 +42,7 @@ class Training:
     clip_norm: float = 1.0
     checkpoint_every: int = 500
     log_every: int = 50
+    accumulate_steps: int = 1
     max_skipped_steps: int = 0
 
     def __post_init__(self):
@@ -49,6 +52,8 @@ class Training:
             )
         if self.optimizer == "adafactor" and self.weight_decay:
             raise InputError("Training.weight_decay is AdamW's: bind it to 0 for 'adafactor'")
+        if self.accumulate_steps < 1:
+            raise InputError(f"Training.accumulate_steps = {self.accumulate_steps}: give 1 or more")
 
     def num_steps(self, rows: int) -> int:
         """Steps for `rows` training rows; a part of a batch counts as a step."""
@@ -69,18 +74,22 @@ def make_optimizer(training: Training, *, num_steps: int) -> optax.GradientTrans
     """
     import optax
 
-    warmup = int(training.warmup_share * num_steps)
+    num_updates = max(num_steps // training.accumulate_steps, 1)
+    warmup = int(training.warmup_share * num_updates)
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=training.learning_rate if warmup == 0 else 0.0,
         peak_value=training.learning_rate,
         warmup_steps=warmup,
-        decay_steps=max(num_steps, 1),
+        decay_steps=num_updates,
     )
     if training.optimizer == "adafactor":
         rule = optax.adafactor(schedule)
     else:
         rule = optax.adamw(schedule, weight_decay=training.weight_decay)
-    clipped = optax.chain(optax.clip_by_global_norm(training.clip_norm), rule)
-    if not training.max_skipped_steps:
-        return clipped
-    return optax.apply_if_finite(clipped, max_consecutive_errors=training.max_skipped_steps)
+    rule = optax.chain(optax.clip_by_global_norm(training.clip_norm), rule)
+    if training.accumulate_steps > 1:
+        several = optax.MultiSteps(rule, every_k_schedule=training.accumulate_steps)
+        rule = several.gradient_transformation()
+    if training.max_skipped_steps:
+        rule = optax.apply_if_finite(rule, max_consecutive_errors=training.max_skipped_steps)
+    return rule

@@ -1,10 +1,14 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec
 
 from dsirm_jax.errors import InputError
+from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings
 from dsirm_jax.training.settings import Training, make_optimizer
 
 TRAINING = Training(epochs=1, batch_size=1, learning_rate=0.1, warmup_share=0.0)
@@ -64,3 +68,35 @@ def test_wrong_settings_are_named():
         Training(**{**vars(TRAINING), "optimizer": "sgd"})
     with pytest.raises(InputError, match="Training.weight_decay"):
         Training(**{**vars(TRAINING), "optimizer": "adafactor", "weight_decay": 0.1})
+
+
+def test_accumulated_steps_make_the_update_of_one_large_batch():
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
+    rng = np.random.default_rng(0)
+    small = [jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), params) for _ in "abcd"]
+    large = [jax.tree.map(lambda *parts: sum(parts) / 2, *small[i : i + 2]) for i in (0, 2)]
+    accumulating = dataclasses.replace(TRAINING, accumulate_steps=2)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        updated(accumulating, params, small),
+        updated(TRAINING, params, large),
+    )
+    jax.tree.map(np.testing.assert_array_equal, updated(accumulating, params, small[:1]), params)
+    with pytest.raises(InputError, match="accumulate_steps = 0: give 1 or more"):
+        dataclasses.replace(TRAINING, accumulate_steps=0)
+
+
+@pytest.mark.parametrize("wrapped", [{"accumulate_steps": 2}, {"max_skipped_steps": 1}])
+def test_wrapped_optimizers_lie_on_a_mesh_as_their_parameters(wrapped):
+    optimizer = make_optimizer(dataclasses.replace(TRAINING, **wrapped), num_steps=10)
+    mesh = data_mesh(model_parallel=4)
+    params = {"kernel": jax.ShapeDtypeStruct((8, 16), jnp.float32)}
+    places = param_shardings(mesh, axes={"kernel": PartitionSpec("embed", "mlp")}, shapes=params)
+    found = optimizer_shardings(mesh, optimizer=optimizer, params=params, shardings=places)
+    shapes = jax.tree.map(
+        lambda leaf, place: (leaf.shape, place.shard_shape(leaf.shape)),
+        jax.eval_shape(optimizer.init, params),
+        found,
+    )
+    split = jax.tree.leaves(shapes, is_leaf=lambda x: x == ((8, 16), (8, 4)))
+    assert split.count(((8, 16), (8, 4))) == 2 + ("accumulate_steps" in wrapped)
