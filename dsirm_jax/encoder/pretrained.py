@@ -88,6 +88,7 @@ def encode_tables(
       FloatingPointError: the loss was not finite.
       InputError: the encoder cannot be read or does not suit `config`; no rows to train on.
     """
+    directory.mkdir(parents=True, exist_ok=True)
     encoder = load(config, folder=start / FOLDER if start else Path(config.folder))
     sides = {
         ITEM: Side(

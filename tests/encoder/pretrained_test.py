@@ -1,0 +1,218 @@
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsirm_jax.data import wordpieces
+from dsirm_jax.data.vectors import read_vectors
+from dsirm_jax.encoder import embed, hugging_face, pretrained, train
+from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
+from dsirm_jax.encoder.model import Pretrained
+from dsirm_jax.errors import InputError
+from dsirm_jax.training.meshes import data_mesh
+from dsirm_jax.training.settings import Training
+
+BERT = Path(__file__).parent / "golden" / "bert"
+ITEMS = ("red shoe", "blue shoe", "red mug", "blue mug", "kid size 10", "shoemaker mug , red")
+QUERIES = ("blue mug kid", "kid", "mug", "red", "shoes")
+RELEVANT = ((0, 3), (1, 4), (2, 2), (3, 0), (4, 1))
+IRRELEVANT = ((0, 2), (0, 1), (3, 3))
+NOTHING = Training(epochs=0, batch_size=8, learning_rate=0.0)
+SOMETHING = Training(epochs=16, batch_size=8, learning_rate=0.01, log_every=100)
+LONGER = dataclasses.replace(SOMETHING, epochs=160, learning_rate=0.02)
+PLAIN = Pretrained(folder=str(BERT), max_query_pieces=8, max_item_pieces=10, training=NOTHING)
+CONFIGS = {
+    "frozen": PLAIN,
+    "projected": dataclasses.replace(PLAIN, training=LONGER, dim=16, hard_negatives=2),
+    "fine-tuned": dataclasses.replace(PLAIN, training=SOMETHING, frozen=False, hard_negatives=1),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_batches():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed, "CPU_PIECES", 16)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepare")
+    items = {"item_id": list("abcdef"), "text": ITEMS}
+    pq.write_table(pa.table(items), folder / "items.parquet", row_group_size=4)
+    pq.write_table(pa.table({"query": QUERIES}), folder / "queries.parquet")
+    judged = [(*pair, True, "train") for pair in RELEVANT]
+    judged += [(*pair, False, "train") for pair in IRRELEVANT]
+    judged += [(1, 0, False, "head"), (1, 1, True, "test")]
+    names = ("query_index", "item_index", "relevant", "split")
+    columns = dict(zip(names, map(list, zip(*judged))))
+    pq.write_table(pa.table(columns), folder / "judgements.parquet")
+    return {name: folder / f"{name}.parquet" for name in ("items", "queries", "judgements")}
+
+
+def encode(tables, directory, config, **changes):
+    pretrained.encode_tables(
+        config=config,
+        **tables,
+        item_vectors=directory / "items-*.parquet",
+        query_vectors=directory / "queries-*.parquet",
+        directory=directory,
+        seed=0,
+        **changes,
+    )
+    return read(directory)
+
+
+def read(directory):
+    items = read_vectors(directory / "items-*.parquet", ids=list("abcdef"), id_column="item_id")
+    queries = read_vectors(directory / "queries-*.parquet", ids=QUERIES, id_column="query")
+    return items, queries
+
+
+@pytest.fixture(scope="module")
+def runs(tables, tmp_path_factory):
+    folders = {name: tmp_path_factory.mktemp(name) for name in CONFIGS}
+    return {
+        name: (folder, *encode(tables, folder, CONFIGS[name])) for name, folder in folders.items()
+    }
+
+
+def vectors(encoder, texts, *, prefix="", max_pieces=10):
+    """Embeds texts one by one, without any padding."""
+    pieces = wordpieces.encode(encoder.tokenizer, texts, prefix=prefix, max_pieces=max_pieces)
+    rows = [encoder.module.apply(encoder.params, np.array([ids])) for ids in pieces]
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_encoder_written_makes_the_vectors_written(runs, name):
+    folder, items, queries = runs[name]
+    encoder = hugging_face.read(folder / "encoder")
+    np.testing.assert_allclose(vectors(encoder, ITEMS), items, atol=1e-4)
+    np.testing.assert_allclose(vectors(encoder, QUERIES), queries, atol=1e-4)
+
+
+def test_without_training_the_vectors_are_those_of_the_folder(runs):
+    _, items, _ = runs["frozen"]
+    np.testing.assert_allclose(vectors(hugging_face.read(BERT), ITEMS), items, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["projected", "fine-tuned"])
+def test_training_brings_queries_to_their_items(runs, name):
+    def share(items, queries):
+        """Returns the mean of what a softmax over all items gives to the relevant ones."""
+        chances = np.asarray(jax.nn.softmax(queries @ items.T / PLAIN.temperature))
+        return np.mean([chances[pair] for pair in RELEVANT])
+
+    assert share(*runs[name][1:]) > share(*runs["frozen"][1:]) + 0.2
+
+
+def test_frozen_weights_stay_as_they_are(runs):
+    before = hugging_face.read(BERT).params["params"]["bert"]
+    after = hugging_face.read(runs["projected"][0] / "encoder").params["params"]["bert"]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_a_run_goes_on_from_the_encoder_of_another(tables, runs, tmp_path):
+    config = dataclasses.replace(PLAIN, dim=16)
+    items, queries = encode(tables, tmp_path, config, start=runs["projected"][0])
+    np.testing.assert_allclose(items, runs["projected"][1], atol=1e-5)
+    np.testing.assert_allclose(queries, runs["projected"][2], atol=1e-5)
+
+
+def test_shards_that_are_there_are_kept(tables, tmp_path):
+    encode(tables, tmp_path, PLAIN)
+    first, second = sorted(tmp_path.glob("items-*"))
+    first.write_bytes(b"kept")
+    second.unlink()
+    with pytest.raises(InputError):
+        encode(tables, tmp_path, PLAIN)
+    assert first.read_bytes() == b"kept"
+    assert second.exists()
+
+
+def test_one_device_gives_the_result_of_eight(tables, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "data_mesh", lambda: data_mesh(jax.devices()[:1]))
+    items, queries = encode(tables, tmp_path, CONFIGS["projected"])
+    np.testing.assert_allclose(items, runs["projected"][1], atol=1e-4)
+    np.testing.assert_allclose(queries, runs["projected"][2], atol=1e-4)
+
+
+def test_prefixes_precede_texts(tables, tmp_path):
+    config = dataclasses.replace(PLAIN, query_prefix="red ", item_prefix="blue ")
+    items, queries = encode(tables, tmp_path, config)
+    encoder = hugging_face.read(tmp_path / "encoder")
+    assert (encoder.query_prefix, encoder.item_prefix) == ("red ", "blue ")
+    np.testing.assert_allclose(vectors(encoder, ITEMS, prefix="blue "), items, atol=1e-5)
+    expected = vectors(encoder, QUERIES, prefix="red ", max_pieces=8)
+    np.testing.assert_allclose(expected, queries, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_item_pieces": 21}, "max_item_pieces = 21: the encoder in .* reads at most 20"),
+        ({"dim": 17}, "dim = 17: the encoder in .* gives 16"),
+        ({"training": SOMETHING}, "leaves nothing to train"),
+    ],
+)
+def test_what_does_not_suit_the_encoder_is_said(changes, message):
+    with pytest.raises(InputError, match=message):
+        pretrained.load(dataclasses.replace(PLAIN, **changes), folder=BERT)
+
+
+def test_hard_negatives_are_judged_items_of_the_query_where_there_are_any(tables):
+    irrelevant = pretrained.read_irrelevant(tables["judgements"], queries=5)
+    queries = np.array([0, 3, 1, 4])
+    random = np.random.default_rng(0)
+    drawn = irrelevant.draw(queries, each=200, num_items=6, random=random)
+    assert [set(row) for row in drawn.tolist()] == [{1, 2}, {3}, set(range(6)), set(range(6))]
+
+
+def test_items_without_a_query_are_negatives_of_the_query_alone():
+    random = np.random.default_rng(0)
+    query, item, more = (random.standard_normal((n, 4)).astype(np.float32) for n in (3, 3, 2))
+    positives = np.array([[0, -1], [1, 7], [2, -1]])  # item 7 suits the second query
+    rows = Pairs(
+        query=jnp.array(query),
+        item=jnp.array(item),
+        item_index=jnp.arange(3),
+        positives=jnp.array(positives),
+        has_query=jnp.ones(3),
+    )
+    everyone = with_items(rows, item=jnp.array(more), item_index=jnp.array([7, 8]))
+    found = symmetric_info_nce(rows, everyone, own=jnp.arange(3), temperature=0.5)
+
+    def unit(of):
+        return of / np.linalg.norm(of, axis=1, keepdims=True)
+
+    logits = unit(query) @ unit(np.concatenate([item, more])).T / 0.5
+    for row in range(3):
+        rivals = [column for column in range(5) if (row, column) != (1, 3)]
+        to_item = np.log(np.exp(logits[row, rivals]).sum()) - logits[row, row]
+        to_query = np.log(np.exp(logits[:, row]).sum()) - logits[row, row]
+        np.testing.assert_allclose(found[row], (to_item + to_query) / 2, rtol=1e-5)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 60), max_size=80),
+    max_pieces=st.integers(60, 70),
+    devices=st.integers(1, 8),
+)
+def test_batches_hold_every_text_once_in_few_shapes(lengths, max_pieces, devices):
+    lengths = np.array(lengths, np.int64)
+    batches = list(embed._by_length(lengths, max_pieces=max_pieces, devices=devices))
+    rows = np.concatenate([[], *(rows for rows, _ in batches)])
+    assert sorted(rows.tolist()) == list(range(len(lengths)))
+    for chosen, (room, length) in batches:
+        assert len(chosen) <= room and room % devices == 0
+        assert lengths[chosen].max() <= length <= max_pieces
+    assert len({shape for _, shape in batches}) <= len(embed.LENGTHS)
+    assert all(len(chosen) == room for chosen, (room, _) in batches[:-1])
