@@ -123,7 +123,7 @@ def fit(
         if start:
             log.info("%s: goes on from the checkpoint of step %d of %d", name, start, num_steps)
             state = placement.put_state(kept)
-        del kept
+        del kept  # with a mesh, a second copy of the state
         stream = zip(range(start + 1, num_steps + 1), batches(start) if start < num_steps else ())
         if is_first:
             stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)
