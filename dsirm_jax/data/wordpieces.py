@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER, VOCABULARY, SETTINGS = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
+PAD_TOKENS = ("[PAD]", "<pad>")
 
 
 def tokenizer_file(folder: Path) -> Path:
@@ -75,3 +76,18 @@ def encode(
     tokenizer.enable_truncation(max_pieces)
     encodings = tokenizer.encode_batch_fast([prefix + text for text in texts])
     return [encoding.ids for encoding in encodings]
+
+
+def to_json(tokenizer: Tokenizer) -> str:
+    """Returns what `tokenizer.json` holds; how far texts were cut last is no part of it."""
+    tokenizer.no_truncation()
+    return tokenizer.to_str()
+
+
+def padding(tokenizer: Tokenizer) -> dict[str, str]:
+    """Returns the `pad_token` of `tokenizer_config.json`, without which transformers pads nothing.
+
+    Here padding has no piece of its own; a tokenizer that knows neither name gives nothing.
+    """
+    known = [token for token in PAD_TOKENS if tokenizer.token_to_id(token) is not None]
+    return {"pad_token": known[0]} if known else {}

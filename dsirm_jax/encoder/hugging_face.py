@@ -158,8 +158,15 @@ def write(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
     _write_json(folder / POOLING, pooling)
     _write_json(folder / PROMPTS, {"prompts": prompts})
     _write_json(folder / MODULES, modules)
-    _write_json(folder / wordpieces.SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast"})
-    write_text(folder / wordpieces.TOKENIZER, encoder.tokenizer.to_str())
+    _write_json(
+        folder / wordpieces.SETTINGS,
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": module.config.max_position_embeddings,
+            **wordpieces.padding(encoder.tokenizer),
+        },
+    )
+    write_text(folder / wordpieces.TOKENIZER, wordpieces.to_json(encoder.tokenizer))
     flat = traverse_util.flatten_dict(encoder.params["params"]["bert"])
     arrays = {}
     for path, array in flat.items():

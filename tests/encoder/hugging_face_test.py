@@ -60,7 +60,11 @@ def test_what_is_written_reads_again(folder, tmp_path):
         query_prefix="query: ",
         item_prefix="passage: ",
     )
+    wordpieces.encode(before.tokenizer, TEXTS, prefix="", max_pieces=4)
     hugging_face.write(tmp_path / "new", written)
+    assert json.loads((tmp_path / "new/tokenizer.json").read_text())["truncation"] is None
+    settings = json.loads((tmp_path / "new/tokenizer_config.json").read_text())
+    assert (settings["pad_token"], settings["model_max_length"]) == ("[PAD]", 20)
     after = hugging_face.read(tmp_path / "new")
     assert after.module == written.module
     assert (after.query_prefix, after.item_prefix) == ("query: ", "passage: ")
