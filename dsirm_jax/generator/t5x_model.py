@@ -107,7 +107,7 @@ class SidGenerator(models.BaseTransformerModel):
           sizes: codes per level.
           optimizer_def: T5X's optimizer.
           objective: what is minimised beside the negative log-probability of the SIDs.
-          beams: width of the search; no more than there are SIDs.
+          beams: width of the search; all SIDs are found where there are fewer.
           return_all_decodes: predictions are all beams, in T5X's order: the best is the last.
 
         Raises:
@@ -127,8 +127,8 @@ class SidGenerator(models.BaseTransformerModel):
             optimizer_def=optimizer_def,
         )
         self._trie = trie.build(sids, sizes=sizes)
-        _, existing = trie.leaf_range(self._trie, ())
-        self._beams = min(beams, existing)
+        _, self._existing = trie.leaf_range(self._trie, ())
+        self._beams = beams
         self._objective = objective
         self._return_all_decodes = return_all_decodes
 
@@ -219,14 +219,13 @@ class SidGenerator(models.BaseTransformerModel):
         """
         del rng
         everything = self._return_all_decodes if return_all_decodes is None else return_all_decodes
-        _, existing = trie.leaf_range(self._trie, ())
         params, config = unstacked(params, config=self.config)
         found = beam_search(
             params,
             self._trie,
             batch["encoder_input_tokens"],
             config=config,
-            beams=min(num_decodes or self._beams, existing),
+            beams=min(num_decodes or self._beams, self._existing),
         )
         tokens = codes.to_tokens(
             found.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
@@ -287,11 +286,13 @@ def evaluation(
 ) -> seqio.Task:
     """Returns the task that measures `prefix_accuracy` on relevant pairs; see `tasks.query_sid`."""
     task = tasks.query_sid(tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids, sizes=sizes)
+    # SeqIO's evaluator measures the lengths of all features, and a weight has none.
+    features = {name: task.output_features[name] for name in SidFeatureConverter.TASK_FEATURES}
     return seqio.Task(
         "query_sid",
         source=task.source,
         preprocessors=[lambda rows: rows.filter(lambda row: row["relevant"]), *task.preprocessors],
-        output_features=task.output_features,
+        output_features=features,
         metric_fns=[prefix_accuracy],
     )
 
@@ -326,8 +327,7 @@ def prefix_accuracy(
 def export_checkpoint(step: str | os.PathLike[str], *, directory: str | os.PathLike[str]) -> Path:
     """Writes the parameters of a checkpoint of `training.checkpoints` as one of T5X.
 
-    It has no state of an optimizer: to train on from it under T5X, bind
-    `utils.RestoreCheckpointConfig.fallback_to_scratch = True`.
+    It has no state of an optimizer; `gin/t5x/start.gin` trains on from it with a fresh one.
 
     Args:
       step: the checkpoint, `generate/checkpoints/STEP`.

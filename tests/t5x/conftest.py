@@ -79,9 +79,9 @@ def shop(t5x, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def t5x_run(shop):
-    """Runs one of T5X's programs as a user does; `t5x_run(program, MACRO=value, ...)`."""
+    """Runs one of T5X's programs as a user does; `t5x_run(program, *more_files, MACRO=value)`."""
 
-    def run(program, *bindings, **macros):
+    def run(program, *files, **macros):
         macros |= {
             "VOCABULARY_PATH": str(shop / "vocabulary.model"),
             "SIDS": str(shop / "sids.parquet"),
@@ -89,12 +89,12 @@ def t5x_run(shop):
             "TASK_FEATURE_LENGTHS": LENGTHS,
             "BEAMS": 4,
         }
+        own = f"gin/t5x/{program}.gin"
         done = subprocess.run(
             [
                 *(sys.executable, "-m", f"t5x.{program}"),
-                *(f"--gin_file={file}" for file in (shop / "model.gin", f"gin/t5x/{program}.gin")),
+                *(f"--gin_file={file}" for file in (shop / "model.gin", own, *files)),
                 *(f"--gin.{name}={value!r}" for name, value in macros.items()),
-                *(f"--gin.{binding}" for binding in bindings),
             ],
             env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
             cwd=Path(__file__).parents[2],
