@@ -37,6 +37,7 @@ from timing import compare, show
 
 from dsirm_jax import configuration, pipeline
 from dsirm_jax.generator.decoding import beam_search
+from dsirm_jax.generator.fitted import Fitted
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.generator.weights import EMBEDDING, OUTPUT, hugging_face_names
@@ -213,6 +214,7 @@ def _check_same(params, config: T5Config, model, sids: np.ndarray) -> None:
 def _scoring(params, config: T5Config, *, rounds: int) -> Iterator[dict]:
     tokens, sids = _queries(1), _sids(ITEMS, SIZES)
     inputs = np.asarray(decoder_inputs(sids, config=config))
+    fitted = Fitted(config=config, params=params, max_pieces=LENGTH, sid_version="")
     forced = jax.jit(lambda *given: Transformer(config).apply({"params": params}, *given))
 
     def one_by_one() -> None:
@@ -221,10 +223,8 @@ def _scoring(params, config: T5Config, *, rounds: int) -> Iterator[dict]:
 
     def ours() -> np.ndarray:
         return score_pairs(
-            params=params,
-            config=config,
+            fitted=fitted,
             pieces=tokens.tolist(),
-            max_pieces=LENGTH,
             query_index=np.zeros(ITEMS, np.int64),
             sids=sids,
             batch_size=1,

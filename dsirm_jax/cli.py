@@ -75,7 +75,13 @@ def _run(argv: list[str]) -> int:
     if wants_help:
         print(job.help_text(stage))
         return 0
-    given = _parse_flags([argument for argument in argv if argument != stage])
+    given = _parse_flags([argument for argument in argv if argument != stage], command=stage)
+    if stage == "import-t5":
+        from dsirm_jax.generator.weights import import_t5
+
+        import_t5(given["from"].value, given.to, vocabulary=given.vocabulary)
+        print(f"read {given.to}/model.gin after a run's own gin file")
+        return 0
     if not given.gin_file:
         raise InputError("no --gin_file given; try --gin_file=gin/runs/demo.gin")
     if given.distributed:
@@ -89,17 +95,27 @@ def _run(argv: list[str]) -> int:
         bindings=given.gin_bindings,
         search_paths=given.gin_search_paths,
     )
-    job.run(stage, force=given.force)
+    if stage == "predict-sids":
+        job.predict_sids(queries=given.query, table=given.queries, force=given.force)
+    else:
+        job.run(stage, force=given.force)
     return 0
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {job.summary(name)}" for name in job.COMMANDS]
+    lines = [f"  {name:<12} {job.summary(name)}" for name in job.COMMANDS]
     return USAGE.format(stages="stages, in the order in which they run:\n" + "\n".join(lines))
 
 
-def _parse_flags(arguments: list[str]) -> flags.FlagValues:
+def _parse_flags(arguments: list[str], *, command: str) -> flags.FlagValues:
     given = flags.FlagValues()
+    if command == "predict-sids":
+        flags.DEFINE_multi_string("query", [], "", flag_values=given)
+        flags.DEFINE_string("queries", None, "", flag_values=given)
+    if command == "import-t5":
+        flags.DEFINE_string("from", None, "", flag_values=given, required=True)
+        flags.DEFINE_string("to", None, "", flag_values=given, required=True)
+        flags.DEFINE_string("vocabulary", None, "", flag_values=given)
     flags.DEFINE_multi_string("gin_file", [], "", flag_values=given)
     flags.DEFINE_multi_string("gin_bindings", [], "", flag_values=given)
     flags.DEFINE_list("gin_search_paths", [], "", flag_values=given)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,29 @@ STAGES = (
     Stage(name="report", function=pipeline.report, needs=("relevance",), alone=True),
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
-COMMANDS = (*(stage.name for stage in STAGES), "run", ASSIGN.name)
+PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
+COMMANDS = (*(stage.name for stage in STAGES), "run", ASSIGN.name, "predict-sids", "import-t5")
+FLAGS = {
+    "predict-sids": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
+  --query=TEXT             prints the SIDs of a query; may be given again
+  --queries=FILE           a table with a column query, whose SIDs go to
+                           MODEL_DIR/predict/query_sids.parquet""",
+    "import-t5": """flags:
+  --from=DIR               config.json and safetensors of Hugging Face, or a checkpoint of T5X
+  --to=DIR                 the folder to make: weights, vocabulary and model.gin
+  --vocabulary=FILE        the SentencePiece model, where it is not DIR/spiece.model""",
+}
+SUMMARIES = {
+    "run": "all stages in order; what is finished and unchanged is skipped",
+    "predict-sids": "query texts -> their SIDs, from the generator as it is",
+    "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
+}
 
 
 def summary(command: str) -> str:
     """Returns one line about a command."""
-    if command == "run":
-        return "all stages in order; what is finished and unchanged is skipped"
+    if command in SUMMARIES:
+        return SUMMARIES[command]
     return inspect.getdoc(_stage(command).function).splitlines()[0]
 
 
@@ -75,6 +92,8 @@ def help_text(command: str) -> str:
     if command == "run":
         lines = [f"dsirm run: {summary(command)}", "", *(f"  {s.name}" for s in STAGES)]
         return "\n".join(lines)
+    if command in FLAGS:
+        return f"dsirm {command}: {summary(command)}\n\n{FLAGS[command]}"
     function = _stage(command).function
     parameters = list(inspect.signature(function).parameters.values())[1:]
     width = max(len(p.name) for p in parameters)
@@ -123,6 +142,34 @@ def run(command: str, *, force: bool) -> None:
         )
     if stages[-1].name in ("relevance", "report") and processes.is_first():
         _print_metrics(layout)
+
+
+def predict_sids(*, queries: Sequence[str], table: str | None, force: bool) -> None:
+    """Predicts the SIDs of queries with a finished run's generator.
+
+    Args:
+      queries: texts whose SIDs are printed.
+      table: file of queries whose SIDs are written, as a stage `predict`.
+      force: predict again what is finished.
+    """
+    from dsirm_jax import configuration
+    from dsirm_jax.data import storage
+
+    job = configuration.call_with_bound(Job)
+    layout = Layout(model_dir=Path(job.model_dir))
+    beams = configuration.bound(pipeline.generate)["beams"]
+    if queries:
+        print(pipeline.predicted(layout, queries=queries, beams=beams))
+    if table:
+        bindings = {"table": table, "beams": beams}
+        run_stage(
+            PREDICT,
+            layout,
+            bindings=bindings,
+            described=bindings | {"files": {table: storage.version(storage.found(table))}},
+            needed={"generate": layout.stage("generate")},
+            force=force,
+        )
 
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:

@@ -83,8 +83,25 @@ class Layout:
         return self.stage("assign") / "sids.parquet"
 
     @property
+    def generator(self) -> Path:
+        return self.stage("generate") / "generator.safetensors"
+
+    @property
     def query_sids(self) -> Path:
         return self.stage("generate") / "query_sids.parquet"
+
+    @property
+    def query_sid_shards(self) -> Path:
+        """Pattern of the shards that are joined in the end, likewise."""
+        return self.stage("generate") / "query_sids-*.parquet"
+
+    @property
+    def hits(self) -> Path:
+        return self.stage("generate") / "hits.parquet"
+
+    @property
+    def predicted(self) -> Path:
+        return self.stage("predict") / "query_sids.parquet"
 
     @property
     def pair_log_probs(self) -> Path:

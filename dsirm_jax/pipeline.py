@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from dsirm_jax.data.tasks import Curriculum
     from dsirm_jax.data.vectors import VectorFiles
     from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
+    from dsirm_jax.generator.fitted import Fitted as GeneratorFitted
     from dsirm_jax.generator.losses import Objective as GeneratorObjective
     from dsirm_jax.generator.model import T5Config
     from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.losses import Objective
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.relevance.model import HeadConfig
+    from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
 
 
+SEARCHED_AT_ONCE = 256
 JUDGED = (
     *("query_index", "item_index", "query", "item_id"),
     *("label", "gain", "relevant", "weight", "split"),
@@ -310,20 +313,22 @@ def generate(
     curriculum: Curriculum,
     max_pieces: int,
     beams: int,
+    start: str | None = None,
     model_parallel: int = 1,
 ) -> None:
     """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
     from dsirm_jax.data import tasks, vocabulary
-    from dsirm_jax.generator.predict import predict, write_query_sids
+    from dsirm_jax.generator import fitted as generators
+    from dsirm_jax.generator.model import unstacked
+    from dsirm_jax.generator.predict import join_shards, predict_shards
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
     from dsirm_jax.generator.train import train
+    from dsirm_jax.generator.weights import with_sid_rows
     from dsirm_jax.sids import trie
     from dsirm_jax.sids.codes import read_sids
 
     table = read_sids(layout.sids)
     sizes = tuple(json.loads(layout.health.read_text())["sizes"])
-    queries = _columns(layout.queries, "query")["query"]
-    pieces = vocabulary.encode(layout.vocabulary, queries)
     config = dataclasses.replace(
         config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
     )
@@ -361,21 +366,152 @@ def generate(
         num_rows=num_rows,
         directory=layout.stage("generate"),
         seed=seed,
+        params=with_sid_rows(Path(start), config=config, seed=seed) if start else None,
         model_parallel=model_parallel,
     )
-    shared = {"params": params, "config": config, "pieces": pieces, "max_pieces": max_pieces}
-    found = predict(**shared, trie=trie.build(table.sids, sizes=sizes), beams=beams, batch_size=256)
-    write_query_sids(layout.query_sids, queries=queries, beams=found, sid_version=table.version)
-    judged = _arrays(layout.judgements, "query_index", "item_index")
+    params, config = unstacked(params, config=config)
+    fitted = generators.Fitted(
+        config=config, params=params, max_pieces=max_pieces, sid_version=table.version
+    )
+    processes.first(functools.partial(generators.save, layout.generator, fitted))
+    existing = trie.build(table.sids, sizes=sizes)
+    written = predict_shards(
+        fitted=fitted,
+        trie=existing,
+        queries=layout.queries,
+        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        pattern=layout.query_sid_shards,
+        beams=beams,
+        batch_size=SEARCHED_AT_ONCE,
+    )
+    join = functools.partial(join_shards, into=layout.query_sids, sid_version=table.version)
+    processes.first(functools.partial(join, written))
+    judged = _arrays(layout.judgements, "query_index", "item_index", "relevant", "split")
+    pieces = vocabulary.encode(layout.vocabulary, _columns(layout.queries, "query")["query"])
     log_probs = score_pairs(
-        **shared,
+        fitted=fitted,
+        pieces=pieces,
         query_index=judged["query_index"],
         sids=table.sids[judged["item_index"]],
-        batch_size=256,
+        batch_size=SEARCHED_AT_ONCE,
     )
     write_pair_log_probs(
-        layout.pair_log_probs, **judged, log_probs=log_probs, sid_version=table.version
+        layout.pair_log_probs,
+        query_index=judged["query_index"],
+        item_index=judged["item_index"],
+        log_probs=log_probs,
+        sid_version=table.version,
     )
+    _write_hits(layout, fitted=fitted, existing=existing, pieces=pieces, sids=table.sids)
+
+
+def _write_hits(
+    layout: Layout,
+    *,
+    fitted: GeneratorFitted,
+    existing: Trie,
+    pieces: list[list[int]],
+    sids: np.ndarray,
+) -> None:
+    """Writes how soon the generator finds a relevant item of the queries that nothing has seen."""
+    import pyarrow as pa
+
+    from dsirm_jax.data.pairs import relevant_pairs
+    from dsirm_jax.data.schema import TEST
+    from dsirm_jax.generator.predict import predict
+    from dsirm_jax.metrics.retrieval import HITS_AT, first_hits
+    from dsirm_jax.sids.codes import list_column, write_versioned
+
+    query, item = relevant_pairs(layout.judgements, split=TEST).T
+    queries, row = np.unique(query, return_inverse=True)
+    found = predict(
+        fitted=fitted,
+        trie=existing,
+        pieces=[pieces[query] for query in queries],
+        beams=max(HITS_AT),
+        batch_size=SEARCHED_AT_ONCE // 8,  # many beams take much memory
+    )
+    ranks = first_hits(found.sids, found.valid, query_index=row, relevant_sids=sids[item])
+    table = pa.table({"query_index": pa.array(queries, pa.int64()), "ranks": list_column(ranks)})
+    write = functools.partial(write_versioned, layout.hits, table)
+    processes.first(functools.partial(write, version=fitted.sid_version))
+
+
+def predict(layout: Layout, *, table: str, beams: int) -> None:
+    """a table of query texts -> their most probable SIDs, from the generator as it is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.readers import read_queries
+    from dsirm_jax.files import replacing
+    from dsirm_jax.generator.predict import join_shards, predict_shards
+
+    fitted, existing, _ = _generator(layout)
+    queries = layout.stage("predict") / "queries.parquet"
+    schema = pa.schema([("query", pa.string())])
+
+    def read() -> None:
+        with replacing(queries) as partial, pq.ParquetWriter(partial, schema) as writer:
+            for texts in read_queries(table):
+                writer.write_batch(pa.record_batch([pa.array(texts, pa.string())], schema=schema))
+
+    processes.first(read)
+    written = predict_shards(
+        fitted=fitted,
+        trie=existing,
+        queries=queries,
+        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        pattern=layout.stage("predict") / "query_sids-*.parquet",
+        beams=beams,
+        batch_size=SEARCHED_AT_ONCE,
+    )
+    join = functools.partial(join_shards, into=layout.predicted, sid_version=fitted.sid_version)
+    processes.first(functools.partial(join, written))
+
+
+def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int = 3) -> str:
+    """Returns the SIDs of queries, their probabilities and some of their items, as text."""
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.text import clean
+    from dsirm_jax.generator.predict import predict as search
+    from dsirm_jax.sids import trie
+
+    fitted, existing, sids = _generator(layout)
+    texts = [clean(query) for query in queries]
+    pieces = vocabulary.encode(layout.vocabulary, texts)
+    found = search(
+        fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
+    )
+    items = trie.postings(sids, sizes=existing.sizes)
+    names = _table(layout.items, "title")["title"]
+    lines = []
+    for row, query in enumerate(texts):
+        lines.append(query)
+        for sid, log_prob in zip(
+            found.sids[row][found.valid[row]], found.log_probs[row][found.valid[row]], strict=True
+        ):
+            rows = trie.items_below(existing, items, sid)
+            some = " | ".join(names.take(rows[:titles]).to_pylist())
+            more = f" … {len(rows):,} items" if len(rows) > titles else ""
+            lines.append(f"  {'-'.join(map(str, sid)):<12} {np.exp(log_prob):6.1%}  {some}{more}")
+    return "\n".join(lines)
+
+
+def _generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
+    """Returns a run's generator, the trie of its SIDs, and the SIDs of its items."""
+    from dsirm_jax.errors import InputError
+    from dsirm_jax.generator import fitted as generators
+    from dsirm_jax.sids import trie
+    from dsirm_jax.sids.codes import read_sids
+
+    fitted, table = generators.load(layout.generator), read_sids(layout.sids)
+    if fitted.sid_version != table.version:
+        raise InputError(
+            f"{layout.generator}: it writes SIDs of version {fitted.sid_version}, but those of "
+            f"{layout.sids} are {table.version}; run `dsirm generate`"
+        )
+    return fitted, trie.build(table.sids, sizes=fitted.config.sid_sizes), table.sids
 
 
 def relevance(
@@ -391,10 +527,10 @@ def relevance(
     from dsirm_jax.data.pairs import relevant_pairs
     from dsirm_jax.data.schema import HEAD, TEST, TRAIN
     from dsirm_jax.data.vectors import read_vectors
-    from dsirm_jax.relevance.evaluate import Pairs, evaluate
+    from dsirm_jax.relevance.evaluate import Pairs, evaluate, evaluate_hits
     from dsirm_jax.relevance.features import join, select, surroundings, with_sids, without_sids
     from dsirm_jax.relevance.score import score
-    from dsirm_jax.relevance.tables import read_rung, write_predictions
+    from dsirm_jax.relevance.tables import read_hits, read_rung, write_predictions
     from dsirm_jax.relevance.train import train
 
     queries = _columns(layout.queries, "query")["query"]
@@ -471,6 +607,11 @@ def relevance(
             segment=segments[judged["query_index"][tested]],
         ),
         scores={rung: values[tested] for rung, values in scores.items()},
+        seed=seed,
+    )
+    metrics["hits"] = evaluate_hits(
+        {rung: read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
+        segment=segments,
         seed=seed,
     )
     _write_json(layout.metrics, metrics)

@@ -6,7 +6,10 @@ import pytest
 
 from dsirm_jax import cli, job
 
-STAGES = ("prepare", "encode", "quantize", "generate", "relevance", "report", "run", "assign")
+STAGES = (
+    *("prepare", "encode", "quantize", "generate", "relevance", "report", "run"),
+    *("assign", "predict-sids", "import-t5"),
+)
 
 
 def run_cli(*arguments):
@@ -47,6 +50,10 @@ def test_every_stage_is_a_command():
             "macro MODLE_DIR is not used",
         ),
         (["run", "--gin_file=gin/runs/demo.gin", "extra"], "unexpected argument 'extra'"),
+        (["run", "--gin_file=gin/runs/demo.gin", "--query=x"], "Unknown command line flag 'query'"),
+        (["predict-sids", "--query=red shoe"], "no --gin_file given"),
+        (["import-t5", "--to=out"], "flag --from"),
+        (["import-t5", "--from=nowhere", "--to=out"], "nowhere/spiece.model: no such file"),
     ],
 )
 def test_wrong_usage_gives_one_line_and_code_2(arguments, message, capsys):

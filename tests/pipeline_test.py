@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -100,6 +102,105 @@ def test_every_beam_is_the_sid_of_an_item(run):
         for found in pq.read_table(beams)["sids"].to_pylist():
             assert len(found) == min(10, len(existing))
             assert set(map(tuple, found)) <= existing
+
+
+def test_hits_are_those_of_test_queries_with_a_relevant_item(run):
+    model_dir, _ = run
+    judged = pq.read_table(
+        model_dir / "prepare/judgements.parquet", filters=[("split", "=", "test")]
+    ).to_pydict()
+    asked = {q for q, good in zip(judged["query_index"], judged["relevant"], strict=True) if good}
+    hits = pq.read_table(model_dir / "generate/hits.parquet").to_pydict()
+    assert hits["query_index"] == sorted(asked)
+    # Down to more levels a hit comes later or never.
+    for ranks in hits["ranks"]:
+        seen = [rank or 101 for rank in ranks]
+        assert len(ranks) == 3 and seen == sorted(seen)
+    found = json.loads((model_dir / "relevance/metrics.json").read_text())["hits"]
+    assert found["queries"] == len(asked) and set(found["rungs"]) == {"full", "unsupervised"}
+    first = [ranks[0] == 1 for ranks in hits["ranks"]]
+    value = found["rungs"]["full"]["level_1"]["hit@1"]["value"]
+    assert value == pytest.approx(sum(first) / len(first))
+
+
+def test_queries_are_predicted_from_a_finished_run(run, tmp_path):
+    model_dir, _ = run
+    whole = pq.read_table(model_dir / "generate/query_sids.parquet").slice(0, 3).to_pydict()
+    table = tmp_path / "queries.csv"
+    table.write_text("query\n" + "".join(f"  {query} \n" for query in whole["query"]))
+    config = f"--gin_file={model_dir}/config.gin"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "importtime", "-m", "dsirm_jax", "predict-sids", config),
+            *(f"--query={whole['query'][0]}", f"--queries={table}"),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert " tensorflow\n" not in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == whole["query"][0] and len(lines) == 1 + len(whole["sids"][0])
+    assert lines[1].split()[0] == "-".join(map(str, whole["sids"][0][0]))
+    found = pq.read_table(model_dir / "predict/query_sids.parquet")
+    assert found["query"].to_pylist() == whole["query"]
+    assert found["sids"].to_pylist() == whole["sids"]
+    check_same_version(
+        model_dir / "predict/query_sids.parquet", model_dir / "quantize/sids.parquet"
+    )
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_an_imported_t5(tmp_path):
+    import safetensors.numpy
+
+    from dsirm_jax.data.vocabulary import train_vocabulary
+    from dsirm_jax.generator.weights import load_text_params
+
+    source = Path(shutil.copytree("tests/generator/golden/t5_1_1", tmp_path / "source"))
+    texts = [f"{colour} shoe {size}" for colour in ("red", "blue") for size in range(60)]
+    pieces = train_vocabulary(texts=iter(texts), size=300, path=source / "spiece.model", seed=0)
+    arrays = safetensors.numpy.load_file(source / "model.safetensors")
+    for name in ("shared.weight", "lm_head.weight"):
+        arrays[name] = np.random.default_rng(0).normal(size=(384, 16)).astype("f4")
+    arrays = {name: array for name, array in arrays.items() if "embed_tokens" not in name}
+    safetensors.numpy.save_file(arrays, source / "model.safetensors")
+    out = tmp_path / "t5"
+    done = subprocess.run(
+        [sys.executable, "-m", "dsirm_jax", "import-t5", f"--from={source}", f"--to={out}"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 0 and f"{out}/model.gin" in done.stdout, done.stderr[-3000:]
+    assert load_text_params(out / "t5.safetensors")[0].text_vocab_size == pieces
+    flags = [flag for flag in TINY if "T5Config" not in flag]
+    for stage in ("prepare", "encode", "quantize", "generate"):
+        done = subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "dsirm_jax",
+                    stage,
+                    flags[0],
+                    f"--gin_file={out}/model.gin",
+                ),
+                *(*flags[1:], f"--gin.MODEL_DIR='{tmp_path}/run'", "--gin.job.Job.rungs=()"),
+            ],
+            capture_output=True,
+            text=True,
+            env=environment(),
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    started = out / "t5.safetensors"
+    trained = safetensors.numpy.load_file(tmp_path / "run/generate/generator.safetensors")
+    before = safetensors.numpy.load_file(started)
+    # One epoch moves the weights a little: they are still those that it started from.
+    name = "encoder/layers_1/mlp/wo/kernel"
+    assert np.corrcoef(trained[name].ravel(), before[name].ravel())[0, 1] > 0.9
+    assert not np.array_equal(trained[name], before[name])
 
 
 def test_the_end_names_metrics_and_report(run):

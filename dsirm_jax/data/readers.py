@@ -299,3 +299,28 @@ class Tables:
                 f"{self.judgements!r}) to files with data rows"
             ),
         )
+
+
+def read_queries(file: str) -> Iterator[list[str]]:
+    """Yields the texts of a table of queries, cleaned as `prepare` does, some at a time.
+
+    Args:
+      file: Parquet, CSV, TSV or JSON lines with a column `query`, plain or with `.gz`.
+
+    Raises:
+      InputError: the file cannot be read, or a row has no text.
+    """
+    wanted = Wanted(columns={"query": "query"}, required=frozenset({"query"}))
+    for part in formats.parts([file], wanted=wanted):
+        for chunk in part():
+            texts = []
+            column = chunk.table["query"].to_pylist()
+            for row, value in zip(chunk.row_numbers(), column, strict=True):
+                # Text files are read as bytes; a replaced one stands for no text.
+                text = value.decode(errors="replace") if isinstance(value, bytes) else value
+                texts.append(clean(str(text or "")))
+                if not texts[-1] or "\N{REPLACEMENT CHARACTER}" in texts[-1]:
+                    raise InputError(
+                        f"{file} row {row}: column query has no text in UTF-8; leave the row out"
+                    )
+            yield texts

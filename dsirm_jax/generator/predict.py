@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Int
 
+from dsirm_jax.data.vectors import shard
+from dsirm_jax.files import replacing
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search
-from dsirm_jax.generator.model import PAD, T5Config
-from dsirm_jax.sids.codes import list_column, write_versioned
+from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.model import PAD
+from dsirm_jax.sids.codes import VERSION_KEY, list_column, read_version, write_versioned
 from dsirm_jax.sids.trie import Trie
+from dsirm_jax.training import processes
+from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
+log = logging.getLogger(__name__)
 SHORTEST = 16
+SHARD_ROWS = 1 << 16
 
 
 def padded_batches(
@@ -54,47 +64,136 @@ def padded_batches(
         shorter, length = length, min(2 * length, max_pieces)
 
 
+@functools.partial(jax.jit, static_argnames=("config", "beams", "mesh"))
+def _search(params, trie, tokens, *, config, beams, mesh):
+    search = functools.partial(beam_search, config=config, beams=beams)
+    rows = PartitionSpec(DATA_AXIS)
+    over_devices = jax.shard_map(
+        search,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(), rows),
+        out_specs=rows,
+        check_vma=False,
+    )
+    return over_devices(params, trie, tokens)
+
+
 def predict(
     *,
-    params: Any,
-    config: T5Config,
+    fitted: Fitted,
     trie: Trie,
     pieces: Sequence[Sequence[int]],
-    max_pieces: int,
     beams: int,
     batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Beams:
     """Returns the best existing SIDs of every query.
 
     Args:
-      params: parameters of the generator.
-      config: its shape.
+      fitted: the generator.
       trie: the existing SIDs.
-      pieces: tokens of each query, as the training rows had them; cut at `max_pieces`.
-      max_pieces: tokens read of a query.
+      pieces: tokens of each query, as the training rows had them; cut at `fitted.max_pieces`.
       beams: SIDs per query.
-      batch_size: queries searched at once.
+      batch_size: queries searched at once, rounded up to a multiple of the devices.
+      devices: local devices that share the queries; all when not given.
 
     Returns:
       NumPy `Beams` over all queries, in their order.
     """
-    params, trie = jax.device_put((params, trie))
+    mesh = data_mesh(devices or jax.local_devices())
+    params, trie = jax.device_put((fitted.params, trie), NamedSharding(mesh, PartitionSpec()))
     shape = (len(pieces), beams)
     found = Beams(
-        sids=np.full((*shape, config.num_levels), NO_CODE, np.int32),
+        sids=np.full((*shape, fitted.config.num_levels), NO_CODE, np.int32),
         log_probs=np.full(shape, -np.inf, np.float32),
         valid=np.zeros(shape, bool),
     )
     batches = list(
         padded_batches(
-            pieces, order=np.arange(len(pieces)), batch_size=batch_size, max_pieces=max_pieces
+            pieces,
+            order=np.arange(len(pieces)),
+            batch_size=-(-batch_size // mesh.size) * mesh.size,
+            max_pieces=fitted.max_pieces,
         )
     )
     for rows, tokens in progress(batches, total=len(batches), name="predict", unit="batch"):
-        batch = beam_search(params, trie, tokens, config=config, beams=beams)
+        batch = _search(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
         for whole, part in zip(found, batch, strict=True):
             whole[rows] = np.asarray(part)[: len(rows)]
     return found
+
+
+def predict_shards(
+    *,
+    fitted: Fitted,
+    trie: Trie,
+    queries: Path,
+    encode: Callable[[Sequence[str]], list[list[int]]],
+    pattern: Path,
+    beams: int,
+    batch_size: int,
+    shard_rows: int = SHARD_ROWS,
+    devices: Sequence[jax.Device] | None = None,
+) -> list[Path]:
+    """Writes the SIDs of a table of queries, in shards and in its order.
+
+    Memory holds a shard. One that is already there, from the same generator and search, is left as
+    it is, so an interrupted pass goes on where it stopped. Processes share the shards, and each
+    returns when all are written.
+
+    Args:
+      fitted: the generator.
+      trie: the existing SIDs.
+      queries: Parquet with a column `query`.
+      encode: texts to tokens, see `data.vocabulary.encode`.
+      pattern: of the paths of the shards, with one `*`; columns as in `write_query_sids`.
+      beams: SIDs per query.
+      batch_size: see `predict`.
+      shard_rows: queries of a shard.
+      devices: see `predict`.
+
+    Returns:
+      The paths of all shards, those of other processes included.
+    """
+    number = max(1, -(-pq.read_metadata(queries).num_rows // shard_rows))
+    paths = [shard(pattern, number=n, of=number) for n in range(number)]
+    version = f"{fitted.sid_version}/{fitted.version}/{beams}"
+    with pq.ParquetFile(queries, pre_buffer=False) as file:
+        some = file.iter_batches(shard_rows, columns=["query"])
+        for place, path in enumerate(paths):
+            texts = next(some).column(0).to_pylist() if file.metadata.num_rows else []
+            if place % jax.process_count() != jax.process_index():
+                continue
+            if path.exists() and read_version(path) == version:
+                log.info("%s is there already", path)
+                continue
+            found = predict(
+                fitted=fitted,
+                trie=trie,
+                pieces=encode(texts),
+                beams=beams,
+                batch_size=batch_size,
+                devices=devices,
+            )
+            write_query_sids(path, queries=texts, beams=found, sid_version=version)
+    processes.wait()
+    return paths
+
+
+def join_shards(paths: Sequence[Path], *, into: Path, sid_version: str) -> None:
+    """Moves the shards into one table, one after the other.
+
+    Args:
+      paths: what `predict_shards` returned.
+      into: `query_sids.parquet`.
+      sid_version: of the SIDs.
+    """
+    schema = pq.read_schema(paths[0]).with_metadata({VERSION_KEY: sid_version.encode()})
+    with replacing(into) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for path in paths:
+            writer.write_table(pq.read_table(path).replace_schema_metadata(schema.metadata))
+    for path in paths:
+        path.unlink()
 
 
 def write_query_sids(path: Path, *, queries: Sequence[str], beams: Beams, sid_version: str) -> None:

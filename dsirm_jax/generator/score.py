@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.generator.fitted import Fitted
 from dsirm_jax.generator.model import START, EncodedQueries, T5Config, Transformer
 from dsirm_jax.generator.predict import padded_batches
 from dsirm_jax.sids import codes
@@ -127,10 +128,8 @@ def distinct_sids(
 
 def score_pairs(
     *,
-    params: Any,
-    config: T5Config,
+    fitted: Fitted,
     pieces: Sequence[Sequence[int]],
-    max_pieces: int,
     query_index: Int[np.ndarray, " pair"],
     sids: Int[np.ndarray, "pair level"],
     batch_size: int,
@@ -138,10 +137,8 @@ def score_pairs(
     """Scores (query, SID) pairs; what the pairs of a query share is computed once.
 
     Args:
-      params: parameters of the generator.
-      config: its shape.
-      pieces: tokens of each query, as the training rows had them; cut at `max_pieces`.
-      max_pieces: tokens read of a query.
+      fitted: the generator.
+      pieces: tokens of each query, as the training rows had them; cut at `fitted.max_pieces`.
       query_index: int `[pair]` row of `pieces`.
       sids: int `[pair, level]` SID of the pair's item.
       batch_size: queries encoded at once; fewer where they have many SIDs.
@@ -149,9 +146,9 @@ def score_pairs(
     Returns:
       float32 `[pair, level]`: `log P(c_1 .. c_l | query)`, nats, in the order of the pairs.
     """
-    params = jax.device_put(params)
+    params, config = jax.device_put(fitted.params), fitted.config
     distinct = distinct_sids(query_index, sids)
-    batches = list(_batches(distinct, pieces, max_pieces=max_pieces, batch_size=batch_size))
+    batches = list(_batches(distinct, pieces, max_pieces=fitted.max_pieces, batch_size=batch_size))
     log_probs = np.empty(distinct.sids.shape, np.float32)
     for groups, tokens, widths in progress(batches, total=len(batches), name="score", unit="batch"):
         spans = [np.arange(*distinct.starts[group : group + 2]) for group in groups]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from dsirm_jax.data.schema import SEGMENTS
 from dsirm_jax.errors import InputError
 from dsirm_jax.metrics import bootstrap
+from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
 
 METRICS = ("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece", "ndcg@10")
 LOWER_IS_BETTER = ("log_loss", "ece")
@@ -87,6 +89,88 @@ def evaluate(
                 pairs.where(kept), scores_kept, lifts, resamples, seed
             )
     return result
+
+
+def evaluate_hits(
+    ranks: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    segment: np.ndarray,
+    lifts: Sequence[tuple[str, str]] = LIFTS,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns how often a relevant item is among the first SIDs written for a query.
+
+    Args:
+      ranks: by rung, the numbers of the queries `[query]`, the same for all, and
+        `metrics.retrieval.first_hits` of them `[query, level]`.
+      segment: `[any query]` str, of queries by their number.
+      lifts: (rung, baseline) pairs whose difference is wanted, as in `evaluate`.
+      resamples: resamples of queries that the intervals come from.
+      seed: seed of the resamples.
+
+    Returns:
+      `rungs`, `lifts` and `segments` as docs/contract.md has them; empty without any query.
+    """
+    queries = next(iter(ranks.values()))[0]
+    of_rungs = {rung: found for rung, (_, found) in ranks.items()}
+    shared = {"lifts": lifts, "resamples": resamples, "seed": seed}
+    if not len(queries):
+        return {}
+    result = _hits(of_rungs, **shared)
+    result["segments"] = {}
+    for name in SEGMENTS:
+        kept = segment[queries] == name
+        if kept.any():
+            some = {rung: found[kept] for rung, found in of_rungs.items()}
+            result["segments"][name] = _hits(some, **shared)
+    return result
+
+
+def _hits(
+    ranks: Mapping[str, np.ndarray],
+    *,
+    lifts: Sequence[tuple[str, str]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    num_queries, levels = next(iter(ranks.values())).shape
+    names = [(level, k) for level in range(levels) for k in HITS_AT]
+    values, samples = bootstrap.bootstrap(
+        {
+            (rung, level, k): bootstrap.mean_over_queries(hit_at_k(found[:, level], k=k) * 1.0)
+            for rung, found in ranks.items()
+            for level, k in names
+        },
+        num_queries=num_queries,
+        num_pairs=num_queries,
+        resamples=resamples,
+        seed=seed,
+    )
+
+    def by_level(of: Callable[[int, int], bootstrap.Interval]) -> dict[str, Any]:
+        found: dict[str, Any] = {f"level_{level + 1}": {} for level in range(levels)}
+        for level, k in names:
+            found[f"level_{level + 1}"][f"hit@{k}"] = dataclasses.asdict(of(level, k))
+        return found
+
+    def value_of(rung: str, *name: int) -> bootstrap.Interval:
+        return bootstrap.interval(values[rung, *name], samples[rung, *name])
+
+    def lift_of(rung: str, over: str, *name: int) -> bootstrap.Interval:
+        one, other = (rung, *name), (over, *name)
+        return bootstrap.interval(values[one] - values[other], samples[one] - samples[other])
+
+    return {
+        "queries": num_queries,
+        "rungs": {rung: by_level(functools.partial(value_of, rung)) for rung in ranks},
+        "lifts": {
+            f"{rung} over {over}": {"rung": rung, "over": over}
+            | by_level(functools.partial(lift_of, rung, over))
+            for rung, over in lifts
+            if rung in ranks and over in ranks
+        },
+    }
 
 
 def table(metrics: Mapping[str, Any]) -> str:

@@ -68,6 +68,13 @@ def read_beams(path: Path, *, levels: int) -> Beams:
     return beams
 
 
+def read_hits(path: Path) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, "query level"]]:
+    """Reads `hits.parquet`: the queries, and their ranks as `metrics.retrieval.first_hits` has."""
+    table = pq.read_table(path, columns=["query_index", "ranks"])
+    ranks = table["ranks"].combine_chunks().flatten().to_numpy()
+    return table["query_index"].to_numpy(), ranks.reshape(len(table), -1)
+
+
 def write_predictions(
     path: Path, *, judged: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
 ) -> None:

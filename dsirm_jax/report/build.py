@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
 from dsirm_jax.report import charts
 from dsirm_jax.report.data import category_panel, data_panels
@@ -57,6 +58,7 @@ def build(*, layout: Layout, title: str) -> Path:
         curve_panels=[curve_panels(stage) for stage in found["curves"]],
         metric_names={name: METRIC_NAMES[name] for name in METRICS},
         lower_is_better=LOWER_IS_BETTER,
+        hits_at=HITS_AT,
     )
     write_text(layout.report, text)
     return layout.report

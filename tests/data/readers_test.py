@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.data.readers import Esci, Tables, Wands
+from dsirm_jax.data.readers import Esci, Tables, Wands, read_queries
 from dsirm_jax.errors import InputError
 from tests.data.reading import items_of, judgements_of, write
 
@@ -353,3 +353,18 @@ def test_a_real_shops_own_tables():
     assert (len(judged), rejected) == (3668, [])
     counts = [sum(row["label"] == label for row in judged) for label in "0123"]
     assert counts == [1853, 238, 105, 1472]
+
+
+def test_queries_are_cleaned_and_a_row_without_text_is_named(tmp_path):
+    file = tmp_path / "queries.tsv"
+    file.write_text("id\tquery\n1\t red&nbsp; <b>shoe</b>\n2\tkettle\n")
+    assert list(read_queries(str(file))) == [["red shoe", "kettle"]]
+    file.write_text("query\nkettle\n<b></b>\n")
+    with pytest.raises(InputError, match=r"queries.tsv row 2: column query has no text"):
+        list(read_queries(str(file)))
+    file.write_bytes(b"query\nkettle\nth\xe9\n")
+    with pytest.raises(InputError, match=r"queries.tsv row 2: .* UTF-8"):
+        list(read_queries(str(file)))
+    file.write_text("text\nkettle\n")
+    with pytest.raises(InputError, match=r"column 'query' \(our 'query'\) is missing"):
+        list(read_queries(str(file)))

@@ -1,10 +1,21 @@
+import dataclasses
+
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from dsirm_jax.generator.decoding import Beams, beam_search
+from dsirm_jax.generator.fitted import Fitted
 from dsirm_jax.generator.model import T5Config, init_params
-from dsirm_jax.generator.predict import padded_batches, predict, write_query_sids
+from dsirm_jax.generator.predict import (
+    join_shards,
+    padded_batches,
+    predict,
+    predict_shards,
+    write_query_sids,
+)
 from dsirm_jax.sids import trie as tries
 
 SIZES = (3, 4, 5)
@@ -19,6 +30,7 @@ CONFIG = T5Config(
     num_decoder_layers=1,
 )
 PARAMS = init_params(CONFIG, seed=0)
+FITTED = Fitted(config=CONFIG, params=PARAMS, max_pieces=24, sid_version="v7")
 LENGTHS = [3, 40, 1, 16, 17, 0, 24, 5, 90, 2]
 PIECES = [np.random.default_rng(length).integers(1, 30, length).tolist() for length in LENGTHS]
 
@@ -42,15 +54,7 @@ def test_batches_cover_every_text_once_in_few_shapes():
 def test_predictions_are_those_of_each_query_alone():
     sids = np.random.default_rng(0).integers(0, SIZES, (12, 3))
     trie = tries.build(sids, sizes=SIZES)
-    found = predict(
-        params=PARAMS,
-        config=CONFIG,
-        trie=trie,
-        pieces=PIECES,
-        max_pieces=24,
-        beams=4,
-        batch_size=4,
-    )
+    found = predict(fitted=FITTED, trie=trie, pieces=PIECES, beams=4, batch_size=4)
     assert found.sids.shape == (10, 4, 3) and found.valid.all()
     for row in (0, 4, 5, 8):
         tokens = np.zeros((1, 24), np.int32)
@@ -59,6 +63,70 @@ def test_predictions_are_those_of_each_query_alone():
         alone = beam_search(PARAMS, trie, tokens, config=CONFIG, beams=4)
         np.testing.assert_allclose(found.log_probs[row], alone.log_probs[0], rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(found.sids[row], alone.sids[0])
+
+
+def test_devices_change_nothing():
+    trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
+    one, four = (
+        predict(
+            fitted=FITTED,
+            trie=trie,
+            pieces=PIECES[:6],
+            beams=3,
+            batch_size=6,
+            devices=jax.devices()[:number],
+        )
+        for number in (1, 4)
+    )
+    np.testing.assert_array_equal(one.sids, four.sids)
+    np.testing.assert_allclose(one.log_probs, four.log_probs, rtol=1e-5)
+
+
+def test_an_interrupted_pass_goes_on_and_gives_the_same_table(tmp_path):
+    texts = [f"text {row}" for row in range(10)]
+    pieces = dict(zip(texts, PIECES, strict=True))
+    pq.write_table(pa.table({"query": texts}), tmp_path / "queries.parquet")
+    trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
+    asked = []
+
+    def run(*, fitted=FITTED, fail_at=None):
+        def encode(some):
+            if fail_at in some:
+                raise KeyboardInterrupt
+            asked.append(some)
+            return [pieces[text] for text in some]
+
+        return predict_shards(
+            fitted=fitted,
+            trie=trie,
+            queries=tmp_path / "queries.parquet",
+            encode=encode,
+            pattern=tmp_path / "query_sids-*.parquet",
+            beams=3,
+            batch_size=4,
+            shard_rows=4,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fail_at="text 5")
+    assert [len(some) for some in asked] == [4]
+    paths = run()
+    assert asked == [texts[:4], texts[4:8], texts[8:]]
+    # The generator decides too: a shard of another one is written again.
+    run(fitted=dataclasses.replace(FITTED, max_pieces=5))
+    assert [len(some) for some in asked[3:]] == [4, 4, 2]
+    run()
+    assert len(asked) == 9
+    join_shards(paths, into=tmp_path / "joined.parquet", sid_version="v7")
+    assert not any(path.exists() for path in paths)
+    found = predict(fitted=FITTED, trie=trie, pieces=PIECES, beams=3, batch_size=4)
+    write_query_sids(tmp_path / "whole.parquet", queries=texts, beams=found, sid_version="v7")
+    joined, whole = (pq.read_table(tmp_path / f"{n}.parquet") for n in ("joined", "whole"))
+    assert joined.schema.metadata == whole.schema.metadata
+    assert joined["query"].to_pylist() == texts
+    assert joined["sids"].to_pylist() == whole["sids"].to_pylist()
+    for ours, theirs in zip(joined["log_probs"], whole["log_probs"], strict=True):
+        np.testing.assert_allclose(ours.as_py(), theirs.as_py(), rtol=1e-5)
 
 
 def test_query_sids_hold_valid_beams_only(tmp_path):

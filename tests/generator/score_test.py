@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.generator import score
+from dsirm_jax.generator.fitted import Fitted
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
@@ -26,6 +27,7 @@ CONFIG = T5Config(
     num_decoder_layers=1,
 )
 PARAMS = init_params(CONFIG, seed=0)
+FITTED = Fitted(config=CONFIG, params=PARAMS, max_pieces=24, sid_version="v7")
 PIECES = [
     np.random.default_rng(length).integers(1, 30, length).tolist()
     for length in (3, 40, 1, 16, 17, 0, 24, 5, 90, 2)
@@ -35,11 +37,9 @@ PIECES = [
 def test_pair_scores_agree_with_beams_in_any_order():
     everything = np.array(list(itertools.product(*map(range, SIZES))))
     found = predict(
-        params=PARAMS,
-        config=CONFIG,
+        fitted=FITTED,
         trie=tries.build(everything, sizes=SIZES),
         pieces=PIECES,
-        max_pieces=24,
         beams=60,
         batch_size=4,
     )
@@ -49,10 +49,8 @@ def test_pair_scores_agree_with_beams_in_any_order():
     query_index = rng.permutation(np.repeat(np.arange(10), counts))
     sids = rng.integers(0, SIZES, (len(query_index), 3))
     log_probs = score_pairs(
-        params=PARAMS,
-        config=CONFIG,
+        fitted=FITTED,
         pieces=PIECES,
-        max_pieces=24,
         query_index=query_index,
         sids=sids,
         batch_size=4,
@@ -96,10 +94,8 @@ def plain_logits(params, tokens, inputs):
 def test_shared_prefixes_equal_separate_passes(pairs):
     query_index, sids = map(np.array, zip(*pairs, strict=True))
     log_probs = score_pairs(
-        params=PARAMS,
-        config=CONFIG,
+        fitted=FITTED,
         pieces=PIECES,
-        max_pieces=24,
         query_index=query_index,
         sids=sids,
         batch_size=4,

@@ -101,3 +101,42 @@ def test_no_test_pairs_is_an_error(pairs, scores):
     nothing = np.zeros(len(pairs.relevant), bool)
     with pytest.raises(InputError, match="split test"):
         evaluate.evaluate(pairs=pairs.where(nothing), scores={"full": np.empty(0)})
+
+
+def test_hits_by_hand():
+    queries = np.array([1, 2, 5, 6])
+    full = np.array([[1, 2], [1, 0], [7, 7], [0, 0]])
+    other = np.array([[1, 50], [2, 0], [0, 0], [0, 0]])
+    segment = np.array(["tail"] * 5 + ["head"] * 2)
+    found = evaluate.evaluate_hits(
+        {"full": (queries, full), "unsupervised": (queries, other)}, segment=segment, resamples=300
+    )
+    assert found["queries"] == 4
+    values = {
+        (rung, level, k): of["value"]
+        for rung, levels in found["rungs"].items()
+        for level, hits in levels.items()
+        for k, of in hits.items()
+    }
+    assert [values["full", "level_1", f"hit@{k}"] for k in (1, 5, 10, 100)] == [
+        0.5,
+        0.5,
+        0.75,
+        0.75,
+    ]
+    assert [values["full", "level_2", f"hit@{k}"] for k in (1, 5, 10, 100)] == [0, 0.25, 0.5, 0.5]
+    assert values["unsupervised", "level_2", "hit@10"] == 0
+    assert values["unsupervised", "level_2", "hit@100"] == 0.25
+    lift = found["lifts"]["full over unsupervised"]
+    assert (lift["rung"], lift["over"]) == ("full", "unsupervised")
+    # The difference is 1 for query 2 and 0 for the others: at least 0 in every resample.
+    assert lift["level_1"]["hit@1"]["value"] == 0.25
+    assert lift["level_1"]["hit@1"]["low"] == 0 and lift["level_1"]["hit@1"]["high"] <= 1
+    assert found["segments"]["head"]["queries"] == found["segments"]["tail"]["queries"] == 2
+    assert found["segments"]["head"]["rungs"]["full"]["level_1"]["hit@10"]["value"] == 0.5
+    assert "torso" not in found["segments"]
+
+
+def test_without_test_queries_there_are_no_hits():
+    nothing = (np.empty(0, np.int64), np.empty((0, 3), np.int32))
+    assert evaluate.evaluate_hits({"full": nothing}, segment=np.array(["tail"])) == {}

@@ -1,0 +1,81 @@
+"""A fitted generator and its file: what prediction and scoring apply."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from dsirm_jax import arrays as files
+from dsirm_jax.errors import InputError
+from dsirm_jax.generator.model import T5Config, config_from_json
+
+KIND = "generator"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A generator after training.
+
+    Attributes:
+      config: its shape, layers one by one.
+      params: its parameters.
+      max_pieces: tokens that it reads of a text.
+      sid_version: of the SIDs that it writes, see `sids.codes.SidTable`.
+    """
+
+    config: T5Config
+    params: Any
+    max_pieces: int
+    sid_version: str
+
+    @functools.cached_property
+    def version(self) -> str:
+        """A hash of all that decides the SIDs of a query and their probabilities."""
+        described = [dataclasses.asdict(self.config), self.max_pieces, self.sid_version]
+        digest = hashlib.sha256(json.dumps(described).encode())
+        for array in jax.tree.leaves(self.params):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def save(path: Path, fitted: Fitted) -> None:
+    """Writes a generator as one `safetensors` file, its configuration in the header."""
+    description = {
+        "config": dataclasses.asdict(fitted.config),
+        "max_pieces": fitted.max_pieces,
+        "sid_version": fitted.sid_version,
+        "version": fitted.version,
+    }
+    arrays = traverse_util.flatten_dict(fitted.params, sep="/")
+    files.save(path, arrays, kind=KIND, description=description)
+
+
+def load(path: Path) -> Fitted:
+    """Reads what `save` wrote.
+
+    Raises:
+      InputError: there is no such file, or it holds no generator, or not the one it was.
+    """
+    arrays, header = files.load(
+        path,
+        kind=KIND,
+        otherwise="not a generator's file; name the generator.safetensors of a finished "
+        "`dsirm generate`",
+    )
+    fitted = Fitted(
+        config=config_from_json(header["config"]),
+        params=traverse_util.unflatten_dict(arrays, sep="/"),
+        max_pieces=header["max_pieces"],
+        sid_version=header["sid_version"],
+    )
+    if fitted.version != header["version"]:
+        raise InputError(f"{path}: its contents are not what was written; run `dsirm generate`")
+    return fitted

@@ -1,0 +1,59 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.model import T5Config
+
+CONFIG = T5Config(
+    text_vocab_size=30,
+    sid_sizes=(3, 4),
+    emb_dim=8,
+    num_heads=2,
+    head_dim=4,
+    mlp_dim=8,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    mlp_activations=("relu",),
+)
+FITTED = generators.Fitted(
+    config=CONFIG,
+    params={"a": {"kernel": np.arange(6, dtype="f4").reshape(2, 3)}, "b": np.ones(2, "f4")},
+    max_pieces=7,
+    sid_version="abc",
+)
+
+
+def test_a_file_gives_the_generator_back(tmp_path):
+    path = tmp_path / "generator.safetensors"
+    generators.save(path, FITTED)
+    after = generators.load(path)
+    assert (after.config, after.max_pieces, after.sid_version) == (CONFIG, 7, "abc")
+    assert after.version == FITTED.version
+    jax.tree.map(np.testing.assert_array_equal, after.params, FITTED.params)
+
+
+def test_the_version_changes_with_all_that_decides_predictions():
+    others = [
+        {"params": FITTED.params | {"b": np.zeros(2, "f4")}},
+        {"max_pieces": 8},
+        {"sid_version": "abd"},
+        {"config": dataclasses.replace(CONFIG, mlp_activations=("gelu",))},
+    ]
+    versions = {dataclasses.replace(FITTED, **change).version for change in others}
+    assert len(versions | {FITTED.version}) == 5
+
+
+def test_a_file_that_is_no_generator_or_not_what_it_was_is_named(tmp_path):
+    path = tmp_path / "generator.safetensors"
+    with pytest.raises(InputError, match="safetensors: not a generator's file"):
+        generators.load(path)
+    generators.save(path, FITTED)
+    contents = bytearray(path.read_bytes())
+    contents[-1] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(InputError, match="not what was written"):
+        generators.load(path)
