@@ -54,6 +54,7 @@ def write_tables(folder):
         grades = [(n, "good"), ((n + 4) % 60, "fair"), ((n + 1) % 60, "bad")]
         rows += [f"{name} please,s{item},{grade}" for item, grade in grades]
     (folder / "judgements.csv").write_text("\n".join(rows))
+    (folder / "queries.csv").write_text("query\nshoe please\nlamp\n")
 
 
 @pytest.mark.slow
@@ -97,3 +98,4 @@ def test_dsirm_commands_run(tmp_path):
     assert ran >= 4
     assert (tmp_path / "out/mine/report/index.html").is_file()
     assert (tmp_path / "out/mine/assign/sids.parquet").is_file()
+    assert (tmp_path / "out/demo/predict/query_sids.parquet").is_file()
