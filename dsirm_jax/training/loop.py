@@ -129,6 +129,9 @@ def fit(
             stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)
         for index, batch in stream:
             state, metrics = step(state, placement.put_batch(batch))
+            # One step may wait while another runs: a longer queue gains nothing, and XLA's CPU
+            # backend deadlocks in the collectives of several devices when many steps are queued.
+            jax.block_until_ready(window[-1:])
             window.append(metrics)
             stops = stopping()
             is_last = index == num_steps
