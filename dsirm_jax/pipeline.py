@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.losses import Objective
     from dsirm_jax.quantizer.model import QuantizerConfig
-    from dsirm_jax.relevance.model import HeadConfig
+    from dsirm_jax.relevance.calibration import Calibration
+    from dsirm_jax.relevance.model import BoostedTrees, Mlp
     from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
 
@@ -520,15 +521,18 @@ def relevance(
     seed: int,
     rungs: dict[str, tuple[str, ...]],
     sid_rungs: tuple[str, ...],
-    head: HeadConfig,
+    head: Mlp | BoostedTrees,
     training: Training,
+    calibration: Calibration,
 ) -> None:
     """dense and SID features -> calibrated probabilities of every rung, and their metrics."""
     from dsirm_jax.data.pairs import relevant_pairs
     from dsirm_jax.data.schema import HEAD, TEST, TRAIN
     from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.evaluate import Pairs, evaluate, evaluate_hits
-    from dsirm_jax.relevance.features import join, select, surroundings, with_sids, without_sids
+    from dsirm_jax.relevance.features import surroundings, with_sids, without_sids
+    from dsirm_jax.relevance.schema import join, select
     from dsirm_jax.relevance.score import score
     from dsirm_jax.relevance.tables import read_hits, read_rung, write_predictions
     from dsirm_jax.relevance.train import train
@@ -581,23 +585,27 @@ def relevance(
         )
         for rung, at in ((rung, layout.for_rung(rung)) for rung in (FULL, *sid_rungs))
     }
-    fitted, tested = judged["split"] == HEAD, judged["split"] == TEST
+    learnt, tested = judged["split"] == HEAD, judged["split"] == TEST
     scores = {}
     for rung, named in rungs.items():
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         table = select(join([dense, of_sids.get(rung, of_sids[FULL])]), groups=named)
-        params = train(
+        fitted = train(
             name=f"relevance {rung}",
-            features=table.values[fitted],
-            labels=judged["relevant"][fitted],
-            weights=judged["weight"][fitted],
-            queries=judged["query"][fitted],
+            features=table.rows(learnt),
+            labels=judged["relevant"][learnt],
+            gains=judged["gain"][learnt],
+            weights=judged["weight"][learnt],
+            queries=judged["query"][learnt],
             head=head,
             training=training,
+            calibration=calibration,
             directory=layout.stage("relevance") / rung,
             seed=seed,
         )
-        scores[rung] = score(params, table.values, head=head)
+        save = functools.partial(heads.save, layout.head(rung), fitted)
+        processes.first(save)
+        scores[rung] = score(fitted, table)
     write_predictions(layout.predictions, judged=judged, scores=scores)
     metrics = evaluate(
         pairs=Pairs(
