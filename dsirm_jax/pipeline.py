@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.losses import Objective
     from dsirm_jax.quantizer.model import QuantizerConfig
-    from dsirm_jax.relevance.model import HeadConfig
+    from dsirm_jax.relevance.attributes import ItemTexts
+    from dsirm_jax.relevance.calibration import Calibration
+    from dsirm_jax.relevance.model import BoostedTrees, Mlp
     from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
 
@@ -520,15 +522,21 @@ def relevance(
     seed: int,
     rungs: dict[str, tuple[str, ...]],
     sid_rungs: tuple[str, ...],
-    head: HeadConfig,
+    head: Mlp | BoostedTrees,
     training: Training,
+    calibration: Calibration,
+    language: str | None = None,
 ) -> None:
     """dense and SID features -> calibrated probabilities of every rung, and their metrics."""
+    from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import relevant_pairs
     from dsirm_jax.data.schema import HEAD, TEST, TRAIN
     from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.evaluate import Pairs, evaluate, evaluate_hits
-    from dsirm_jax.relevance.features import join, select, surroundings, with_sids, without_sids
+    from dsirm_jax.relevance.features import Texts, surroundings, with_sids, without_sids
+    from dsirm_jax.relevance.lexical import read_catalogue
+    from dsirm_jax.relevance.schema import join, select
     from dsirm_jax.relevance.score import score
     from dsirm_jax.relevance.tables import read_hits, read_rung, write_predictions
     from dsirm_jax.relevance.train import train
@@ -557,18 +565,23 @@ def relevance(
         **vectors,
         train_pairs=relevant_pairs(layout.judgements, split=TRAIN),
     )
+    processor = vocabulary.processor(layout.vocabulary)
+    catalogue, texts = read_catalogue(
+        _texts(layout.items), wanted=np.unique(judged["item_index"]), processor=processor
+    )
     dense = without_sids(
         **pairs,
         **vectors,
         groups=groups,
         queries=queries,
-        items=_texts(layout.items),
         near=near,
-        vocabulary=layout.vocabulary,
+        texts=Texts(texts, catalogue, processor, language),
+        numbers=_numbers(layout.items),
     )
     of_sids = {
         rung: with_sids(
             **pairs,
+            **vectors,
             groups=groups,
             near=near,
             **read_rung(
@@ -581,23 +594,27 @@ def relevance(
         )
         for rung, at in ((rung, layout.for_rung(rung)) for rung in (FULL, *sid_rungs))
     }
-    fitted, tested = judged["split"] == HEAD, judged["split"] == TEST
+    learnt, tested = judged["split"] == HEAD, judged["split"] == TEST
     scores = {}
     for rung, named in rungs.items():
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         table = select(join([dense, of_sids.get(rung, of_sids[FULL])]), groups=named)
-        params = train(
+        fitted = train(
             name=f"relevance {rung}",
-            features=table.values[fitted],
-            labels=judged["relevant"][fitted],
-            weights=judged["weight"][fitted],
-            queries=judged["query"][fitted],
+            features=table.rows(learnt),
+            labels=judged["relevant"][learnt],
+            gains=judged["gain"][learnt],
+            weights=judged["weight"][learnt],
+            queries=judged["query"][learnt],
             head=head,
             training=training,
+            calibration=calibration,
             directory=layout.stage("relevance") / rung,
             seed=seed,
         )
-        scores[rung] = score(params, table.values, head=head)
+        save = functools.partial(heads.save, layout.head(rung), fitted)
+        processes.first(save)
+        scores[rung] = score(fitted, table)
     write_predictions(layout.predictions, judged=judged, scores=scores)
     metrics = evaluate(
         pairs=Pairs(
@@ -646,13 +663,32 @@ def _rows(path: Path) -> int:
     return pq.read_metadata(path).num_rows
 
 
-def _texts(path: Path) -> Iterator[list[str]]:
-    """Yields the column `text`, some rows at a time."""
+def _texts(path: Path) -> Iterator[ItemTexts]:
+    """Yields what features read of items, some rows at a time."""
     import pyarrow.parquet as pq
 
+    from dsirm_jax.relevance.attributes import ItemTexts
+
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        for batch in file.iter_batches(columns=["text"]):
-            yield batch.column("text").to_pylist()
+        for batch in file.iter_batches(columns=list(ItemTexts._fields)):
+            yield ItemTexts(*(batch.column(name).to_pylist() for name in ItemTexts._fields))
+
+
+def _numbers(path: Path) -> dict[str, np.ndarray]:
+    """Returns the user's own columns of numbers about items, NaN where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data.schema import ITEMS
+
+    names = [
+        field.name
+        for field in pq.read_schema(path)
+        if field.name not in ITEMS.names
+        and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+    ]
+    table = _table(path, *names)
+    return {name: table[name].cast(pa.float64()).to_numpy() for name in names}
 
 
 def _write_json(path: Path, content: Any) -> None:
