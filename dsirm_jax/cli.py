@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit code: 0; 2 when something the user gave is wrong; 1 when training diverged or a compiled
-      step does not fit; 130 when interrupted.
+      step does not fit; 75 when another process of the job is gone; 130 when interrupted.
 
     Raises:
       SystemExit: 143 when SIGTERM stopped training, which is saved, see `training.preemption`.
@@ -56,6 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         print(f"dsirm: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if not processes.has_lost_another(error):
+            raise
+        print(
+            f"dsirm: another process of this job is gone ({str(error).splitlines()[0]}); "
+            f"start all of them again, they go on from the last checkpoint",
+            file=sys.stderr,
+        )
+        processes.leave(processes.LOST)
     except KeyboardInterrupt:
         print("dsirm: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

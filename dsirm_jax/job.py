@@ -9,13 +9,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsirm_jax import pipeline
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.runner import Stage, run_stage
 from dsirm_jax.training import processes
+
+if TYPE_CHECKING:
+    from dsirm_jax.ahead import Target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,18 +198,25 @@ def compile_ahead(*, topology: str | None, steps: Sequence[str]) -> bool:
     Returns:
       Whether all of them compile and fit.
     """
-    from dsirm_jax import ahead, configuration
+    from dsirm_jax import ahead
 
-    values = configuration.bound(ahead.Target) | ({"topology": topology} if topology else {})
-    configuration.check_complete(ahead.Target, values)
-    target = ahead.Target(**values)
-    bindings = {stage.name: configuration.bound(stage.function) for stage in STAGES}
+    target, bindings = what_to_compile(topology=topology)
     outcomes = list(ahead.compile_all(bindings, target=target, steps=steps))
     print(ahead.table(outcomes, target=target))
     problems = ahead.problems(outcomes, target=target)
     for problem in problems:
         print(f"dsirm: {problem}", file=sys.stderr)
     return not problems
+
+
+def what_to_compile(*, topology: str | None) -> tuple[Target, dict[str, dict[str, Any]]]:
+    """Returns the chips to compile for, and what the configuration binds to every stage."""
+    from dsirm_jax import ahead, configuration
+
+    values = configuration.bound(ahead.Target) | ({"topology": topology} if topology else {})
+    configuration.check_complete(ahead.Target, values)
+    bindings = {stage.name: configuration.bound(stage.function) for stage in STAGES}
+    return ahead.Target(**values), bindings
 
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:
