@@ -68,10 +68,14 @@ def test_for_gpus_the_compiler_of_cpus_stands_in():
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_run_files_go_together(file):
+    demo = ["gin/runs/demo.gin", str(file)]
+    configuration.parse(files=demo, bindings=["MODEL_DIR = 'out'"])
+    after_a_run = configuration.bound(pipeline.generate)
     configuration.parse(files=[str(file)], bindings=[])
     chips = Slice(name=configuration.bound(ahead.Target)["topology"])
     assert Path(file).stem == f"{chips.name.partition(':')[0]}_{chips.size}"
     generate = configuration.bound(pipeline.generate)
+    assert generate == after_a_run
     shared = generate.get("model_parallel", 1)
     config, rows = generate["config"], generate["training"].batch_size
     assert config.num_heads % shared == config.mlp_dim % shared == 0
