@@ -15,6 +15,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.errors import InputError
@@ -83,13 +84,13 @@ def compile_all(
     from dsirm_jax.training.chips import Slice
 
     chips = Slice(name=target.topology)
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={chips.size}"
     os.environ.update(
         ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # no chip is touched that another process might hold
         TPU_SKIP_MDS_QUERY="1",
         JAX_PLATFORMS="cpu",
-        XLA_FLAGS=flags.strip(),
     )
+    if chips.chip.topology is None:
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={chips.size}"
     spawn = multiprocessing.get_context("spawn")
     for name in steps or STEPS:
         started = time.monotonic()
@@ -161,7 +162,7 @@ def encode_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
         params = jax.eval_shape(module.init, key, jnp.zeros((1, 1), jnp.int32))
         optional = {}
     else:
-        loaded = load(encoder, folder=encoder.folder)
+        loaded = load(encoder, folder=Path(encoder.folder))
         module, params = loaded.module, loaded.params
         optional = {"query_index": shape((rows,), jnp.int32)}
         if encoder.frozen:
