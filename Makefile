@@ -13,8 +13,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(SPREAD)
 
-# The slow tests: kills, a browser, many processes, whole runs.
-proof: $(VENV)/installed
+# The slow tests: kills, a browser, many processes, whole runs, steps compiled for TPUs.
+proof: $(VENV)/compiler
 	$(BIN)/python -m pytest -m slow $(SPREAD)
 
 lint: $(VENV)/installed
@@ -24,6 +24,11 @@ lint: $(VENV)/installed
 $(VENV)/installed: setup.py constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# Without a TPU libtpu grumbles whenever JAX starts: only who compiles for TPUs should have it.
+$(VENV)/compiler: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
 	touch $@
 
 clean:

@@ -80,7 +80,7 @@ setup(
     extras_require={
         "test": TEST,
         "beam": BEAM,
-        "bench": [*MEASURING, *RIVALS],
+        "bench": ["matplotlib", *MEASURING, *RIVALS],
         "tpu": ["libtpu"],
         "cuda": ["jax[cuda13]"],
         # T5X itself, airio and jestimator are installed from their repositories.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from dsirm_jax import job
+from dsirm_jax import ahead, job
 from dsirm_jax.errors import InputError
 from dsirm_jax.training import processes
 
@@ -26,6 +26,7 @@ flags:
   --gin_bindings=TEXT      the same, as the text of a gin line
   --gin_search_paths=DIRS  further folders of gin files, separated by commas
   --distributed            be one of several processes, see docs/scaling.md
+  --profile_steps=10:15    trace these steps of every training into its logs/
   --force                  run again what is finished; the old output is kept in MODEL_DIR/replaced
   --help                   this text; `dsirm STAGE --help` tells what a stage reads and writes
 """
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments without the program's name; those of the process when not given.
 
     Returns:
-      Exit code: 0; 2 when something the user gave is wrong; 1 when training diverged; 130 when
-      interrupted.
+      Exit code: 0; 2 when something the user gave is wrong; 1 when training diverged or a compiled
+      step does not fit; 75 when another process of the job is gone; 130 when interrupted.
 
     Raises:
       SystemExit: 143 when SIGTERM stopped training, which is saved, see `training.preemption`.
@@ -55,6 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         print(f"dsirm: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if not processes.has_lost_another(error):
+            raise
+        print(
+            f"dsirm: another process of this job is gone ({str(error).splitlines()[0]}); "
+            f"start all of them again, they go on from the last checkpoint",
+            file=sys.stderr,
+        )
+        processes.leave(processes.LOST)
     except KeyboardInterrupt:
         print("dsirm: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -90,11 +100,17 @@ def _run(argv: list[str]) -> int:
 
     from dsirm_jax import configuration
 
+    if given.profile_steps:
+        from dsirm_jax.training import profiling
+
+        profiling.choose(given.profile_steps)
     configuration.parse(
         files=given.gin_file,
         bindings=given.gin_bindings,
         search_paths=given.gin_search_paths,
     )
+    if stage == "compile":
+        return 0 if job.compile_ahead(topology=given.topology, steps=given.step) else 1
     if stage == "predict-sids":
         job.predict_sids(queries=given.query, table=given.queries, force=given.force)
     else:
@@ -112,6 +128,9 @@ def _parse_flags(arguments: list[str], *, command: str) -> flags.FlagValues:
     if command == "predict-sids":
         flags.DEFINE_multi_string("query", [], "", flag_values=given)
         flags.DEFINE_string("queries", None, "", flag_values=given)
+    if command == "compile":
+        flags.DEFINE_string("topology", None, "", flag_values=given)
+        flags.DEFINE_multi_enum("step", [], list(ahead.STEPS), "", flag_values=given)
     if command == "import-t5":
         flags.DEFINE_string("from", None, "", flag_values=given, required=True)
         flags.DEFINE_string("to", None, "", flag_values=given, required=True)
@@ -121,6 +140,7 @@ def _parse_flags(arguments: list[str], *, command: str) -> flags.FlagValues:
     flags.DEFINE_list("gin_search_paths", [], "", flag_values=given)
     flags.DEFINE_boolean("distributed", False, "", flag_values=given)
     flags.DEFINE_boolean("force", False, "", flag_values=given)
+    flags.DEFINE_string("profile_steps", None, "", flag_values=given)
     try:
         rest = given(["dsirm", *map(_as_binding, arguments)])[1:]
     except flags.Error as error:

@@ -6,15 +6,19 @@ import dataclasses
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsirm_jax import pipeline
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.runner import Stage, run_stage
 from dsirm_jax.training import processes
+
+if TYPE_CHECKING:
+    from dsirm_jax.ahead import Target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,14 @@ STAGES = (
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
 PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
-COMMANDS = (*(stage.name for stage in STAGES), "run", ASSIGN.name, "predict-sids", "import-t5")
+COMMANDS = (
+    *(stage.name for stage in STAGES),
+    "run",
+    ASSIGN.name,
+    "predict-sids",
+    "import-t5",
+    "compile",
+)
 FLAGS = {
     "predict-sids": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
   --query=TEXT             prints the SIDs of a query; may be given again
@@ -72,11 +83,16 @@ FLAGS = {
   --from=DIR               config.json and safetensors of Hugging Face, or a checkpoint of T5X
   --to=DIR                 the folder to make: weights, vocabulary and model.gin
   --vocabulary=FILE        the SentencePiece model, where it is not DIR/spiece.model""",
+    "compile": """flags, beside --gin_file=gin/tpu/... or any with models and a topology:
+  --topology=KIND:SHAPE    chips to compile for instead, such as v5e:16x16
+  --step=NAME              only this step; may be given again
+exit code 1: a step does not fit into a chip's memory; the binding to change is named""",
 }
 SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
+    "compile": "models -> memory and least time of every step on TPUs that are not here",
 }
 
 
@@ -170,6 +186,37 @@ def predict_sids(*, queries: Sequence[str], table: str | None, force: bool) -> N
             needed={"generate": layout.stage("generate")},
             force=force,
         )
+
+
+def compile_ahead(*, topology: str | None, steps: Sequence[str]) -> bool:
+    """Compiles every stage's step for chips that are not here and prints what it asks of them.
+
+    Args:
+      topology: overrides that of the configuration.
+      steps: names of `ahead.STEPS`; all of them when not given.
+
+    Returns:
+      Whether all of them compile and fit.
+    """
+    from dsirm_jax import ahead
+
+    target, bindings = what_to_compile(topology=topology)
+    outcomes = list(ahead.compile_all(bindings, target=target, steps=steps))
+    print(ahead.table(outcomes, target=target))
+    problems = ahead.problems(outcomes, target=target)
+    for problem in problems:
+        print(f"dsirm: {problem}", file=sys.stderr)
+    return not problems
+
+
+def what_to_compile(*, topology: str | None) -> tuple[Target, dict[str, dict[str, Any]]]:
+    """Returns the chips to compile for, and what the configuration binds to every stage."""
+    from dsirm_jax import ahead, configuration
+
+    values = configuration.bound(ahead.Target) | ({"topology": topology} if topology else {})
+    configuration.check_complete(ahead.Target, values)
+    bindings = {stage.name: configuration.bound(stage.function) for stage in STAGES}
+    return ahead.Target(**values), bindings
 
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dsirm_jax import cli, job
 
 STAGES = (
     *("prepare", "encode", "quantize", "generate", "relevance", "report", "run"),
-    *("assign", "predict-sids", "import-t5"),
+    *("assign", "predict-sids", "import-t5", "compile"),
 )
 
 
@@ -53,6 +53,13 @@ def test_every_stage_is_a_command():
         (["run", "--gin_file=gin/runs/demo.gin", "--query=x"], "Unknown command line flag 'query'"),
         (["predict-sids", "--query=red shoe"], "no --gin_file given"),
         (["import-t5", "--to=out"], "flag --from"),
+        (
+            ["compile", "--gin_file=gin/models/tiny.gin"],
+            "gin binding ahead.Target.topology is missing",
+        ),
+        (["compile", "--gin_file=gin/tpu/v5e_8.gin", "--step=report"], "flag --step=report"),
+        (["compile", "--gin_file=gin/tpu/v5e_8.gin", "--topology=v5e"], "topology 'v5e': give"),
+        (["run", "--gin_file=gin/runs/demo.gin", "--profile_steps=5"], "--profile_steps=5: give"),
         (["import-t5", "--from=nowhere", "--to=out"], "nowhere/spiece.model: no such file"),
     ],
 )
@@ -63,3 +70,20 @@ def test_wrong_usage_gives_one_line_and_code_2(arguments, message, capsys):
     assert "Traceback" not in printed.err
     if arguments:
         assert printed.err.count("\n") == 1
+
+
+def test_a_process_left_alone_says_so_and_ends_at_once(monkeypatch, capsys):
+    def lost(*args, **kwargs):
+        raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nmore")
+
+    monkeypatch.setattr(cli, "_run", lost)
+    with pytest.raises(ValueError, match="Gloo"):  # a process that stands alone has another trouble
+        cli.main(["run"])
+    monkeypatch.setattr(cli.processes, "several", lambda: True)
+    monkeypatch.setattr(cli.processes, "leave", sys.exit)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["run"])
+    assert left.value.code == 75
+    said = capsys.readouterr().err
+    assert "another process of this job is gone (UNKNOWN: Gloo all-reduce failed" in said
+    assert "go on from the last checkpoint" in said and said.count("\n") == 1

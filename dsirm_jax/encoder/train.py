@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training import checkpoints
-from dsirm_jax.training.loop import Batch, TrainState, fit
+from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -80,6 +80,41 @@ def train(
     )
 
 
+def make_step(
+    *,
+    embed: Callable[[Any, Array], Float[Array, "row dim"]],
+    optimizer: optax.GradientTransformation,
+    temperature: float,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Returns the compiled training step; see `fit_pairs` for its arguments and its batches."""
+
+    def loss_fn(params, batch):
+        rows = everyone = Pairs(
+            query=embed(params, batch["query"]),
+            item=embed(params, batch["item"]),
+            item_index=batch["item_index"],
+            positives=batch["positives"],
+            has_query=jnp.ones(batch["item_index"].shape),
+        )
+        if "negative" in batch:
+            flat = batch["negative"].reshape(-1, *batch["negative"].shape[2:])
+            everyone = with_items(
+                rows, item=embed(params, flat), item_index=batch["negative_index"].reshape(-1)
+            )
+        own = jnp.arange(rows.item.shape[0])
+        return jnp.mean(symmetric_info_nce(rows, everyone, own=own, temperature=temperature))
+
+    @jax.jit(donate_argnums=0)
+    def step(state: TrainState, batch):
+        loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    return step
+
+
 def fit_pairs(
     *,
     embed: Callable[[Any, Array], Float[Array, "row dim"]],
@@ -116,31 +151,6 @@ def fit_pairs(
     """
     num_steps = training.num_steps(num_rows)
     optimizer = make_optimizer(training, num_steps=num_steps)
-
-    def loss_fn(params, batch):
-        rows = everyone = Pairs(
-            query=embed(params, batch["query"]),
-            item=embed(params, batch["item"]),
-            item_index=batch["item_index"],
-            positives=batch["positives"],
-            has_query=jnp.ones(batch["item_index"].shape),
-        )
-        if "negative" in batch:
-            flat = batch["negative"].reshape(-1, *batch["negative"].shape[2:])
-            everyone = with_items(
-                rows, item=embed(params, flat), item_index=batch["negative_index"].reshape(-1)
-            )
-        own = jnp.arange(rows.item.shape[0])
-        return jnp.mean(symmetric_info_nce(rows, everyone, own=own, temperature=temperature))
-
-    @jax.jit
-    def step(state: TrainState, batch):
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
-
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
     )
@@ -149,8 +159,8 @@ def fit_pairs(
         state = state.replace(params=before.params)
     state = fit(
         name="encode",
-        state=state,
-        step=step,
+        state=jax.device_get(state),  # the step takes the place of its arguments
+        step=make_step(embed=embed, optimizer=optimizer, temperature=temperature),
         batches=batches,
         num_steps=num_steps,
         directory=directory,

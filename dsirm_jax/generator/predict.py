@@ -65,17 +65,23 @@ def padded_batches(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams", "mesh"))
-def _search(params, trie, tokens, *, config, beams, mesh):
-    search = functools.partial(beam_search, config=config, beams=beams)
+def search(params, trie, tokens, *, config, beams, mesh):
+    """Returns `beam_search`, its rows split over the devices of a mesh."""
+    one = functools.partial(beam_search, config=config, beams=beams)
     rows = PartitionSpec(DATA_AXIS)
     over_devices = jax.shard_map(
-        search,
+        one,
         mesh=mesh,
         in_specs=(PartitionSpec(), PartitionSpec(), rows),
         out_specs=rows,
         check_vma=False,
     )
     return over_devices(params, trie, tokens)
+
+
+def searched_at_once(batch_size: int, *, devices: int) -> int:
+    """Returns the batch size, rounded up to a multiple of the devices."""
+    return -(-batch_size // devices) * devices
 
 
 def predict(
@@ -112,12 +118,12 @@ def predict(
         padded_batches(
             pieces,
             order=np.arange(len(pieces)),
-            batch_size=-(-batch_size // mesh.size) * mesh.size,
+            batch_size=searched_at_once(batch_size, devices=mesh.size),
             max_pieces=fitted.max_pieces,
         )
     )
     for rows, tokens in progress(batches, total=len(batches), name="predict", unit="batch"):
-        batch = _search(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
+        batch = search(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
         for whole, part in zip(found, batch, strict=True):
             whole[rows] = np.asarray(part)[: len(rows)]
     return found

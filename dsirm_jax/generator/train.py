@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator import losses
@@ -93,6 +93,65 @@ def make_loss(
     return loss_fn
 
 
+def state_shapes(config: T5Config, *, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the shapes and dtypes of a training state."""
+    params = jax.eval_shape(functools.partial(init_params, config, seed=0))
+    return TrainState(
+        step=jax.ShapeDtypeStruct((), jnp.int32),
+        params=params,
+        opt_state=jax.eval_shape(optimizer.init, params),
+    )
+
+
+def state_shardings(
+    config: T5Config, *, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Returns where a training state lies on a mesh, see `meshes.MESH_AXES`.
+
+    Raises:
+      InputError: the model axis does not divide the model.
+    """
+    shapes = state_shapes(config, optimizer=optimizer).params
+    places = param_shardings(mesh, axes=param_axes(config), shapes=shapes)
+    return TrainState(
+        step=NamedSharding(mesh, PartitionSpec()),
+        params=places,
+        opt_state=optimizer_shardings(mesh, optimizer=optimizer, params=shapes, shardings=places),
+    )
+
+
+def make_step(
+    config: T5Config,
+    *,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    shardings: TrainState,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns the compiled training step.
+
+    Args:
+      config: shape of the generator.
+      objective: see `batch_loss`.
+      optimizer: what makes updates of gradients.
+      seed: of dropout.
+      shardings: where the state lies and stays, see `state_shardings`.
+    """
+    loss_fn = make_loss(config, objective=objective, seed=seed)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, batch, state.step
+        )
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        metrics |= {f"loss_level_{level}": value for level, value in enumerate(per_level, start=1)}
+        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    return jax.jit(step, out_shardings=(shardings, None), donate_argnums=0)
+
+
 def train(
     *,
     config: T5Config,
@@ -133,28 +192,10 @@ def train(
     """
     num_steps = training.num_steps(num_rows)
     optimizer = make_optimizer(training, num_steps=num_steps)
-    loss_fn = make_loss(config, objective=objective, seed=seed)
     mesh = data_mesh(devices, model_parallel=model_parallel)
-    fresh = functools.partial(init_params, config, seed=seed)
-    shapes = jax.eval_shape(fresh)
-    places = param_shardings(mesh, axes=param_axes(config), shapes=shapes)
-    shardings = TrainState(
-        step=NamedSharding(mesh, PartitionSpec()),
-        params=places,
-        opt_state=optimizer_shardings(mesh, optimizer=optimizer, params=shapes, shardings=places),
-    )
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batch, state.step
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        metrics |= {f"loss_level_{level}": value for level, value in enumerate(per_level, start=1)}
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
-
+    shardings = state_shardings(config, optimizer=optimizer, mesh=mesh)
     if params is None:
+        fresh = functools.partial(init_params, config, seed=seed)
         params = jax.jit(fresh, out_shardings=shardings.params)()
     else:
         params = jax.device_put(params, shardings.params)
@@ -166,7 +207,9 @@ def train(
     state = fit(
         name="generate",
         state=state,
-        step=jax.jit(step, out_shardings=(shardings, None), donate_argnums=0),
+        step=make_step(
+            config, objective=objective, optimizer=optimizer, seed=seed, shardings=shardings
+        ),
         batches=batches,
         num_steps=num_steps,
         directory=directory,

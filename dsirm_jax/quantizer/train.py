@@ -343,6 +343,27 @@ def initial_state(
     )
 
 
+def state_shapes(
+    model: Autoencoder | Identity,
+    *,
+    sizes: tuple[int, ...],
+    dim: int,
+    optimizer: optax.GradientTransformation,
+) -> QuantizerState:
+    """Returns the shapes and dtypes of a training state, for vectors of `dim` numbers."""
+    key = jax.random.key(0)
+    row = jax.ShapeDtypeStruct((1, dim), jnp.float32)
+    params = jax.eval_shape(model.init, key, row)
+    latent = jax.eval_shape(functools.partial(model.apply, method="encode"), params, row)
+    books = functools.partial(random_codebooks, sizes, dim=latent.shape[1])
+    return QuantizerState(
+        step=jax.ShapeDtypeStruct((), jnp.int32),
+        params=params,
+        opt_state=jax.eval_shape(optimizer.init, params),
+        codebooks=jax.eval_shape(lambda: books(key=key)),
+    )
+
+
 def continued(
     start: Fitted, *, catalogue: Catalogue, sizes: tuple[int, ...], seed: int
 ) -> tuple[Any, Codebooks]:

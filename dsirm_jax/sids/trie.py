@@ -202,6 +202,29 @@ def build(
     return _of_leaves(nodes, sizes=sizes, kind=kind)
 
 
+def shapes(sizes: Sequence[int], *, sids: int) -> Trie:
+    """Returns the shapes and dtypes of a trie of SIDs spread evenly, for compilation.
+
+    Args:
+      sizes: codes per level.
+      sids: distinct SIDs.
+    """
+    levels: list[Bitmap | Ranges] = []
+    nodes = 1
+    for size in sizes:
+        children = min(nodes * size, sids)
+        if _smaller(size, nodes=nodes, children=children) == BITMAP:
+            bitmaps = jax.ShapeDtypeStruct((nodes, -(-size // WORD_BITS)), np.uint32)
+            first_child = jax.ShapeDtypeStruct((nodes,), np.int32)
+            levels.append(Bitmap(bitmaps=bitmaps, first_child=first_child, size=size))
+        else:
+            codes = jax.ShapeDtypeStruct((children,), np.min_scalar_type(size - 1))
+            starts = jax.ShapeDtypeStruct((nodes + 1,), np.int32)
+            levels.append(Ranges(codes=codes, starts=starts, size=size, widest=size))
+        nodes = children
+    return Trie(levels=tuple(levels))
+
+
 def add(trie: Trie, sids: Int[np.ndarray, "item level"]) -> Trie:
     """Returns the trie of its own SIDs and further ones; the table of the old SIDs is not needed.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dsirm_jax.training import checkpoints, preemption
+from dsirm_jax.training import checkpoints, memory, preemption, profiling
 from dsirm_jax.training.meshes import Placement
 from dsirm_jax.training.progress import progress
 from dsirm_jax.training.settings import Training
@@ -67,7 +67,8 @@ def fit(
       FloatingPointError: a loss, a gradient or the state was not finite, more often than
         `training.max_skipped_steps` lets pass; the message names the step and its rows. No
         checkpoint is written after the last finite one.
-      InputError: the last checkpoint could not be written, or the one there is of another model.
+      InputError: a step does not fit into memory, the last checkpoint could not be written, or the
+        one there is of another model.
       SystemExit: SIGTERM came; the state is saved. Its code is `preemption.EXIT_CODE`.
     """
     from clu import metric_writers
@@ -127,8 +128,12 @@ def fit(
         stream = zip(range(start + 1, num_steps + 1), batches(start) if start < num_steps else ())
         if is_first:
             stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)
+            stream = profiling.traced(stream, logs=directory / "logs")
         for index, batch in stream:
-            state, metrics = step(state, placement.put_batch(batch))
+            placed = placement.put_batch(batch)
+            if index == start + 1:
+                memory.check(step, state, placed, name=name)
+            state, metrics = step(state, placed)
             # One step may wait while another runs: a longer queue gains nothing, and XLA's CPU
             # backend deadlocks in the collectives of several devices when many steps are queued.
             jax.block_until_ready(window[-1:])

@@ -40,11 +40,15 @@ class Placement:
       put_state: host state to device state.
       put_batch: global host batch (rows leading), the same on every process, to device batch.
       get_state: device state to the state that is checkpointed and returned.
+      state_like: shapes of the host state to shapes of the device state, for compilation.
+      batch_like: shapes of the global batch to shapes of the device batch, likewise.
     """
 
     put_state: Callable[[Any], Any]
     put_batch: Callable[[Any], Any]
     get_state: Callable[[Any], Any]
+    state_like: Callable[[Any], Any]
+    batch_like: Callable[[Any], Any]
 
 
 def _check_divisible(batch_size: int, devices: int) -> None:
@@ -75,6 +79,14 @@ def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
         rows = array.reshape(len(devices), -1, *array.shape[1:])  # [device, row, ...]
         return rows[first : first + len(local)]
 
+    def replica_like(shape: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((len(devices), *shape.shape), shape.dtype)
+
+    def rows_like(shape: Any) -> jax.ShapeDtypeStruct:
+        _check_divisible(shape.shape[0], len(devices))
+        rows = shape.shape[0] // len(devices)
+        return jax.ShapeDtypeStruct((len(devices), rows, *shape.shape[1:]), shape.dtype)
+
     return Placement(
         put_state=put_state,
         put_batch=lambda batch: jax.tree.map(local_rows, batch),
@@ -82,6 +94,8 @@ def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
         get_state=lambda state: jax.tree.map(
             lambda x: np.asarray(x.addressable_data(0))[0, ...], state
         ),
+        state_like=lambda state: jax.tree.map(replica_like, state),
+        batch_like=lambda batch: jax.tree.map(rows_like, batch),
     )
 
 
@@ -122,10 +136,24 @@ def sharded(mesh: Mesh, *, state_shardings: Any = None) -> Placement:
         # A device_put would have the processes compare their batches first.
         return jax.make_array_from_callback(array.shape, rows, lambda index: array[index])
 
+    def like(shape: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+    def state_like(state: Any) -> Any:
+        if isinstance(state_shardings, NamedSharding):
+            return jax.tree.map(lambda shape: like(shape, state_shardings), state)
+        return jax.tree.map(like, state, state_shardings)
+
+    def rows_like(shape: Any) -> jax.ShapeDtypeStruct:
+        _check_divisible(shape.shape[0], mesh.shape[DATA_AXIS])
+        return like(shape, rows)
+
     return Placement(
         put_state=lambda state: jax.device_put(state, state_shardings),
         put_batch=lambda batch: jax.tree.map(put_rows, batch),
         get_state=lambda state: state,
+        state_like=state_like,
+        batch_like=lambda batch: jax.tree.map(rows_like, batch),
     )
 
 

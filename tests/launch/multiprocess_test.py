@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline_test import TINY
+from tests.quantizer.processes_test import free_port
 
 FLAGS = (
     *TINY,
@@ -76,3 +78,39 @@ def test_two_processes_write_the_tables_of_one(tmp_path):
     ]
     assert figures[0] == pytest.approx(figures[1], abs=1e-3, nan_ok=True)
     assert "starts" not in (two / "processes/1.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_no_other_hanging_and_all_go_on(tmp_path):
+    flags = [*FLAGS, f"--gin.MODEL_DIR='{tmp_path}'", "--gin.quantize/settings.Training.epochs=400"]
+    dsirm = [sys.executable, "-m", "dsirm_jax"]
+    for stage in ("prepare", "encode"):
+        launch(*dsirm, stage, *flags, devices=1)
+    shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": "2"}
+
+    def start(index):
+        return subprocess.Popen(
+            [*dsirm, "quantize", "--distributed", *flags],
+            env=os.environ | shared | {"JAX_PROCESS_ID": str(index), "XLA_FLAGS": ""},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    steps = tmp_path / "quantize/checkpoints"
+    first, second = start(0), start(1)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not list(steps.glob("[0-9]*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        second.kill()
+        killed = time.monotonic()
+        _, said = first.communicate(timeout=120)
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+    assert first.returncode == 75, said[-3000:]
+    assert time.monotonic() - killed < 120
+    assert "dsirm: another process of this job is gone" in said
+    done = launch(*dsirm, "quantize", *flags, devices=2)  # with as many devices
+    assert "quantize: goes on from the checkpoint of step" in done.stderr

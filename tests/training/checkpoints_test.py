@@ -178,7 +178,7 @@ def test_a_last_save_that_fails_is_an_error(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*tmp*"))
 
 
-@pytest.mark.parametrize("before, after", list(itertools.permutations([1, 2, 8], 2)))
+@pytest.mark.parametrize("before, after", list(itertools.permutations([1, 2, 4, 8], 2)))
 def test_states_move_between_numbers_of_devices(tmp_path, before, after):
     def put(state, devices):
         return sharded(data_mesh(jax.devices()[:devices])).put_state(state)

@@ -1,6 +1,7 @@
 """Every stage, killed again and again, ends with the bits of an uninterrupted run."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from dsirm_jax.relevance import train as relevance
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.model import Mlp
 from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.report.curves import read_curves
 from dsirm_jax.training import loop, processes
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.settings import Training
@@ -192,17 +194,17 @@ def run(*arguments, **settings):
     return end(start(*arguments, **settings))
 
 
-def run_two(directory, cache, *arguments):
-    """Does as two processes with a device each; returns their ends."""
+def run_several(directory, cache, *arguments, processes=2):
+    """Does as several processes with a device each; returns their ends."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
-    both = [
+    shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
+    started = [
         start(directory, cache, *arguments, **shared, JAX_PROCESS_ID=str(index))
-        for index in range(2)
+        for index in range(processes)
     ]
-    return [end(process) for process in both]
+    return [end(process) for process in started]
 
 
 def final_state(directory):
@@ -271,16 +273,33 @@ def test_two_processes_save_stop_and_go_on_together(tmp_path):
     code, said = run(whole, cache, devices=2)
     assert code == 0, said
     # The first process alone gets the signal.
-    ends = run_two(two, cache, "encode", 5, 0.0, int(signal.SIGTERM))
+    ends = run_several(two, cache, "encode", 5, 0.0, int(signal.SIGTERM))
     assert [code for code, _ in ends] == [143, 143], ends
     stopped, _ = final_state(two / "encode")
     assert 5 <= stopped < STEPS
-    ends = run_two(two, cache, "generate", 7, 0.0, int(signal.SIGKILL))
+    ends = run_several(two, cache, "generate", 7, 0.0, int(signal.SIGKILL))
     assert ends[0][0] == -signal.SIGKILL, ends
-    assert ends[1][0] != 0, ends
-    ends = run_two(two, cache)
+    # The other one, which `end` gives 240 seconds, stops of itself and says why.
+    assert ends[1][0] not in (0, -signal.SIGKILL), ends
+    assert re.search("(?i)gloo|heartbeat|coordination|connection", ends[1][1]), ends
+    ends = run_several(two, cache)
     assert [code for code, _ in ends] == [0, 0], ends
     assert_same_bits(two, whole)
+
+
+@pytest.mark.slow
+def test_four_processes_have_the_losses_of_one(tmp_path):
+    cache, one, four = (tmp_path / name for name in ("cache", "one", "four"))
+    code, said = run(one, cache, devices=4)
+    assert code == 0, said
+    ends = run_several(four, cache, processes=4)
+    assert [code for code, _ in ends] == [0] * 4, ends
+    for stage in STAGES:
+        assert len(list((four / stage / "logs").iterdir())) == 1  # the first process writes alone
+        expected, found = (read_curves(folder / stage / "logs") for folder in (one, four))
+        assert found.keys() == expected.keys() and len(found["loss"]) == STEPS // 2 + STEPS // 6
+        for tag, points in expected.items():
+            np.testing.assert_allclose(found[tag], points, rtol=1e-4, atol=1e-5, err_msg=tag)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""Every step of gin/tpu compiled for its chips, and how steps grow from 8 to 256 chips.
+
+    python benchmarks/compile.py [--files FILE ...] [--weak] [--json FILE] [--plot FILE]
+
+Wants libtpu (`pip install -e '.[tpu,bench]'`) and no TPU. The least time of a step is the largest
+of operations, traffic and bytes sent, each over the chip's published peak in
+`dsirm_jax/training/chips.py`: a bound that a real step will not reach, not a forecast. Weak scaling
+(v5e, the models of gin/tpu/v5e_8.gin) keeps the rows of a chip and doubles the chips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lines import line, print_heading, print_row, write
+
+from dsirm_jax import ahead, configuration, job
+from dsirm_jax.training.chips import Slice
+
+WEAK = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
+ROWS_A_CHIP = {"encode": 128, "quantize": 512, "generate": 128}
+
+
+def outcomes(
+    file: str, *, steps: Sequence[str] = (), topology: str | None = None, more: Sequence[str] = ()
+) -> tuple[ahead.Target, list[ahead.Outcome]]:
+    """Returns what steps are compiled for and what became of them."""
+    configuration.parse(files=[file], bindings=more)
+    target, bindings = job.what_to_compile(topology=topology)
+    return target, list(ahead.compile_all(bindings, target=target, steps=steps))
+
+
+def show(name: str, target: ahead.Target, found: Sequence[ahead.Outcome]) -> list[dict[str, Any]]:
+    """Prints a row a step and returns its figures."""
+    chip, cases = Slice(name=target.topology).chip, []
+    for each in found:
+        if each.program is None:
+            print_row(name, each.step, each.reason, *[""] * 7)
+            continue
+        memory, program, seconds = each.program.memory, each.program, each.program.seconds(chip)
+        binding = max(seconds, key=seconds.get)
+        print_row(
+            *(name, each.step, f"{memory.arguments / 1e9:.2f}"),
+            f"{(memory.temporaries + memory.outputs) / 1e9:.2f}",
+            f"{memory.code / 1e9:.2f}",
+            f"{memory.total / chip.memory:.0%}",
+            *(f"{program.flops / 1e9:,.0f}", f"{program.traffic / 1e9:.2f}"),
+            f"{program.sent / 1e9:.3f}",
+            f"{1e3 * seconds[binding]:.2f} ({binding})",
+        )
+        case = f"{name} {each.step}"
+        cases.append(line(f"{case} least time", seconds[binding], None, "s", ratio=None))
+        cases.append(line(f"{case} memory", memory.total, chip.memory, "B", ratio=None))
+        cases.append(line(f"{case} sent", program.sent, None, "B", ratio=None))
+    return cases
+
+
+def plot(path: Path, series: dict[str, list[tuple[int, float, int]]]) -> None:
+    """Draws the least time and the bytes sent by chips."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for step, points in series.items():
+        chips, seconds, sent = zip(*points, strict=True)
+        axes[0].plot(chips, [1e3 * each for each in seconds], marker="o", label=step)
+        axes[1].plot(chips, [each / 1e6 for each in sent], marker="o", label=step)
+    for axis, label in zip(axes, ("least ms a step", "MB sent by a chip"), strict=True):
+        axis.set(xscale="log", yscale="log", xlabel="v5e chips", ylabel=label, xticks=chips)
+        axis.set_xticklabels(chips)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=80)
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", nargs="*", default=sorted(map(str, Path("gin/tpu").glob("*"))))
+    parser.add_argument("--steps", nargs="*", default=[], choices=list(ahead.STEPS))
+    parser.add_argument("--weak", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args()
+    heading = ("of a chip, GB: arguments", "temporary", "code", "of memory")
+    heading += ("Gflop", "traffic GB", "sent GB", "least ms")
+    print_heading("chips" if given.weak else "file", "step", *heading)
+    cases, series = [], {}
+    if given.weak:
+        for topology in WEAK:
+            chips = Slice(name=topology).size
+            more = [
+                f"{step}/settings.Training.batch_size = {rows * chips}"
+                for step, rows in ROWS_A_CHIP.items()
+            ]
+            target, found = outcomes(
+                "gin/tpu/v5e_8.gin", steps=list(ROWS_A_CHIP), topology=topology, more=more
+            )
+            cases += show(str(chips), target, found)
+            for each in (each for each in found if each.program):
+                seconds = max(each.program.seconds(Slice(name=topology).chip).values())
+                series.setdefault(each.step, []).append((chips, seconds, each.program.sent))
+    else:
+        for file in given.files:
+            cases += show(Path(file).stem, *outcomes(file, steps=given.steps))
+    write(given.json, cases)
+    if given.plot and series:
+        plot(given.plot, series)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What a step takes of device and host, said and checked before the first one is taken."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.training import programs
+
+log = logging.getLogger(__name__)
+REMEDY = (
+    "bind a smaller Training.batch_size (and Training.accumulate_steps, to average as many rows), "
+    "more devices, or, of the generator, pipeline.generate.model_parallel or T5Config.remat"
+)
+
+
+def check(step: Callable[..., Any], state: Any, batch: Any, *, name: str) -> None:
+    """Compiles a step, logs the memory that it takes, and refuses one that does not fit.
+
+    Args:
+      step: what `jax.jit` or `jax.pmap` made; it is not compiled again when it is called.
+      state: on the devices.
+      batch: as the step wants it.
+      name: stage name for the log and errors.
+
+    Raises:
+      InputError: it takes more memory than a device, or the host of CPU devices, has.
+    """
+    try:
+        taken = programs.memory(step.lower(state, batch).compile())
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"{name}: {str(error).splitlines()[0]}; {REMEDY}") from error
+    room, used, total = device_memory(), host_memory_used(), host_memory()
+    log.info(
+        "%s: a step takes %s of a device's %s (arguments %s, outputs %s, temporaries %s, code %s); "
+        "this process has taken at most %s of the host's %s",
+        *(name, _gb(taken.total), _gb(room), _gb(taken.arguments), _gb(taken.outputs)),
+        *(_gb(taken.temporaries), _gb(taken.code), _gb(used), _gb(total)),
+    )
+    if taken.total > room:
+        raise InputError(
+            f"{name}: a step takes {_gb(taken.total)} of each device's {_gb(room)}; {REMEDY}"
+        )
+
+
+def device_memory() -> int:
+    """Returns the bytes that a program may take on each device of this process."""
+    device, *others = jax.local_devices()
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit") or host_memory() // (1 + len(others))
+
+
+def host_memory() -> int:
+    """Returns the bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def host_memory_used() -> int:
+    """Returns the most bytes that this process has had in memory at once."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
