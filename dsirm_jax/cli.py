@@ -97,6 +97,10 @@ def _run(argv: list[str]) -> int:
     )
     if stage == "predict-sids":
         job.predict_sids(queries=given.query, table=given.queries, force=given.force)
+    elif stage == "ablate":
+        from dsirm_jax import ablation
+
+        ablation.run(force=given.force)
     else:
         job.run(stage, force=given.force)
     return 0

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,16 @@ class Job:
       previous: MODEL_DIR of an earlier run that this one goes on from: with its vocabulary, from
         its towers and codebooks, and as far as possible with its SIDs. gin/runs/update.gin leaves
         towers and codebooks as they are.
+      crossfit: fit all stages before the head twice, on either half of the queries that are not
+        for evaluation; the head then learns from all of them, each with the features of the half
+        that has not seen it. For small data.
     """
 
     model_dir: str
     seed: int
     rungs: tuple[str, ...]
     previous: str | None = None
+    crossfit: bool = False
 
 
 STAGES = (
@@ -43,27 +47,52 @@ STAGES = (
         function=pipeline.prepare,
         means=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
         alone=True,
+        per_half=True,
     ),
-    Stage(name="encode", function=pipeline.encode, needs=("prepare",)),
-    Stage(name="quantize", function=pipeline.quantize, needs=("prepare", "encode"), per_rung=True),
+    Stage(name="encode", function=pipeline.encode, needs=("prepare",), per_half=True),
+    Stage(
+        name="quantize",
+        function=pipeline.quantize,
+        needs=("prepare", "encode"),
+        per_half=True,
+        per_rung=True,
+    ),
     Stage(
         name="generate",
         function=pipeline.generate,
         needs=("prepare", "quantize"),
+        per_half=True,
         per_rung=True,
         means=("model_parallel",),
+    ),
+    Stage(name="features", function=pipeline.features, needs=("prepare", "encode"), per_half=True),
+    Stage(
+        name="match",
+        function=pipeline.match,
+        needs=("prepare", "encode", "quantize", "generate", "features"),
+        per_half=True,
+        per_rung=True,
     ),
     Stage(
         name="relevance",
         function=pipeline.relevance,
-        needs=("prepare", "encode", "quantize", "generate"),
+        needs=("prepare", "generate", "features", "match"),
     ),
     Stage(name="report", function=pipeline.report, needs=("relevance",), alone=True),
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
 PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
-COMMANDS = (*(stage.name for stage in STAGES), "run", ASSIGN.name, "predict-sids", "import-t5")
+COMMANDS = (
+    *(stage.name for stage in STAGES),
+    *("run", ASSIGN.name, "predict-sids", "ablate", "import-t5"),
+)
 FLAGS = {
+    "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
+  ablation.Ladder.folds     parts of the queries, each tested once
+  ablation.Ladder.seeds     whose metrics are averaged
+  ablation.Ladder.crossfit  fit the stages before the head on either half of the queries
+  job.Job.rungs             rungs with SIDs of their own
+  pipeline.relevance.rungs  feature groups of every rung""",
     "predict-sids": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
   --query=TEXT             prints the SIDs of a query; may be given again
   --queries=FILE           a table with a column query, whose SIDs go to
@@ -75,6 +104,7 @@ FLAGS = {
 }
 SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
+    "ablate": "the job once a fold of the queries -> every rung's metrics over all queries",
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
 }
@@ -113,24 +143,56 @@ def run(command: str, *, force: bool) -> None:
     job = configuration.call_with_bound(Job)
     layout = Layout(model_dir=Path(job.model_dir))
     stages = STAGES if command == "run" else (_stage(command),)
-    planned = [
-        (stage, layout.for_rung(rung), _bindings(stage, job, rung))
+    planned = plan(stages, job)
+    processes.first(functools.partial(write_text, layout.config, configuration.text()))
+    run_stages(planned, job=job, force=force)
+    if stages[-1].name in ("relevance", "report") and processes.is_first():
+        _print_metrics(layout)
+
+
+def plan(
+    stages: Sequence[Stage], job: Job, *, changed: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[tuple[Stage, Layout, dict[str, Any]]]:
+    """Returns what is to run, where and with what arguments, in order.
+
+    Args:
+      stages: those wanted.
+      job: what they share.
+      changed: by stage, arguments that take the place of the configuration's.
+    """
+    halves = _halves(job)
+    return [
+        (
+            stage,
+            half.for_rung(rung),
+            _bindings(stage, job, rung, half) | dict((changed or {}).get(stage.name, {})),
+        )
         for stage in stages
+        for half in (halves if stage.per_half else halves[:1])
         for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
     ]
-    processes.first(functools.partial(write_text, layout.config, configuration.text()))
+
+
+def run_stages(
+    planned: Sequence[tuple[Stage, Layout, dict[str, Any]]], *, job: Job, force: bool
+) -> None:
+    """Runs what `plan` returned; what is finished and unchanged is skipped."""
+    from dsirm_jax import configuration
+
+    halves = _halves(job)
     for stage, at, bindings in planned:
         needed = {}
         for before in map(_stage, stage.needs):
-            # A stage of one rung reads that rung's; a stage that all share reads every rung's.
-            wanted = (at.rung,) if stage.per_rung or not before.per_rung else (FULL, *job.rungs)
-            for rung in wanted:
-                folder = layout.for_rung(rung).stage(before.name)
-                needed[str(folder.relative_to(layout.model_dir))] = folder
+            # A stage of one rung, or half, reads that one's; one that all share reads every one's.
+            rungs = (at.rung,) if stage.per_rung or not before.per_rung else (FULL, *job.rungs)
+            for half in (at,) if stage.per_half or not before.per_half else halves:
+                for rung in rungs:
+                    folder = half.for_rung(rung).stage(before.name)
+                    needed[str(folder.relative_to(job.model_dir))] = folder
         if bindings.get("previous"):
-            label = str(at.stage(stage.name).relative_to(layout.model_dir))
+            label = str(at.stage(stage.name).relative_to(job.model_dir))
             needed[f"previous/{label}"] = bindings["previous"].stage(stage.name)
-        left_out = (*stage.means, "previous")  # its fingerprint is among the inputs
+        left_out = (*stage.means, "previous", "halves")  # their fingerprints are among the inputs
         content = {name: value for name, value in bindings.items() if name not in left_out}
         run_stage(
             stage,
@@ -140,8 +202,6 @@ def run(command: str, *, force: bool) -> None:
             needed=needed,
             force=force,
         )
-    if stages[-1].name in ("relevance", "report") and processes.is_first():
-        _print_metrics(layout)
 
 
 def predict_sids(*, queries: Sequence[str], table: str | None, force: bool) -> None:
@@ -190,16 +250,26 @@ def _print_metrics(layout: Layout) -> None:
         print(f"\nreport: {layout.report}")
 
 
-def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
-    """Returns the arguments of a stage's function for one rung."""
+def _halves(job: Job) -> tuple[Layout, ...]:
+    layout = Layout(model_dir=Path(job.model_dir))
+    return (layout, layout.exchanged()) if job.crossfit else (layout,)
+
+
+def _bindings(stage: Stage, job: Job, rung: str, half: Layout) -> dict[str, Any]:
+    """Returns the arguments of a stage's function for one rung of one half."""
     from dsirm_jax import configuration
 
     parameters = inspect.signature(stage.function).parameters
-    shared = {"seed": job.seed, "sid_rungs": job.rungs}
+    halves = _halves(job)
+    is_other = half != halves[0]
+    shared = {"seed": job.seed, "sid_rungs": job.rungs, "halves": halves}
     if job.previous:
-        shared["previous"] = Layout(model_dir=Path(job.previous), rung=rung)
+        previous = Layout(model_dir=Path(job.previous), rung=rung)
+        shared["previous"] = previous.exchanged() if is_other else previous
     bindings = {name: value for name, value in shared.items() if name in parameters}
     bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    if job.crossfit and stage.name == "prepare":
+        bindings |= {"head_share": 0.5, "exchanged": is_other}
     configuration.check_complete(stage.function, {"layout": None} | bindings)
     return bindings
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 SEARCHED_AT_ONCE = 256
+ON_SEEN = "full_on_seen"
+"""The full model's head, trained on the queries that earlier stages saw."""
 JUDGED = (
     *("query_index", "item_index", "query", "item_id"),
     *("label", "gain", "relevant", "weight", "split"),
@@ -54,6 +56,8 @@ def prepare(
     head_share: float,
     test_share: float,
     max_rejected_share: float,
+    fold: tuple[int, int] | None = None,
+    exchanged: bool = False,
     vocabulary: str | None = None,
     engine: str | None = None,
     memory_limit: str = "1GB",
@@ -77,6 +81,8 @@ def prepare(
         vocabulary=str(previous.vocabulary) if previous and not vocabulary else vocabulary,
         head_share=head_share,
         test_share=test_share,
+        fold=fold,
+        exchanged=exchanged,
         max_rejected_share=max_rejected_share,
         engine=engine,
         memory_limit=memory_limit,
@@ -514,32 +520,22 @@ def _generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
     return fitted, trie.build(table.sids, sizes=fitted.config.sid_sizes), table.sids
 
 
-def relevance(
-    layout: Layout,
-    *,
-    seed: int,
-    rungs: dict[str, tuple[str, ...]],
-    sid_rungs: tuple[str, ...],
-    head: HeadConfig,
-    training: Training,
-) -> None:
-    """dense and SID features -> calibrated probabilities of every rung, and their metrics."""
+def features(layout: Layout) -> None:
+    """texts and dense vectors -> the features of judged pairs that know nothing of SIDs."""
     from dsirm_jax.data.pairs import relevant_pairs
-    from dsirm_jax.data.schema import HEAD, TEST, TRAIN
+    from dsirm_jax.data.schema import TRAIN
+
+    _write_features(layout, train_pairs=relevant_pairs(layout.judgements, split=TRAIN))
+
+
+def _write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
     from dsirm_jax.data.vectors import read_vectors
-    from dsirm_jax.relevance.evaluate import Pairs, evaluate, evaluate_hits
-    from dsirm_jax.relevance.features import join, select, surroundings, with_sids, without_sids
-    from dsirm_jax.relevance.score import score
-    from dsirm_jax.relevance.tables import read_hits, read_rung, write_predictions
-    from dsirm_jax.relevance.train import train
+    from dsirm_jax.relevance.features import COLUMNS_WITHOUT_SIDS, surroundings, without_sids
+    from dsirm_jax.relevance.tables import write_features, write_surroundings
 
     queries = _columns(layout.queries, "query")["query"]
-    segments = _arrays(layout.queries, "segment")["segment"]
-    judged = _arrays(layout.judgements, *JUDGED)
-    rows = np.flatnonzero(judged["split"] != TRAIN)  # the head never sees what earlier stages saw
-    judged = {name: values[rows] for name, values in judged.items()}
-    pairs = {"query_index": judged["query_index"], "item_index": judged["item_index"]}
-    scratch = layout.stage("relevance")
+    pairs = _arrays(layout.judgements, "query_index", "item_index")
+    scratch = layout.stage("features")
     vectors = {
         "query_vectors": read_vectors(
             layout.query_vectors, ids=queries, id_column="query", scratch=scratch
@@ -551,69 +547,142 @@ def relevance(
             scratch=scratch,
         ),
     }
-    groups = tuple(dict.fromkeys(group for named in rungs.values() for group in named))
-    near = surroundings(
-        query_index=judged["query_index"],
-        **vectors,
-        train_pairs=relevant_pairs(layout.judgements, split=TRAIN),
-    )
-    dense = without_sids(
+    near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
+    write_surroundings(layout.surroundings, near)
+    table = without_sids(
         **pairs,
         **vectors,
-        groups=groups,
+        groups=tuple(COLUMNS_WITHOUT_SIDS),
         queries=queries,
         items=_texts(layout.items),
         near=near,
         vocabulary=layout.vocabulary,
     )
-    of_sids = {
-        rung: with_sids(
-            **pairs,
-            groups=groups,
-            near=near,
-            **read_rung(
-                sids=at.sids,
-                health=at.health,
-                query_sids=at.query_sids,
-                pair_log_probs=at.pair_log_probs,
-                rows=rows,
-            ),
-        )
-        for rung, at in ((rung, layout.for_rung(rung)) for rung in (FULL, *sid_rungs))
-    }
-    fitted, tested = judged["split"] == HEAD, judged["split"] == TEST
-    scores = {}
-    for rung, named in rungs.items():
+    write_features(layout.features, table, pairs=pairs)
+
+
+def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
+    """SIDs of queries and items -> how far they agree, in features of judged pairs.
+
+    Further columns, `NAME@5` in groups `GROUP@5`, look at the first 5 beams alone, and those of
+    `@own` at the query's own codes in place of the generator's.
+    """
+    from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_vectors
+    from dsirm_jax.relevance import tables, variants
+    from dsirm_jax.relevance.features import join, with_sids
+    from dsirm_jax.sids.codes import read_version
+    from dsirm_jax.sids.prefix_match import GROUPS
+
+    pairs = _arrays(layout.judgements, "query_index", "item_index")
+    near = tables.read_surroundings(layout.surroundings)
+    given = tables.read_rung(
+        sids=layout.sids,
+        health=layout.health,
+        query_sids=layout.query_sids,
+        pair_log_probs=layout.pair_log_probs,
+    )
+    found = [with_sids(**pairs, **given, near=near, groups=GROUPS)]
+    for tag in beams:
+        if tag == variants.OWN:
+            vectors = read_vectors(
+                layout.query_vectors,
+                ids=_table(layout.queries, "query")["query"],
+                id_column="query",
+                scratch=layout.stage("match"),
+            )
+            codes = assign_vectors(fitted=quantizers.load(layout.quantizer), vectors=vectors).codes
+            other = given | {
+                "beams": variants.own_beam(codes),
+                "pair_log_probs": variants.own_log_probs(
+                    codes[pairs["query_index"]], given["sids"][pairs["item_index"]]
+                ),
+            }
+        else:
+            other = given | {"beams": variants.first_beams(given["beams"], most=tag)}
+        table = with_sids(**pairs, **other, near=near, groups=variants.GROUPS)
+        found.append(variants.tagged(table, tag))
+    tables.write_features(
+        layout.sid_features, join(found), pairs=pairs, sid_version=read_version(layout.sids)
+    )
+
+
+def relevance(
+    layout: Layout,
+    *,
+    seed: int,
+    rungs: dict[str, tuple[str, ...]],
+    sid_rungs: tuple[str, ...],
+    head: HeadConfig,
+    training: Training,
+    halves: tuple[Layout, ...],
+) -> None:
+    """features -> calibrated probabilities of every rung, and their metrics.
+
+    A pair's features come from a half of the cross-fit that has not seen its query: of a test query
+    that is both, whose features are averaged. Without a cross-fit there is one half.
+    """
+    from dsirm_jax.data.schema import TEST, TRAIN
+    from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
+    from dsirm_jax.relevance.score import score
+    from dsirm_jax.relevance.tables import averaged, read_hits, read_pairs, write_predictions
+    from dsirm_jax.relevance.train import train
+
+    judged = _arrays(layout.judgements, *JUDGED)
+    tested = judged["split"] == TEST
+    splits = np.stack([_arrays(half.judgements, "split")["split"] for half in halves])
+    seen = splits == TRAIN  # [half, pair]
+    kept = ~seen.all(axis=0)
+
+    def features_of(rung: str, where: np.ndarray) -> np.ndarray:
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
-        table = select(join([dense, of_sids.get(rung, of_sids[FULL])]), groups=named)
-        params = train(
-            name=f"relevance {rung}",
-            features=table.values[fitted],
-            labels=judged["relevant"][fitted],
-            weights=judged["weight"][fitted],
-            queries=judged["query"][fitted],
+        at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
+        sources = [(half.features, half.sid_features) for half in at]
+        return averaged(sources, where=where, groups=rungs[rung], rung=rung)
+
+    def fit(name: str, features: np.ndarray, rows: np.ndarray) -> Any:
+        return train(
+            name=f"relevance {name}",
+            features=features[rows],
+            labels=judged["relevant"][rows],
+            weights=judged["weight"][rows],
+            queries=judged["query"][rows],
             head=head,
             training=training,
-            directory=layout.stage("relevance") / rung,
+            directory=layout.stage("relevance") / name,
             seed=seed,
         )
-        scores[rung] = score(params, table.values, head=head)
-    write_predictions(layout.predictions, judged=judged, scores=scores)
-    metrics = evaluate(
-        pairs=Pairs(
-            query_index=judged["query_index"][tested],
-            relevant=judged["relevant"][tested],
-            gain=judged["gain"][tested],
-            segment=segments[judged["query_index"][tested]],
-        ),
-        scores={rung: values[tested] for rung, values in scores.items()},
-        seed=seed,
+
+    scores = {}
+    for rung in rungs:
+        of_pairs = features_of(rung, ~seen)
+        fitted = fit(rung, of_pairs, kept & ~tested)
+        scores[rung] = score(fitted, of_pairs[kept], head=head)
+    write_predictions(
+        layout.predictions,
+        judged={name: values[kept] for name, values in judged.items()},
+        scores=scores,
     )
+    pairs = read_pairs(queries=layout.queries, items=layout.items, judgements=layout.judgements)
+    tests = {rung: values[tested[kept]] for rung, values in scores.items()}
+    lifts = lifts_between(rungs)
+    metrics = evaluate(pairs=pairs.where(tested), scores=tests, lifts=lifts, seed=seed)
     metrics["hits"] = evaluate_hits(
         {rung: read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
-        segment=segments,
+        segment=_arrays(layout.queries, "segment")["segment"],
+        lifts=lifts,
         seed=seed,
     )
+    if FULL in rungs:
+        fitted = fit(ON_SEEN, features_of(FULL, seen), seen.any(axis=0) & ~tested)
+        flattered = score(fitted, features_of(FULL, ~seen)[tested], head=head)
+        metrics["leak"] = evaluate(
+            pairs=pairs.where(tested),
+            scores={FULL: tests[FULL], ON_SEEN: flattered},
+            lifts=((ON_SEEN, FULL),),
+            seed=seed,
+        )
     _write_json(layout.metrics, metrics)
 
 

@@ -30,6 +30,7 @@ class Stage:
       name: also the name of its folder.
       function: `function(layout, **bindings)`.
       needs: stages that must be finished before.
+      per_half: whether each half of a cross-fit has its own.
       per_rung: whether each rung of the ablation ladder has its own.
       means: bindings that say where and how the work is done, whatever comes out being the same:
         they are no part of the fingerprint.
@@ -39,6 +40,7 @@ class Stage:
     name: str
     function: Callable[..., None]
     needs: tuple[str, ...] = ()
+    per_half: bool = False
     per_rung: bool = False
     means: tuple[str, ...] = ()
     alone: bool = False

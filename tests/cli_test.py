@@ -7,8 +7,9 @@ import pytest
 from dsirm_jax import cli, job
 
 STAGES = (
-    *("prepare", "encode", "quantize", "generate", "relevance", "report", "run"),
-    *("assign", "predict-sids", "import-t5"),
+    *("prepare", "encode", "quantize", "generate"),
+    *("features", "match", "relevance", "report", "run"),
+    *("assign", "predict-sids", "ablate", "import-t5"),
 )
 
 

@@ -42,7 +42,7 @@ def build(*, layout: Layout, title: str) -> Path:
     script = _package_text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = {"tree": found["tree"], "queries": found["queries"], "titles": found.get("titles", {})}
-    page = _environment().get_template("page.html")
+    page = environment().get_template("page.html")
     text = page.render(
         found,
         title=title,
@@ -115,17 +115,8 @@ def curve_panels(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {"stage": stage["stage"], "panels": panels}
 
 
-def _interval_chart(metric: str, rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Any]:
-    ends = [lift[end] for _, lift in rows for end in ("low", "high")]
-    axis = charts.axis([0, *ends], margin=0.08)
-    return {
-        "metric": metric,
-        "axis": axis,
-        "rows": [{"name": name, "lift": of, "outcome": outcome(of, metric)} for name, of in rows],
-    }
-
-
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Returns what renders the templates beside this module, all texts escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dsirm_jax.report", "."),
         autoescape=True,
@@ -145,6 +136,16 @@ def _environment() -> jinja2.Environment:
     }
     environment.tests["sure"] = lambda lift: not lift["low"] <= 0 <= lift["high"]
     return environment
+
+
+def _interval_chart(metric: str, rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Any]:
+    ends = [lift[end] for _, lift in rows for end in ("low", "high")]
+    axis = charts.axis([0, *ends], margin=0.08)
+    return {
+        "metric": metric,
+        "axis": axis,
+        "rows": [{"name": name, "lift": of, "outcome": outcome(of, metric)} for name, of in rows],
+    }
 
 
 def _package_text(name: str) -> str:
