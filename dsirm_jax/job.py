@@ -126,9 +126,10 @@ def help_text(command: str) -> str:
         return f"dsirm {command}: {summary(command)}\n\n{FLAGS[command]}"
     function = _stage(command).function
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    width = max(len(p.name) for p in parameters)
+    width = max((len(p.name) for p in parameters), default=0)
     arguments = [f"  pipeline.{command}.{p.name:<{width}}  {p.annotation}" for p in parameters]
-    return "\n".join([f"dsirm {command}: {summary(command)}", "", "gin bindings:", *arguments])
+    told = ["", "gin bindings:", *arguments] if arguments else []
+    return "\n".join([f"dsirm {command}: {summary(command)}", *told])
 
 
 def run(command: str, *, force: bool) -> None:

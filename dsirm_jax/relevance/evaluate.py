@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,11 @@ class Pairs:
         )
 
 
-def lifts_between(rungs: Iterable[str]) -> list[tuple[str, str]]:
+def lifts_between(rungs: Collection[str]) -> list[tuple[str, str]]:
     """Returns the (rung, baseline) pairs of a ladder: each over no SID, and full over each."""
     others = [rung for rung in rungs if rung != BASELINE]
-    return [(rung, BASELINE) for rung in others] + [(FULL, rung) for rung in others if rung != FULL]
+    over = [(rung, BASELINE) for rung in others] + [(FULL, rung) for rung in others if rung != FULL]
+    return [pair for pair in over if set(pair) <= set(rungs)]
 
 
 def evaluate(
