@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dsirm_jax import job as jobs
 from dsirm_jax import pipeline
 from dsirm_jax.files import write_text
@@ -85,11 +87,22 @@ def run(*, force: bool) -> None:
 
 def ablate(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
     """predictions of all folds -> metrics of every rung with intervals, and lifts between rungs."""
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data.schema import TEST
     from dsirm_jax.relevance.evaluate import evaluate, lifts_between
-    from dsirm_jax.relevance.tables import pooled
+    from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, pooled, write_predictions
     from dsirm_jax.report.plot import lift_plot
 
     pairs, scores = pooled(folds)
+    judged = pq.read_table(folds[0][0].judgements, columns=list(ABOUT_THE_PAIR))
+    judged = {name: judged[name].to_numpy() for name in ABOUT_THE_PAIR}
+    judged["split"] = np.full(len(judged["split"]), TEST)
+    write_predictions(
+        layout.ladder_predictions,
+        judged=judged,
+        scores={rung: of.mean(axis=0) for rung, of in scores.items()},
+    )
     metrics = evaluate(
         pairs=pairs,
         scores=scores,

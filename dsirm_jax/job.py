@@ -84,7 +84,7 @@ ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
 PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
-    *("run", ASSIGN.name, "predict-sids", "ablate", "import-t5"),
+    *("run", ASSIGN.name, "predict-sids", "ablate", "compare", "import-t5"),
 )
 FLAGS = {
     "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
@@ -93,6 +93,8 @@ FLAGS = {
   ablation.Ladder.crossfit  fit the stages before the head on either half of the queries
   job.Job.rungs             rungs with SIDs of their own
   pipeline.relevance.rungs  feature groups of every rung""",
+    "compare": """arguments: A B, the MODEL_DIRs of two finished runs or ladders; prints the metrics
+of every rung that both have, over the pairs that both tested, B − A, and the bindings that differ""",
     "predict-sids": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
   --query=TEXT             prints the SIDs of a query; may be given again
   --queries=FILE           a table with a column query, whose SIDs go to
@@ -105,6 +107,7 @@ FLAGS = {
 SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
     "ablate": "the job once a fold of the queries -> every rung's metrics over all queries",
+    "compare": "two finished MODEL_DIRs -> their metrics, differences and bindings side by side",
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
 }

@@ -146,6 +146,10 @@ class Layout:
         return self.stage("ablate") / "ablation.json"
 
     @property
+    def ladder_predictions(self) -> Path:
+        return self.stage("ablate") / "predictions.parquet"
+
+    @property
     def ladder_plot(self) -> Path:
         return self.stage("ablate") / "lifts.svg"
 

@@ -25,7 +25,7 @@ from dsirm_jax.relevance.features import FeatureTable, Surroundings, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams
 
-ABOUT_THE_PAIR = ("query", "item_id", "label", "split")
+ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 """Columns of `predictions.parquet` that are no rung's score."""
 
 ABOUT_THE_ROW = ("query_index", "item_index")
@@ -254,7 +254,7 @@ def pooled(
 def write_predictions(
     path: Path, *, judged: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes `predictions.parquet`: query, item_id, label, split and a score column per rung."""
+    """Writes `predictions.parquet`: what is known of each pair, and a score column per rung."""
     columns = {name: judged[name] for name in ABOUT_THE_PAIR} | dict(scores)
     with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial)
