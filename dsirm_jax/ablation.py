@@ -21,7 +21,7 @@ from dsirm_jax import pipeline
 from dsirm_jax.files import write_text
 from dsirm_jax.job import Job
 from dsirm_jax.layout import Layout
-from dsirm_jax.runner import Stage, run_stage
+from dsirm_jax.runner import Stage, is_finished, run_stage
 from dsirm_jax.training import processes
 
 
@@ -81,6 +81,9 @@ def run(*, force: bool) -> None:
         force=force,
     )
     processes.first(functools.partial(write_text, layout.ladder_config, configuration.text()))
+    if is_finished(layout.stage("relevance")):
+        report = [stage for stage in jobs.STAGES if stage.name == "report"]
+        jobs.run_stages(jobs.plan(report, job), job=job, force=False)
     if processes.is_first():
         print(table(json.loads(layout.ladder.read_text())))
 

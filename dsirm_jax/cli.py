@@ -105,6 +105,8 @@ def _run(argv: list[str]) -> int:
     )
     if stage == "predict-sids":
         job.predict_sids(queries=given.query, table=given.queries, force=given.force)
+    elif stage == "score":
+        job.score(pairs=given.pairs, force=given.force)
     elif stage == "ablate":
         from dsirm_jax import ablation
 
@@ -125,6 +127,8 @@ def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValue
     if command == "predict-sids":
         flags.DEFINE_multi_string("query", [], "", flag_values=given)
         flags.DEFINE_string("queries", None, "", flag_values=given)
+    if command == "score":
+        flags.DEFINE_string("pairs", None, "", flag_values=given, required=True)
     if command == "import-t5":
         flags.DEFINE_string("from", None, "", flag_values=given, required=True)
         flags.DEFINE_string("to", None, "", flag_values=given, required=True)

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsirm_jax import pipeline
+from dsirm_jax import pipeline, scoring
+from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
-from dsirm_jax.runner import Stage, run_stage
+from dsirm_jax.runner import Stage, is_finished, run_stage
 from dsirm_jax.training import processes
 
 
@@ -78,13 +79,20 @@ STAGES = (
         function=pipeline.relevance,
         needs=("prepare", "generate", "features", "match"),
     ),
-    Stage(name="report", function=pipeline.report, needs=("relevance",), alone=True),
+    Stage(
+        name="report",
+        function=pipeline.report,
+        needs=("relevance",),
+        takes=("ablate",),
+        alone=True,
+    ),
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
 PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
+SCORE = Stage(name="score", function=scoring.score, needs=("relevance",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
-    *("run", ASSIGN.name, "predict-sids", "ablate", "compare", "import-t5"),
+    *("run", ASSIGN.name, "predict-sids", "score", "ablate", "compare", "import-t5"),
 )
 FLAGS = {
     "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
@@ -93,12 +101,16 @@ FLAGS = {
   ablation.Ladder.crossfit  fit the stages before the head on either half of the queries
   job.Job.rungs             rungs with SIDs of their own
   pipeline.relevance.rungs  feature groups of every rung""",
-    "compare": """arguments: A B, the MODEL_DIRs of two finished runs or ladders; prints the metrics
-of every rung that both have, over the pairs that both tested, B − A, and the bindings that differ""",
+    "compare": """arguments: A B, the MODEL_DIRs of two finished runs or ladders; prints for every
+rung that both have the metrics over the pairs that both tested, B − A, and the bindings that
+differ""",
     "predict-sids": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
   --query=TEXT             prints the SIDs of a query; may be given again
   --queries=FILE           a table with a column query, whose SIDs go to
                            MODEL_DIR/predict/query_sids.parquet""",
+    "score": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
+  --pairs=FILE             a table with columns query and item_id, whose probabilities go to
+                           MODEL_DIR/score/scores.parquet, row by row""",
     "import-t5": """flags:
   --from=DIR               config.json and safetensors of Hugging Face, or a checkpoint of T5X
   --to=DIR                 the folder to make: weights, vocabulary and model.gin
@@ -108,6 +120,7 @@ SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
     "ablate": "the job once a fold of the queries -> every rung's metrics over all queries",
     "compare": "two finished MODEL_DIRs -> their metrics, differences and bindings side by side",
+    "score": "a table of (query, item_id) -> the full model's probabilities, from the run as it is",
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
 }
@@ -193,6 +206,9 @@ def run_stages(
                 for rung in rungs:
                     folder = half.for_rung(rung).stage(before.name)
                     needed[str(folder.relative_to(job.model_dir))] = folder
+        for name in stage.takes:
+            if is_finished(at.stage(name)):
+                needed[name] = at.stage(name)
         if bindings.get("previous"):
             label = str(at.stage(stage.name).relative_to(job.model_dir))
             needed[f"previous/{label}"] = bindings["previous"].stage(stage.name)
@@ -234,6 +250,42 @@ def predict_sids(*, queries: Sequence[str], table: str | None, force: bool) -> N
             needed={"generate": layout.stage("generate")},
             force=force,
         )
+
+
+def score(*, pairs: str, force: bool) -> None:
+    """Scores a table of (query, item_id) with a finished run, as a stage `score`.
+
+    Args:
+      pairs: the file.
+      force: score again what is finished.
+    """
+    from dsirm_jax import configuration
+    from dsirm_jax.data import storage
+
+    job = configuration.call_with_bound(Job)
+    layout = Layout(model_dir=Path(job.model_dir))
+    rungs = configuration.bound(pipeline.relevance)["rungs"]
+    if FULL not in rungs:
+        raise InputError(f"pipeline.relevance.rungs has no {FULL!r}, whose head scores")
+    described = {
+        "pairs": pairs,
+        "groups": rungs[FULL],
+        "beams": configuration.bound(pipeline.generate)["beams"],
+        "match_beams": configuration.bound(pipeline.match).get("beams", ()),
+        "max_rejected_share": configuration.bound(pipeline.prepare)["max_rejected_share"],
+    }
+    halves = _halves(job)
+    encoder = configuration.bound(pipeline.encode)["encoder"]
+    needed = {"relevance": layout.stage("relevance")}
+    run_stage(
+        SCORE,
+        layout,
+        bindings=described | {"encoder": encoder, "halves": halves},
+        described=described | {"files": {pairs: storage.version(storage.found(pairs))}},
+        needed=needed,
+        force=force,
+    )
+    print(f"scores: {layout.scores}")
 
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:

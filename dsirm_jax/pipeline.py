@@ -180,6 +180,42 @@ def encode(
         )
 
 
+def embed_queries(
+    layout: Layout,
+    *,
+    encoder: TwoTowers | Pretrained | Precomputed,
+    queries: Path,
+    pattern: Path,
+) -> None:
+    """Writes the vectors of further queries, by a finished run's encoder as it is."""
+    from dsirm_jax.data import vectors, vocabulary
+    from dsirm_jax.encoder import pretrained
+    from dsirm_jax.encoder.embed import embed
+    from dsirm_jax.encoder.model import Precomputed, Pretrained
+    from dsirm_jax.encoder.train import read_params, text_tower
+
+    directory = layout.stage("encode")
+    if isinstance(encoder, Precomputed):
+        vectors.copy_vectors(encoder.queries, table=queries, id_column="query", pattern=pattern)
+        return
+    if isinstance(encoder, Pretrained):
+        pretrained.encode_queries(
+            config=encoder, directory=directory, queries=queries, pattern=pattern
+        )
+        return
+    vocab_size = vocabulary.size(layout.vocabulary)
+    texts = _columns(queries, "query")["query"]
+    found = embed(
+        tower=text_tower(encoder, vocab_size=vocab_size),
+        params=read_params(encoder, vocab_size=vocab_size, directory=directory),
+        pieces=vocabulary.encode(layout.vocabulary, texts),
+        max_pieces=encoder.max_query_pieces,
+        name="encode",
+    )
+    path = vectors.shard(pattern, number=0, of=1)
+    vectors.write_vectors(path, texts, found, id_column="query")
+
+
 def quantize(
     layout: Layout,
     *,
@@ -453,7 +489,7 @@ def predict(layout: Layout, *, table: str, beams: int) -> None:
     from dsirm_jax.files import replacing
     from dsirm_jax.generator.predict import join_shards, predict_shards
 
-    fitted, existing, _ = _generator(layout)
+    fitted, existing, _ = read_generator(layout)
     queries = layout.stage("predict") / "queries.parquet"
     schema = pa.schema([("query", pa.string())])
 
@@ -483,7 +519,7 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     from dsirm_jax.generator.predict import predict as search
     from dsirm_jax.sids import trie
 
-    fitted, existing, sids = _generator(layout)
+    fitted, existing, sids = read_generator(layout)
     texts = [clean(query) for query in queries]
     pieces = vocabulary.encode(layout.vocabulary, texts)
     found = search(
@@ -504,7 +540,7 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     return "\n".join(lines)
 
 
-def _generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
+def read_generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
     """Returns a run's generator, the trie of its SIDs, and the SIDs of its items."""
     from dsirm_jax.errors import InputError
     from dsirm_jax.generator import fitted as generators
@@ -525,13 +561,14 @@ def features(layout: Layout) -> None:
     from dsirm_jax.data.pairs import relevant_pairs
     from dsirm_jax.data.schema import TRAIN
 
-    _write_features(layout, train_pairs=relevant_pairs(layout.judgements, split=TRAIN))
+    write_features(layout, train_pairs=relevant_pairs(layout.judgements, split=TRAIN))
 
 
-def _write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
+def write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
+    """Does what `features` does, with the relevant pairs that vote given."""
     from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.features import COLUMNS_WITHOUT_SIDS, surroundings, without_sids
-    from dsirm_jax.relevance.tables import write_features, write_surroundings
 
     queries = _columns(layout.queries, "query")["query"]
     pairs = _arrays(layout.judgements, "query_index", "item_index")
@@ -548,7 +585,7 @@ def _write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
         ),
     }
     near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
-    write_surroundings(layout.surroundings, near)
+    tables.write_surroundings(layout.surroundings, near)
     table = without_sids(
         **pairs,
         **vectors,
@@ -558,7 +595,7 @@ def _write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
         near=near,
         vocabulary=layout.vocabulary,
     )
-    write_features(layout.features, table, pairs=pairs)
+    tables.write_features(layout.features, table, pairs=pairs)
 
 
 def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:

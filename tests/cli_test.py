@@ -9,7 +9,7 @@ from dsirm_jax import cli, job
 STAGES = (
     *("prepare", "encode", "quantize", "generate"),
     *("features", "match", "relevance", "report", "run"),
-    *("assign", "predict-sids", "ablate", "compare", "import-t5"),
+    *("assign", "predict-sids", "score", "ablate", "compare", "import-t5"),
 )
 
 
@@ -54,6 +54,7 @@ def test_every_stage_is_a_command():
         (["run", "--gin_file=gin/runs/demo.gin", "--query=x"], "Unknown command line flag 'query'"),
         (["predict-sids", "--query=red shoe"], "no --gin_file given"),
         (["import-t5", "--to=out"], "flag --from"),
+        (["score", "--gin_file=gin/runs/demo.gin"], "flag --pairs"),
         (["compare", "out/a"], "name two finished MODEL_DIRs"),
         (["compare", "nowhere/a", "nowhere/b"], "nowhere/a/relevance/predictions.parquet: no such"),
         (["import-t5", "--from=nowhere", "--to=out"], "nowhere/spiece.model: no such file"),

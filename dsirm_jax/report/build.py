@@ -52,6 +52,7 @@ def build(*, layout: Layout, title: str) -> Path:
         style=Markup(_package_text("page.css")),
         colours=colours(found),
         lift_panels=lift_panels(found["metrics"]) if found["metrics"] else [],
+        ladder_panels=ladder_panels(found["ladder"]) if found["ladder"] else {},
         segment_panel=segment_panel(found["metrics"]) if found["metrics"] else None,
         data_panels=data_panels(found["summary"]),
         category_panel=category_panel(found["summary"]),
@@ -66,7 +67,8 @@ def build(*, layout: Layout, title: str) -> Path:
 
 def colours(found: Mapping[str, Any]) -> dict[str, str]:
     """Returns a colour class for every rung: one for the full model, one for the baseline."""
-    of_metrics = found["metrics"]["rungs"] if found["metrics"] else ()
+    metrics = found["metrics"] or {"rungs": {}}
+    of_metrics = [*metrics["rungs"], *(metrics["leak"]["rungs"] if "leak" in metrics else ())]
     of_tags = [rungs for stage in found["curves"] for rungs in stage["tags"].values()]
     of_curves = sorted(rung for rungs in of_tags for rung in rungs)
     others = dict.fromkeys([*of_metrics, *found["health"], *of_curves])
@@ -87,6 +89,20 @@ def lift_panels(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         if rows:
             panels.append(_interval_chart(metric, rows))
     return panels
+
+
+def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the lifts in ROC-AUC of a ladder: of each rung over no SID, of full over each."""
+    lifts = [lift for lift in ladder["lifts"].values() if "roc_auc" in lift]
+    rows = {
+        f"ROC-AUC over {rung_name(BASELINE)}": [
+            (rung_name(of["rung"]), of["roc_auc"]) for of in lifts if of["over"] == BASELINE
+        ],
+        f"ROC-AUC of the {rung_name(FULL)} over each": [
+            (rung_name(of["over"]), of["roc_auc"]) for of in lifts if of["rung"] == FULL
+        ],
+    }
+    return {title: _interval_chart("roc_auc", of) for title, of in rows.items() if of}
 
 
 def segment_panel(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
