@@ -73,6 +73,7 @@ setup(
         "seqio>=0.0.20",
         "tensorboard",
         "tensorflow-datasets>=4.9.10",
+        "threadpoolctl",
         "tokenizers>=0.21",
         "tqdm",
     ],

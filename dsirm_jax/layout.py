@@ -112,6 +112,10 @@ class Layout:
     def pair_log_probs(self) -> Path:
         return self.stage("generate") / "pair_log_probs.parquet"
 
+    def head(self, rung: str) -> Path:
+        """The relevance head of a rung."""
+        return self.stage("relevance") / rung / "head.safetensors"
+
     @property
     def features(self) -> Path:
         return self.stage("features") / "features.parquet"

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.losses import Objective
     from dsirm_jax.quantizer.model import QuantizerConfig
-    from dsirm_jax.relevance.model import HeadConfig
+    from dsirm_jax.relevance.calibration import Calibration
+    from dsirm_jax.relevance.fitted import Fitted as HeadFitted
+    from dsirm_jax.relevance.model import BoostedTrees, Mlp
+    from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
 
@@ -568,7 +571,8 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
     """Does what `features` does, with the relevant pairs that vote given."""
     from dsirm_jax.data.vectors import read_vectors
     from dsirm_jax.relevance import tables
-    from dsirm_jax.relevance.features import COLUMNS_WITHOUT_SIDS, surroundings, without_sids
+    from dsirm_jax.relevance.features import surroundings, without_sids
+    from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
 
     queries = _columns(layout.queries, "query")["query"]
     pairs = _arrays(layout.judgements, "query_index", "item_index")
@@ -608,7 +612,8 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_vectors
     from dsirm_jax.relevance import tables, variants
-    from dsirm_jax.relevance.features import join, with_sids
+    from dsirm_jax.relevance.features import with_sids
+    from dsirm_jax.relevance.schema import join
     from dsirm_jax.sids.codes import read_version
     from dsirm_jax.sids.prefix_match import GROUPS
 
@@ -651,8 +656,9 @@ def relevance(
     seed: int,
     rungs: dict[str, tuple[str, ...]],
     sid_rungs: tuple[str, ...],
-    head: HeadConfig,
+    head: Mlp | BoostedTrees,
     training: Training,
+    calibration: Calibration,
     halves: tuple[Layout, ...],
 ) -> None:
     """features -> calibrated probabilities of every rung, and their metrics.
@@ -661,6 +667,7 @@ def relevance(
     that is both, whose features are averaged. Without a cross-fit there is one half.
     """
     from dsirm_jax.data.schema import TEST, TRAIN
+    from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
     from dsirm_jax.relevance.score import score
     from dsirm_jax.relevance.tables import averaged, read_hits, read_pairs, write_predictions
@@ -672,30 +679,33 @@ def relevance(
     seen = splits == TRAIN  # [half, pair]
     kept = ~seen.all(axis=0)
 
-    def features_of(rung: str, where: np.ndarray) -> np.ndarray:
+    def features_of(rung: str, where: np.ndarray) -> FeatureTable:
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
         sources = [(half.features, half.sid_features) for half in at]
         return averaged(sources, where=where, groups=rungs[rung], rung=rung)
 
-    def fit(name: str, features: np.ndarray, rows: np.ndarray) -> Any:
+    def fit(name: str, features: FeatureTable, rows: np.ndarray) -> HeadFitted:
         return train(
             name=f"relevance {name}",
-            features=features[rows],
+            features=features.rows(rows),
             labels=judged["relevant"][rows],
+            gains=judged["gain"][rows],
             weights=judged["weight"][rows],
             queries=judged["query"][rows],
             head=head,
             training=training,
+            calibration=calibration,
             directory=layout.stage("relevance") / name,
             seed=seed,
         )
 
     scores = {}
     for rung in rungs:
-        of_pairs = features_of(rung, ~seen)
-        fitted = fit(rung, of_pairs, kept & ~tested)
-        scores[rung] = score(fitted, of_pairs[kept], head=head)
+        table = features_of(rung, ~seen)
+        fitted = fit(rung, table, kept & ~tested)
+        processes.first(functools.partial(heads.save, layout.head(rung), fitted))
+        scores[rung] = score(fitted, table.rows(kept))
     write_predictions(
         layout.predictions,
         judged={name: values[kept] for name, values in judged.items()},
@@ -713,7 +723,7 @@ def relevance(
     )
     if FULL in rungs:
         fitted = fit(ON_SEEN, features_of(FULL, seen), seen.any(axis=0) & ~tested)
-        flattered = score(fitted, features_of(FULL, ~seen)[tested], head=head)
+        flattered = score(fitted, features_of(FULL, ~seen).rows(tested))
         metrics["leak"] = evaluate(
             pairs=pairs.where(tested),
             scores={FULL: tests[FULL], ON_SEEN: flattered},

@@ -13,7 +13,6 @@ No statistic comes from labels of head or test queries; BM25 counts come from th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.errors import InputError
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
     Neighbours,
@@ -32,62 +30,14 @@ from dsirm_jax.relevance.neighbours import (
     unit,
     votes_of_near_queries,
 )
+from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, FeatureTable, check_groups, join
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
-COLUMNS_WITHOUT_SIDS = {
-    "dense": ("cosine",),
-    "lexical": ("bm25", "bm25_share", "overlap", "coverage", "phrase", "query_length"),
-    "prf": ("prf_mean", "prf_max"),
-}
-GROUPS = (*COLUMNS_WITHOUT_SIDS, *prefix_match.GROUPS)
 BM25_K1 = 1.2
 BM25_B = 0.75
 PAIRS_AT_ONCE = 1 << 14
 VALUES_AT_ONCE = 1 << 24
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureTable:
-    """Features of pairs.
-
-    Attributes:
-      names: one per column.
-      groups: the group of each column.
-      values: float32 `[pair, feature]`, finite.
-    """
-
-    names: tuple[str, ...]
-    groups: tuple[str, ...]
-    values: Float[np.ndarray, "pair feature"]
-
-
-def join(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """Returns the columns of several tables of the same pairs side by side."""
-    return FeatureTable(
-        names=sum((table.names for table in tables), ()),
-        groups=sum((table.groups for table in tables), ()),
-        values=np.concatenate([table.values for table in tables], axis=1),
-    )
-
-
-def select(table: FeatureTable, *, groups: Sequence[str]) -> FeatureTable:
-    """Returns the columns of the groups named, in the table's order."""
-    kept = [column for column, group in enumerate(table.groups) if group in groups]
-    return FeatureTable(
-        names=tuple(table.names[column] for column in kept),
-        groups=tuple(table.groups[column] for column in kept),
-        values=table.values[:, kept],
-    )
-
-
-def check_groups(groups: Sequence[str]) -> None:
-    """Raises InputError when a rung names no group, or one that does not exist."""
-    for group in groups:
-        if group not in GROUPS:
-            raise InputError(f"feature group {group!r} does not exist; choose from {GROUPS}")
-    if not groups:
-        raise InputError(f"a rung names no feature group; choose from {GROUPS}")
 
 
 class Surroundings(NamedTuple):

@@ -1,67 +1,207 @@
-"""The relevance head: a small network over the features of a (query, item) pair."""
+"""The relevance heads: a small network, or boosted trees, over the features of a pair.
+
+Either head is a shape, its parameters (arrays alone) and `outputs`, which applies them: one output,
+the log-odds of being relevant, or one per grade, of which those follow.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, UInt32
 
+from dsirm_jax.errors import InputError
+
+BINARY, GRADED = LOSSES = ("binary", "graded")
 MOST_DEVIATIONS = 5.0  # A feature far outside what training saw must not run away with the score.
+MOST_LEAVES = 32  # A tree's leaves are the bits of one word.
+TREES_AT_ONCE = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """The shape of the head.
+class Mlp:
+    """A multi-layer perceptron.
 
     Attributes:
       hidden: units of each hidden layer.
+      loss: "binary", cross-entropy of relevant against not; "graded", cross-entropy over the grades
+        of the judgements, whose probabilities add up to that of being relevant.
+      listwise: weight of a cross-entropy within each query, over its pairs by gain, that is added.
     """
 
     hidden: tuple[int, ...] = (64, 32)
+    loss: str = BINARY
+    listwise: float = 0.0
+
+    def __post_init__(self):
+        _check_loss(self)
+        if self.listwise < 0:
+            raise InputError(f"Mlp.listwise = {self.listwise}: give 0 or more")
 
 
-class HeadParams(struct.PyTreeNode):
-    """All that a score depends on besides the features.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoostedTrees:
+    """Gradient-boosted regression trees on histograms of the features.
 
     Attributes:
-      network: parameters of `Head`.
+      trees: rounds of boosting; each adds a tree, or one per grade.
+      learning_rate: what a tree's values are multiplied by.
+      leaves: most leaves of a tree, at most 32.
+      min_leaf: fewest pairs in a leaf.
+      l2: penalty on the values of leaves.
+      loss: as in `Mlp`.
+    """
+
+    trees: int = 200
+    learning_rate: float = 0.05
+    leaves: int = 12
+    min_leaf: int = 80
+    l2: float = 10.0
+    loss: str = BINARY
+
+    def __post_init__(self):
+        _check_loss(self)
+        if not 2 <= self.leaves <= MOST_LEAVES:
+            raise InputError(f"BoostedTrees.leaves = {self.leaves}: give 2 to {MOST_LEAVES}")
+        if self.trees < 1:
+            raise InputError(f"BoostedTrees.trees = {self.trees}: give 1 or more")
+
+
+def _check_loss(head: Mlp | BoostedTrees) -> None:
+    if head.loss not in LOSSES:
+        raise InputError(f"{type(head).__name__}.loss = {head.loss!r}: choose from {LOSSES}")
+
+
+class MlpParams(struct.PyTreeNode):
+    """What an `Mlp` has learnt.
+
+    Attributes:
+      network: parameters of `Network`.
       mean: float32 `[feature]`, of the training pairs.
       scale: float32 `[feature]`, their standard deviation; 1 for a constant feature.
-      temperature: float32 scalar that logits are divided by.
     """
 
     network: Any
     mean: Float[Array, " feature"]
     scale: Float[Array, " feature"]
-    temperature: Float[Array, ""]
 
 
-class Head(nn.Module):
-    """Multi-layer perceptron from standardised features to one logit."""
+class TreeParams(struct.PyTreeNode):
+    """What `BoostedTrees` have learnt. The leaves of a tree are numbered from left to right.
 
-    config: HeadConfig
+    Attributes:
+      feature: column that each split looks at, int32 `[round, output, split]`.
+      threshold: float32 likewise; a pair goes left where its value is not above it, and always at
+        a split that is padding.
+      kept: the leaves, a bit each, that a pair may still reach once it has gone right.
+      value: what each leaf adds, float32 `[round, output, leaf]`.
+      baseline: what all pairs start from, float32 `[output]`.
+    """
+
+    feature: Int[Array, "round output split"]
+    threshold: Float[Array, "round output split"]
+    kept: UInt32[Array, "round output split"]
+    value: Float[Array, "round output leaf"]
+    baseline: Float[Array, " output"]
+
+
+class Network(nn.Module):
+    """From standardised features to outputs, which are 0 at first."""
+
+    hidden: tuple[int, ...]
+    outputs: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "pair feature"]) -> Float[Array, " pair"]:
-        for units in self.config.hidden:
+    def __call__(self, x: Float[Array, "pair feature"]) -> Float[Array, "pair output"]:
+        for units in self.hidden:
             x = nn.gelu(nn.Dense(units)(x))
-        return nn.Dense(1, kernel_init=nn.initializers.zeros)(x)[:, 0]
+        return nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
 
 
-def logits(
-    config: HeadConfig, params: HeadParams, features: Float[Array, "pair feature"]
-) -> Float[Array, " pair"]:
-    """Returns the calibrated logit of being relevant.
+def num_outputs(head: Mlp | BoostedTrees, *, grades: int) -> int:
+    """Returns 1, or one per grade; two grades are told apart by the log-odds of one."""
+    return grades if head.loss == GRADED and grades > 2 else 1
+
+
+def network(head: Mlp, *, grades: int) -> Network:
+    """Returns the module of a head."""
+    return Network(head.hidden, num_outputs(head, grades=grades))
+
+
+def outputs(
+    head: Mlp | BoostedTrees,
+    params: MlpParams | TreeParams,
+    features: Float[Array, "pair feature"],
+    *,
+    grades: int,
+) -> Float[Array, "pair output"]:
+    """Returns what a head makes of features, not calibrated.
 
     Args:
-      config: shape of the head.
-      params: see `HeadParams`.
-      features: as they come, not standardised.
+      head: its shape.
+      params: what it has learnt.
+      features: as they come, not standardised, and finite.
+      grades: how many the training pairs had.
+
+    Returns:
+      float32: the log-odds of being relevant, or the log-probability of each grade but for a
+      constant.
     """
+    if isinstance(head, BoostedTrees):
+        return sum_of_trees(params, features)
     standardised = (features - params.mean) / params.scale
     clipped = jnp.clip(standardised, -MOST_DEVIATIONS, MOST_DEVIATIONS)
-    return Head(config).apply({"params": params.network}, clipped) / params.temperature
+    return network(head, grades=grades).apply({"params": params.network}, clipped)
+
+
+def sum_of_trees(
+    params: TreeParams, features: Float[Array, "pair feature"]
+) -> Float[Array, "pair output"]:
+    """Returns the baseline plus the value of the leaf that each tree sends a pair to.
+
+    Every split is looked at, with no branch: where it sends the pair right, the leaves to its left
+    are ruled out, and the first leaf that is left is the one. Source: Lucchese et al. 2015,
+    QuickScorer.
+    """
+    columns = jnp.asarray(features).T  # [feature, pair]
+
+    def of_tree(tree) -> Float[Array, " pair"]:
+        feature, threshold, kept, value = tree
+        goes_left = columns[feature] <= threshold[:, None]  # [split, pair]
+        allowed = jnp.where(goes_left, jnp.uint32(0xFFFFFFFF), kept[:, None])
+        reached = jax.lax.reduce(
+            allowed, jnp.uint32(0xFFFFFFFF), jax.lax.bitwise_and, dimensions=(0,)
+        )
+        lowest = reached & (~reached + jnp.uint32(1))
+        return value[jax.lax.population_count(lowest - jnp.uint32(1))]
+
+    trees = (params.feature, params.threshold, params.kept, params.value)
+    flat = [part.reshape(-1, part.shape[-1]) for part in trees]  # [tree, split or leaf]
+    values = jax.lax.map(of_tree, flat, batch_size=TREES_AT_ONCE)  # [tree, pair]
+    values = values.reshape(-1, len(params.baseline), len(features))
+    return (values.sum(axis=0) + params.baseline[:, None]).T
+
+
+def relevance_logits(
+    outputs: Float[Array, "pair output"], relevant: Sequence[bool]
+) -> Float[Array, " pair"]:
+    """Returns the log-odds of being relevant.
+
+    Args:
+      outputs: of a head.
+      relevant: whether each grade counts as relevant; not looked at where there is one output.
+    """
+    if outputs.shape[1] == 1:
+        return outputs[:, 0]
+    of_grade = jnp.asarray(relevant)
+    yes, no = (
+        jax.nn.logsumexp(jnp.where(chosen, outputs, -jnp.inf), axis=1)
+        for chosen in (of_grade, ~of_grade)
+    )
+    return yes - no

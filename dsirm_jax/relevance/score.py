@@ -2,32 +2,89 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dsirm_jax.relevance.model import HeadConfig, HeadParams, logits
+from dsirm_jax.errors import InputError
+from dsirm_jax.relevance import calibration
+from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.model import GRADED, outputs, relevance_logits
+from dsirm_jax.relevance.schema import FeatureTable, columns_named
 
-PAIRS_AT_ONCE = 1 << 16
+PAIRS_AT_ONCE = 1 << 14
 
 
-@jax.jit(static_argnums=0)
-def _probabilities(head: HeadConfig, params: HeadParams, features: jax.Array) -> jax.Array:
-    return jax.nn.sigmoid(logits(head, params, features))
-
-
-def score(
-    params: HeadParams, features: Float[np.ndarray, "pair feature"], *, head: HeadConfig
-) -> Float[np.ndarray, " pair"]:
+def score(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:
     """Returns the calibrated probability of being relevant, float32 `[pair]`.
 
     Args:
-      params: as `train.train` returned them.
-      features: the columns that the head was trained on, in that order.
-      head: shape of the network.
+      fitted: a head.
+      features: the columns that it reads, among any others.
+
+    Raises:
+      InputError: the table lacks one of them.
     """
-    blocks = [
-        np.asarray(_probabilities(head, params, features[start : start + PAIRS_AT_ONCE]))
-        for start in range(0, len(features), PAIRS_AT_ONCE)
+    return _in_blocks(_probabilities, fitted, features)
+
+
+def grade_probabilities(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, "pair grade"]:
+    """Returns the probability of each grade; those of relevant grades add up to `score`.
+
+    Args:
+      fitted: a head of loss "graded".
+      features: as in `score`.
+
+    Raises:
+      InputError: the head knows no grades, or the table lacks a column.
+    """
+    if fitted.head.loss != GRADED:
+        name = type(fitted.head).__name__
+        raise InputError(f"a head tells grades apart only with {name}.loss = {GRADED!r}: bind it")
+    return _in_blocks(_grades, fitted, features)
+
+
+def logits(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:
+    """Returns the log-odds of being relevant before calibration, float32 `[pair]`."""
+    return _in_blocks(_logits, fitted, features)
+
+
+def _in_blocks(apply: Callable, fitted: Fitted, features: FeatureTable) -> np.ndarray:
+    """Applies a jitted function to blocks of one shape."""
+    values = columns_named(features, fitted.features)
+    rows = min(PAIRS_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())
+    static = (fitted.head, fitted.relevant)
+    blocks = []
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        padded = np.pad(block, ((0, rows - len(block)), (0, 0)))
+        found = apply(*static, fitted.params, fitted.curve, padded)
+        blocks.append(np.asarray(found)[: len(block)])
+    shape = (0, len(fitted.relevant)) if apply is _grades else 0
+    return np.concatenate([np.empty(shape, np.float32), *blocks])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _logits(head, relevant, params, curve, values):
+    return relevance_logits(outputs(head, params, values, grades=len(relevant)), relevant)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _probabilities(head, relevant, params, curve, values):
+    return calibration.probabilities(curve, _logits(head, relevant, params, curve, values))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _grades(head, relevant, params, curve, values):
+    found = outputs(head, params, values, grades=len(relevant))
+    of_grade = jnp.asarray(relevant)
+    probability = calibration.probabilities(curve, relevance_logits(found, relevant))[:, None]
+    among = [
+        jax.nn.softmax(jnp.where(chosen, found, -jnp.inf), axis=1)
+        for chosen in (of_grade, ~of_grade)
     ]
-    return np.concatenate([np.empty(0, np.float32), *blocks])
+    return probability * among[0] + (1 - probability) * among[1]

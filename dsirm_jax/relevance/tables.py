@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import typing
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
 from dsirm_jax.layout import Layout
 from dsirm_jax.relevance.evaluate import Pairs
-from dsirm_jax.relevance.features import FeatureTable, Surroundings, join
+from dsirm_jax.relevance.features import Surroundings
+from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -126,7 +128,7 @@ def averaged(
     where: Bool[np.ndarray, "half pair"],
     groups: Sequence[str],
     rung: str,
-) -> Float[np.ndarray, "pair feature"]:
+) -> FeatureTable:
     """Returns the features of pairs, averaged over the halves of a cross-fit that count.
 
     Args:
@@ -138,12 +140,12 @@ def averaged(
     Raises:
       InputError: a group is in no table.
     """
-    total, shares = 0.0, where / np.maximum(where.sum(axis=0), 1)
+    values, shares = 0.0, where / np.maximum(where.sum(axis=0), 1)
     for tables, share in zip(sources, shares, strict=True):
         check_groups(groups, *tables, rung=rung)
-        values = join([read_features(path, groups=groups) for path in tables]).values
-        total = total + share.astype(np.float32)[:, None] * values
-    return total
+        of_half = join([read_features(path, groups=groups) for path in tables])
+        values = values + share.astype(np.float32)[:, None] * of_half.values
+    return dataclasses.replace(of_half, values=values)
 
 
 def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:

@@ -1,8 +1,10 @@
-"""Fits and calibrates the relevance head, on queries that no earlier stage has seen."""
+"""Fits and calibrates a relevance head, on queries that no earlier stage has seen."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,121 +13,218 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.errors import InputError
-from dsirm_jax.relevance.losses import binary_loss
-from dsirm_jax.relevance.model import Head, HeadConfig, HeadParams, logits
-from dsirm_jax.training.batches import index_batches
+from dsirm_jax.relevance import calibration as calibrations
+from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.losses import binary_loss, graded_loss, listwise_loss
+from dsirm_jax.relevance.model import (
+    BoostedTrees,
+    Mlp,
+    MlpParams,
+    TreeParams,
+    network,
+    num_outputs,
+    outputs,
+    relevance_logits,
+)
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.relevance.score import logits
+from dsirm_jax.relevance.trees import fit_trees
+from dsirm_jax.training.batches import cut, index_batches, visits
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
-
-TEMPERATURES = (0.1, 10.0)
 
 
 def train(
     *,
     name: str,
-    features: Float[np.ndarray, "pair feature"],
+    features: FeatureTable,
     labels: Bool[np.ndarray, " pair"],
+    gains: Float[np.ndarray, " pair"],
     weights: Float[np.ndarray, " pair"],
     queries: Sequence[str],
-    head: HeadConfig,
+    head: Mlp | BoostedTrees,
     training: Training,
+    calibration: Calibration,
     directory: Path,
     seed: int,
-    calibration_share: float = 0.2,
-) -> HeadParams:
-    """Fits the head to the pairs of the split `head` and calibrates it.
+) -> Fitted:
+    """Fits a head to the pairs of the split `head` and calibrates it.
 
     Args:
       name: what progress and errors call it, e.g. `relevance full`.
       features: of the pairs of the split `head`, never of queries of another split.
       labels: whether each pair is relevant.
-      weights: importance of each pair, non-negative.
+      gains: gain of each pair; pairs of one gain and label are of one grade.
+      weights: importance of each pair, non-negative; a pair without any is left out.
       queries: text of each pair's query.
-      head: shape of the network.
-      training: settings of the fit.
-      directory: where checkpoints and logs go.
+      head: an `Mlp` or `BoostedTrees`.
+      training: settings of the fit of an `Mlp`; trees have theirs in `head`.
+      calibration: how probabilities are made honest.
+      directory: where an `Mlp`'s checkpoints and logs go.
       seed: seed of the initial parameters, the order of pairs and the choice of queries that
         calibrate.
-      calibration_share: share of the queries that the fit leaves out and the temperature is fitted
-        on; 0 leaves the temperature at 1.
 
     Returns:
-      The parameters that `score.score` wants.
+      The head that `score.score` wants.
 
     Raises:
       InputError: the pairs to fit to do not hold both relevant and irrelevant ones.
       FloatingPointError: the loss was not finite.
         Source: an MLP head as in Wang et al. 2026, arXiv 2606.04374 (secondary note).
     """
-    held_out = calibration_queries(queries, share=calibration_share, seed=seed)
-    fitted = {
-        "features": np.asarray(features, np.float32)[~held_out],
-        "labels": np.asarray(labels, bool)[~held_out],
-        "weights": np.asarray(weights, np.float32)[~held_out],
+    counted = np.asarray(weights) > 0
+    labels = np.asarray(labels, bool)[counted]
+    gains, weights = (np.asarray(of, np.float32)[counted] for of in (gains, weights))
+    hashes = query_hashes(queries, seed=seed)[counted]
+    grades, grade = np.unique(np.stack([gains, labels], axis=1), axis=0, return_inverse=True)
+    pairs = {
+        "features": np.asarray(features.values, np.float32)[counted],
+        "labels": labels,
+        "grades": grade.astype(np.int32).reshape(-1),
+        "gains": gains,
+        "weights": weights,
+        "queries": np.unique(hashes, return_inverse=True)[1].astype(np.int32),
     }
-    if not (fitted["labels"].any() and not fitted["labels"].all()):
-        raise InputError(
-            f"{name}: the {len(fitted['labels'])} pairs of the split head that the head is fitted "
-            f"to are of one class only; give more queries to the head or bind relevant_labels so "
-            f"that both relevant and irrelevant pairs remain"
+    relevant = tuple(grades[:, 1].astype(bool).tolist())
+
+    def fitted_to(rows: Bool[np.ndarray, " pair"], name: str, directory: Path) -> Fitted:
+        chosen = {key: values[rows] for key, values in pairs.items()}
+        _check_classes(chosen["labels"], name=name)
+        shared = {"relevant": relevant, "name": name, "seed": seed}
+        if isinstance(head, BoostedTrees):
+            params = _fit_trees(head, chosen, relevant=relevant, seed=seed)
+        else:
+            params = _fit_mlp(head, chosen, **shared, training=training, directory=directory)
+        return Fitted(
+            head=head,
+            features=features.names,
+            gains=tuple(grades[:, 0].tolist()),
+            relevant=relevant,
+            params=params,
+            curve=calibrations.AS_IT_IS,
         )
-    num_steps = training.num_steps(len(fitted["labels"]))
+
+    kept = features.rows(counted)
+    if calibration.folds:
+        fitted = fitted_to(np.ones(len(labels), bool), name, directory)
+        held_out = np.ones(len(labels), bool)
+        unseen = np.zeros(len(labels), np.float32)
+        part = (hashes * calibration.folds).astype(int)
+        for number in np.unique(part):
+            rows = part == number
+            other = fitted_to(~rows, f"{name}, fold {number}", directory / f"fold_{number}")
+            unseen[rows] = logits(other, kept.rows(rows))
+    else:
+        held_out = hashes < calibration.share
+        fitted = fitted_to(~held_out, name, directory)
+        unseen = logits(fitted, kept)
+    curve = calibrations.fit(
+        calibration.kind,
+        logits=unseen[held_out],
+        labels=labels[held_out],
+        weights=weights[held_out],
+    )
+    return dataclasses.replace(fitted, curve=curve)
+
+
+def _check_classes(labels: Bool[np.ndarray, " pair"], *, name: str) -> None:
+    if not (labels.any() and not labels.all()):
+        raise InputError(
+            f"{name}: the {len(labels)} pairs of the split head that the head is fitted to are of "
+            f"one class only; give more queries to the head or bind relevant_labels so that both "
+            f"relevant and irrelevant pairs remain"
+        )
+
+
+def _fit_trees(
+    head: BoostedTrees, pairs: Batch, *, relevant: tuple[bool, ...], seed: int
+) -> TreeParams:
+    grades = num_outputs(head, grades=len(relevant))
+    return fit_trees(
+        head,
+        features=pairs["features"],
+        classes=pairs["labels"].astype(int) if grades == 1 else pairs["grades"],
+        outputs=grades,
+        weights=pairs["weights"],
+        seed=seed,
+    )
+
+
+def _fit_mlp(
+    head: Mlp,
+    pairs: Batch,
+    *,
+    relevant: tuple[bool, ...],
+    name: str,
+    training: Training,
+    directory: Path,
+    seed: int,
+) -> MlpParams:
+    num_steps = training.num_steps(len(pairs["labels"]))
     optimizer = make_optimizer(training, num_steps=num_steps)
-    params = initial_params(head, fitted["features"], seed=seed)
+    params = initial_params(head, pairs["features"], grades=len(relevant), seed=seed)
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params.network)
     )
+    order = {"batch_size": training.batch_size, "seed": seed}
 
     def batches(start: int) -> Iterator[Batch]:
-        orders = index_batches(
-            rows=len(fitted["labels"]), batch_size=training.batch_size, seed=seed, start=start
-        )
+        if head.listwise:
+            orders = query_batches(queries=pairs["queries"], **order, start=start)
+        else:
+            orders = index_batches(rows=len(pairs["labels"]), **order, start=start)
         for rows in orders:
-            yield {key: array[rows] for key, array in fitted.items()}
+            batch = {key: values[rows] for key, values in pairs.items()}
+            of_batch = np.unique(batch["queries"], return_inverse=True)[1]
+            yield batch | {"queries": of_batch.astype(np.int32)}
 
     state = fit(
         name=name,
         state=state,
-        step=make_step(head, optimizer),
+        step=make_step(head, optimizer, relevant=relevant),
         batches=batches,
         num_steps=num_steps,
         directory=directory,
         training=training,
         placement=sharded(data_mesh()),
     )
-    params = jax.device_get(state.params)
-    apply = jax.jit(logits, static_argnums=0)
-    temperature = fit_temperature(
-        np.asarray(apply(head, params, np.asarray(features, np.float32)[held_out])),
-        np.asarray(labels, bool)[held_out],
-        np.asarray(weights, np.float64)[held_out],
-    )
-    return params.replace(temperature=np.float32(temperature))
+    return jax.device_get(state.params)
 
 
 def initial_params(
-    head: HeadConfig, features: Float[np.ndarray, "pair feature"], *, seed: int
-) -> HeadParams:
+    head: Mlp, features: Float[np.ndarray, "pair feature"], *, grades: int, seed: int
+) -> MlpParams:
     """Returns fresh parameters, with the mean and standard deviation of `features`."""
     deviation = features.std(axis=0, dtype=np.float64)
-    return HeadParams(
-        network=Head(head).init(jax.random.key(seed), features[:1])["params"],
+    module = network(head, grades=grades)
+    return MlpParams(
+        network=module.init(jax.random.key(seed), features[:1])["params"],
         mean=jnp.asarray(features.mean(axis=0, dtype=np.float64), jnp.float32),
         scale=jnp.asarray(np.where(deviation > 1e-6, deviation, 1.0), jnp.float32),
-        temperature=jnp.ones((), jnp.float32),
     )
 
 
-def make_step(head: HeadConfig, optimizer: Any):
+def make_step(head: Mlp, optimizer: Any, *, relevant: tuple[bool, ...]):
     """Returns the compiled `(state, batch) -> (state, metrics)`; only the network is learnt."""
 
     def loss_fn(network, params, batch):
-        predicted = logits(head, params.replace(network=network), batch["features"])
-        return binary_loss(predicted, batch["labels"], batch["weights"])
+        params = params.replace(network=network)
+        found = outputs(head, params, batch["features"], grades=len(relevant))
+        log_odds = relevance_logits(found, relevant)
+        weights = batch["weights"]
+        if found.shape[1] == 1:
+            loss = binary_loss(log_odds, batch["labels"], weights)
+        else:
+            loss = graded_loss(found, batch["grades"], weights)
+        if head.listwise:
+            in_lists = listwise_loss(log_odds, batch["gains"], weights, batch["queries"])
+            loss += head.listwise * in_lists
+        return loss
 
     @jax.jit(donate_argnums=0)
     def step(state: TrainState, batch: Batch):
@@ -141,54 +240,36 @@ def make_step(head: HeadConfig, optimizer: Any):
     return step
 
 
-def calibration_queries(
-    queries: Sequence[str], *, share: float, seed: int
-) -> Bool[np.ndarray, " pair"]:
-    """Returns whether each pair's query is one of those kept for calibration.
+def query_batches(
+    *, queries: Int[np.ndarray, " pair"], batch_size: int, seed: int, start: int = 0
+) -> Iterator[Int[np.ndarray, " batch_size"]]:
+    """Yields row numbers batch by batch, without end; the pairs of a query follow each other.
 
-    A query's side depends on its text and the seed alone, so all its pairs are on one side and
-    new queries move no old one.
-
-    Args:
-      queries: text of each pair's query.
-      share: expected share of the queries kept.
-      seed: seed of the hash.
-    """
-    kept = {query: _uniform(query, seed) < share for query in set(queries)}
-    return np.fromiter((kept[query] for query in queries), bool, len(queries))
-
-
-def fit_temperature(
-    logits: Float[np.ndarray, " pair"],
-    labels: Bool[np.ndarray, " pair"],
-    weights: Float[np.ndarray, " pair"],
-) -> float:
-    """Returns the temperature t that minimises the weighted log-loss of sigmoid(logits / t).
+    A query at the border of two batches is cut in two lists.
 
     Args:
-      logits: uncalibrated log-odds.
-      labels: whether each pair is relevant.
-      weights: importance of each pair.
-
-    Returns:
-      t within `TEMPERATURES`; 1 when one class is missing, for then no t is best.
-        Source: Guo et al. 2017, arXiv 1706.04599.
+      queries: number of each pair's query.
+      batch_size: rows in a batch.
+      seed: seed of the order.
+      start: first step to yield.
     """
-    from scipy.optimize import minimize_scalar
+    rows = np.argsort(queries, kind="stable")
+    sizes = np.unique(queries, return_counts=True)[1]
+    first = np.cumsum(sizes) - sizes
+    visited = visits(sizes=sizes, seed=seed, start=start * batch_size)
+    ordered = (rows[first[query] + within] for query, within in visited)
+    return cut(ordered, itertools.repeat(batch_size))
 
-    if not (labels.any() and not labels.all()):
-        return 1.0
-    signed = np.where(labels, logits, -logits).astype(np.float64)
 
-    def loss(log_temperature: float) -> float:
-        losses = np.logaddexp(0.0, -signed / np.exp(log_temperature))
-        return float(np.sum(weights * losses))
+def query_hashes(queries: Sequence[str], *, seed: int) -> Float[np.ndarray, " pair"]:
+    """Returns a number in [0, 1) for each pair's query, from its text and the seed alone.
 
-    bounds = tuple(np.log(TEMPERATURES))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    All pairs of a query are on one side of any bound, and new queries move no old one.
+    """
+    found = {query: _uniform(query, seed) for query in set(queries)}
+    return np.fromiter((found[query] for query in queries), float, len(queries))
 
 
 def _uniform(query: str, seed: int) -> float:
-    """A number in [0, 1) from a hash."""
     digest = hashlib.blake2b(f"{seed}\t{query}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.relevance.features import FeatureTable
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams, agreement
 
 OWN = "own"

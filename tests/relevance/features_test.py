@@ -8,7 +8,7 @@ import sentencepiece
 from scipy.sparse import csr_matrix
 
 from dsirm_jax.errors import InputError
-from dsirm_jax.relevance import features
+from dsirm_jax.relevance import features, schema
 from dsirm_jax.relevance.neighbours import unit
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -144,9 +144,9 @@ def test_prf_leaves_the_item_itself_out():
 
 
 def test_features_do_not_depend_on_the_size_of_blocks(monkeypatch):
-    whole = sid_features(arrays(), sid_arrays(), features.GROUPS)
+    whole = sid_features(arrays(), sid_arrays(), schema.GROUPS)
     monkeypatch.setattr(features, "_in_chunks", _in_sevens(features._in_chunks))
-    in_parts = sid_features(arrays(), sid_arrays(), features.GROUPS)
+    in_parts = sid_features(arrays(), sid_arrays(), schema.GROUPS)
     assert whole.names == in_parts.names
     np.testing.assert_allclose(whole.values, in_parts.values, rtol=1e-5, atol=1e-6)
 
@@ -168,10 +168,10 @@ def test_a_rung_has_the_groups_it_names_and_no_other(vocabulary):
         groups=("lexical", "dense", "prefix"),
     )
     own = sid_features(arrays(), sid_arrays(), ("paper_match", "dense"))
-    table = features.join([shared, own])
+    table = schema.join([shared, own])
     assert table.groups == ("dense", *["lexical"] * 6, "paper_match")
     assert (table.names[0], table.names[-1]) == ("cosine", "match_depth")
-    chosen = features.select(table, groups=("paper_match", "dense"))
+    chosen = schema.select(table, groups=("paper_match", "dense"))
     assert chosen.names == ("cosine", "match_depth")
     np.testing.assert_array_equal(chosen.values, table.values[:, [0, -1]])
 
@@ -188,7 +188,7 @@ def test_queries_that_no_pair_asks_for_do_not_matter():
 
 def test_an_unknown_group_is_named():
     with pytest.raises(InputError, match="'lexicla' does not exist"):
-        features.check_groups(("dense", "lexicla"))
+        schema.check_groups(("dense", "lexicla"))
 
 
 def test_a_vector_that_is_not_finite_is_an_error():

@@ -25,7 +25,9 @@ from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.losses import Objective
 from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.relevance import train as relevance
-from dsirm_jax.relevance.model import HeadConfig
+from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.model import Mlp
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.training import loop, processes
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.settings import Training
@@ -121,15 +123,20 @@ def train_generator(directory, rng):
 def train_relevance(directory, rng):
     relevance.train(
         name="relevance",
-        features=rng.normal(size=(ROWS, 5)).astype("f4"),
+        features=FeatureTable(
+            names=tuple("abcde"),
+            groups=("dense",) * 5,
+            values=rng.normal(size=(ROWS, 5)).astype("f4"),
+        ),
         labels=rng.random(ROWS) < 0.4,
+        gains=np.zeros(ROWS),
         weights=np.ones(ROWS),
         queries=[str(row) for row in range(ROWS)],
-        head=HeadConfig(hidden=(8,)),
+        head=Mlp(hidden=(8,)),
         training=TRAINING,
+        calibration=Calibration(share=0.0),
         directory=directory,
         seed=1,
-        calibration_share=0.0,
     )
 
 

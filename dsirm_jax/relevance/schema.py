@@ -1,0 +1,84 @@
+"""Named features of pairs, in groups that a rung of the ablation ladder chooses from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.sids import prefix_match
+
+COLUMNS_WITHOUT_SIDS = {
+    "dense": ("cosine",),
+    "lexical": ("bm25", "bm25_share", "overlap", "coverage", "phrase", "query_length"),
+    "prf": ("prf_mean", "prf_max"),
+}
+GROUPS = (*COLUMNS_WITHOUT_SIDS, *prefix_match.GROUPS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureTable:
+    """Features of pairs.
+
+    Attributes:
+      names: one per column, no name twice.
+      groups: the group of each column.
+      values: float32 `[pair, feature]`, finite.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: Float[np.ndarray, "pair feature"]
+
+    def rows(self, kept: np.ndarray) -> FeatureTable:
+        """Returns the pairs that a mask, or row numbers, keep."""
+        return dataclasses.replace(self, values=self.values[kept])
+
+
+def join(tables: Sequence[FeatureTable]) -> FeatureTable:
+    """Returns the columns of several tables of the same pairs side by side."""
+    return FeatureTable(
+        names=sum((table.names for table in tables), ()),
+        groups=sum((table.groups for table in tables), ()),
+        values=np.concatenate([table.values for table in tables], axis=1),
+    )
+
+
+def select(table: FeatureTable, *, groups: Sequence[str]) -> FeatureTable:
+    """Returns the columns of the groups named, in the table's order."""
+    kept = [column for column, group in enumerate(table.groups) if group in groups]
+    return FeatureTable(
+        names=tuple(table.names[column] for column in kept),
+        groups=tuple(table.groups[column] for column in kept),
+        values=table.values[:, kept],
+    )
+
+
+def columns_named(table: FeatureTable, names: Sequence[str]) -> Float[np.ndarray, "pair feature"]:
+    """Returns the values of the columns named, in that order.
+
+    Raises:
+      InputError: the table lacks one.
+    """
+    if table.names == tuple(names):
+        return table.values
+    place = {name: column for column, name in enumerate(table.names)}
+    missing = [name for name in names if name not in place]
+    if missing:
+        raise InputError(
+            f"the features {', '.join(missing)}, which the head was fitted to, are not among "
+            f"{', '.join(table.names)}; give it the feature groups of its rung"
+        )
+    return table.values[:, [place[name] for name in names]]
+
+
+def check_groups(groups: Sequence[str]) -> None:
+    """Raises InputError when a rung names no group, or one that does not exist."""
+    for group in groups:
+        if group not in GROUPS:
+            raise InputError(f"feature group {group!r} does not exist; choose from {GROUPS}")
+    if not groups:
+        raise InputError(f"a rung names no feature group; choose from {GROUPS}")
