@@ -272,6 +272,7 @@ def score(*, pairs: str, force: bool) -> None:
         "groups": rungs[FULL],
         "beams": configuration.bound(pipeline.generate)["beams"],
         "match_beams": configuration.bound(pipeline.match).get("beams", ()),
+        "language": configuration.bound(pipeline.features).get("language"),
         "max_rejected_share": configuration.bound(pipeline.prepare)["max_rejected_share"],
     }
     halves = _halves(job)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.losses import Objective
     from dsirm_jax.quantizer.model import QuantizerConfig
+    from dsirm_jax.relevance.attributes import ItemTexts
     from dsirm_jax.relevance.calibration import Calibration
     from dsirm_jax.relevance.fitted import Fitted as HeadFitted
     from dsirm_jax.relevance.model import BoostedTrees, Mlp
@@ -559,45 +560,40 @@ def read_generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
     return fitted, trie.build(table.sids, sizes=fitted.config.sid_sizes), table.sids
 
 
-def features(layout: Layout) -> None:
+def features(layout: Layout, *, language: str | None = None) -> None:
     """texts and dense vectors -> the features of judged pairs that know nothing of SIDs."""
     from dsirm_jax.data.pairs import relevant_pairs
     from dsirm_jax.data.schema import TRAIN
 
-    write_features(layout, train_pairs=relevant_pairs(layout.judgements, split=TRAIN))
+    train_pairs = relevant_pairs(layout.judgements, split=TRAIN)
+    write_features(layout, train_pairs=train_pairs, language=language)
 
 
-def write_features(layout: Layout, *, train_pairs: np.ndarray) -> None:
+def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | None) -> None:
     """Does what `features` does, with the relevant pairs that vote given."""
-    from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.data import vocabulary
     from dsirm_jax.relevance import tables
-    from dsirm_jax.relevance.features import surroundings, without_sids
+    from dsirm_jax.relevance.features import Texts, surroundings, without_sids
+    from dsirm_jax.relevance.lexical import read_catalogue
     from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
 
     queries = _columns(layout.queries, "query")["query"]
     pairs = _arrays(layout.judgements, "query_index", "item_index")
-    scratch = layout.stage("features")
-    vectors = {
-        "query_vectors": read_vectors(
-            layout.query_vectors, ids=queries, id_column="query", scratch=scratch
-        ),
-        "item_vectors": read_vectors(
-            layout.item_vectors,
-            ids=_table(layout.items, "item_id")["item_id"],
-            id_column="item_id",
-            scratch=scratch,
-        ),
-    }
+    vectors = _vectors(layout, scratch=layout.stage("features"))
     near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
     tables.write_surroundings(layout.surroundings, near)
+    processor = vocabulary.processor(layout.vocabulary)
+    catalogue, texts = read_catalogue(
+        _texts(layout.items), wanted=np.unique(pairs["item_index"]), processor=processor
+    )
     table = without_sids(
         **pairs,
         **vectors,
         groups=tuple(COLUMNS_WITHOUT_SIDS),
         queries=queries,
-        items=_texts(layout.items),
         near=near,
-        vocabulary=layout.vocabulary,
+        texts=Texts(texts, catalogue, processor, language),
+        numbers=_numbers(layout.items),
     )
     tables.write_features(layout.features, table, pairs=pairs)
 
@@ -608,7 +604,6 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
     Further columns, `NAME@5` in groups `GROUP@5`, look at the first 5 beams alone, and those of
     `@own` at the query's own codes in place of the generator's.
     """
-    from dsirm_jax.data.vectors import read_vectors
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_vectors
     from dsirm_jax.relevance import tables, variants
@@ -625,16 +620,12 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
         query_sids=layout.query_sids,
         pair_log_probs=layout.pair_log_probs,
     )
-    found = [with_sids(**pairs, **given, near=near, groups=GROUPS)]
+    vectors = _vectors(layout, scratch=layout.stage("match"))
+    found = [with_sids(**pairs, **vectors, **given, near=near, groups=GROUPS)]
     for tag in beams:
         if tag == variants.OWN:
-            vectors = read_vectors(
-                layout.query_vectors,
-                ids=_table(layout.queries, "query")["query"],
-                id_column="query",
-                scratch=layout.stage("match"),
-            )
-            codes = assign_vectors(fitted=quantizers.load(layout.quantizer), vectors=vectors).codes
+            fitted = quantizers.load(layout.quantizer)
+            codes = assign_vectors(fitted=fitted, vectors=vectors["query_vectors"]).codes
             other = given | {
                 "beams": variants.own_beam(codes),
                 "pair_log_probs": variants.own_log_probs(
@@ -643,7 +634,7 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
             }
         else:
             other = given | {"beams": variants.first_beams(given["beams"], most=tag)}
-        table = with_sids(**pairs, **other, near=near, groups=variants.GROUPS)
+        table = with_sids(**pairs, **vectors, **other, near=near, groups=variants.GROUPS)
         found.append(variants.tagged(table, tag))
     tables.write_features(
         layout.sid_features, join(found), pairs=pairs, sid_version=read_version(layout.sids)
@@ -756,19 +747,53 @@ def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in names}
 
 
+def _vectors(layout: Layout, *, scratch: Path) -> dict[str, np.ndarray]:
+    """Returns the dense vectors of all queries and items, memory-mapped."""
+    from dsirm_jax.data.vectors import read_vectors
+
+    return {
+        f"{name}_vectors": read_vectors(
+            pattern, ids=_table(table, column)[column], id_column=column, scratch=scratch
+        )
+        for name, pattern, table, column in (
+            ("query", layout.query_vectors, layout.queries, "query"),
+            ("item", layout.item_vectors, layout.items, "item_id"),
+        )
+    }
+
+
 def _rows(path: Path) -> int:
     import pyarrow.parquet as pq
 
     return pq.read_metadata(path).num_rows
 
 
-def _texts(path: Path) -> Iterator[list[str]]:
-    """Yields the column `text`, some rows at a time."""
+def _texts(path: Path) -> Iterator[ItemTexts]:
+    """Yields what features read of items, some rows at a time."""
     import pyarrow.parquet as pq
 
+    from dsirm_jax.relevance.attributes import ItemTexts
+
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        for batch in file.iter_batches(columns=["text"]):
-            yield batch.column("text").to_pylist()
+        for batch in file.iter_batches(columns=list(ItemTexts._fields)):
+            yield ItemTexts(*(batch.column(name).to_pylist() for name in ItemTexts._fields))
+
+
+def _numbers(path: Path) -> dict[str, np.ndarray]:
+    """Returns the user's own columns of numbers about items, NaN where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data.schema import ITEMS
+
+    names = [
+        field.name
+        for field in pq.read_schema(path)
+        if field.name not in ITEMS.names
+        and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+    ]
+    table = _table(path, *names)
+    return {name: table[name].cast(pa.float64()).to_numpy() for name in names}
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -27,6 +27,7 @@ def score(
     encoder: TwoTowers | Pretrained | Precomputed,
     beams: int,
     match_beams: tuple[int | str, ...],
+    language: str | None,
     max_rejected_share: float,
     halves: tuple[Layout, ...],
 ) -> None:
@@ -40,6 +41,7 @@ def score(
       groups: feature groups of the full model.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
+      language: as in `pipeline.features`.
       match_beams: as in `pipeline.match`.
       max_rejected_share: share of the rows that may have no score.
       halves: of the run's cross-fit, or the run alone; features are averaged over them.
@@ -77,7 +79,7 @@ def score(
         _write_query_vectors(half, at, encoder=encoder, new=new)
         _write_query_sids(half, at, beams=beams, new=new)
         votes = relevant_pairs(half.judgements, split=TRAIN)
-        pipeline.write_features(at, train_pairs=votes)
+        pipeline.write_features(at, train_pairs=votes, language=language)
         pipeline.match(at, beams=match_beams)
         sources.append((at.features, at.sid_features))
     everywhere = np.ones((len(halves), len(names)), bool)

@@ -7,9 +7,13 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 """Ids of T5's vocabularies, which SeqIO expects; there is no id for the beginning of a text."""
@@ -66,7 +70,7 @@ def train_vocabulary(
         ) from error
     with replacing(path) as partial:
         partial.write_bytes(model.getvalue())
-    return _processor(path).vocab_size()
+    return processor(path).vocab_size()
 
 
 def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
@@ -85,12 +89,12 @@ def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLi
     if not Path(vocabulary).is_file():
         raise InputError(f"{vocabulary}: no such file; bind vocabulary to a SentencePiece model")
     try:
-        processor = _processor(vocabulary)
+        taken = processor(vocabulary)
     except (RuntimeError, OSError) as error:
         raise InputError(
             f"{vocabulary}: no SentencePiece model; bind vocabulary to one or to None"
         ) from error
-    ids = (processor.pad_id(), processor.eos_id(), processor.unk_id())
+    ids = (taken.pad_id(), taken.eos_id(), taken.unk_id())
     if ids != (PAD, EOS, UNKNOWN):
         raise InputError(
             f"{vocabulary}: pad, end and unknown have the ids {ids} and not "
@@ -98,20 +102,21 @@ def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLi
         )
     with replacing(path) as partial:
         shutil.copyfile(vocabulary, partial)
-    return processor.vocab_size()
+    return taken.vocab_size()
 
 
 def encode(path: str | os.PathLike[str], texts: Sequence[str]) -> list[list[int]]:
     """Returns the pieces of each text, without an end mark, as SeqIO's tasks give them."""
-    return _processor(path).encode(list(texts), out_type=int)
+    return processor(path).encode(list(texts), out_type=int)
 
 
 def size(path: str | os.PathLike[str]) -> int:
     """Returns the number of pieces."""
-    return _processor(path).vocab_size()
+    return processor(path).vocab_size()
 
 
-def _processor(path: str | os.PathLike[str]):
+def processor(path: str | os.PathLike[str]) -> sentencepiece.SentencePieceProcessor:
+    """Returns the model itself."""
     import sentencepiece
 
     return sentencepiece.SentencePieceProcessor(model_proto=Path(path).read_bytes())

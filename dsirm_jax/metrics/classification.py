@@ -129,6 +129,35 @@ def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_B
     return float(np.abs(sums).sum() / len(labels))
 
 
+def ece_floor(
+    probabilities: np.ndarray, *, bins: int = CALIBRATION_BINS, draws: int = 200, seed: int = 0
+) -> float:
+    """Returns the ECE that one must expect of these probabilities though they were all true.
+
+    `ece` is above 0 for chance alone, the more so the fewer pairs there are: this is its mean over
+    labels that are drawn from the probabilities, each pair's on its own.
+
+    Args:
+      probabilities: of being relevant, `[pair]` in [0, 1].
+      bins: number of bins of [0, 1].
+      draws: of labels for all pairs.
+      seed: of the draws.
+
+    Returns:
+      The floor in [0, 1]; NaN when there are no pairs.
+
+    Raises:
+      ValueError: a probability is not finite or lies outside [0, 1]. Source: this project.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    _check_probabilities(probabilities, probabilities)
+    if not len(probabilities):
+        return float("nan")
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    drawn = (generator.random(len(probabilities)) < probabilities for _ in range(draws))
+    return float(np.mean([ece(labels, probabilities, bins) for labels in drawn]))
+
+
 def _has_both_classes(labels: np.ndarray) -> bool:
     return bool(np.any(labels) and not np.all(labels))
 

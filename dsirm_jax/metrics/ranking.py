@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dsirm_jax.metrics.classification import check_finite
@@ -76,10 +78,116 @@ def per_query_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -
     return mean_of_defined(auc_per_query(queries, labels, scores))
 
 
+def reciprocal_rank_per_query(
+    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """Returns 1 / rank of the first relevant pair of each query, expected over orders of ties.
+
+    Of t tied pairs, r of them relevant, behind s better ones the first relevant one comes at place
+    j with probability Π_{i < j − 1} (t − r − i) / (t − i) · r / (t − j + 1), and has rank s + j.
+
+    Args:
+      queries: integer query of each pair, `[pair]`.
+      labels: bool or 0/1 `[pair]`.
+      scores: `[pair]`, higher ranks first.
+
+    Returns:
+      float64 `[query]` in the order of `np.unique(queries)`; NaN where no pair is relevant.
+
+    Raises:
+      ValueError: an input is not finite. Source: Voorhees 1999; ties by McSherry & Najork 2008.
+    """
+    group = _tie_groups(queries, labels, scores)
+    first = group.query[group.relevant > 0]
+    # Groups come best first: of each query the first with something relevant.
+    found, row = np.unique(first, return_index=True)
+    size, relevant, better = (
+        of[group.relevant > 0][row] for of in (group.size, group.relevant, group.better)
+    )
+    expected, none_yet = np.zeros(len(found)), np.ones(len(found))
+    for place in range(int((size - relevant).max(initial=-1)) + 1):
+        share = np.clip(relevant / np.maximum(size - place, 1), 0, 1)
+        expected += none_yet * share / (better + place + 1)
+        none_yet *= 1 - share
+    values = np.full(len(group.relevant_of_query), np.nan)
+    values[found] = expected
+    return values
+
+
+def mrr(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the mean of `reciprocal_rank_per_query`; NaN when no pair is relevant."""
+    return mean_of_defined(reciprocal_rank_per_query(queries, labels, scores))
+
+
+def recall_per_query(
+    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int
+) -> np.ndarray:
+    """Returns the share of each query's relevant pairs among its first k, expected over ties.
+
+    Args:
+      queries: integer query of each pair, `[pair]`.
+      labels: bool or 0/1 `[pair]`.
+      scores: `[pair]`, higher ranks first.
+      k: ranks that count.
+
+    Returns:
+      float64 `[query]` in the order of `np.unique(queries)`; NaN where no pair is relevant.
+
+    Raises:
+      ValueError: an input is not finite.
+    """
+    group = _tie_groups(queries, labels, scores)
+    within = np.clip((k - group.better) / group.size, 0, 1)
+    relevant = group.relevant_of_query
+    hits = np.bincount(group.query, weights=within * group.relevant, minlength=len(relevant))
+    return np.divide(hits, relevant, out=np.full_like(hits, np.nan), where=relevant > 0)
+
+
+def recall_at_k(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int) -> float:
+    """Returns the mean of `recall_per_query`; NaN when no pair is relevant."""
+    return mean_of_defined(recall_per_query(queries, labels, scores, k=k))
+
+
 def mean_of_defined(values: np.ndarray) -> float:
     """Returns the mean of the values that are not NaN; NaN when all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+class _TieGroups(NamedTuple):
+    """Pairs of one query and score, query by query, best first.
+
+    Attributes:
+      query: dense number of the query, `[group]`.
+      size: pairs.
+      relevant: relevant pairs.
+      better: pairs of the query that score higher.
+      relevant_of_query: relevant pairs of each query, `[query]`.
+    """
+
+    query: np.ndarray
+    size: np.ndarray
+    relevant: np.ndarray
+    better: np.ndarray
+    relevant_of_query: np.ndarray
+
+
+def _tie_groups(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> _TieGroups:
+    check_finite(queries=queries, labels=labels, scores=scores)
+    queries, relevant = _dense(queries), np.asarray(labels, bool)
+    scores = np.asarray(scores, np.float64)
+    order = np.lexsort((-scores, queries))
+    starts, ties = _runs(queries[order], scores[order])
+    size = np.bincount(ties)
+    first = np.cumsum(size) - size
+    query = queries[order][first]
+    return _TieGroups(
+        query=query,
+        size=size,
+        relevant=np.bincount(ties, weights=relevant[order]),
+        better=first - starts[query],
+        relevant_of_query=np.bincount(queries, weights=relevant),
+    )
 
 
 def _dense(queries: np.ndarray) -> np.ndarray:

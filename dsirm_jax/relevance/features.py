@@ -1,27 +1,22 @@
-"""Features of (query, item) pairs, in named groups that a rung of the ablation ladder chooses from.
+"""Features of (query, item) pairs: those that know nothing of SIDs, and those that SIDs give.
 
-| group | columns | needs |
-| --- | --- | --- |
-| `dense` | cosine of query and item | vectors |
-| `lexical` | BM25 and overlap of SentencePiece pieces, phrase match | texts, vocabulary |
-| `prf` | pseudo-relevance feedback: the control without any code in it | vectors |
-| `paper_match`, `prefix` | see `sids.prefix_match.FEATURES` | SIDs, generator |
-| `neighbours` | see `sids.prefix_match.FEATURES` | SIDs, vectors, training pairs |
-
-No statistic comes from labels of head or test queries; BM25 counts come from the catalogue alone.
+`schema.WITHOUT_SIDS` and `sids.prefix_match.FEATURES` say what each column is. No statistic comes
+from labels of head or test queries: votes are of training queries, counts of the catalogue alone.
+Functions take arrays and texts and read no file, so that serving computes the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.relevance.attributes import ItemTexts, attributes
+from dsirm_jax.relevance.lexical import Catalogue, lexical
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
     Neighbours,
@@ -30,14 +25,21 @@ from dsirm_jax.relevance.neighbours import (
     unit,
     votes_of_near_queries,
 )
-from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, FeatureTable, check_groups, join
+from dsirm_jax.relevance.schema import (
+    COLUMNS_WITHOUT_SIDS,
+    NUMERIC,
+    FeatureTable,
+    check_groups,
+    join,
+)
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
-BM25_K1 = 1.2
-BM25_B = 0.75
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
 PAIRS_AT_ONCE = 1 << 14
-VALUES_AT_ONCE = 1 << 24
+OTHERS_OF_PREFIX = 32
 
 
 class Surroundings(NamedTuple):
@@ -76,47 +78,80 @@ def surroundings(
     )
 
 
+class Texts(NamedTuple):
+    """What the groups `lexical` and `attributes` read.
+
+    Attributes:
+      items: texts of the pairs' items, in the order of their numbers, each once.
+      catalogue: statistics of all items, see `lexical.read_catalogue`.
+      processor: SentencePiece.
+      language: of queries and items, ISO 639-1; None where it is not known or there are several.
+    """
+
+    items: ItemTexts
+    catalogue: Catalogue
+    processor: SentencePieceProcessor
+    language: str | None = None
+
+
 def without_sids(
     *,
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
     queries: Sequence[str],
-    items: Iterable[Sequence[str]],
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     near: Surroundings,
-    vocabulary: Path,
+    texts: Texts,
+    numbers: Mapping[str, Float[np.ndarray, " item"]],
 ) -> FeatureTable:
     """Returns the features that know nothing of SIDs.
 
     Args:
       groups: those wanted; names of SID groups among them are passed over.
       query_index: row of `queries` of each pair.
-      item_index: row of `items` of each pair.
+      item_index: row of `item_vectors` of each pair.
       queries: text of every query.
-      items: text of every item of the catalogue, some at a time, in order.
       query_vectors: dense vector of every query.
       item_vectors: dense vector of every item, in memory or memory-mapped.
       near: see `surroundings`.
-      vocabulary: SentencePiece model.
+      texts: see `Texts`.
+      numbers: the user's own of every item, by the name of their column; NaN where not known.
 
     Returns:
-      The table, columns in the order of `COLUMNS_WITHOUT_SIDS`.
+      The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
+      column per column of `numbers`.
 
     Raises:
       InputError: a group does not exist.
     """
     check_groups(groups)
+    wanted, query_row = np.unique(query_index, return_inverse=True)
+    item_row = np.unique(item_index, return_inverse=True)[1]
+    rows = {"query_row": query_row, "item_row": item_row}
+    asked = [queries[query] for query in wanted]
+
+    def by_words() -> Float[np.ndarray, "pair 6"]:
+        items, statistics = texts.items.text, texts.catalogue.pieces
+        of_texts = {"queries": asked, "items": items, "statistics": statistics}
+        return lexical(**rows, **of_texts, processor=texts.processor)
+
+    def by_attributes() -> Float[np.ndarray, "pair 9"]:
+        of_texts = {"queries": asked, "items": texts.items, "language": texts.language}
+        return attributes(**rows, **of_texts, names=texts.catalogue.names)
+
     pairs = {"query_index": query_index, "item_index": item_index}
-    columns = {
+    compute = {
         "dense": lambda: cosine(**pairs, query_vectors=query_vectors, item_vectors=item_vectors),
-        "lexical": lambda: lexical(**pairs, queries=queries, items=items, vocabulary=vocabulary),
-        "prf": lambda: prf(**pairs, item_vectors=item_vectors, near=near.items),
+        "lexical": by_words,
+        "attributes": by_attributes,
+        "prf": lambda: prf(**pairs, item_vectors=item_vectors, near=near),
+        NUMERIC: lambda: numeric(item_index, numbers=numbers),
     }
     tables = [
-        _table(COLUMNS_WITHOUT_SIDS[group], group, compute())
-        for group, compute in columns.items()
+        _table(tuple(numbers) if group == NUMERIC else names, group, compute[group]())
+        for group, names in COLUMNS_WITHOUT_SIDS.items()
         if group in groups
     ]
     return join(tables) if tables else _table((), "", np.empty((len(query_index), 0)))
@@ -127,6 +162,8 @@ def with_sids(
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     beams: Beams,
@@ -137,8 +174,10 @@ def with_sids(
 
     Args:
       groups: those wanted; names of groups without SIDs are passed over.
-      query_index: row of `beams` of each pair.
-      item_index: row of `sids` of each pair.
+      query_index: row of `beams` and `query_vectors` of each pair.
+      item_index: row of `sids` and `item_vectors` of each pair.
+      query_vectors: dense vector of every query.
+      item_vectors: dense vector of every item, in memory or memory-mapped.
       sids: SID of every item of the catalogue.
       sizes: codes per level.
       beams: the generator's SIDs of every query.
@@ -174,9 +213,25 @@ def with_sids(
             )
             for of_items, weights in ((items.index, items.weights()), (votes.items, votes.weights))
         ]
-        return np.concatenate([*shares, votes.nearest[query_row][:, None]], axis=1)
+        return np.concatenate(shares, axis=1)
 
-    compute = {"paper_match": match_depth, "prefix": prefix, "neighbours": neighbours}
+    def margins() -> np.ndarray:
+        pairs = {"query_index": query_index, "item_index": item_index}
+        vectors = {"query_vectors": query_vectors, "item_vectors": item_vectors}
+        named, item_row = np.unique(item_index, return_inverse=True)
+        others = prefix_match.others_of_prefix(
+            sids, sizes=sizes, items=named, most=OTHERS_OF_PREFIX
+        )[item_row]  # [pair, level, other]
+        of_others = cosines_to(query_index=query_index, items=others, **vectors)
+        own = cosine(**pairs, **vectors)[:, 0]
+        return _in_chunks(_within_prefix, (), (own, of_others, others >= 0))
+
+    compute = {
+        "paper_match": match_depth,
+        "prefix": prefix,
+        "neighbours": neighbours,
+        "margins": margins,
+    }
     tables = [
         _table(prefix_match.columns(group, levels=len(sizes)), group, compute[group]())
         for group in prefix_match.GROUPS
@@ -202,131 +257,23 @@ def cosine(
     return np.concatenate([np.empty(0), *chunks])[:, None]
 
 
-def lexical(
+def cosines_to(
     *,
     query_index: Int[np.ndarray, " pair"],
-    item_index: Int[np.ndarray, " pair"],
-    queries: Sequence[str],
-    items: Iterable[Sequence[str]],
-    vocabulary: Path,
-) -> Float[np.ndarray, "pair 6"]:
-    """Returns how many pieces query and item share, in six ways.
+    items: Int[np.ndarray, "pair *shape"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
+) -> Float[np.ndarray, "pair *shape"]:
+    """Returns the cosines of each pair's query to several items, float32; 0 for the item −1.
 
-    In order: BM25; BM25 over the sum of the query's idf; share of the query's distinct pieces that
-    the item has; share of the item's distinct pieces that the query has; whether the query stands
-    in the item's text word for word; log(1 + the query's distinct pieces). Texts are case-folded.
-
-    Args:
-      query_index: row of `queries` of each pair.
-      item_index: number of the item of each pair.
-      queries: text of every query.
-      items: text of every item, some at a time, in order; document frequencies and lengths are
-        theirs. Only the texts of the pairs' items are kept.
-      vocabulary: SentencePiece model.
-
-    Returns:
-      float64 `[pair, 6]`. Source: Robertson & Zaragoza 2009 with Lucene's non-negative idf.
+    The items of a query are read once, however many of its pairs name them.
     """
-    import sentencepiece
-
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
-    wanted, query_row = np.unique(query_index, return_inverse=True)
-    query_texts = [queries[row].casefold() for row in wanted]
-    query_has = (_piece_counts(query_texts, processor) > 0).astype(np.float64)
-    named, item_row = np.unique(item_index, return_inverse=True)
-    item_texts, item_counts, statistics = _read_items(items, named, processor)
-    item_has = (item_counts > 0).astype(np.float64)
-    item_scores, idf = bm25_weights(item_counts, statistics)
-
-    query_pieces = np.asarray(query_has.sum(axis=1)).ravel()
-    item_pieces = np.asarray(item_has.sum(axis=1)).ravel()
-    most = np.maximum(query_has @ idf, 1e-9)  # [query]
-    values = np.empty((len(query_index), 6))
-    for rows in _slices(len(query_index), PAIRS_AT_ONCE):
-        query, item = query_row[rows], item_row[rows]
-        chosen = query_has[query]
-        score = np.asarray(chosen.multiply(item_scores[item]).sum(axis=1)).ravel()
-        shared = np.asarray(chosen.multiply(item_has[item]).sum(axis=1)).ravel()
-        stands_in = [query_texts[q] in item_texts[i] for q, i in zip(query, item, strict=True)]
-        values[rows] = np.stack(
-            [
-                score,
-                score / most[query],
-                shared / np.maximum(query_pieces[query], 1),
-                shared / np.maximum(item_pieces[item], 1),
-                stands_in,
-                np.log1p(query_pieces[query]),
-            ],
-            axis=1,
-        )
+    values = np.zeros(items.shape, np.float32)
+    for query, rows in _by_query(query_index):
+        named, place = np.unique(items[rows], return_inverse=True)
+        found = unit(item_vectors[named]) @ unit(query_vectors[query])
+        values[rows] = np.where(named >= 0, found, 0)[place.reshape(items[rows].shape)]
     return values
-
-
-class PieceStatistics(NamedTuple):
-    """What BM25 knows of a catalogue.
-
-    Attributes:
-      documents: items.
-      with_piece: items that have each piece, `[piece]`.
-      mean_length: pieces of an item, on average.
-    """
-
-    documents: int
-    with_piece: Int[np.ndarray, " piece"]
-    mean_length: float
-
-
-def bm25_weights(counts, statistics: PieceStatistics):
-    """Returns what each piece adds to the BM25 score of each document that has it.
-
-    idf · tf (k1 + 1) / (tf + k1 (1 − b + b · length / mean length)) with
-    idf = ln(1 + (N − n + ½) / (n + ½)) for a piece that n of N documents have.
-
-    Args:
-      counts: SciPy CSR `[document, piece]` of term frequencies, of some documents.
-      statistics: of all documents.
-
-    Returns:
-      `(weights, idf)`: CSR like `counts`, and float64 `[piece]`.
-    """
-    lengths = np.asarray(counts.sum(axis=1)).ravel()
-    documents, with_piece, mean_length = statistics
-    idf = np.log1p((documents - with_piece + 0.5) / (with_piece + 0.5))
-    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean_length, 1e-9))
-    of_entry = np.repeat(norms, np.diff(counts.indptr))
-    weights = counts.copy()
-    weights.data = idf[counts.indices] * counts.data * (BM25_K1 + 1) / (counts.data + of_entry)
-    return weights, idf
-
-
-def _read_items(items: Iterable[Sequence[str]], named: Int[np.ndarray, " row"], processor):
-    """Returns the case-folded texts and piece counts of the items named, and all items' statistics.
-
-    Args:
-      items: all texts, some at a time, in order.
-      named: numbers of the items wanted, ascending.
-      processor: SentencePiece.
-    """
-    from scipy.sparse import csr_matrix, vstack
-
-    kept_texts: list[str] = []
-    kept_counts = [csr_matrix((0, processor.get_piece_size()))]
-    documents, length = 0, 0.0
-    with_piece = np.zeros(processor.get_piece_size(), np.int64)
-    for some in items:
-        texts = [text.casefold() for text in some]
-        counts = _piece_counts(texts, processor)
-        with_piece += np.bincount(counts.indices, minlength=len(with_piece))
-        first, last = np.searchsorted(named, [documents, documents + len(texts)])
-        here = named[first:last] - documents
-        kept_texts.extend(texts[row] for row in here)
-        kept_counts.append(counts[here])
-        documents, length = documents + len(texts), length + counts.sum()
-    return (
-        kept_texts,
-        vstack(kept_counts, format="csr"),
-        PieceStatistics(documents, with_piece, length / max(documents, 1)),
-    )
 
 
 def prf(
@@ -334,55 +281,75 @@ def prf(
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
     item_vectors: Float[np.ndarray, "item dim"],
-    near: Neighbours,
-) -> Float[np.ndarray, "pair 2"]:
-    """Returns pseudo-relevance feedback: how close the item is to what the query retrieves.
+    near: Surroundings,
+) -> Float[np.ndarray, "pair 5"]:
+    """Returns pseudo-relevance feedback: how close the item is to what suits the query, it seems.
 
     In order: the weighted mean and the greatest of the item's cosines to the query's 50 nearest
-    items, itself left out.
+    items, itself left out; the same of the items that suit the nearest training queries, itself
+    among them where it does; and the cosine of the nearest training query. 0 where there are none.
 
     Args:
       query_index: number of the query of each pair.
       item_index: row of `item_vectors` of each pair.
       item_vectors: dense vector of every item, in memory or memory-mapped.
-      near: the nearest items of the pairs' queries, in the order of their numbers.
+      near: of the pairs' queries, in the order of their numbers.
 
     Returns:
-      float32 `[pair, 2]`. Source: this project, after Rocchio 1971.
+      float32 `[pair, 5]`. Source: this project, after Rocchio 1971.
     """
+    weights = near.items.weights()
+    values = np.zeros((len(query_index), 5), np.float32)
     query_row = np.unique(query_index, return_inverse=True)[1]
-    weights = near.weights()
-    values = np.empty((len(query_index), 2), np.float32)
-    at_once = max(1, VALUES_AT_ONCE // (near.index.shape[1] * item_vectors.shape[1]))
-    for rows in _slices(len(query_index), at_once):
-        # Pairs of one query are neighbours: what it retrieves is read once.
-        queries, query = np.unique(query_row[rows], return_inverse=True)
+    for query, rows in _by_query(query_row):
         items = item_index[rows]
-        retrieved = unit(item_vectors[near.index[queries]])[query]  # [pair, neighbour, dim]
-        cosines = np.einsum("pd,pnd->pn", unit(item_vectors[items]), retrieved)
-        is_other = near.index[queries][query] != items[:, None]
-        weight = weights[queries][query] * is_other
-        values[rows, 0] = np.sum(weight * cosines, axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
-        values[rows, 1] = np.max(np.where(is_other, cosines, -1.0), axis=1)
+        voted = near.votes.weights[query] > 0
+        feedback = np.concatenate([near.items.index[query], near.votes.items[query][voted]])
+        vectors = unit(item_vectors[np.concatenate([items, feedback])])
+        cosines = vectors[: len(items)] @ vectors[len(items) :].T  # [pair, feedback]
+        retrieved = near.items.index.shape[1]
+        is_other = feedback[:retrieved] != items[:, None]
+        values[rows, :2] = _mean_and_max(cosines[:, :retrieved], weights[query] * is_other)
+        of_votes = np.broadcast_to(near.votes.weights[query][voted], cosines[:, retrieved:].shape)
+        values[rows, 2:4] = _mean_and_max(cosines[:, retrieved:], of_votes)
+    values[:, 4] = near.votes.nearest[query_row]
     return values
+
+
+def numeric(
+    item_index: Int[np.ndarray, " pair"], *, numbers: Mapping[str, Float[np.ndarray, " item"]]
+) -> Float[np.ndarray, "pair column"]:
+    """Returns the user's own numbers of each pair's item; one that is not known is the mean."""
+    columns = [np.empty((len(item_index), 0))]
+    for values in numbers.values():
+        known = np.isfinite(values)
+        mean = values[known].mean() if known.any() else 0.0
+        columns.append(np.where(known, values, mean)[item_index][:, None])
+    return np.concatenate(columns, axis=1)
 
 
 _match_depth = jax.jit(prefix_match.match_depth)
 _prefix_features = jax.jit(prefix_match.prefix_features)
 _weighted_agreement = jax.jit(prefix_match.weighted_agreement)
+_within_prefix = jax.jit(prefix_match.within_prefix)
 
 
-def _piece_counts(texts: Sequence[str], processor):
-    """Returns how often each piece occurs in each text, SciPy CSR float64 `[text, piece]`."""
-    from scipy.sparse import csr_matrix
+def _mean_and_max(
+    values: Float[np.ndarray, "pair other"], weights: Float[np.ndarray, "pair other"]
+) -> Float[np.ndarray, "pair 2"]:
+    """Returns weighted mean and greatest of the values with weight; 0 where there are none."""
+    total = weights.sum(axis=1)
+    mean = np.einsum("po,po->p", values, weights) / np.maximum(total, 1e-9)
+    greatest = np.where(weights > 0, values, -1.0).max(axis=1, initial=-1.0)
+    return np.where(total[:, None] > 0, np.stack([mean, greatest], axis=1), 0.0)
 
-    pieces = processor.encode(list(texts), out_type=int)
-    bounds = np.cumsum([0, *map(len, pieces)])
-    flat = np.fromiter((piece for text in pieces for piece in text), np.int32, bounds[-1])
-    shape = (len(texts), processor.get_piece_size())
-    counts = csr_matrix((np.ones(len(flat)), flat, bounds), shape=shape)
-    counts.sum_duplicates()
-    return counts
+
+def _by_query(query_index: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each query with the rows of its pairs."""
+    order = np.argsort(query_index, kind="stable")
+    queries, starts = np.unique(query_index[order], return_index=True)
+    for query, rows in zip(queries, np.split(order, starts[1:]), strict=False):
+        yield int(query), rows
 
 
 def _in_chunks(

@@ -10,11 +10,36 @@ from jaxtyping import Float
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids.prefix_match import Feature
 
+NUMERIC = "numeric"
+"""The group of the user's own numbers about items: a column of that name in `Source.extras`."""
+WITHOUT_SIDS = (
+    Feature("cosine", "dense", False, "cosine of query and item"),
+    Feature("bm25", "lexical", False, "BM25 of the item's text, over SentencePiece pieces"),
+    Feature("bm25_share", "lexical", False, "bm25 over the sum of the query's idf"),
+    Feature("overlap", "lexical", False, "share of the query's distinct pieces in the item's text"),
+    Feature("coverage", "lexical", False, "share of the item's distinct pieces in the query"),
+    Feature("phrase", "lexical", False, "1 if the query stands in the text word for word"),
+    Feature("query_length", "lexical", False, "log(1 + the query's distinct pieces)"),
+    Feature("brand", "attributes", False, "1: the query names the item's brand; -1: another's"),
+    Feature("colour", "attributes", False, "1: the query names the item's colour; -1: another"),
+    Feature("numbers", "attributes", False, "share of the query's numbers in the item's text"),
+    Feature("numbers_missing", "attributes", False, "share of them that it lacks"),
+    Feature("other_amount", "attributes", False, "share of its units with another number there"),
+    Feature("unwanted", "attributes", False, "share of 'without ...' words that the text has"),
+    Feature("without", "attributes", False, "share of them that it says it is without, too"),
+    Feature("same_type", "attributes", False, "1 if query and title have one product type"),
+    Feature("type_named", "attributes", False, "1 if the title's product type is in the query"),
+    Feature("prf_mean", "prf", False, "mean cosine of the item to the query's 50 nearest others"),
+    Feature("prf_max", "prf", False, "greatest of these"),
+    Feature("voted_mean", "prf", False, "mean cosine to items that suit near training queries"),
+    Feature("voted_max", "prf", False, "greatest of these"),
+    Feature("near_query_cosine", "prf", False, "cosine of the nearest training query"),
+)
 COLUMNS_WITHOUT_SIDS = {
-    "dense": ("cosine",),
-    "lexical": ("bm25", "bm25_share", "overlap", "coverage", "phrase", "query_length"),
-    "prf": ("prf_mean", "prf_max"),
+    group: tuple(feature.name for feature in WITHOUT_SIDS if feature.group == group)
+    for group in (*dict.fromkeys(feature.group for feature in WITHOUT_SIDS), NUMERIC)
 }
 GROUPS = (*COLUMNS_WITHOUT_SIDS, *prefix_match.GROUPS)
 

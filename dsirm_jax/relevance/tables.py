@@ -23,7 +23,7 @@ from dsirm_jax.files import replacing
 from dsirm_jax.layout import Layout
 from dsirm_jax.relevance.evaluate import Pairs
 from dsirm_jax.relevance.features import Surroundings
-from dsirm_jax.relevance.schema import FeatureTable, join
+from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -150,7 +150,7 @@ def averaged(
 
 def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
     """Raises InputError when a rung names no group, or one that no table of features has."""
-    there = dict.fromkeys(group for path in paths for _, group in _groups(path))
+    there = dict.fromkeys(GROUPS) | dict.fromkeys(g for path in paths for _, g in _groups(path))
     for group in groups or ("",):
         if group not in there:
             raise InputError(

@@ -38,7 +38,9 @@ FEATURES = (
     Feature("beam_entropy", "prefix", False, "entropy in nats of P(beam | query) over the beams"),
     Feature("near_items", "neighbours", True, "share of near items' weight that agrees at l"),
     Feature("near_queries", "neighbours", True, "share of near queries' votes that agrees at l"),
-    Feature("near_query_cosine", "neighbours", False, "cosine of the nearest training query"),
+    Feature("prefix_cosine", "margins", True, "mean cosine of the query to others of the prefix"),
+    Feature("margin", "margins", True, "the item's cosine to the query minus prefix_cosine"),
+    Feature("prefix_rank", "margins", True, "share of these others that the item is nearer than"),
 )
 GROUPS = tuple(dict.fromkeys(feature.group for feature in FEATURES))
 
@@ -152,6 +154,35 @@ def weighted_agreement(
     return jnp.where(total > 0, mass / jnp.where(total > 0, total, 1), 0).astype(jnp.float32)
 
 
+def within_prefix(
+    cosines: Float[Array, " pair"],
+    others: Float[Array, "pair level other"],
+    are_there: Bool[Array, "pair level other"],
+) -> Float[Array, "pair feature"]:
+    """Returns the features of the group `margins`, in the order of `columns("margins", ...)`.
+
+    Args:
+      cosines: of each pair's query and item.
+      others: cosines of the query to other items with the item's first l codes, for l = 1..L.
+      are_there: which of them there are. Without any, the item stands for them: prefix_cosine is
+        its own, margin 0 and prefix_rank a half.
+
+    Returns:
+      float32 `[pair, 3 L]`; an item as near as another counts half. Source: this project.
+    """
+    count = jnp.sum(are_there, axis=-1)  # [pair, level]
+    own = cosines[:, None]
+
+    def mean(values: Array, otherwise: Array | float) -> Array:
+        total = jnp.sum(jnp.where(are_there, values, 0.0), axis=-1)
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), otherwise)
+
+    prefix_cosine = mean(others, own)
+    rank = mean((jnp.sign(own[..., None] - others) + 1) / 2, 0.5)
+    parts = [prefix_cosine, own - prefix_cosine, rank]
+    return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+
+
 def log_prefix_shares(
     sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
 ) -> Float[np.ndarray, "item level"]:
@@ -167,6 +198,46 @@ def log_prefix_shares(
         _, inverse, counts = np.unique(keys[:, level], return_inverse=True, return_counts=True)
         shares[:, level] = np.log(counts / len(sids))[inverse]
     return shares
+
+
+def others_of_prefix(
+    sids: Int[np.ndarray, "item level"],
+    *,
+    sizes: Sequence[int],
+    items: Int[np.ndarray, " wanted"],
+    most: int,
+) -> Int[np.ndarray, "wanted level most"]:
+    """Returns other items that have the first l codes of each item wanted, for l = 1..L.
+
+    Of more than `most` it takes some that are spread evenly over the catalogue.
+
+    Args:
+      sids: codes of the catalogue.
+      sizes: codes per level.
+      items: rows of `sids`.
+      most: others of an item and level.
+
+    Returns:
+      int64 rows of `sids`, rising; −1 after the last.
+    """
+    keys = codes.prefix_keys(sids, sizes=sizes)
+    found = np.full((len(items), sids.shape[1], most), -1, np.int64)
+    for level in range(sids.shape[1]):
+        order = np.argsort(keys[:, level], kind="stable")
+        ordered = keys[order, level]
+        first, end = (
+            np.searchsorted(ordered, keys[items, level], side) for side in ("left", "right")
+        )
+        own = np.empty(len(sids), np.int64)
+        own[order] = np.arange(len(sids))
+        others = end - first - 1
+        count = np.minimum(others, most)[:, None]
+        number = np.arange(most)
+        # The middles of `count` equal parts of the others, which lie on both sides of the item.
+        place = (2 * number + 1) * others[:, None] // np.maximum(2 * count, 1) + first[:, None]
+        place += place >= own[items][:, None]
+        found[:, level] = np.where(number < count, order[np.minimum(place, len(order) - 1)], -1)
+    return found
 
 
 def _entropy(log_weights: Float[Array, "pair beam"]) -> Float[Array, " pair"]:

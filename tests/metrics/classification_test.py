@@ -84,3 +84,29 @@ def test_probabilities_outside_the_unit_interval_are_an_error():
 def test_arrays_of_different_lengths_are_an_error():
     with pytest.raises(ValueError, match="one length"):
         classification.roc_auc(np.array([1, 0, 1]), np.array([0.5, 0.1]))
+
+
+def test_the_floor_of_ece_by_enumeration():
+    # One bin of two pairs at one half: |1 - hits| / 2 is 1/2, 0, 0 or 1/2 with equal chance.
+    assert classification.ece_floor(np.array([0.5, 0.5]), draws=4000) == pytest.approx(
+        0.25, abs=0.02
+    )
+    assert classification.ece_floor(np.array([0.0, 1.0, 1.0])) == 0
+    assert np.isnan(classification.ece_floor(np.empty(0)))
+
+
+def test_the_floor_of_ece_falls_with_the_root_of_the_pairs():
+    probabilities = np.random.default_rng(0).random(40_000)
+    few = classification.ece_floor(probabilities[:400], draws=50)
+    many = classification.ece_floor(probabilities, draws=50)
+    assert few / many == pytest.approx(10, rel=0.15)
+    # The bins are many sums of independent errors: their mean absolute value is that of a normal.
+    variance = np.bincount((probabilities * 15).astype(int), probabilities * (1 - probabilities))
+    assert many == pytest.approx(np.sqrt(2 / np.pi * variance).sum() / 40_000, rel=0.05)
+
+
+def test_the_floor_of_ece_wants_probabilities():
+    with pytest.raises(ValueError, match="position 1"):
+        classification.ece_floor(np.array([0.5, np.nan]))
+    with pytest.raises(ValueError, match="outside"):
+        classification.ece_floor(np.array([1.5]))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import ir_measures
 import numpy as np
 import pytest
@@ -114,3 +116,69 @@ def test_the_order_of_rows_does_not_matter():
 def test_nan_is_an_error():
     with pytest.raises(ValueError, match="scores is nan at position 0"):
         ranking.per_query_auc(np.zeros(2, int), np.array([1, 0]), np.array([np.nan, 1]))
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_rank_and_recall_agree_with_ir_measures(k):
+    queries, gains, scores = random_pairs(k + 20)
+    labels = gains >= 100
+    rows = list(
+        zip(queries.astype(str), map(str, range(len(queries))), labels, scores, strict=True)
+    )
+    measures = {
+        ir_measures.RR: ranking.reciprocal_rank_per_query(queries, labels, scores),
+        ir_measures.R @ k: ranking.recall_per_query(queries, labels, scores, k=k),
+    }
+    reference = ir_measures.iter_calc(
+        list(measures),
+        [ir_measures.Qrel(query, item, int(label)) for query, item, label, _ in rows],
+        [ir_measures.ScoredDoc(query, item, float(score)) for query, item, _, score in rows],
+    )
+    place = {str(query): row for row, query in enumerate(np.unique(queries))}
+    seen = 0
+    for row in reference:
+        ours = measures[row.measure][place[row.query_id]]
+        # The reference gives 0 to a query without anything relevant.
+        assert row.value == pytest.approx(0 if np.isnan(ours) else ours)
+        seen += 1
+    assert seen == 2 * len(place)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=1, max_size=6),
+    st.integers(1, 4),
+)
+def test_rank_and_recall_are_means_over_the_orders_of_ties(rows, k):
+    labels, scores = (np.array(of) for of in zip(*rows, strict=True))
+    queries = np.full(len(rows), 3)
+    found = [
+        ranking.reciprocal_rank_per_query(queries, labels, 1.0 * scores)[0],
+        ranking.recall_per_query(queries, labels, 1.0 * scores, k=k)[0],
+    ]
+    if not labels.any():
+        assert np.isnan(found).all()
+        return
+    expected = []
+    for order in itertools.permutations(range(len(rows))):
+        if (np.diff(scores[list(order)]) > 0).any():
+            continue
+        ranked = labels[list(order)]
+        expected.append([1 / (1 + ranked.argmax()), ranked[:k].sum() / labels.sum()])
+    np.testing.assert_allclose(found, np.mean(expected, axis=0))
+
+
+def test_rank_and_recall_of_several_queries_by_hand():
+    queries = np.array([9, 5, 5, 9, 5, 7])
+    labels = np.array([1, 0, 1, 1, 1, 0])
+    scores = np.array([0.1, 0.9, 0.5, 0.2, 0.5, 0.3])
+    # Query 5: an irrelevant one, then two relevant; 7: nothing relevant; 9: relevant alone.
+    found = ranking.reciprocal_rank_per_query(queries, labels, scores)
+    np.testing.assert_allclose(found, [0.5, np.nan, 1])
+    assert ranking.mrr(queries, labels, scores) == pytest.approx(0.75)
+    found = ranking.recall_per_query(queries, labels, scores, k=2)
+    np.testing.assert_allclose(found, [0.5, np.nan, 1])
+    assert ranking.recall_at_k(queries, labels, scores, k=2) == pytest.approx(0.75)
+    assert np.isnan(ranking.mrr(queries[:0], labels[:0], scores[:0]))
+    with pytest.raises(ValueError, match="position 2"):
+        ranking.recall_at_k(queries, labels, np.where(np.arange(6) == 2, np.nan, scores), k=2)

@@ -9,6 +9,8 @@ from scipy.sparse import csr_matrix
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import features, schema
+from dsirm_jax.relevance.attributes import ItemTexts
+from dsirm_jax.relevance.lexical import PieceStatistics, bm25_weights, lexical, read_catalogue
 from dsirm_jax.relevance.neighbours import unit
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -29,6 +31,11 @@ def vocabulary(tmp_path_factory):
         minloglevel=2,
     )
     return prefix.with_suffix(".model")
+
+
+def item_texts(texts):
+    nothing = [None] * len(texts)
+    return ItemTexts(text=texts, title=texts, brand=nothing, colour=nothing)
 
 
 def arrays(pairs: int = 50, items: int = 20, queries: int = 9):
@@ -67,18 +74,33 @@ def near_of(given, *, items: int = 20, queries: int = 9):
 
 
 def sid_features(given, of_sids, groups):
-    pairs = {name: given[name] for name in ("query_index", "item_index")}
-    return features.with_sids(**pairs, **of_sids, near=near_of(given), groups=groups)
+    return features.with_sids(**given, **of_sids, near=near_of(given), groups=groups)
+
+
+def texts_of(vocabulary, given, *, items: int = 20):
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+    all_items = item_texts([ITEMS[i % 4] for i in range(items)])
+    wanted = np.unique(given["item_index"])
+    catalogue, texts = read_catalogue([all_items], wanted=wanted, processor=processor)
+    return features.Texts(texts, catalogue, processor, "en")
 
 
 def test_lexical_features_by_hand(vocabulary):
     query_index, item_index = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 0])
-    values = features.lexical(
-        query_index=query_index,
-        item_index=item_index,
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+    catalogue, texts = read_catalogue(
+        (item_texts(some) for some in (ITEMS[:1], [], ITEMS[1:])),
+        wanted=np.unique(item_index),
+        processor=processor,
+    )
+    assert texts.text == ITEMS[:3]
+    values = lexical(
+        query_row=query_index,
+        item_row=item_index,
         queries=QUERIES,
-        items=iter([ITEMS[:1], [], ITEMS[1:]]),
-        vocabulary=vocabulary,
+        items=texts.text,
+        statistics=catalogue.pieces,
+        processor=processor,
     )
     documents = [text.lower().split() for text in ITEMS]
     mean_length = sum(map(len, documents)) / len(documents)
@@ -107,9 +129,9 @@ def test_lexical_features_by_hand(vocabulary):
 
 
 def test_bm25_survives_an_empty_document_and_a_piece_in_every_document():
-    statistics = features.PieceStatistics(3, np.array([2, 3]), 2.0)
+    statistics = PieceStatistics(3, np.array([2, 3]), 2.0)
     counts = csr_matrix(np.array([[1.0, 0], [2.0, 3.0], [0, 0]]))
-    weights, idf = features.bm25_weights(counts, statistics)
+    weights, idf = bm25_weights(counts, statistics)
     assert np.isfinite(weights.data).all()
     assert (idf > 0).all()
     assert weights[2].nnz == 0
@@ -126,21 +148,73 @@ def test_cosine_equals_a_loop():
         assert values[row, 0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_prf_leaves_the_item_itself_out():
+def test_feedback_by_a_loop():
     given = arrays(items=5)
-    near = near_of(given).items
+    near = near_of(given, items=5)
     values = features.prf(
         **{name: given[name] for name in ("query_index", "item_index", "item_vectors")}, near=near
     )
-    given |= {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
+    vectors = {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
+    row_of = {query: row for row, query in enumerate(np.unique(given["query_index"]))}
     for row, (query, item) in enumerate(
         zip(given["query_index"], given["item_index"], strict=True)
     ):
-        others = np.delete(np.arange(5), item)
-        weights = np.exp(given["item_vectors"][others] @ given["query_vectors"][query] / 0.1)
-        cosines = given["item_vectors"][others] @ given["item_vectors"][item]
-        expected = [weights @ cosines / weights.sum(), cosines.max()]
+        own = vectors["item_vectors"][item]
+        others = vectors["item_vectors"][np.delete(np.arange(5), item)]
+        weights = np.exp(others @ vectors["query_vectors"][query] / 0.1)
+        cosines = others @ own
+        voted = dict.fromkeys(range(5), 0.0)
+        for vote, weight in zip(
+            near.votes.items[row_of[query]], near.votes.weights[row_of[query]], strict=True
+        ):
+            voted[int(vote)] += float(weight)
+        of_votes = {item: vectors["item_vectors"][item] @ own for item in voted if voted[item]}
+        expected = [
+            weights @ cosines / weights.sum(),
+            cosines.max(),
+            sum(voted[item] * of_votes[item] for item in of_votes) / sum(voted.values()),
+            max(of_votes.values()),
+            near.votes.nearest[row_of[query]],
+        ]
         np.testing.assert_allclose(values[row], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_feedback_of_a_catalogue_of_one_item_without_votes_says_nothing():
+    near = features.surroundings(
+        query_index=np.array([0]),
+        query_vectors=np.ones((1, 2)),
+        item_vectors=np.ones((1, 2)),
+        train_pairs=np.empty((0, 2), int),
+    )
+    values = features.prf(
+        query_index=np.array([0]), item_index=np.array([0]), item_vectors=np.ones((1, 2)), near=near
+    )
+    assert values.tolist() == [[0] * 5]
+
+
+def test_margins_by_a_loop():
+    given, of_sids = arrays(), sid_arrays()
+    table = sid_features(given, of_sids, ("margins",))
+    vectors = {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
+    for row, (query, item) in enumerate(
+        zip(given["query_index"], given["item_index"], strict=True)
+    ):
+        cosines = vectors["item_vectors"] @ vectors["query_vectors"][query]
+        found = dict(zip(table.names, table.values[row], strict=True))
+        for level in (1, 2):
+            agree = (of_sids["sids"][:, :level] == of_sids["sids"][item, :level]).all(axis=1)
+            others = cosines[agree & (np.arange(20) != item)]
+            mean = others.mean() if len(others) else cosines[item]
+            rank = np.mean(cosines[item] > others) if len(others) else 0.5
+            expected = [mean, cosines[item] - mean, rank]
+            names = [f"{name}_{level}" for name in ("prefix_cosine", "margin", "prefix_rank")]
+            np.testing.assert_allclose([found[n] for n in names], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_numbers_of_the_users_own_with_one_that_is_not_known():
+    numbers = {"price": np.array([1.0, np.nan, 5.0]), "nothing": np.full(3, np.nan)}
+    found = features.numeric(np.array([2, 1, 0]), numbers=numbers)
+    assert found.tolist() == [[5, 0], [3, 0], [1, 0]]
 
 
 def test_features_do_not_depend_on_the_size_of_blocks(monkeypatch):
@@ -156,34 +230,50 @@ def _in_sevens(in_chunks):
 
 
 def test_a_rung_has_the_groups_it_names_and_no_other(vocabulary):
-    texts = {
-        "queries": [QUERIES[i % 3] for i in range(9)],
-        "items": [[ITEMS[i % 4] for i in range(20)]],
-    }
     shared = features.without_sids(
         **arrays(),
-        **texts,
+        queries=[QUERIES[i % 3] for i in range(9)],
         near=near_of(arrays()),
-        vocabulary=vocabulary,
-        groups=("lexical", "dense", "prefix"),
+        texts=texts_of(vocabulary, arrays()),
+        numbers={"price": np.arange(20.0)},
+        groups=("lexical", "numeric", "dense", "prefix"),
     )
     own = sid_features(arrays(), sid_arrays(), ("paper_match", "dense"))
     table = schema.join([shared, own])
-    assert table.groups == ("dense", *["lexical"] * 6, "paper_match")
+    assert table.groups == ("dense", *["lexical"] * 6, "numeric", "paper_match")
+    np.testing.assert_array_equal(table.values[:, -2], arrays()["item_index"])
     assert (table.names[0], table.names[-1]) == ("cosine", "match_depth")
     chosen = schema.select(table, groups=("paper_match", "dense"))
     assert chosen.names == ("cosine", "match_depth")
     np.testing.assert_array_equal(chosen.values, table.values[:, [0, -1]])
 
 
-def test_queries_that_no_pair_asks_for_do_not_matter():
+def test_one_query_gives_the_same_numbers_alone_as_among_all(vocabulary):
     given, of_sids = arrays(), sid_arrays()
-    rows = np.flatnonzero(given["query_index"] < 4)
-    whole = sid_features(given, of_sids, ("prefix", "neighbours")).values[rows]
-    given |= {name: given[name][rows] for name in ("query_index", "item_index")}
-    of_sids["pair_log_probs"] = of_sids["pair_log_probs"][rows]
-    part = sid_features(given, of_sids, ("prefix", "neighbours")).values
-    np.testing.assert_allclose(whole, part, rtol=1e-5, atol=1e-6)
+    queries = [QUERIES[i % 3] for i in range(9)]
+
+    def table(rows):
+        some = given | {name: given[name][rows] for name in ("query_index", "item_index")}
+        log_probs = of_sids["pair_log_probs"][rows]
+        near = near_of(some)
+        dense = features.without_sids(
+            **some,
+            queries=queries,
+            near=near,
+            texts=texts_of(vocabulary, some),
+            numbers={"price": np.arange(20.0)},
+            groups=schema.GROUPS,
+        )
+        own = features.with_sids(
+            **some, **of_sids | {"pair_log_probs": log_probs}, near=near, groups=schema.GROUPS
+        )
+        return schema.join([dense, own])
+
+    rows = np.flatnonzero(given["query_index"] == 3)
+    whole, part = table(np.arange(50)), table(rows)
+    assert whole.names == part.names
+    assert len(set(whole.names)) == len(whole.names)
+    np.testing.assert_allclose(whole.values[rows], part.values, rtol=1e-5, atol=1e-6)
 
 
 def test_an_unknown_group_is_named():
@@ -196,5 +286,10 @@ def test_a_vector_that_is_not_finite_is_an_error():
     given["item_vectors"][given["item_index"][0]] = np.nan
     with pytest.raises(ValueError, match="feature cosine of pair 0 is nan"):
         features.without_sids(
-            **given, queries=[], items=[], near=None, vocabulary="unused", groups=("dense",)
+            **given,
+            queries=["red"] * 9,
+            near=None,
+            texts=None,
+            numbers={},
+            groups=("dense",),
         )

@@ -114,10 +114,42 @@ def test_log_prefix_shares_by_hand():
     )
 
 
+def test_within_prefix_by_hand():
+    others = jnp.array([[[0.2, 0.4, 0.6, 9.0], [0.5, 9.0, 9.0, 9.0]], [[9.0] * 4] * 2])
+    are_there = jnp.array([[[1, 1, 1, 0], [1, 0, 0, 0]], [[0] * 4] * 2], bool)
+    found = prefix_match.within_prefix(jnp.array([0.5, 0.7]), others, are_there)
+    expected = [[0.4, 0.5, 0.1, 0.0, 2 / 3, 0.5], [0.7, 0.7, 0.0, 0.0, 0.5, 0.5]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**16), st.integers(1, 6))
+def test_others_of_a_prefix_are_some_of_all_others(seed, most):
+    generator = np.random.default_rng(seed)
+    sids = generator.integers(0, [2, 3], size=(30, 2))
+    items = generator.integers(30, size=7)
+    found = prefix_match.others_of_prefix(sids, sizes=(2, 3), items=items, most=most)
+    for row, item in enumerate(items):
+        for level in (0, 1):
+            agree = (sids[:, : level + 1] == sids[item, : level + 1]).all(axis=1)
+            others = set(np.flatnonzero(agree)) - {item}
+            chosen = found[row, level][found[row, level] >= 0]
+            assert len(chosen) == min(len(others), most)
+            assert set(chosen) <= others
+            assert (np.diff(chosen) > 0).all()
+            assert (found[row, level, len(chosen) :] == -1).all()
+
+
+def test_others_of_a_prefix_are_spread_evenly():
+    sids = np.zeros((9, 1), int)
+    found = prefix_match.others_of_prefix(sids, sizes=(1,), items=np.array([0, 8]), most=2)
+    assert found[:, 0].tolist() == [[3, 7], [2, 6]]
+
+
 def test_every_feature_is_named_once():
     names = [
         name for group in prefix_match.GROUPS for name in prefix_match.columns(group, levels=3)
     ]
-    assert len(set(names)) == len(names) == 1 + 13 + 7
+    assert len(set(names)) == len(names) == 1 + 13 + 6 + 9
     assert prefix_match.columns("paper_match", levels=4) == ("match_depth",)
     assert prefix_match.columns("prefix", levels=2)[:2] == ("beam_mass_1", "beam_mass_2")

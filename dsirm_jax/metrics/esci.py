@@ -1,0 +1,98 @@
+"""The three tasks of the Shopping Queries data (ESCI), by their official definitions.
+
+Source: Reddy et al. 2022, arXiv 2206.06588, and github.com/amazon-science/esci-data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dsirm_jax.metrics.classification import check_finite
+from dsirm_jax.metrics.ranking import ndcg_per_query
+
+GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+SUBSTITUTE = "S"
+
+
+def ranking(queries: np.ndarray, labels: Sequence[str], scores: np.ndarray) -> float:
+    """Returns the metric of task 1: nDCG over all ranks, of all queries.
+
+    As with `trec_eval -c`, which the task takes it from, a query without a gain counts as 0. Ties
+    are as in `ndcg_per_query`. The gains are the paper's; the official script that writes
+    judgements for trec_eval exchanges those of S and C.
+
+    Args:
+      queries: integer query of each pair, `[pair]`.
+      labels: E, S, C or I `[pair]`.
+      scores: `[pair]`, higher ranks first.
+
+    Returns:
+      The mean over queries; NaN when there are none.
+
+    Raises:
+      ValueError: a score is not finite, or a label is none of the four.
+    """
+    _check_labels(labels)
+    if not len(labels):
+        return float("nan")
+    gains = np.array([GAINS[label] for label in labels])
+    of_query = ndcg_per_query(queries, gains, scores, k=len(labels))
+    return float(np.nan_to_num(of_query).mean())
+
+
+def classification(labels: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
+    """Returns the metrics of task 2, `micro_f1` (the official one) and `macro_f1`.
+
+    Args:
+      labels: E, S, C or I `[pair]`.
+      predicted: likewise.
+
+    Returns:
+      By name; NaN when there are no pairs.
+
+    Raises:
+      ValueError: a label is none of the four, or there are more of the ones than of the others.
+    """
+    _check_labels(labels)
+    _check_labels(predicted)
+    return _f1(np.asarray(labels, str), np.asarray(predicted, str))
+
+
+def substitutes(labels: Sequence[str], probabilities: np.ndarray) -> dict[str, float]:
+    """Returns the metrics of task 3, `micro_f1` (the official one) and `macro_f1`.
+
+    Args:
+      labels: E, S, C or I `[pair]`.
+      probabilities: of being a substitute, `[pair]`; one of at least a half says that it is.
+
+    Returns:
+      By name, over the classes substitute and other; NaN when there are no pairs.
+
+    Raises:
+      ValueError: a label is none of the four, or a probability is not finite.
+    """
+    _check_labels(labels)
+    probabilities = np.asarray(probabilities, np.float64)
+    check_finite(probabilities=probabilities)
+    return _f1(np.asarray(labels, str) == SUBSTITUTE, probabilities >= 0.5)
+
+
+def _f1(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import f1_score
+
+    if len(labels) != len(predicted):
+        raise ValueError(f"{len(labels)} labels and {len(predicted)} predictions")
+    if not len(labels):
+        return {"micro_f1": float("nan"), "macro_f1": float("nan")}
+    return {
+        f"{average}_f1": float(f1_score(labels, predicted, average=average, zero_division=0.0))
+        for average in ("micro", "macro")
+    }
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    unknown = sorted({str(label) for label in labels} - GAINS.keys())
+    if unknown:
+        raise ValueError(f"labels {unknown} are none of {list(GAINS)}")
