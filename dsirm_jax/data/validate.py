@@ -30,7 +30,7 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
-PAIRS = pa.schema([RAW_JUDGEMENTS.field("query"), RAW_JUDGEMENTS.field("item_id")])
+PAIRS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
 CHECKED_PAIRS = pa.schema([*PAIRS, *ORIGIN])
 """Pairs to be scored that passed."""
 
