@@ -42,10 +42,10 @@ def changes(layout: Layout) -> dict[str, list[dict[str, Any]]] | None:
     ).to_pydict()
     moved = np.asarray(tested[FULL]) - np.asarray(tested[BASELINE])
     gained = np.where(tested["relevant"], moved, -moved)
-    order = np.argsort(-gained, kind="stable")
+    best, worst = np.argsort(-gained, kind="stable"), np.argsort(gained, kind="stable")
     chosen = {
-        "fixed": _spread([row for row in order if gained[row] > 0], tested["query"]),
-        "broken": _spread([row for row in order[::-1] if gained[row] < 0], tested["query"]),
+        "fixed": _spread([row for row in best if gained[row] > 0], tested["query"]),
+        "broken": _spread([row for row in worst if gained[row] < 0], tested["query"]),
     }
     items = pq.read_table(layout.items, columns=["item_id", "title"])
     asked = pq.read_table(layout.queries, columns=["query"])["query"].combine_chunks()
