@@ -46,7 +46,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["dsirm_jax", "dsirm_jax.*"]), *GIN_PACKAGES],
     package_dir=GIN_PACKAGES,
-    package_data={"dsirm_jax.report": ["*.html", "*.css", "*.js"]}
+    package_data={"dsirm_jax.report": ["*.html", "*.css", "*.js", "*.svg"]}
     | {name: ["*.gin"] for name in GIN_PACKAGES},
     install_requires=[
         "absl-py",

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
@@ -85,12 +86,19 @@ def _run(argv: list[str]) -> int:
     if wants_help:
         print(job.help_text(stage))
         return 0
-    given = _parse_flags([argument for argument in argv if argument != stage], command=stage)
+    given, rest = _parse_flags([a for a in argv if a != stage], command=stage)
     if stage == "import-t5":
         from dsirm_jax.generator.weights import import_t5
 
         import_t5(given["from"].value, given.to, vocabulary=given.vocabulary)
         print(f"read {given.to}/model.gin after a run's own gin file")
+        return 0
+    if stage == "compare":
+        from dsirm_jax.compare import compare
+
+        if len(rest) != 2:
+            raise InputError("name two finished MODEL_DIRs: dsirm compare A B")
+        print(compare(*map(Path, rest)))
         return 0
     if not given.gin_file:
         raise InputError("no --gin_file given; try --gin_file=gin/runs/demo.gin")
@@ -113,6 +121,12 @@ def _run(argv: list[str]) -> int:
         return 0 if job.compile_ahead(topology=given.topology, steps=given.step) else 1
     if stage == "predict-sids":
         job.predict_sids(queries=given.query, table=given.queries, force=given.force)
+    elif stage == "score":
+        job.score(pairs=given.pairs, force=given.force)
+    elif stage == "ablate":
+        from dsirm_jax import ablation
+
+        ablation.run(force=given.force)
     else:
         job.run(stage, force=given.force)
     return 0
@@ -123,7 +137,8 @@ def _usage() -> str:
     return USAGE.format(stages="stages, in the order in which they run:\n" + "\n".join(lines))
 
 
-def _parse_flags(arguments: list[str], *, command: str) -> flags.FlagValues:
+def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValues, list[str]]:
+    """Returns the flags, and the further arguments that the command may have."""
     given = flags.FlagValues()
     if command == "predict-sids":
         flags.DEFINE_multi_string("query", [], "", flag_values=given)
@@ -131,6 +146,8 @@ def _parse_flags(arguments: list[str], *, command: str) -> flags.FlagValues:
     if command == "compile":
         flags.DEFINE_string("topology", None, "", flag_values=given)
         flags.DEFINE_multi_enum("step", [], list(ahead.STEPS), "", flag_values=given)
+    if command == "score":
+        flags.DEFINE_string("pairs", None, "", flag_values=given, required=True)
     if command == "import-t5":
         flags.DEFINE_string("from", None, "", flag_values=given, required=True)
         flags.DEFINE_string("to", None, "", flag_values=given, required=True)
@@ -145,9 +162,9 @@ def _parse_flags(arguments: list[str], *, command: str) -> flags.FlagValues:
         rest = given(["dsirm", *map(_as_binding, arguments)])[1:]
     except flags.Error as error:
         raise InputError(f"{error}; see `dsirm --help`") from error
-    if rest:
+    if rest and command != "compare":
         raise InputError(f"unexpected argument {rest[0]!r}; see `dsirm --help`")
-    return given
+    return given, rest
 
 
 def _as_binding(argument: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gin
+from gin import config_parser
 
 import dsirm_jax
 from dsirm_jax.errors import InputError
@@ -81,6 +82,43 @@ def bound(function: Callable[..., Any], *, scope: str | None = None) -> dict[str
 def text() -> str:
     """Returns the configuration in effect, which can be read again as a gin file."""
     return gin.config_str()
+
+
+def bindings(path: Path) -> dict[str, str]:
+    """Returns what a gin file binds, as text by name, without reading it into effect.
+
+    Args:
+      path: a file that `text` made: it includes no other.
+
+    Raises:
+      InputError: there is no such file, or it is no gin.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; it is written by `dsirm run`")
+    found = {}
+    with _one_line_errors(str(path)):
+        for statement in config_parser.ConfigParser(path.read_text(), _AsText()):
+            if isinstance(statement, config_parser.BindingStatement):
+                scope, selector, argument, value, _ = statement
+                name = "/".join(filter(None, (scope, selector)))
+                found[f"{name}.{argument}" if argument else name] = repr(value)
+    return found
+
+
+class _AsText(config_parser.ParserDelegate):
+    """References and macros stay what the file says."""
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        return _Name(f"@{scoped_configurable_name}{'()' if evaluate else ''}")
+
+    def macro(self, scoped_name):
+        return _Name(f"%{scoped_name}")
+
+
+class _Name(str):
+    """A text that is shown without quotes."""
+
+    __repr__ = str.__str__
 
 
 def call_with_bound(function: Callable[..., Any]) -> Any:

@@ -7,14 +7,15 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsirm_jax import pipeline
+from dsirm_jax import pipeline, scoring
+from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
-from dsirm_jax.runner import Stage, run_stage
+from dsirm_jax.runner import Stage, is_finished, run_stage
 from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
@@ -33,12 +34,16 @@ class Job:
       previous: MODEL_DIR of an earlier run that this one goes on from: with its vocabulary, from
         its towers and codebooks, and as far as possible with its SIDs. gin/runs/update.gin leaves
         towers and codebooks as they are.
+      crossfit: fit all stages before the head twice, on either half of the queries that are not
+        for evaluation; the head then learns from all of them, each with the features of the half
+        that has not seen it. For small data.
     """
 
     model_dir: str
     seed: int
     rungs: tuple[str, ...]
     previous: str | None = None
+    crossfit: bool = False
 
 
 STAGES = (
@@ -47,38 +52,69 @@ STAGES = (
         function=pipeline.prepare,
         means=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
         alone=True,
+        per_half=True,
     ),
-    Stage(name="encode", function=pipeline.encode, needs=("prepare",)),
-    Stage(name="quantize", function=pipeline.quantize, needs=("prepare", "encode"), per_rung=True),
+    Stage(name="encode", function=pipeline.encode, needs=("prepare",), per_half=True),
+    Stage(
+        name="quantize",
+        function=pipeline.quantize,
+        needs=("prepare", "encode"),
+        per_half=True,
+        per_rung=True,
+    ),
     Stage(
         name="generate",
         function=pipeline.generate,
         needs=("prepare", "quantize"),
+        per_half=True,
         per_rung=True,
         means=("model_parallel",),
+    ),
+    Stage(name="features", function=pipeline.features, needs=("prepare", "encode"), per_half=True),
+    Stage(
+        name="match",
+        function=pipeline.match,
+        needs=("prepare", "encode", "quantize", "generate", "features"),
+        per_half=True,
+        per_rung=True,
     ),
     Stage(
         name="relevance",
         function=pipeline.relevance,
-        needs=("prepare", "encode", "quantize", "generate"),
+        needs=("prepare", "generate", "features", "match"),
     ),
-    Stage(name="report", function=pipeline.report, needs=("relevance",), alone=True),
+    Stage(
+        name="report",
+        function=pipeline.report,
+        needs=("relevance",),
+        takes=("ablate",),
+        alone=True,
+    ),
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
 PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
+SCORE = Stage(name="score", function=scoring.score, needs=("relevance",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
-    "run",
-    ASSIGN.name,
-    "predict-sids",
-    "import-t5",
-    "compile",
+    *("run", ASSIGN.name, "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
 )
 FLAGS = {
+    "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
+  ablation.Ladder.folds     parts of the queries, each tested once
+  ablation.Ladder.seeds     whose metrics are averaged
+  ablation.Ladder.crossfit  fit the stages before the head on either half of the queries
+  job.Job.rungs             rungs with SIDs of their own
+  pipeline.relevance.rungs  feature groups of every rung""",
+    "compare": """arguments: A B, the MODEL_DIRs of two finished runs or ladders; prints for every
+rung that both have the metrics over the pairs that both tested, B − A, and the bindings that
+differ""",
     "predict-sids": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
   --query=TEXT             prints the SIDs of a query; may be given again
   --queries=FILE           a table with a column query, whose SIDs go to
                            MODEL_DIR/predict/query_sids.parquet""",
+    "score": """flags, beside the --gin_file=MODEL_DIR/config.gin of a finished run:
+  --pairs=FILE             a table with columns query and item_id, whose probabilities go to
+                           MODEL_DIR/score/scores.parquet, row by row""",
     "import-t5": """flags:
   --from=DIR               config.json and safetensors of Hugging Face, or a checkpoint of T5X
   --to=DIR                 the folder to make: weights, vocabulary and model.gin
@@ -90,6 +126,9 @@ exit code 1: a step does not fit into a chip's memory; the binding to change is 
 }
 SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
+    "ablate": "the job once a fold of the queries -> every rung's metrics over all queries",
+    "compare": "two finished MODEL_DIRs -> their metrics, differences and bindings side by side",
+    "score": "a table of (query, item_id) -> the full model's probabilities, from the run as it is",
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
     "compile": "models -> memory and least time of every step on TPUs that are not here",
@@ -112,9 +151,10 @@ def help_text(command: str) -> str:
         return f"dsirm {command}: {summary(command)}\n\n{FLAGS[command]}"
     function = _stage(command).function
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    width = max(len(p.name) for p in parameters)
+    width = max((len(p.name) for p in parameters), default=0)
     arguments = [f"  pipeline.{command}.{p.name:<{width}}  {p.annotation}" for p in parameters]
-    return "\n".join([f"dsirm {command}: {summary(command)}", "", "gin bindings:", *arguments])
+    told = ["", "gin bindings:", *arguments] if arguments else []
+    return "\n".join([f"dsirm {command}: {summary(command)}", *told])
 
 
 def run(command: str, *, force: bool) -> None:
@@ -129,24 +169,59 @@ def run(command: str, *, force: bool) -> None:
     job = configuration.call_with_bound(Job)
     layout = Layout(model_dir=Path(job.model_dir))
     stages = STAGES if command == "run" else (_stage(command),)
-    planned = [
-        (stage, layout.for_rung(rung), _bindings(stage, job, rung))
+    planned = plan(stages, job)
+    processes.first(functools.partial(write_text, layout.config, configuration.text()))
+    run_stages(planned, job=job, force=force)
+    if stages[-1].name in ("relevance", "report") and processes.is_first():
+        _print_metrics(layout)
+
+
+def plan(
+    stages: Sequence[Stage], job: Job, *, changed: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[tuple[Stage, Layout, dict[str, Any]]]:
+    """Returns what is to run, where and with what arguments, in order.
+
+    Args:
+      stages: those wanted.
+      job: what they share.
+      changed: by stage, arguments that take the place of the configuration's.
+    """
+    halves = _halves(job)
+    return [
+        (
+            stage,
+            half.for_rung(rung),
+            _bindings(stage, job, rung, half) | dict((changed or {}).get(stage.name, {})),
+        )
         for stage in stages
+        for half in (halves if stage.per_half else halves[:1])
         for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
     ]
-    processes.first(functools.partial(write_text, layout.config, configuration.text()))
+
+
+def run_stages(
+    planned: Sequence[tuple[Stage, Layout, dict[str, Any]]], *, job: Job, force: bool
+) -> None:
+    """Runs what `plan` returned; what is finished and unchanged is skipped."""
+    from dsirm_jax import configuration
+
+    halves = _halves(job)
     for stage, at, bindings in planned:
         needed = {}
         for before in map(_stage, stage.needs):
-            # A stage of one rung reads that rung's; a stage that all share reads every rung's.
-            wanted = (at.rung,) if stage.per_rung or not before.per_rung else (FULL, *job.rungs)
-            for rung in wanted:
-                folder = layout.for_rung(rung).stage(before.name)
-                needed[str(folder.relative_to(layout.model_dir))] = folder
+            # A stage of one rung, or half, reads that one's; one that all share reads every one's.
+            rungs = (at.rung,) if stage.per_rung or not before.per_rung else (FULL, *job.rungs)
+            for half in (at,) if stage.per_half or not before.per_half else halves:
+                for rung in rungs:
+                    folder = half.for_rung(rung).stage(before.name)
+                    needed[str(folder.relative_to(job.model_dir))] = folder
+        for name in stage.takes:
+            if is_finished(at.stage(name)):
+                needed[name] = at.stage(name)
         if bindings.get("previous"):
-            label = str(at.stage(stage.name).relative_to(layout.model_dir))
+            label = str(at.stage(stage.name).relative_to(job.model_dir))
             needed[f"previous/{label}"] = bindings["previous"].stage(stage.name)
-        left_out = (*stage.means, "previous")  # its fingerprint is among the inputs
+        left_out = (*stage.means, "previous", "halves")  # their fingerprints are among the inputs
         content = {name: value for name, value in bindings.items() if name not in left_out}
         run_stage(
             stage,
@@ -156,8 +231,6 @@ def run(command: str, *, force: bool) -> None:
             needed=needed,
             force=force,
         )
-    if stages[-1].name in ("relevance", "report") and processes.is_first():
-        _print_metrics(layout)
 
 
 def predict_sids(*, queries: Sequence[str], table: str | None, force: bool) -> None:
@@ -219,6 +292,43 @@ def what_to_compile(*, topology: str | None) -> tuple[Target, dict[str, dict[str
     return ahead.Target(**values), bindings
 
 
+def score(*, pairs: str, force: bool) -> None:
+    """Scores a table of (query, item_id) with a finished run, as a stage `score`.
+
+    Args:
+      pairs: the file.
+      force: score again what is finished.
+    """
+    from dsirm_jax import configuration
+    from dsirm_jax.data import storage
+
+    job = configuration.call_with_bound(Job)
+    layout = Layout(model_dir=Path(job.model_dir))
+    rungs = configuration.bound(pipeline.relevance)["rungs"]
+    if FULL not in rungs:
+        raise InputError(f"pipeline.relevance.rungs has no {FULL!r}, whose head scores")
+    described = {
+        "pairs": pairs,
+        "groups": rungs[FULL],
+        "beams": configuration.bound(pipeline.generate)["beams"],
+        "match_beams": configuration.bound(pipeline.match).get("beams", ()),
+        "language": configuration.bound(pipeline.features).get("language"),
+        "max_rejected_share": configuration.bound(pipeline.prepare)["max_rejected_share"],
+    }
+    halves = _halves(job)
+    encoder = configuration.bound(pipeline.encode)["encoder"]
+    needed = {"relevance": layout.stage("relevance")}
+    run_stage(
+        SCORE,
+        layout,
+        bindings=described | {"encoder": encoder, "halves": halves},
+        described=described | {"files": {pairs: storage.version(storage.found(pairs))}},
+        needed=needed,
+        force=force,
+    )
+    print(f"scores: {layout.scores}")
+
+
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:
     """Returns size and time of change of the user's files, so that new contents are noticed."""
     from dsirm_jax.data import storage
@@ -237,16 +347,26 @@ def _print_metrics(layout: Layout) -> None:
         print(f"\nreport: {layout.report}")
 
 
-def _bindings(stage: Stage, job: Job, rung: str) -> dict[str, Any]:
-    """Returns the arguments of a stage's function for one rung."""
+def _halves(job: Job) -> tuple[Layout, ...]:
+    layout = Layout(model_dir=Path(job.model_dir))
+    return (layout, layout.exchanged()) if job.crossfit else (layout,)
+
+
+def _bindings(stage: Stage, job: Job, rung: str, half: Layout) -> dict[str, Any]:
+    """Returns the arguments of a stage's function for one rung of one half."""
     from dsirm_jax import configuration
 
     parameters = inspect.signature(stage.function).parameters
-    shared = {"seed": job.seed, "sid_rungs": job.rungs}
+    halves = _halves(job)
+    is_other = half != halves[0]
+    shared = {"seed": job.seed, "sid_rungs": job.rungs, "halves": halves}
     if job.previous:
-        shared["previous"] = Layout(model_dir=Path(job.previous), rung=rung)
+        previous = Layout(model_dir=Path(job.previous), rung=rung)
+        shared["previous"] = previous.exchanged() if is_other else previous
     bindings = {name: value for name, value in shared.items() if name in parameters}
     bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    if job.crossfit and stage.name == "prepare":
+        bindings |= {"head_share": 0.5, "exchanged": is_other}
     configuration.check_complete(stage.function, {"layout": None} | bindings)
     return bindings
 

@@ -6,15 +6,17 @@ import dataclasses
 from pathlib import Path
 
 FULL = "full"
+OF_A_RUNG = ("quantize", "generate", "match")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
     """The folders of one run.
 
-    `prepare`, `encode`, `relevance` and `report` are shared by all rungs of the ablation ladder;
-    `quantize` and `generate` belong to one rung. The full model's lie in `MODEL_DIR` itself,
-    those of any other rung below `MODEL_DIR/ablation/RUNG`.
+    `prepare`, `encode`, `features`, `relevance` and `report` are shared by all rungs of the
+    ablation ladder; `quantize`, `generate` and `match` belong to one rung. The full model's lie in
+    `MODEL_DIR` itself, those of any other rung below `MODEL_DIR/ablation/RUNG`. The other half of a
+    cross-fit is laid out likewise in `MODEL_DIR/exchanged`.
     """
 
     model_dir: Path
@@ -23,8 +25,11 @@ class Layout:
     def for_rung(self, rung: str) -> Layout:
         return dataclasses.replace(self, rung=rung)
 
+    def exchanged(self) -> Layout:
+        return dataclasses.replace(self, model_dir=self.model_dir / "exchanged")
+
     def stage(self, name: str) -> Path:
-        own_sids = name in ("quantize", "generate") and self.rung != FULL
+        own_sids = name in OF_A_RUNG and self.rung != FULL
         return self.model_dir / "ablation" / self.rung / name if own_sids else self.model_dir / name
 
     @property
@@ -112,6 +117,18 @@ class Layout:
         return self.stage("relevance") / rung / "head.safetensors"
 
     @property
+    def features(self) -> Path:
+        return self.stage("features") / "features.parquet"
+
+    @property
+    def surroundings(self) -> Path:
+        return self.stage("features") / "surroundings.safetensors"
+
+    @property
+    def sid_features(self) -> Path:
+        return self.stage("match") / "features.parquet"
+
+    @property
     def predictions(self) -> Path:
         return self.stage("relevance") / "predictions.parquet"
 
@@ -119,6 +136,70 @@ class Layout:
     def metrics(self) -> Path:
         return self.stage("relevance") / "metrics.json"
 
+    def fold(self, *, seed: int, number: int, of: int) -> Layout:
+        """The run of one fold of the ladder."""
+        folder = self.model_dir / "folds" / f"seed-{seed}-fold-{number}-of-{of}"
+        return dataclasses.replace(self, model_dir=folder)
+
+    @property
+    def compiled(self) -> Path:
+        return self.model_dir / "folds" / "compiled"
+
+    @property
+    def ladder(self) -> Path:
+        return self.stage("ablate") / "ablation.json"
+
+    @property
+    def ladder_predictions(self) -> Path:
+        return self.stage("ablate") / "predictions.parquet"
+
+    @property
+    def ladder_plot(self) -> Path:
+        return self.stage("ablate") / "lifts.svg"
+
+    @property
+    def ladder_config(self) -> Path:
+        return self.stage("ablate") / "config.gin"
+
+    @property
+    def scores(self) -> Path:
+        return self.stage("score") / "scores.parquet"
+
     @property
     def report(self) -> Path:
         return self.stage("report") / "index.html"
+
+
+class PairsLayout(Layout):
+    """A finished run as the features of further pairs see it.
+
+    Its catalogue and models are the run's; queries, pairs and what is computed of them lie in
+    `MODEL_DIR/score`.
+    """
+
+    def stage(self, name: str) -> Path:
+        return super().stage("score" if name in ("features", "match") else name)
+
+    @property
+    def queries(self) -> Path:
+        return self.stage("score") / "queries.parquet"
+
+    @property
+    def judgements(self) -> Path:
+        return self.stage("score") / "pairs.parquet"
+
+    @property
+    def query_vectors(self) -> Path:
+        return self.stage("score") / "queries-*.parquet"
+
+    @property
+    def query_sids(self) -> Path:
+        return self.stage("score") / "query_sids.parquet"
+
+    @property
+    def pair_log_probs(self) -> Path:
+        return self.stage("score") / "pair_log_probs.parquet"
+
+    @property
+    def sid_features(self) -> Path:
+        return self.stage("score") / "sid_features.parquet"

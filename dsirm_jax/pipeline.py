@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.relevance.attributes import ItemTexts
     from dsirm_jax.relevance.calibration import Calibration
+    from dsirm_jax.relevance.fitted import Fitted as HeadFitted
     from dsirm_jax.relevance.model import BoostedTrees, Mlp
+    from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
 
 
 SEARCHED_AT_ONCE = 256
+ON_SEEN = "full_on_seen"
+"""The full model's head, trained on the queries that earlier stages saw."""
 JUDGED = (
     *("query_index", "item_index", "query", "item_id"),
     *("label", "gain", "relevant", "weight", "split"),
@@ -56,6 +60,8 @@ def prepare(
     head_share: float,
     test_share: float,
     max_rejected_share: float,
+    fold: tuple[int, int] | None = None,
+    exchanged: bool = False,
     vocabulary: str | None = None,
     engine: str | None = None,
     memory_limit: str = "1GB",
@@ -79,6 +85,8 @@ def prepare(
         vocabulary=str(previous.vocabulary) if previous and not vocabulary else vocabulary,
         head_share=head_share,
         test_share=test_share,
+        fold=fold,
+        exchanged=exchanged,
         max_rejected_share=max_rejected_share,
         engine=engine,
         memory_limit=memory_limit,
@@ -174,6 +182,42 @@ def encode(
             embed_texts=functools.partial(embed_texts, max_pieces=max_pieces),
             pattern=pattern,
         )
+
+
+def embed_queries(
+    layout: Layout,
+    *,
+    encoder: TwoTowers | Pretrained | Precomputed,
+    queries: Path,
+    pattern: Path,
+) -> None:
+    """Writes the vectors of further queries, by a finished run's encoder as it is."""
+    from dsirm_jax.data import vectors, vocabulary
+    from dsirm_jax.encoder import pretrained
+    from dsirm_jax.encoder.embed import embed
+    from dsirm_jax.encoder.model import Precomputed, Pretrained
+    from dsirm_jax.encoder.train import read_params, text_tower
+
+    directory = layout.stage("encode")
+    if isinstance(encoder, Precomputed):
+        vectors.copy_vectors(encoder.queries, table=queries, id_column="query", pattern=pattern)
+        return
+    if isinstance(encoder, Pretrained):
+        pretrained.encode_queries(
+            config=encoder, directory=directory, queries=queries, pattern=pattern
+        )
+        return
+    vocab_size = vocabulary.size(layout.vocabulary)
+    texts = _columns(queries, "query")["query"]
+    found = embed(
+        tower=text_tower(encoder, vocab_size=vocab_size),
+        params=read_params(encoder, vocab_size=vocab_size, directory=directory),
+        pieces=vocabulary.encode(layout.vocabulary, texts),
+        max_pieces=encoder.max_query_pieces,
+        name="encode",
+    )
+    path = vectors.shard(pattern, number=0, of=1)
+    vectors.write_vectors(path, texts, found, id_column="query")
 
 
 def quantize(
@@ -449,7 +493,7 @@ def predict(layout: Layout, *, table: str, beams: int) -> None:
     from dsirm_jax.files import replacing
     from dsirm_jax.generator.predict import join_shards, predict_shards
 
-    fitted, existing, _ = _generator(layout)
+    fitted, existing, _ = read_generator(layout)
     queries = layout.stage("predict") / "queries.parquet"
     schema = pa.schema([("query", pa.string())])
 
@@ -479,7 +523,7 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     from dsirm_jax.generator.predict import predict as search
     from dsirm_jax.sids import trie
 
-    fitted, existing, sids = _generator(layout)
+    fitted, existing, sids = read_generator(layout)
     texts = [clean(query) for query in queries]
     pieces = vocabulary.encode(layout.vocabulary, texts)
     found = search(
@@ -500,7 +544,7 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     return "\n".join(lines)
 
 
-def _generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
+def read_generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
     """Returns a run's generator, the trie of its SIDs, and the SIDs of its items."""
     from dsirm_jax.errors import InputError
     from dsirm_jax.generator import fitted as generators
@@ -516,6 +560,87 @@ def _generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
     return fitted, trie.build(table.sids, sizes=fitted.config.sid_sizes), table.sids
 
 
+def features(layout: Layout, *, language: str | None = None) -> None:
+    """texts and dense vectors -> the features of judged pairs that know nothing of SIDs."""
+    from dsirm_jax.data.pairs import relevant_pairs
+    from dsirm_jax.data.schema import TRAIN
+
+    train_pairs = relevant_pairs(layout.judgements, split=TRAIN)
+    write_features(layout, train_pairs=train_pairs, language=language)
+
+
+def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | None) -> None:
+    """Does what `features` does, with the relevant pairs that vote given."""
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.relevance import tables
+    from dsirm_jax.relevance.features import Texts, surroundings, without_sids
+    from dsirm_jax.relevance.lexical import read_catalogue
+    from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
+
+    queries = _columns(layout.queries, "query")["query"]
+    pairs = _arrays(layout.judgements, "query_index", "item_index")
+    vectors = _vectors(layout, scratch=layout.stage("features"))
+    near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
+    tables.write_surroundings(layout.surroundings, near)
+    processor = vocabulary.processor(layout.vocabulary)
+    catalogue, texts = read_catalogue(
+        _texts(layout.items), wanted=np.unique(pairs["item_index"]), processor=processor
+    )
+    table = without_sids(
+        **pairs,
+        **vectors,
+        groups=tuple(COLUMNS_WITHOUT_SIDS),
+        queries=queries,
+        near=near,
+        texts=Texts(texts, catalogue, processor, language),
+        numbers=_numbers(layout.items),
+    )
+    tables.write_features(layout.features, table, pairs=pairs)
+
+
+def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
+    """SIDs of queries and items -> how far they agree, in features of judged pairs.
+
+    Further columns, `NAME@5` in groups `GROUP@5`, look at the first 5 beams alone, and those of
+    `@own` at the query's own codes in place of the generator's.
+    """
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_vectors
+    from dsirm_jax.relevance import tables, variants
+    from dsirm_jax.relevance.features import with_sids
+    from dsirm_jax.relevance.schema import join
+    from dsirm_jax.sids.codes import read_version
+    from dsirm_jax.sids.prefix_match import GROUPS
+
+    pairs = _arrays(layout.judgements, "query_index", "item_index")
+    near = tables.read_surroundings(layout.surroundings)
+    given = tables.read_rung(
+        sids=layout.sids,
+        health=layout.health,
+        query_sids=layout.query_sids,
+        pair_log_probs=layout.pair_log_probs,
+    )
+    vectors = _vectors(layout, scratch=layout.stage("match"))
+    found = [with_sids(**pairs, **vectors, **given, near=near, groups=GROUPS)]
+    for tag in beams:
+        if tag == variants.OWN:
+            fitted = quantizers.load(layout.quantizer)
+            codes = assign_vectors(fitted=fitted, vectors=vectors["query_vectors"]).codes
+            other = given | {
+                "beams": variants.own_beam(codes),
+                "pair_log_probs": variants.own_log_probs(
+                    codes[pairs["query_index"]], given["sids"][pairs["item_index"]]
+                ),
+            }
+        else:
+            other = given | {"beams": variants.first_beams(given["beams"], most=tag)}
+        table = with_sids(**pairs, **vectors, **other, near=near, groups=variants.GROUPS)
+        found.append(variants.tagged(table, tag))
+    tables.write_features(
+        layout.sid_features, join(found), pairs=pairs, sid_version=read_version(layout.sids)
+    )
+
+
 def relevance(
     layout: Layout,
     *,
@@ -525,112 +650,77 @@ def relevance(
     head: Mlp | BoostedTrees,
     training: Training,
     calibration: Calibration,
-    language: str | None = None,
+    halves: tuple[Layout, ...],
 ) -> None:
-    """dense and SID features -> calibrated probabilities of every rung, and their metrics."""
-    from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.pairs import relevant_pairs
-    from dsirm_jax.data.schema import HEAD, TEST, TRAIN
-    from dsirm_jax.data.vectors import read_vectors
+    """features -> calibrated probabilities of every rung, and their metrics.
+
+    A pair's features come from a half of the cross-fit that has not seen its query: of a test query
+    that is both, whose features are averaged. Without a cross-fit there is one half.
+    """
+    from dsirm_jax.data.schema import TEST, TRAIN
     from dsirm_jax.relevance import fitted as heads
-    from dsirm_jax.relevance.evaluate import Pairs, evaluate, evaluate_hits
-    from dsirm_jax.relevance.features import Texts, surroundings, with_sids, without_sids
-    from dsirm_jax.relevance.lexical import read_catalogue
-    from dsirm_jax.relevance.schema import join, select
+    from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
     from dsirm_jax.relevance.score import score
-    from dsirm_jax.relevance.tables import read_hits, read_rung, write_predictions
+    from dsirm_jax.relevance.tables import averaged, read_hits, read_pairs, write_predictions
     from dsirm_jax.relevance.train import train
 
-    queries = _columns(layout.queries, "query")["query"]
-    segments = _arrays(layout.queries, "segment")["segment"]
     judged = _arrays(layout.judgements, *JUDGED)
-    rows = np.flatnonzero(judged["split"] != TRAIN)  # the head never sees what earlier stages saw
-    judged = {name: values[rows] for name, values in judged.items()}
-    pairs = {"query_index": judged["query_index"], "item_index": judged["item_index"]}
-    scratch = layout.stage("relevance")
-    vectors = {
-        "query_vectors": read_vectors(
-            layout.query_vectors, ids=queries, id_column="query", scratch=scratch
-        ),
-        "item_vectors": read_vectors(
-            layout.item_vectors,
-            ids=_table(layout.items, "item_id")["item_id"],
-            id_column="item_id",
-            scratch=scratch,
-        ),
-    }
-    groups = tuple(dict.fromkeys(group for named in rungs.values() for group in named))
-    near = surroundings(
-        query_index=judged["query_index"],
-        **vectors,
-        train_pairs=relevant_pairs(layout.judgements, split=TRAIN),
-    )
-    processor = vocabulary.processor(layout.vocabulary)
-    catalogue, texts = read_catalogue(
-        _texts(layout.items), wanted=np.unique(judged["item_index"]), processor=processor
-    )
-    dense = without_sids(
-        **pairs,
-        **vectors,
-        groups=groups,
-        queries=queries,
-        near=near,
-        texts=Texts(texts, catalogue, processor, language),
-        numbers=_numbers(layout.items),
-    )
-    of_sids = {
-        rung: with_sids(
-            **pairs,
-            **vectors,
-            groups=groups,
-            near=near,
-            **read_rung(
-                sids=at.sids,
-                health=at.health,
-                query_sids=at.query_sids,
-                pair_log_probs=at.pair_log_probs,
-                rows=rows,
-            ),
-        )
-        for rung, at in ((rung, layout.for_rung(rung)) for rung in (FULL, *sid_rungs))
-    }
-    learnt, tested = judged["split"] == HEAD, judged["split"] == TEST
-    scores = {}
-    for rung, named in rungs.items():
+    tested = judged["split"] == TEST
+    splits = np.stack([_arrays(half.judgements, "split")["split"] for half in halves])
+    seen = splits == TRAIN  # [half, pair]
+    kept = ~seen.all(axis=0)
+
+    def features_of(rung: str, where: np.ndarray) -> FeatureTable:
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
-        table = select(join([dense, of_sids.get(rung, of_sids[FULL])]), groups=named)
-        fitted = train(
-            name=f"relevance {rung}",
-            features=table.rows(learnt),
-            labels=judged["relevant"][learnt],
-            gains=judged["gain"][learnt],
-            weights=judged["weight"][learnt],
-            queries=judged["query"][learnt],
+        at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
+        sources = [(half.features, half.sid_features) for half in at]
+        return averaged(sources, where=where, groups=rungs[rung], rung=rung)
+
+    def fit(name: str, features: FeatureTable, rows: np.ndarray) -> HeadFitted:
+        return train(
+            name=f"relevance {name}",
+            features=features.rows(rows),
+            labels=judged["relevant"][rows],
+            gains=judged["gain"][rows],
+            weights=judged["weight"][rows],
+            queries=judged["query"][rows],
             head=head,
             training=training,
             calibration=calibration,
-            directory=layout.stage("relevance") / rung,
+            directory=layout.stage("relevance") / name,
             seed=seed,
         )
-        save = functools.partial(heads.save, layout.head(rung), fitted)
-        processes.first(save)
-        scores[rung] = score(fitted, table)
-    write_predictions(layout.predictions, judged=judged, scores=scores)
-    metrics = evaluate(
-        pairs=Pairs(
-            query_index=judged["query_index"][tested],
-            relevant=judged["relevant"][tested],
-            gain=judged["gain"][tested],
-            segment=segments[judged["query_index"][tested]],
-        ),
-        scores={rung: values[tested] for rung, values in scores.items()},
-        seed=seed,
+
+    scores = {}
+    for rung in rungs:
+        table = features_of(rung, ~seen)
+        fitted = fit(rung, table, kept & ~tested)
+        processes.first(functools.partial(heads.save, layout.head(rung), fitted))
+        scores[rung] = score(fitted, table.rows(kept))
+    write_predictions(
+        layout.predictions,
+        judged={name: values[kept] for name, values in judged.items()},
+        scores=scores,
     )
+    pairs = read_pairs(queries=layout.queries, items=layout.items, judgements=layout.judgements)
+    tests = {rung: values[tested[kept]] for rung, values in scores.items()}
+    lifts = lifts_between(rungs)
+    metrics = evaluate(pairs=pairs.where(tested), scores=tests, lifts=lifts, seed=seed)
     metrics["hits"] = evaluate_hits(
         {rung: read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
-        segment=segments,
+        segment=_arrays(layout.queries, "segment")["segment"],
+        lifts=lifts,
         seed=seed,
     )
+    if FULL in rungs:
+        fitted = fit(ON_SEEN, features_of(FULL, seen), seen.any(axis=0) & ~tested)
+        flattered = score(fitted, features_of(FULL, ~seen).rows(tested))
+        metrics["leak"] = evaluate(
+            pairs=pairs.where(tested),
+            scores={FULL: tests[FULL], ON_SEEN: flattered},
+            lifts=((ON_SEEN, FULL),),
+            seed=seed,
+        )
     _write_json(layout.metrics, metrics)
 
 
@@ -655,6 +745,21 @@ def _columns(path: Path, *names: str) -> dict[str, list]:
 def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     table = _table(path, *names)
     return {name: table[name].to_numpy() for name in names}
+
+
+def _vectors(layout: Layout, *, scratch: Path) -> dict[str, np.ndarray]:
+    """Returns the dense vectors of all queries and items, memory-mapped."""
+    from dsirm_jax.data.vectors import read_vectors
+
+    return {
+        f"{name}_vectors": read_vectors(
+            pattern, ids=_table(table, column)[column], id_column=column, scratch=scratch
+        )
+        for name, pattern, table, column in (
+            ("query", layout.query_vectors, layout.queries, "query"),
+            ("item", layout.item_vectors, layout.items, "item_id"),
+        )
+    }
 
 
 def _rows(path: Path) -> int:

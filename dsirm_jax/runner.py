@@ -30,6 +30,8 @@ class Stage:
       name: also the name of its folder.
       function: `function(layout, **bindings)`.
       needs: stages that must be finished before.
+      takes: stages whose output it shows where it is there.
+      per_half: whether each half of a cross-fit has its own.
       per_rung: whether each rung of the ablation ladder has its own.
       means: bindings that say where and how the work is done, whatever comes out being the same:
         they are no part of the fingerprint.
@@ -39,6 +41,8 @@ class Stage:
     name: str
     function: Callable[..., None]
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    per_half: bool = False
     per_rung: bool = False
     means: tuple[str, ...] = ()
     alone: bool = False
@@ -104,6 +108,12 @@ def run_stage(
     log.info("%s: done in %.0f s", label, seconds)
 
 
+def is_finished(folder: Path) -> bool:
+    """Returns whether the stage of this folder has finished."""
+    record = _read_record(folder)
+    return record is not None and record["finished"]
+
+
 def _read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     if path.is_file():
@@ -121,12 +131,11 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _finished_fingerprint(folder: Path) -> str:
-    record = _read_record(folder)
-    if record is None or not record["finished"]:
+    if not is_finished(folder):
         raise InputError(
             f"{folder} is not finished; run `dsirm {folder.name}` (or `dsirm run`) first"
         )
-    return record["fingerprint"]
+    return _read_record(folder)["fingerprint"]
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

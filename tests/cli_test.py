@@ -7,8 +7,9 @@ import pytest
 from dsirm_jax import cli, job
 
 STAGES = (
-    *("prepare", "encode", "quantize", "generate", "relevance", "report", "run"),
-    *("assign", "predict-sids", "import-t5", "compile"),
+    *("prepare", "encode", "quantize", "generate"),
+    *("features", "match", "relevance", "report", "run"),
+    *("assign", "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
 )
 
 
@@ -60,6 +61,9 @@ def test_every_stage_is_a_command():
         (["compile", "--gin_file=gin/tpu/v5e_8.gin", "--step=report"], "flag --step=report"),
         (["compile", "--gin_file=gin/tpu/v5e_8.gin", "--topology=v5e"], "topology 'v5e': give"),
         (["run", "--gin_file=gin/runs/demo.gin", "--profile_steps=5"], "--profile_steps=5: give"),
+        (["score", "--gin_file=gin/runs/demo.gin"], "flag --pairs"),
+        (["compare", "out/a"], "name two finished MODEL_DIRs"),
+        (["compare", "nowhere/a", "nowhere/b"], "nowhere/a/relevance/predictions.parquet: no such"),
         (["import-t5", "--from=nowhere", "--to=out"], "nowhere/spiece.model: no such file"),
     ],
 )

@@ -1,5 +1,6 @@
 """Tiny models through the real command line, from tables to report."""
 
+import itertools
 import json
 import os
 import re
@@ -87,11 +88,18 @@ def test_tables_have_the_columns_of_the_contract(run):
     assert beams.field("log_probs").type == pa.list_(pa.float32())
     predictions = pq.read_table(model_dir / "relevance/predictions.parquet")
     rungs = ["no_sid", "unsupervised", "full"]
-    assert predictions.column_names == ["query", "item_id", "label", "split", *rungs]
+    about = ["query", "item_id", "label", "gain", "relevant", "split"]
+    assert predictions.column_names == [*about, *rungs]
     assert set(predictions["split"].to_pylist()) == {"head", "test"}
     metrics = json.loads((model_dir / "relevance/metrics.json").read_text())
     assert set(metrics["rungs"]) == set(rungs)
     assert set(metrics["lifts"]["full"]["roc_auc"]) == {"value", "low", "high", "relative"}
+    assert set(metrics["leak"]["rungs"]) == {"full", "full_on_seen"}
+    for folder in ("", "ablation/unsupervised/"):
+        features = pq.read_schema(model_dir / folder / "match/features.parquet")
+        assert features.field("match_depth").metadata == {b"group": b"paper_match"}
+    judged = pq.read_metadata(model_dir / "prepare/judgements.parquet").num_rows
+    assert pq.read_metadata(model_dir / "features/features.parquet").num_rows == judged
 
 
 def test_every_beam_is_the_sid_of_an_item(run):
@@ -149,6 +157,168 @@ def test_queries_are_predicted_from_a_finished_run(run, tmp_path):
     check_same_version(
         model_dir / "predict/query_sids.parquet", model_dir / "quantize/sids.parquet"
     )
+
+
+def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
+    model_dir, _ = run
+    tested = pq.read_table(model_dir / "relevance/predictions.parquet").slice(0, 40)
+    tested = tested.take(np.random.default_rng(0).permutation(40)).to_pydict()
+    pairs = list(zip(tested["query"], tested["item_id"], tested["full"], strict=True))
+    rows = [f"{query},{item}" for query, item, _ in pairs]
+    # Case is folded everywhere: a spelling that the run has not met means the same.
+    rows += [f"{query.upper()},{item}" for query, item, _ in pairs[:5]]
+    rows.insert(7, f"{pairs[0][0]},no such item")
+    table = tmp_path / "pairs.csv"
+    table.write_text("query,item_id\n" + "\n".join(rows))
+    config = f"--gin_file={model_dir}/config.gin"
+    arguments = [sys.executable, "-m", "dsirm_jax", "score", config, f"--pairs={table}"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = pq.read_table(model_dir / "score/scores.parquet").to_pydict()
+    assert [f"{q},{i}" for q, i in zip(found["query"], found["item_id"], strict=True)] == rows
+    scores = found["score"]
+    assert scores.pop(7) is None
+    expected = [score for *_, score in (*pairs, *pairs[:5])]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    rejected = pq.read_table(model_dir / "score/rejected.parquet").to_pylist()
+    assert [(row["row"], row["reason"]) for row in rejected] == [(8, "unknown item_id")]
+    # More than the run's share of bad rows is refused.
+    table.write_text(f"query,item_id\nshoe,no such item\n{rows[0]}\n")
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+    assert done.returncode == 2
+    assert f"{table}: 1 of 2 rows cannot be scored; the first: row 1 column item_id" in done.stderr
+
+
+def test_a_run_is_compared_with_another(run, tmp_path):
+    model_dir, _ = run
+    shutil.copytree(model_dir / "relevance", tmp_path / "relevance")
+    text = (model_dir / "config.gin").read_text()
+    (tmp_path / "config.gin").write_text(text.replace("SEED = 0", "SEED = 3"))
+    done = subprocess.run(
+        [sys.executable, "-m", "dsirm_jax", "compare", model_dir, tmp_path],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    blocks = [line for line in done.stdout.splitlines() if line.startswith("── ")]
+    assert blocks == ["── no_sid ──", "── unsupervised ──", "── full ──"]
+    assert done.stdout.count("+0.0000 [+0.0000, +0.0000]") == 3 * 6
+    assert done.stdout.splitlines()[-3:] == ["  SEED", "    A  0", "    B  3"]
+
+
+def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch):
+    """Test queries teach nothing, and head queries the head alone."""
+    from dsirm_jax import pipeline
+    from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.layout import Layout
+    from dsirm_jax.quantizer.model import QuantizerConfig
+    from dsirm_jax.quantizer.train import read_catalogue
+    from dsirm_jax.relevance import features, fitted, score
+    from dsirm_jax.relevance import train as heads
+
+    model_dir, _ = run
+    for name in ("prepare", "encode", "quantize", "generate", "features", "match"):
+        (tmp_path / name).symlink_to(model_dir / name)
+    layout = Layout(model_dir=tmp_path)
+    table = pq.read_table(layout.queries).to_pydict()
+    of_split = {name: set() for name in ("train", "head", "test")}
+    for number, split in enumerate(table["split"]):
+        of_split[split].add(number)
+    assert all(of_split.values())
+
+    def drawn(task, **lengths):
+        batches = tasks.batches(task=task, lengths=lengths, batch_size=64, seed=0)
+        rows = list(itertools.islice(batches, 2 + tasks.num_rows(task) // 64))
+        return {name: np.concatenate([batch[name] for batch in rows]) for name in rows[0]}
+
+    given = {"tfds_dir": layout.tfds, "vocabulary": layout.vocabulary}
+    sids = read_sids(layout.sids).sids
+    seen = drawn(tasks.query_item(**given), query=8, item=8)["query_index"]
+    assert set(seen) <= of_split["train"] and len(set(seen)) > 20
+    task = tasks.query_sid(**given, sids=sids, sizes=(8, 8, 8))
+    inputs = drawn(task, inputs=32, targets=3)["inputs"]
+    pieces = [tuple(ids) for ids in vocabulary.encode(layout.vocabulary, table["query"])]
+    texts = {tuple(row[row > 0]) for row in inputs}
+    assert texts <= {pieces[number] for number in of_split["train"]}
+    catalogue = read_catalogue(
+        items=layout.items,
+        queries=layout.queries,
+        judgements=layout.judgements,
+        item_vectors=layout.item_vectors,
+        query_vectors=layout.query_vectors,
+        config=QuantizerConfig(codebook_sizes=(8,), latent_dim=4, hidden_dim=4, pin_depth=0),
+        scratch=tmp_path,
+    )
+    assert set(catalogue.pairs[:, 0]) <= of_split["train"]
+    voting, taught = [], []
+
+    def surroundings(*, train_pairs, **others):
+        voting.extend(train_pairs[:, 0])
+        raise KeyboardInterrupt
+
+    def train(*, name, queries, **others):
+        taught.append((name, set(queries)))
+
+    monkeypatch.setattr(features, "surroundings", surroundings)
+    monkeypatch.setattr(heads, "train", train)
+    monkeypatch.setattr(fitted, "save", lambda *_: None)
+    monkeypatch.setattr(score, "score", lambda _, table: np.full(len(table.values), 0.5))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.features(layout)
+    assert set(voting) <= of_split["train"] and voting
+    groups = ("dense", "neighbours")
+    pipeline.relevance(
+        layout,
+        seed=0,
+        rungs={"no_sid": groups, "full": groups},
+        sid_rungs=(),
+        head=None,
+        training=None,
+        calibration=None,
+        halves=(layout,),
+    )
+    named = {split: {table["query"][number] for number in of_split[split]} for split in of_split}
+    rungs = ("no_sid", "full", "full_on_seen")
+    assert [name for name, _ in taught] == [f"relevance {rung}" for rung in rungs]
+    assert all(queries <= named["head"] for _, queries in taught[:2])
+    assert taught[2][1] <= named["train"]
+
+
+@pytest.mark.slow
+def test_of_shuffled_labels_nothing_is_learnt_in_any_fold_or_half(run, tmp_path):
+    model_dir, _ = run
+    columns = ["query", "item_id", "label"]
+    judged = pq.read_table(model_dir / "prepare/judgements.parquet", columns=columns).to_pydict()
+    judged["label"] = np.random.default_rng(0).permutation(judged["label"])
+    pq.write_table(pa.table(judged), tmp_path / "judgements.parquet")
+    flags = [
+        *("--gin_file=gin/runs/tables.gin", "--gin_file=gin/runs/ablate.gin"),
+        f"--gin.ITEMS='{model_dir}/prepare/items.parquet'",
+        f"--gin.JUDGEMENTS='{tmp_path}/judgements.parquet'",
+        "--gin.RELEVANT_LABELS=('E',)",
+        "--gin.LABEL_GAINS={'E': 1.0, 'S': 0.1, 'C': 0.01, 'I': 0.0}",
+        *("--gin.FOLDS=2", "--gin.CROSSFIT=True", "--gin.job.Job.rungs=()"),
+        # Long enough to learn by heart, if there were a way for that to pay.
+        "--gin.encode/settings.Training.epochs=12",
+        "--gin.relevance/settings.Training.epochs=20",
+    ]
+    done = dsirm("ablate", tmp_path / "ladder", *flags)
+    ladder = json.loads((tmp_path / "ladder/ablate/ablation.json").read_text())
+    assert ladder["pairs"] == len(judged["query"])
+    assert ladder["queries"] == len(set(judged["query"]))
+    found = {rung: of["roc_auc"] for rung, of in ladder["rungs"].items()}
+    assert len(found) > 12
+    relevant = np.sum(judged["label"] == "E")
+    # The standard deviation of the AUC of two samples of one distribution.
+    spread = np.sqrt((ladder["pairs"] + 1) / (12 * relevant * (ladder["pairs"] - relevant)))
+    for rung, of in found.items():
+        assert abs(of["value"] - 0.5) < 4 * spread, (rung, of)
+        assert f"{rung} " in done.stdout
+    predictions = pq.read_table(tmp_path / "ladder/ablate/predictions.parquet")
+    assert predictions.num_rows == ladder["pairs"]
+    again = dsirm("ablate", tmp_path / "ladder", *flags)
+    assert "starts" not in again.stderr
 
 
 @pytest.mark.slow
@@ -214,7 +384,7 @@ def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_o
     before = (model_dir / "quantize/sids.parquet").stat().st_mtime_ns
     # Where and how the work is done is no part of what comes out.
     again = dsirm("run", model_dir, "--gin.pipeline.prepare.workers=1")
-    assert again.stderr.count("finished and unchanged, skipped") == 8
+    assert again.stderr.count("finished and unchanged, skipped") == 11
     changed = dsirm("relevance", model_dir, "--gin.relevance_model.Mlp.hidden=(8,)")
     assert "binding head changed" in changed.stderr
     assert (model_dir / "replaced/relevance-1/metrics.json").is_file()

@@ -55,6 +55,7 @@ def write_tables(folder):
         rows += [f"{name} please,s{item},{grade}" for item, grade in grades]
     (folder / "judgements.csv").write_text("\n".join(rows))
     (folder / "queries.csv").write_text("query\nshoe please\nlamp\n")
+    (folder / "pairs.csv").write_text("query,item_id\nshoe please,s0\nlamp,s1\n")
 
 
 @pytest.mark.slow
@@ -83,6 +84,11 @@ def test_dsirm_commands_run(tmp_path):
         if words[1] == "assign":
             (shard,) = (tmp_path / "out/mine/encode").glob("items-*.parquet")
             shutil.copy(shard, tmp_path / "new-0.parquet")
+        if words[1] == "ablate":
+            flags += ["--gin.FOLDS=2", "--gin.job.Job.rungs=()"]
+        if words[1] == "compare":
+            flags = []
+            shutil.copytree(tmp_path / "out/mine", tmp_path / "out/mine-again")
         if words[1] == "quantize" and flags:
             words = ["dsirm", "run", *words[2:]]  # a stage alone needs those before it
         done = subprocess.run(
@@ -99,3 +105,5 @@ def test_dsirm_commands_run(tmp_path):
     assert (tmp_path / "out/mine/report/index.html").is_file()
     assert (tmp_path / "out/mine/assign/sids.parquet").is_file()
     assert (tmp_path / "out/demo/predict/query_sids.parquet").is_file()
+    assert (tmp_path / "out/mine/score/scores.parquet").is_file()
+    assert (tmp_path / "out/demo/ablate/lifts.svg").is_file()

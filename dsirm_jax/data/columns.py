@@ -109,7 +109,7 @@ def present(table: str, names: Sequence[str], wanted: Wanted) -> dict[str, str]:
                 "map your own column to it in gin"
             )
     judged = {name: wanted.columns.get(name) for name in ("label", "clicks", "purchases")}
-    is_judgements = {"query", "item_id"} <= wanted.columns.keys()
+    is_judgements = {"query", "item_id", "label"} <= wanted.columns.keys()
     if is_judgements and not any(name in names for name in judged.values()):
         raise InputError(
             f"{table}: no column for label, clicks or purchases; map one of them in gin"

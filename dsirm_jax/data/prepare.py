@@ -70,6 +70,8 @@ def prepare(
     vocabulary: str | None = None,
     test_share: float = 0.2,
     head_share: float = 0.4,
+    fold: tuple[int, int] | None = None,
+    exchanged: bool = False,
     max_rejected_share: float = 0.05,
     engine: str | None = None,
     memory_limit: str = "1GB",
@@ -102,6 +104,9 @@ def prepare(
       vocabulary: a SentencePiece model to take instead of training one.
       test_share: share of the queries for evaluation, where no split is given.
       head_share: share of the training queries for the relevance head.
+      fold: (k, n): the queries for evaluation are the k-th, from 0, of n parts by a hash of seed
+        and query, whatever share or split is given. Over all k, each query is one of them once.
+      exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
         Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
@@ -121,6 +126,8 @@ def prepare(
     for name, share in (("test_share", test_share), ("head_share", head_share)):
         if not 0 < share < 1:
             raise InputError(f"prepare.{name} is {share}: bind a share between 0 and 1")
+    if fold and not 0 <= fold[0] < fold[1]:
+        raise InputError(f"prepare.fold is {fold}: bind (k, n) with k from 0 to n - 1")
     out_dir = Path(out_dir)
     for name in OUTPUTS:
         (out_dir / name).unlink(missing_ok=True)
@@ -171,9 +178,13 @@ def prepare(
         judgements_summary = settle(judgements_staged, unknown, "unknown item_id")
         judgements = raw_judgements.semi_join(items, "item_id")
         _write(
-            relations.queries(judgements, test_share=test_share, head_share=head_share).order_by(
-                "query"
-            ),
+            relations.queries(
+                judgements,
+                test_share=test_share,
+                head_share=head_share,
+                fold=fold,
+                exchanged=exchanged,
+            ).order_by("query"),
             staging / "queries.parquet",
             schema.QUERIES,
             index="query_index",

@@ -7,8 +7,10 @@ import functools
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int
 
 from dsirm_jax.data import formats, storage
 from dsirm_jax.data.columns import (
@@ -21,8 +23,9 @@ from dsirm_jax.data.columns import (
     wanted_items,
     wanted_judgements,
 )
-from dsirm_jax.data.schema import Chunk, Part, Source
+from dsirm_jax.data.schema import REJECTED, Chunk, Part, Source
 from dsirm_jax.data.text import clean
+from dsirm_jax.data.validate import CHECKED_PAIRS, checked_pairs
 from dsirm_jax.errors import InputError
 
 ESCI_ITEMS = Wanted(
@@ -299,6 +302,52 @@ class Tables:
                 f"{self.judgements!r}) to files with data rows"
             ),
         )
+
+
+def read_pairs(
+    file: str, *, item_ids: pa.ChunkedArray
+) -> tuple[pa.Table, Int[np.ndarray, " pair"], pa.Table]:
+    """Reads a table of (query, item_id), cleaned as `prepare` does.
+
+    Args:
+      file: Parquet, CSV, TSV or JSON lines with columns `query` and `item_id`, plain or with `.gz`.
+      item_ids: those that there are.
+
+    Returns:
+      The pairs, columns of `validate.CHECKED_PAIRS`; the place of each one's item among `item_ids`;
+      and the rows that can be no pair, columns of `schema.REJECTED`.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    wanted = Wanted(
+        columns={"query": "query", "item_id": "item_id"}, required=frozenset({"query", "item_id"})
+    )
+    checked = [
+        checked_pairs(chunk) for part in formats.parts([file], wanted=wanted) for chunk in part()
+    ]
+    kept = pa.concat_tables([CHECKED_PAIRS.empty_table(), *(passed for passed, _ in checked)])
+    items = pc.index_in(kept["item_id"], item_ids.combine_chunks())
+    unknown = kept.filter(items.is_null())
+    rejected = [
+        {
+            "table": "pairs",
+            "file": row["_file"],
+            "row": row["_row"],
+            "query": row["query"],
+            "item_id": row["item_id"],
+            "column": "item_id",
+            "value": row["item_id"],
+            "reason": "unknown item_id",
+        }
+        for row in unknown.to_pylist()
+    ]
+    unfit = [*(failed for _, failed in checked), pa.Table.from_pylist(rejected, REJECTED)]
+    return (
+        kept.filter(items.is_valid()),
+        items.drop_null().to_numpy(),
+        pa.concat_tables(unfit).sort_by("row"),
+    )
 
 
 def read_queries(file: str) -> Iterator[list[str]]:

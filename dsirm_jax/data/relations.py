@@ -34,8 +34,15 @@ def copies(items: ibis.Table, *, extras: Sequence[str]) -> ibis.Table:
     return items.semi_join(repeated, "item_id").mutate(place=place).filter(_.place > 0)
 
 
-def queries(judgements: ibis.Table, *, test_share: float, head_share: float) -> ibis.Table:
-    """Returns one row a query: query, split, frequency and segment.
+def queries(
+    judgements: ibis.Table,
+    *,
+    test_share: float,
+    head_share: float,
+    fold: tuple[int, int] | None = None,
+    exchanged: bool = False,
+) -> ibis.Table:
+    """Returns one row a query: query, split, frequency and segment; see `prepare.prepare`.
 
     A query's frequency is the largest query_frequency given; where the table has none, the sum of
     its impressions; else of its clicks; else its number of judgements.
@@ -60,14 +67,16 @@ def queries(judgements: ibis.Table, *, test_share: float, head_share: float) -> 
         head_draw=_["_head_draw"].min(),
         frequency=frequency.cast("float64").fill_null(0.0),
     )
-    is_test = ibis.coalesce(
-        found.given == schema.TEST, found.test_draw < int(test_share * DRAW_RANGE)
-    )
-    split = ibis.cases(
-        (is_test, schema.TEST),
-        (found.head_draw < int(head_share * DRAW_RANGE), schema.HEAD),
-        else_=schema.TRAIN,
-    )
+    if fold:
+        number, folds = fold
+        is_test = (found.test_draw * folds).floordiv(DRAW_RANGE) == number
+    else:
+        is_test = ibis.coalesce(
+            found.given == schema.TEST, found.test_draw < int(test_share * DRAW_RANGE)
+        )
+    first, second = (schema.TRAIN, schema.HEAD) if exchanged else (schema.HEAD, schema.TRAIN)
+    is_first = found.head_draw < int(head_share * DRAW_RANGE)
+    split = ibis.cases((is_test, schema.TEST), (is_first, first), else_=second)
     found = found.select("query", "frequency", split=split)
     return found.join(_segments(found), "frequency")
 

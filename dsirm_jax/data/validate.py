@@ -30,6 +30,11 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
+PAIRS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
+CHECKED_PAIRS = pa.schema([*PAIRS, *ORIGIN])
+"""Pairs to be scored that passed."""
+
+
 def checked_items_schema(extras: pa.Schema) -> pa.Schema:
     """Returns the columns of items that passed."""
     return pa.schema([*RAW_ITEMS, ("text", pa.string()), *extras, *ORIGIN])
@@ -115,6 +120,23 @@ def checked_judgements(
             for query in rows.columns["query"]
         ]
     return rows.split(CHECKED_JUDGEMENTS)
+
+
+def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
+    """Casts, cleans and checks pairs to be scored: a query and an item_id, in UTF-8.
+
+    Args:
+      chunk: raw pairs.
+
+    Returns:
+      kept: columns of `CHECKED_PAIRS`.
+      rejected: columns of `REJECTED`.
+    """
+    rows = _Rows(chunk, "pairs", PAIRS)
+    rows.replace("query", lambda text: clean(text) or None)
+    rows.require("query", bool, "empty query")
+    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    return rows.split(CHECKED_PAIRS)
 
 
 @functools.lru_cache(maxsize=4096)

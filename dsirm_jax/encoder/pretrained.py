@@ -119,6 +119,27 @@ def encode_tables(
     processes.first(functools.partial(hugging_face.write, directory / FOLDER, encoder))
 
 
+def encode_queries(*, config: Pretrained, directory: Path, queries: Path, pattern: Path) -> None:
+    """Writes the vectors of further queries.
+
+    Args:
+      config: as in `encode_tables`.
+      directory: of the finished stage, whose encoder is applied.
+      queries: Parquet with a column `query`.
+      pattern: of the shards written.
+    """
+    encoder = load(config, folder=directory / FOLDER)
+    side = Side(
+        table=queries,
+        id_column="query",
+        text_column="query",
+        prefix=encoder.query_prefix,
+        max_pieces=config.max_query_pieces,
+        pattern=pattern,
+    )
+    _embed(encoder, side)
+
+
 def load(config: Pretrained, *, folder: Path) -> TextEncoder:
     """Returns the encoder of a folder, as `config` wants it before any training.
 

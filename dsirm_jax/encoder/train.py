@@ -115,6 +115,19 @@ def make_step(
     return step
 
 
+def read_params(config: TwoTowers, *, vocab_size: int, directory: Path) -> Any:
+    """Returns the parameters that `train` arrived at in the directory of a finished stage.
+
+    Raises:
+      InputError: there is no good checkpoint of this shape.
+    """
+    tower = text_tower(config, vocab_size=vocab_size)
+    params = tower.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    opt_state = make_optimizer(config.training, num_steps=1).init(params)
+    like = TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=opt_state)
+    return checkpoints.read_newest(directory / "checkpoints", like=jax.device_get(like)).params
+
+
 def fit_pairs(
     *,
     embed: Callable[[Any, Array], Float[Array, "row dim"]],

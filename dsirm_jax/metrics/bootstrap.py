@@ -11,7 +11,7 @@ chapter 13; resampling of topics as in Sakai 2006.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +116,11 @@ def mean_over_queries(values: np.ndarray) -> Statistic:
     defined = ~np.isnan(values)
     known = np.where(defined, values, 0.0)
     return lambda counts: _ratio(known @ counts, defined.astype(np.float64) @ counts)
+
+
+def mean(statistics: Sequence[Statistic]) -> Statistic:
+    """Returns the mean of statistics, such as one metric of models of several seeds."""
+    return lambda counts: sum(of(counts) for of in statistics) / len(statistics)
 
 
 def resample_counts(num_queries: int, *, resamples: int, seed: int, start: int = 0) -> np.ndarray:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dsirm_jax.data.schema import SEGMENTS
 from dsirm_jax.errors import InputError
+from dsirm_jax.layout import FULL
 from dsirm_jax.metrics import bootstrap
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
 
 METRICS = ("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece", "ndcg@10")
 LOWER_IS_BETTER = ("log_loss", "ece")
-LIFTS = (("unsupervised", "no_sid"), ("full", "no_sid"), ("full", "unsupervised"))
+BASELINE = "no_sid"
+MOST_COLUMNS = 4
+"""With more rungs than that, the table has a row a rung."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +31,13 @@ class Pairs:
       query_index: int64 `[pair]`.
       relevant: bool `[pair]`.
       gain: float `[pair]`, what nDCG counts.
-      segment: `[pair]` str: head, torso or tail, of the pair's query.
+      segments: bool `[pair]`, by name: the pairs of each segment that is judged on its own too.
     """
 
     query_index: np.ndarray
     relevant: np.ndarray
     gain: np.ndarray
-    segment: np.ndarray
+    segments: Mapping[str, np.ndarray]
 
     def where(self, kept: np.ndarray) -> Pairs:
         """Returns the pairs that a mask keeps."""
@@ -42,15 +45,22 @@ class Pairs:
             query_index=self.query_index[kept],
             relevant=self.relevant[kept],
             gain=self.gain[kept],
-            segment=self.segment[kept],
+            segments={name: of[kept] for name, of in self.segments.items()},
         )
+
+
+def lifts_between(rungs: Collection[str]) -> list[tuple[str, str]]:
+    """Returns the (rung, baseline) pairs of a ladder: each over no SID, and full over each."""
+    others = [rung for rung in rungs if rung != BASELINE]
+    over = [(rung, BASELINE) for rung in others] + [(FULL, rung) for rung in others if rung != FULL]
+    return [pair for pair in over if set(pair) <= set(rungs)]
 
 
 def evaluate(
     *,
     pairs: Pairs,
     scores: Mapping[str, np.ndarray],
-    lifts: Sequence[tuple[str, str]] = LIFTS,
+    lifts: Sequence[tuple[str, str]],
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -58,7 +68,8 @@ def evaluate(
 
     Args:
       pairs: the pairs of the split `test`.
-      scores: probabilities of being relevant `[pair]` in [0, 1], by rung.
+      scores: probabilities of being relevant in [0, 1], by rung: `[pair]`, or `[seed, pair]`, whose
+        metrics are averaged over seeds.
       lifts: (rung, baseline) pairs whose difference is wanted; one whose rung or baseline has no
         scores is passed over.
       resamples: resamples of queries that the intervals come from.
@@ -81,10 +92,9 @@ def evaluate(
     result = _evaluate(pairs, scores, lifts, resamples, seed)
     result["resamples"] = resamples
     result["segments"] = {}
-    for segment in SEGMENTS:
-        kept = pairs.segment == segment
+    for segment, kept in pairs.segments.items():
         if kept.any():
-            scores_kept = {rung: values[kept] for rung, values in scores.items()}
+            scores_kept = {rung: values[..., kept] for rung, values in scores.items()}
             result["segments"][segment] = _evaluate(
                 pairs.where(kept), scores_kept, lifts, resamples, seed
             )
@@ -95,7 +105,7 @@ def evaluate_hits(
     ranks: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
     segment: np.ndarray,
-    lifts: Sequence[tuple[str, str]] = LIFTS,
+    lifts: Sequence[tuple[str, str]],
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -174,7 +184,9 @@ def _hits(
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Returns the metrics as plain text: values, then lifts, each with its 95 % interval.
+    """Returns the metrics as plain text, each with its 95 % interval.
+
+    Values, then lifts, a column a rung; or a row a rung where there are many.
 
     Args:
       metrics: what `evaluate` returned, or `metrics.json` read back.
@@ -183,6 +195,8 @@ def table(metrics: Mapping[str, Any]) -> str:
       Lines without a trailing newline. A star marks a lift whose interval leaves out zero.
     """
     rungs, lifts = metrics["rungs"], metrics["lifts"]
+    if len(rungs) > MOST_COLUMNS:
+        return "\n".join([*_ladder(rungs, lifts), *_legend(metrics)])
     by_difference = {f"{of['rung']} − {of['over']}": of for of in lifts.values()}
     lines = [*_block(rungs, signed=False), "", *_block(by_difference, signed=True), ""]
     lines += [
@@ -190,12 +204,39 @@ def table(metrics: Mapping[str, Any]) -> str:
         for of in lifts.values()
         if "roc_auc" in of
     ]
-    lines.append(
+    return "\n".join([*lines, *_legend(metrics)])
+
+
+def _legend(metrics: Mapping[str, Any]) -> list[str]:
+    return [
         f"{metrics['queries']:,} test queries, {metrics['pairs']:,} pairs; 95 % intervals from "
-        f"{metrics['resamples']:,} resamples of queries"
-    )
-    lines.append("↓ lower is better; * interval without 0; – undefined")
-    return "\n".join(lines)
+        f"{metrics['resamples']:,} resamples of queries",
+        "↓ lower is better; * interval without 0; – undefined",
+    ]
+
+
+def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
+    """Returns aligned lines with a row per rung."""
+    between = {(of["rung"], of["over"]): of for of in lifts.values()}
+    head = ["", "roc_auc", f"− {BASELINE}", "relative", f"{FULL} − it", "ndcg@10", "log_loss ↓"]
+    rows = [[*head, "ece ↓"]]
+    for rung, values in rungs.items():
+        over, under = (between.get(pair, {}) for pair in ((rung, BASELINE), (FULL, rung)))
+        gained = over.get("roc_auc")
+        rows.append(
+            [
+                rung,
+                _cell(values.get("roc_auc"), signed=False),
+                _cell(gained, signed=True),
+                f"{gained['relative']:+.2%}" if gained else "–",
+                _cell(under.get("roc_auc"), signed=True),
+                *(
+                    f"{values[name]['value']:.4f}" if name in values else "–"
+                    for name in ("ndcg@10", "log_loss", "ece")
+                ),
+            ]
+        )
+    return _aligned(rows)
 
 
 def _evaluate(
@@ -247,6 +288,11 @@ def _evaluate(
 
 
 def _statistics(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
+    of_seeds = [_statistics_of(pairs, of_seed) for of_seed in np.atleast_2d(scores)]
+    return {name: bootstrap.mean([of[name] for of in of_seeds]) for name in METRICS}
+
+
+def _statistics_of(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
     of_pairs = (pairs.query_index, pairs.relevant, scores)
     return {
         "roc_auc": bootstrap.roc_auc(*of_pairs),
@@ -273,6 +319,11 @@ def _block(columns: Mapping[str, Mapping[str, Any]], *, signed: bool) -> list[st
     for name in METRICS:
         label = f"{name} ↓" if name in LOWER_IS_BETTER else name
         rows.append([label, *(_cell(of.get(name), signed=signed) for of in columns.values())])
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns a line per row, the first underlined."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]

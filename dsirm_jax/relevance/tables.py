@@ -1,23 +1,44 @@
-"""Reads what one rung's stages wrote, as the arrays that features want; writes predictions."""
+"""Reads what one rung's stages wrote, as the arrays that features want; tables of features."""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import json
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
+from dsirm_jax import arrays
+from dsirm_jax.data.schema import SEGMENTS, TEST
+from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
-from dsirm_jax.sids.codes import check_same_version, read_sids
+from dsirm_jax.layout import Layout
+from dsirm_jax.relevance.evaluate import Pairs
+from dsirm_jax.relevance.features import Surroundings
+from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
+from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams
 
-ABOUT_THE_PAIR = ("query", "item_id", "label", "split")
+ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 """Columns of `predictions.parquet` that are no rung's score."""
+
+ABOUT_THE_ROW = ("query_index", "item_index")
+"""Columns of a table of features that are no feature."""
+
+NEGATION = r"\b(without|not?|non|except|w/o|sin|ohne)\b"
+MOST_CATEGORIES = 5
+"""First-level categories that metrics are taken of by themselves."""
+
+GROUP_KEY = b"group"
+KIND = "surroundings"
 
 
 def read_rung(
@@ -26,7 +47,6 @@ def read_rung(
     health: Path,
     query_sids: Path,
     pair_log_probs: Path,
-    rows: Int[np.ndarray, " row"],
 ) -> dict[str, Any]:
     """Returns a rung's arguments of `features.with_sids`.
 
@@ -35,7 +55,6 @@ def read_rung(
       health: JSON with the codes per level.
       query_sids: table of the queries' beams.
       pair_log_probs: table of the judged pairs' exact log-probs.
-      rows: judgements wanted, by row.
 
     Raises:
       InputError: the tables are of different SIDs.
@@ -47,7 +66,7 @@ def read_rung(
         "sids": items.sids,
         "sizes": tuple(json.loads(health.read_text())["sizes"]),
         "beams": read_beams(query_sids, levels=items.sids.shape[1]),
-        "pair_log_probs": table.flatten().to_numpy().reshape(len(table), -1)[rows],
+        "pair_log_probs": table.flatten().to_numpy().reshape(len(table), -1),
     }
 
 
@@ -68,6 +87,104 @@ def read_beams(path: Path, *, levels: int) -> Beams:
     return beams
 
 
+def write_features(
+    path: Path,
+    table: FeatureTable,
+    *,
+    pairs: Mapping[str, Int[np.ndarray, " pair"]],
+    sid_version: str | None = None,
+) -> None:
+    """Writes features of pairs; each column's metadata has its group.
+
+    Args:
+      path: where to.
+      table: the features.
+      pairs: `query_index` and `item_index` of each row.
+      sid_version: of the SIDs that the features come from, None where there are none.
+    """
+    fields = [pa.field(name, pa.int64()) for name in ABOUT_THE_ROW] + [
+        pa.field(name, pa.float32(), metadata={GROUP_KEY: group.encode()})
+        for name, group in zip(table.names, table.groups, strict=True)
+    ]
+    schema = pa.schema(fields, metadata={VERSION_KEY: sid_version.encode()} if sid_version else {})
+    columns = [*(pairs[name] for name in ABOUT_THE_ROW), *table.values.T]
+    with replacing(path) as partial:
+        pq.write_table(pa.table([pa.array(c) for c in columns], schema=schema), partial)
+
+
+def read_features(path: Path, *, groups: Sequence[str]) -> FeatureTable:
+    """Reads the columns of some groups, in the table's order."""
+    kept = {field.name: group for field, group in _groups(path) if group in groups}
+    table = pq.read_table(path, columns=list(kept))
+    values = np.empty((pq.read_metadata(path).num_rows, len(kept)), np.float32)
+    for column, name in enumerate(kept):
+        values[:, column] = table[name].to_numpy()
+    return FeatureTable(names=tuple(kept), groups=tuple(kept.values()), values=values)
+
+
+def averaged(
+    sources: Sequence[Sequence[Path]],
+    *,
+    where: Bool[np.ndarray, "half pair"],
+    groups: Sequence[str],
+    rung: str,
+) -> FeatureTable:
+    """Returns the features of pairs, averaged over the halves of a cross-fit that count.
+
+    Args:
+      sources: of each half, its tables of features, whose columns stand side by side.
+      where: the halves that count; where none does, features are 0.
+      groups: the features wanted.
+      rung: what messages call it.
+
+    Raises:
+      InputError: a group is in no table.
+    """
+    values, shares = 0.0, where / np.maximum(where.sum(axis=0), 1)
+    for tables, share in zip(sources, shares, strict=True):
+        check_groups(groups, *tables, rung=rung)
+        of_half = join([read_features(path, groups=groups) for path in tables])
+        values = values + share.astype(np.float32)[:, None] * of_half.values
+    return dataclasses.replace(of_half, values=values)
+
+
+def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
+    """Raises InputError when a rung names no group, or one that no table of features has."""
+    there = dict.fromkeys(GROUPS) | dict.fromkeys(g for path in paths for _, g in _groups(path))
+    for group in groups or ("",):
+        if group not in there:
+            raise InputError(
+                f"pipeline.relevance.rungs[{rung!r}] names the feature group {group!r}; choose "
+                f"from {', '.join(there)} ({', '.join(map(str, paths))})"
+            )
+
+
+def _groups(path: Path) -> list[tuple[pa.Field, str]]:
+    schema = pq.read_schema(path)
+    return [(field, field.metadata[GROUP_KEY].decode()) for field in schema if field.metadata]
+
+
+def write_surroundings(path: Path, near: Surroundings) -> None:
+    """Writes what lies near some queries, for features of any SIDs."""
+    named = {
+        f"{name}/{field}": array
+        for name, part in near._asdict().items()
+        for field, array in part._asdict().items()
+    }
+    arrays.save(path, named, kind=KIND, description={})
+
+
+def read_surroundings(path: Path) -> Surroundings:
+    """Reads what `write_surroundings` wrote."""
+    found, _ = arrays.load(path, kind=KIND, otherwise="run `dsirm features` again")
+    return Surroundings(
+        **{
+            name: part(**{field: found[f"{name}/{field}"] for field in part._fields})
+            for name, part in typing.get_type_hints(Surroundings).items()
+        }
+    )
+
+
 def read_hits(path: Path) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, "query level"]]:
     """Reads `hits.parquet`: the queries, and their ranks as `metrics.retrieval.first_hits` has."""
     table = pq.read_table(path, columns=["query_index", "ranks"])
@@ -75,10 +192,71 @@ def read_hits(path: Path) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, "q
     return table["query_index"].to_numpy(), ranks.reshape(len(table), -1)
 
 
+def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
+    """Reads the judged pairs as evaluation wants them, one row a judgement.
+
+    Segments are `head`, `torso` and `tail`; `negation`, queries that say what is not wanted;
+    `seen items` and `unseen items`, by whether a judgement of a query outside the split test names
+    the item; and the largest first-level categories.
+    """
+    columns = ["query_index", "item_index", "relevant", "gain", "split"]
+    table = pq.read_table(judgements, columns=columns)
+    query, item, relevant, gain, split = (table[name].to_numpy() for name in columns)
+    asked = pq.read_table(queries, columns=["query", "segment"])
+    traffic = asked["segment"].to_numpy()[query]
+    negated = pc.match_substring_regex(asked["query"], NEGATION, ignore_case=True).to_numpy()[query]
+    known = np.isin(item, item[split != TEST])
+    paths = pq.read_table(items, columns=["category"])["category"]
+    category = pc.list_element(paths, 0).to_numpy()[item]
+    judged = collections.Counter(name for name in category if name is not None)
+    largest = [name for name, _ in sorted(judged.items(), key=lambda of: (-of[1], of[0]))]
+    return Pairs(
+        query_index=query,
+        relevant=relevant,
+        gain=gain,
+        segments={
+            **{name: traffic == name for name in SEGMENTS},
+            "negation": negated,
+            "seen items": known,
+            "unseen items": ~known,
+            **{f"category {name}": category == name for name in largest[:MOST_CATEGORIES]},
+        },
+    )
+
+
+def pooled(
+    folds: Sequence[Sequence[Layout]],
+) -> tuple[Pairs, dict[str, Float[np.ndarray, "seed pair"]]]:
+    """Returns all judged pairs, and the scores that each has from the fold that tests its query.
+
+    Args:
+      folds: of every seed, its folds, whose tables of judgements differ in the split alone.
+
+    Returns:
+      The pairs, and by rung their scores of each seed. Whether an item was seen is a matter of the
+      fold, of the last seed.
+    """
+    pairs, scores = None, {}
+    for seed, of_seed in enumerate(folds):
+        for at in of_seed:
+            here = read_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
+            pairs = pairs or here
+            tested = pq.read_table(at.judgements, columns=["split"])["split"].to_numpy() == TEST
+            for name in ("seen items", "unseen items"):
+                pairs.segments[name][tested] = here.segments[name][tested]
+            table = pq.read_table(at.predictions, filters=[("split", "=", TEST)])
+            for rung in table.column_names:
+                if rung not in ABOUT_THE_PAIR:
+                    shape = (len(folds), len(tested))
+                    of_rung = scores.setdefault(rung, np.full(shape, np.nan, np.float32))
+                    of_rung[seed, tested] = table[rung].to_numpy()
+    return pairs, scores
+
+
 def write_predictions(
     path: Path, *, judged: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes `predictions.parquet`: query, item_id, label, split and a score column per rung."""
+    """Writes `predictions.parquet`: what is known of each pair, and a score column per rung."""
     columns = {name: judged[name] for name in ABOUT_THE_PAIR} | dict(scores)
     with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial)

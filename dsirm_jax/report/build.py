@@ -42,7 +42,7 @@ def build(*, layout: Layout, title: str) -> Path:
     script = _package_text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = {"tree": found["tree"], "queries": found["queries"], "titles": found.get("titles", {})}
-    page = _environment().get_template("page.html")
+    page = environment().get_template("page.html")
     text = page.render(
         found,
         title=title,
@@ -52,6 +52,7 @@ def build(*, layout: Layout, title: str) -> Path:
         style=Markup(_package_text("page.css")),
         colours=colours(found),
         lift_panels=lift_panels(found["metrics"]) if found["metrics"] else [],
+        ladder_panels=ladder_panels(found["ladder"]) if found["ladder"] else {},
         segment_panel=segment_panel(found["metrics"]) if found["metrics"] else None,
         data_panels=data_panels(found["summary"]),
         category_panel=category_panel(found["summary"]),
@@ -66,7 +67,8 @@ def build(*, layout: Layout, title: str) -> Path:
 
 def colours(found: Mapping[str, Any]) -> dict[str, str]:
     """Returns a colour class for every rung: one for the full model, one for the baseline."""
-    of_metrics = found["metrics"]["rungs"] if found["metrics"] else ()
+    metrics = found["metrics"] or {"rungs": {}}
+    of_metrics = [*metrics["rungs"], *(metrics["leak"]["rungs"] if "leak" in metrics else ())]
     of_tags = [rungs for stage in found["curves"] for rungs in stage["tags"].values()]
     of_curves = sorted(rung for rungs in of_tags for rung in rungs)
     others = dict.fromkeys([*of_metrics, *found["health"], *of_curves])
@@ -87,6 +89,20 @@ def lift_panels(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         if rows:
             panels.append(_interval_chart(metric, rows))
     return panels
+
+
+def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the lifts in ROC-AUC of a ladder: of each rung over no SID, of full over each."""
+    lifts = [lift for lift in ladder["lifts"].values() if "roc_auc" in lift]
+    rows = {
+        f"ROC-AUC over {rung_name(BASELINE)}": [
+            (rung_name(of["rung"]), of["roc_auc"]) for of in lifts if of["over"] == BASELINE
+        ],
+        f"ROC-AUC of the {rung_name(FULL)} over each": [
+            (rung_name(of["over"]), of["roc_auc"]) for of in lifts if of["rung"] == FULL
+        ],
+    }
+    return {title: _interval_chart("roc_auc", of) for title, of in rows.items() if of}
 
 
 def segment_panel(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -115,17 +131,8 @@ def curve_panels(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {"stage": stage["stage"], "panels": panels}
 
 
-def _interval_chart(metric: str, rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Any]:
-    ends = [lift[end] for _, lift in rows for end in ("low", "high")]
-    axis = charts.axis([0, *ends], margin=0.08)
-    return {
-        "metric": metric,
-        "axis": axis,
-        "rows": [{"name": name, "lift": of, "outcome": outcome(of, metric)} for name, of in rows],
-    }
-
-
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Returns what renders the templates beside this module, all texts escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dsirm_jax.report", "."),
         autoescape=True,
@@ -145,6 +152,16 @@ def _environment() -> jinja2.Environment:
     }
     environment.tests["sure"] = lambda lift: not lift["low"] <= 0 <= lift["high"]
     return environment
+
+
+def _interval_chart(metric: str, rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Any]:
+    ends = [lift[end] for _, lift in rows for end in ("low", "high")]
+    axis = charts.axis([0, *ends], margin=0.08)
+    return {
+        "metric": metric,
+        "axis": axis,
+        "rows": [{"name": name, "lift": of, "outcome": outcome(of, metric)} for name, of in rows],
+    }
 
 
 def _package_text(name: str) -> str:

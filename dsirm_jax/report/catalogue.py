@@ -50,7 +50,7 @@ class Catalogue:
         """Returns titles, cut to a length that fits two lines, by row."""
         wanted = sorted(set(rows))
         titles = self.titles.take(pa.array(wanted, pa.int64())).to_pylist()
-        return {row: _cut(title) for row, title in zip(wanted, titles, strict=True)}
+        return {row: cut(title) for row, title in zip(wanted, titles, strict=True)}
 
 
 def read_catalogue(layout: Layout, *, sizes: Sequence[int]) -> Catalogue:
@@ -131,5 +131,6 @@ def spread(rows: Int[np.ndarray, " row"], count: int) -> list[int]:
     return rows[places.astype(np.int64)].tolist()
 
 
-def _cut(title: str) -> str:
+def cut(title: str) -> str:
+    """Returns a title, shortened where it is long."""
     return title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1].rstrip() + "…"

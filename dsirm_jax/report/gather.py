@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dsirm_jax.layout import FULL, Layout
-from dsirm_jax.report import curves, examples, tree
+from dsirm_jax.report import curves, errors, examples, tree
 from dsirm_jax.report.catalogue import read_catalogue
 from dsirm_jax.report.verdict import verdict
 from dsirm_jax.runner import RECORD
@@ -35,6 +35,8 @@ def gather(layout: Layout) -> dict[str, Any]:
             "judgements": pq.read_metadata(layout.judgements).num_rows,
         },
         "metrics": metrics,
+        "ladder": read_json(layout.ladder),
+        "changes": errors.changes(layout),
         "verdict": verdict(metrics) if metrics else None,
         "health": health,
         "curves": curves.training_curves(layout, rungs=rungs),
@@ -65,7 +67,7 @@ def rungs_with_sids(layout: Layout) -> dict[str, Layout]:
 
 def stage_times(layout: Layout) -> dict[str, float]:
     """Returns the seconds that every finished stage took, in the order of the stages."""
-    order = ("prepare", "encode", "quantize", "generate", "relevance")
+    order = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
     found = {}
     for stage in order:
         for folder in (layout.stage(stage), *layout.model_dir.glob(f"ablation/*/{stage}")):

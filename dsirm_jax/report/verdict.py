@@ -10,7 +10,12 @@ from dsirm_jax.layout import FULL
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER
 
 BASELINE = "no_sid"
-RUNG_NAMES = {BASELINE: "no SID", "unsupervised": "unsupervised SIDs", FULL: "full model"}
+RUNG_NAMES = {
+    BASELINE: "no SID",
+    "unsupervised": "unsupervised SIDs",
+    FULL: "full model",
+    "full_on_seen": "head of seen queries",
+}
 METRIC_NAMES = {
     "roc_auc": "ROC-AUC",
     "per_query_auc": "AUC per query",

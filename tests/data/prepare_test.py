@@ -159,6 +159,41 @@ def test_split_is_the_md5_of_seed_and_query(tmp_path):
             assert row["split"] == ("head" if drawn("head", row["query"], 0.5) else "train")
 
 
+def test_each_query_is_for_evaluation_in_one_fold_whatever_the_order_and_the_given_split(tmp_path):
+    items, judgements = shop()
+    judgements = [row | {"split": "test"} for row in judgements]
+    order = np.random.default_rng(1).permutation(len(judgements))
+    tested = []
+    for number in range(4):
+        queries = []
+        for name, rows in (("a", judgements), ("b", [judgements[row] for row in order])):
+            out = tmp_path / f"{number}{name}"
+            prepare(source=Rows(items, rows), out_dir=out, **SETTINGS, fold=(number, 4))
+            queries.append(read(out, "queries"))
+        assert queries[0] == queries[1]
+        tested += [row["query"] for row in queries[0] if row["split"] == "test"]
+    assert sorted(tested) == sorted({row["query"] for row in judgements})
+
+
+def test_exchanged_halves_train_on_what_the_other_kept_for_the_head(tmp_path):
+    items, judgements = shop()
+    splits = []
+    for exchanged in (False, True):
+        out = tmp_path / str(exchanged)
+        prepare(
+            source=Rows(items, judgements),
+            out_dir=out,
+            **SETTINGS,
+            head_share=0.5,
+            fold=(1, 3),
+            exchanged=exchanged,
+        )
+        splits.append([row["split"] for row in read(out, "queries")])
+    other = {"train": "head", "head": "train", "test": "test"}
+    assert splits[1] == [other[split] for split in splits[0]]
+    assert set(splits[0]) == set(other)
+
+
 @pytest.mark.parametrize("case", ["ÄRMEL Shirt", "RED shoe"])
 def test_spellings_in_other_case_share_a_split(tmp_path, case):
     items, judgements = shop()
@@ -484,6 +519,7 @@ def test_a_split_without_a_relevant_judgement_stops_the_run(tmp_path):
         ({"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\]"),
         ({"test_share": 1.0}, "test_share"),
         ({"head_share": 0}, "head_share"),
+        ({"fold": (5, 5)}, "prepare.fold"),
     ],
 )
 def test_bindings_are_checked_before_anything_is_read(tmp_path, bindings, message):

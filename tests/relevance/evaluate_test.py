@@ -10,6 +10,7 @@ from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import evaluate
 
 QUERIES, PER_QUERY = 120, 5
+LIFTS = (("full", "no_sid"),)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def pairs():
         query_index=query,
         relevant=relevant,
         gain=relevant * 1.0,
-        segment=np.array(["head", "torso"])[query % 2],
+        segments={"head": query % 2 == 0, "torso": query % 2 == 1, "tail": query < 0},
     )
 
 
@@ -38,7 +39,8 @@ def scores(pairs):
 
 @pytest.fixture(scope="module")
 def metrics(pairs, scores):
-    return evaluate.evaluate(pairs=pairs, scores=scores, resamples=200, seed=0)
+    lifts = evaluate.lifts_between(scores)
+    return evaluate.evaluate(pairs=pairs, scores=scores, lifts=lifts, resamples=200, seed=0)
 
 
 def test_values_are_those_of_scikit_learn_and_lifts_their_differences(pairs, scores, metrics):
@@ -63,23 +65,63 @@ def test_intervals_of_lifts_are_paired(metrics):
 
 def test_a_rung_has_no_lift_over_its_twin(pairs, scores):
     twins = {"no_sid": scores["no_sid"], "full": scores["no_sid"]}
-    lift = evaluate.evaluate(pairs=pairs, scores=twins, resamples=20)["lifts"]["full"]
+    found = evaluate.evaluate(pairs=pairs, scores=twins, lifts=LIFTS, resamples=20)
+    lift = found["lifts"]["full"]
     assert all(lift[name] == dict.fromkeys(lift[name], 0) for name in evaluate.METRICS)
 
 
 def test_segments_hold_their_own_queries_and_absent_ones_are_left_out(pairs, scores, metrics):
     assert metrics["segments"].keys() == {"head", "torso"}
-    head = pairs.segment == "head"
+    head = pairs.segments["head"]
     assert metrics["segments"]["head"]["queries"] == QUERIES // 2
     assert metrics["segments"]["head"]["rungs"]["full"]["roc_auc"]["value"] == pytest.approx(
         roc_auc_score(pairs.relevant[head], scores["full"][head])
     )
 
 
+def test_every_rung_is_compared_with_no_sid_and_with_full():
+    assert evaluate.lifts_between(["no_sid", "dsi", "full"]) == [
+        *(("dsi", "no_sid"), ("full", "no_sid")),
+        ("full", "dsi"),
+    ]
+    assert evaluate.lifts_between(["dsi", "full"]) == [("full", "dsi")]
+
+
+def test_metrics_of_several_seeds_are_averaged_on_the_same_resamples(pairs, scores, metrics):
+    of_seeds = np.stack([scores["no_sid"], scores["unsupervised"], scores["full"]])
+    found = evaluate.evaluate(
+        pairs=pairs,
+        scores={"no_sid": scores["no_sid"], "full": of_seeds},
+        lifts=LIFTS,
+        resamples=200,
+    )
+    values = [metrics["rungs"][rung]["roc_auc"]["value"] for rung in scores]
+    assert found["rungs"]["full"]["roc_auc"]["value"] == pytest.approx(np.mean(values))
+    # With the baseline among them, the mean lift is that of the others over three.
+    lift = found["lifts"]["full"]["roc_auc"]["value"]
+    assert lift == pytest.approx((values[1] + values[2] - 2 * values[0]) / 3)
+
+
+def test_with_many_rungs_the_table_has_a_row_each(pairs, scores):
+    ladder = {"no_sid": scores["no_sid"], "full": scores["full"]}
+    ladder |= {f"rung_{number}": scores["unsupervised"] for number in range(4)}
+    found = evaluate.evaluate(
+        pairs=pairs, scores=ladder, lifts=evaluate.lifts_between(ladder), resamples=50
+    )
+    lines = evaluate.table(found).splitlines()
+    assert [line.split()[0] for line in lines[2:8]] == list(ladder)
+    values = {rung: found["rungs"][rung]["roc_auc"]["value"] for rung in ladder}
+    row = next(line for line in lines if line.startswith("rung_2"))
+    assert f"{values['rung_2']:.4f} [" in row
+    assert f"{values['rung_2'] - values['no_sid']:+.4f} [" in row
+    assert f"{values['full'] - values['rung_2']:+.4f} [" in row
+    assert max(map(len, lines)) <= 160
+
+
 def test_a_metric_that_is_undefined_is_left_out_and_the_rest_is_json(pairs, scores):
     only_relevant = pairs.where(pairs.relevant)
     kept = {rung: of[pairs.relevant] for rung, of in scores.items()}
-    found = evaluate.evaluate(pairs=only_relevant, scores=kept, resamples=20)
+    found = evaluate.evaluate(pairs=only_relevant, scores=kept, lifts=LIFTS, resamples=20)
     assert "roc_auc" not in found["rungs"]["full"]
     assert "log_loss" in found["rungs"]["full"]
     json.dumps(found, allow_nan=False)
@@ -100,7 +142,7 @@ def test_the_table_shows_values_and_marks_lifts_without_zero(metrics):
 def test_no_test_pairs_is_an_error(pairs, scores):
     nothing = np.zeros(len(pairs.relevant), bool)
     with pytest.raises(InputError, match="split test"):
-        evaluate.evaluate(pairs=pairs.where(nothing), scores={"full": np.empty(0)})
+        evaluate.evaluate(pairs=pairs.where(nothing), scores={"full": np.empty(0)}, lifts=LIFTS)
 
 
 def test_hits_by_hand():
@@ -109,7 +151,10 @@ def test_hits_by_hand():
     other = np.array([[1, 50], [2, 0], [0, 0], [0, 0]])
     segment = np.array(["tail"] * 5 + ["head"] * 2)
     found = evaluate.evaluate_hits(
-        {"full": (queries, full), "unsupervised": (queries, other)}, segment=segment, resamples=300
+        {"full": (queries, full), "unsupervised": (queries, other)},
+        segment=segment,
+        lifts=(("full", "no_sid"), ("full", "unsupervised")),
+        resamples=300,
     )
     assert found["queries"] == 4
     values = {
@@ -139,4 +184,5 @@ def test_hits_by_hand():
 
 def test_without_test_queries_there_are_no_hits():
     nothing = (np.empty(0, np.int64), np.empty((0, 3), np.int32))
-    assert evaluate.evaluate_hits({"full": nothing}, segment=np.array(["tail"])) == {}
+    found = evaluate.evaluate_hits({"full": nothing}, segment=np.array(["tail"]), lifts=LIFTS)
+    assert found == {}

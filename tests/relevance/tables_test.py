@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from dsirm_jax.errors import InputError
+from dsirm_jax.layout import Layout
 from dsirm_jax.relevance import tables
+from dsirm_jax.relevance.evaluate import evaluate
+from dsirm_jax.relevance.features import Surroundings
+from dsirm_jax.relevance.neighbours import Neighbours, Votes
+from dsirm_jax.relevance.schema import FeatureTable
 
 
 def test_queries_with_fewer_beams_are_filled_up_and_not_valid(tmp_path):
@@ -23,3 +30,108 @@ def test_queries_with_fewer_beams_are_filled_up_and_not_valid(tmp_path):
         assert beams.sids[query][beams.valid[query]].tolist() == sids
         assert beams.log_probs[query][beams.valid[query]].tolist() == log_probs
     assert np.isneginf(beams.log_probs[~beams.valid]).all()
+
+
+def features_file(path, values, *, groups=("dense", "prf")):
+    table = FeatureTable(
+        names=tuple(f"{group}_1" for group in groups),
+        groups=tuple(groups),
+        values=np.asarray(values, np.float32),
+    )
+    rows = {name: np.arange(len(values)) for name in ("query_index", "item_index")}
+    tables.write_features(path, table, pairs=rows, sid_version="v")
+    return table
+
+
+def test_features_are_read_by_group_as_they_were_written(tmp_path):
+    path = tmp_path / "features.parquet"
+    table = features_file(path, [[1, 2], [3, 4], [5, 6]])
+    found = tables.read_features(path, groups=("prf", "lexical"))
+    assert (found.names, found.groups) == (("prf_1",), ("prf",))
+    assert found.values.tolist() == table.values[:, 1:].tolist()
+    with pytest.raises(InputError, match=r"rungs\['paper'\] names the feature group 'prefx'"):
+        tables.check_groups(("dense", "prefx"), path, rung="paper")
+
+
+def test_a_pair_has_the_features_of_the_half_that_has_not_seen_it(tmp_path):
+    sources = []
+    for half, factor in enumerate((1, 10)):
+        dense, sids = tmp_path / f"{half}-dense.parquet", tmp_path / f"{half}-sids.parquet"
+        features_file(dense, [[factor, 0], [2 * factor, 0], [3 * factor, 0]])
+        features_file(sids, [[7 * factor]] * 3, groups=("prefix",))
+        sources.append((dense, sids))
+    where = np.array([[True, False, True], [False, True, True]])
+    found = tables.averaged(sources, where=where, groups=("dense", "prefix"), rung="full")
+    assert found.names == ("dense_1", "prefix_1")
+    # The first half's, the second half's, and for a test query the mean of both.
+    assert found.values.tolist() == [[1, 7], [20, 70], [16.5, 38.5]]
+
+
+def test_surroundings_are_read_as_they_were_written(tmp_path):
+    near = Surroundings(
+        items=Neighbours(np.array([[1, 2]], np.int32), np.array([[0.5, -np.inf]], np.float32)),
+        votes=Votes(
+            np.array([[3]], np.int32), np.array([[1.0]], np.float32), np.array([0.25], np.float32)
+        ),
+    )
+    tables.write_surroundings(tmp_path / "near.safetensors", near)
+    found = tables.read_surroundings(tmp_path / "near.safetensors")
+    for part, other in zip(near, found, strict=True):
+        assert type(part) is type(other)
+        for array, read in zip(part, other, strict=True):
+            np.testing.assert_array_equal(array, read)
+
+
+# (query, item, relevant), and which fold of two tests the query.
+POOLED = [("ax", 0, True), ("ax", 1, False), ("not b", 0, False), ("not b", 2, True)]
+
+
+def fold(folder, *, tested, scores):
+    layout = Layout(model_dir=folder)
+    names = sorted({query for query, *_ in POOLED})
+    columns = {
+        "query": [query for query, *_ in POOLED],
+        "item_id": ["abc"[item] for _, item, _ in POOLED],
+        "label": ["E" if good else "I" for *_, good in POOLED],
+        "gain": [float(good) for *_, good in POOLED],
+        "relevant": [good for *_, good in POOLED],
+        "split": ["test" if query == tested else "train" for query, *_ in POOLED],
+    }
+    index = {
+        "query_index": [names.index(query) for query, *_ in POOLED],
+        "item_index": [item for _, item, _ in POOLED],
+    }
+    layout.judgements.parent.mkdir(parents=True)
+    layout.predictions.parent.mkdir(parents=True)
+    pq.write_table(pa.table(columns | index), layout.judgements)
+    pq.write_table(pa.table({"query": names, "segment": ["head", "tail"]}), layout.queries)
+    paths = pa.array([["Toys", "x"], ["Toys"], None], pa.list_(pa.string()))
+    pq.write_table(pa.table({"category": paths}), layout.items)
+    kept = [row for row, split in enumerate(columns["split"]) if split == "test"]
+    predictions = {name: [of[row] for row in kept] for name, of in columns.items()}
+    pq.write_table(pa.table(predictions | {"full": scores}), layout.predictions)
+    return layout
+
+
+def test_every_pair_has_the_score_of_the_fold_that_tests_its_query(tmp_path):
+    folds = [
+        [
+            fold(tmp_path / f"{seed}-{query}", tested=query, scores=scores)
+            for query, scores in (("not b", [0.2 + seed, 0.4]), ("ax", [0.3, 0.1]))
+        ]
+        for seed in (0, 1)
+    ]
+    pairs, scores = tables.pooled(folds)
+    np.testing.assert_allclose(scores["full"], [[0.3, 0.1, 0.2, 0.4], [0.3, 0.1, 1.2, 0.4]])
+    segments = {name: mask.tolist() for name, mask in pairs.segments.items()}
+    assert segments["head"] == [True, True, False, False]
+    assert segments["negation"] == [False, False, True, True]
+    # Item 0 is judged for either query: each fold has seen it. Items 1 and 2 are not.
+    assert segments["seen items"] == [True, False, True, False]
+    assert segments["unseen items"] == [False, True, False, True]
+    assert segments["category Toys"] == [True, True, True, False]
+    # By hand: of the four (relevant, irrelevant) pairs .3 and .4 beat .1 and .2 always.
+    first = {"full": scores["full"][:1]}
+    found = evaluate(pairs=pairs, scores=first, lifts=(), resamples=5)
+    assert found["rungs"]["full"]["roc_auc"]["value"] == 1.0
+    assert found["queries"] == 2 and found["pairs"] == 4

@@ -5,11 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import xml.etree.ElementTree
 from html.parser import HTMLParser
 
 import pytest
 
 from dsirm_jax.report.build import build, colours
+from dsirm_jax.report.errors import changes
+from dsirm_jax.report.plot import lift_plot
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -99,6 +102,35 @@ def test_the_page_tells_the_numbers_of_the_run(layout):
     ):
         assert told in text, told
     assert "+0.0200 *" not in text
+
+
+def test_the_page_shows_the_ladder_and_the_leak(layout):
+    text = page_of(layout).text
+    assert "each query is a test query of one of 5 folds" in text
+    assert "metrics are means over 2 seeds" in text
+    assert "ROC-AUC over no SID full model +0.2000 * +0.0500 … +0.3000" in text
+    assert "ROC-AUC of the full model over each" in text
+    assert "What a leak would have shown" in text
+
+
+def test_pairs_that_sids_fixed_and_broke_are_shown_with_their_match(layout):
+    found = changes(layout)
+    # No SID says .5 of all pairs.
+    scores = {(row["query"], row["title"]): row for rows in found.values() for row in rows}
+    fixed, broken = ([row["full"] for row in found[kind]] for kind in ("fixed", "broken"))
+    assert fixed == [1.0, 0.375] and broken == [0.25, 0.75]
+    tea = scores["tea", "kettle"]
+    assert (tea["label"], tea["no_sid"], tea["depth"], tea["place"]) == ("E", 0.5, 2, 1)
+    assert tea["beam"] == [1, 0, 2] and tea["probability"] == pytest.approx(0.0625)
+    assert "Broken query item judged no SID full match" in page_of(layout).text
+
+
+def test_the_lifts_are_a_picture_of_their_own(layout):
+    text = lift_plot(json.loads(layout.ladder.read_text()))
+    tree = xml.etree.ElementTree.fromstring(text)
+    shapes = [element.tag.split("}")[1] for element in tree]
+    assert shapes.count("circle") == 1
+    assert "+0.2000 [+0.0500, +0.3000] *" in "".join(tree.itertext())
 
 
 def test_every_title_that_the_tree_or_an_example_names_is_there(layout):

@@ -63,7 +63,7 @@ def layout(tmp_path):
     scores = {"no_sid": [0.5] * 6, "full": [0.25, 0.75, 0.5, 0.375, 1.0, 0.0]}
     _write(
         found.predictions,
-        **{name: judged[name] for name in ("query", "item_id", "label", "split")},
+        **{name: judged[name] for name in ("query", "item_id", "label", "relevant", "split")},
         **{rung: pa.array(values, pa.float32()) for rung, values in scores.items()},
     )
     beams = pa.table(
@@ -88,7 +88,10 @@ def layout(tmp_path):
     }
     part = {"queries": 3, "pairs": 5, "rungs": values, "lifts": lifts}
     segments = {"head": part | {"queries": 1}, "tail": part | {"queries": 2}}
-    found.metrics.write_text(json.dumps({**part, "resamples": 100, "segments": segments}))
+    whole = {**part, "resamples": 100, "segments": segments}
+    found.metrics.write_text(json.dumps({**whole, "leak": part}))
+    found.ladder.parent.mkdir()
+    found.ladder.write_text(json.dumps({**whole, "folds": 5, "seeds": 2}))
     summary = {
         "items": {
             "read": 8,

@@ -1,0 +1,52 @@
+"""Other SIDs for a query than all the beams of its generator, for rungs that compare them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams, agreement
+
+OWN = "own"
+GROUPS = ("paper_match", "prefix")
+"""Groups of features that look at beams."""
+
+
+def first_beams(beams: Beams, *, most: int) -> Beams:
+    """Returns the first beams of every query."""
+    return Beams(*(part[:, :most] for part in beams))
+
+
+def own_beam(codes: Int[np.ndarray, "query level"]) -> Beams:
+    """Returns the query's own codes as its only beam, and a certain one."""
+    queries = len(codes)
+    return Beams(
+        sids=codes[:, None],
+        log_probs=np.zeros((queries, 1), np.float32),
+        valid=np.ones((queries, 1), bool),
+    )
+
+
+def own_log_probs(
+    codes: Int[np.ndarray, "pair level"], sids: Int[np.ndarray, "pair level"]
+) -> Float[np.ndarray, "pair level"]:
+    """Returns log P(first l codes of the item) under `own_beam`: 0, or the least there is.
+
+    Args:
+      codes: the query's own, of each pair.
+      sids: the item's.
+    """
+    agrees = np.asarray(agreement(codes[:, None], sids))[:, 0]
+    return np.where(agrees, 0.0, MIN_LOG_PROB).astype(np.float32)
+
+
+def tagged(table: FeatureTable, tag: int | str) -> FeatureTable:
+    """Returns the table with `@TAG` after the names of its columns and groups."""
+    return dataclasses.replace(
+        table,
+        names=tuple(f"{name}@{tag}" for name in table.names),
+        groups=tuple(f"{group}@{tag}" for group in table.groups),
+    )
