@@ -11,14 +11,14 @@ of operations, traffic and bytes sent, each over the chip's published peak in
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lines import line, print_heading, print_row, write
 
 from dsirm_jax import ahead, configuration, job
-from dsirm_jax.training.chips import Slice
+from dsirm_jax.training.chips import CHIPS, Chip, Slice
 
 WEAK = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 ROWS_A_CHIP = {"encode": 128, "quantize": 512, "generate": 128}
@@ -26,36 +26,36 @@ ROWS_A_CHIP = {"encode": 128, "quantize": 512, "generate": 128}
 
 def outcomes(
     file: str, *, steps: Sequence[str] = (), topology: str | None = None, more: Sequence[str] = ()
-) -> tuple[ahead.Target, list[ahead.Outcome]]:
-    """Returns what steps are compiled for and what became of them."""
+) -> Iterator[ahead.Outcome]:
+    """Yields what became of steps."""
     configuration.parse(files=[file], bindings=more)
     target, bindings = job.what_to_compile(topology=topology)
-    return target, list(ahead.compile_all(bindings, target=target, steps=steps))
+    return ahead.compile_all(bindings, target=target, steps=steps)
 
 
-def show(name: str, target: ahead.Target, found: Sequence[ahead.Outcome]) -> list[dict[str, Any]]:
-    """Prints a row a step and returns its figures."""
-    chip, cases = Slice(name=target.topology).chip, []
-    for each in found:
-        if each.program is None:
-            print_row(name, each.step, each.reason, *[""] * 7)
-            continue
-        memory, program, seconds = each.program.memory, each.program, each.program.seconds(chip)
-        binding = max(seconds, key=seconds.get)
-        print_row(
-            *(name, each.step, f"{memory.arguments / 1e9:.2f}"),
-            f"{(memory.temporaries + memory.outputs) / 1e9:.2f}",
-            f"{memory.code / 1e9:.2f}",
-            f"{memory.total / chip.memory:.0%}",
-            *(f"{program.flops / 1e9:,.0f}", f"{program.traffic / 1e9:.2f}"),
-            f"{program.sent / 1e9:.3f}",
-            f"{1e3 * seconds[binding]:.2f} ({binding})",
-        )
-        case = f"{name} {each.step}"
-        cases.append(line(f"{case} least time", seconds[binding], None, "s", ratio=None))
-        cases.append(line(f"{case} memory", memory.total, chip.memory, "B", ratio=None))
-        cases.append(line(f"{case} sent", program.sent, None, "B", ratio=None))
-    return cases
+def show(name: str, each: ahead.Outcome, chip: Chip) -> list[dict[str, Any]]:
+    """Prints the row of a step and returns its figures."""
+    program = each.program
+    if program is None:
+        print_row(name, each.step, each.reason, *[""] * 7)
+        return []
+    memory, seconds = program.memory, program.seconds(chip)
+    binding = max(seconds, key=seconds.get)
+    print_row(
+        *(name, each.step, f"{memory.arguments / 1e9:.2f}"),
+        f"{(memory.temporaries + memory.outputs) / 1e9:.2f}",
+        f"{memory.code / 1e9:.2f}",
+        f"{memory.total / chip.memory:.0%}",
+        *(f"{program.flops / 1e9:,.0f}", f"{program.traffic / 1e9:.2f}"),
+        f"{program.sent / 1e9:.3f}",
+        f"{1e3 * seconds[binding]:.2f} ({binding})",
+    )
+    case = f"{name} {each.step}"
+    return [
+        line(f"{case} least time", seconds[binding], None, "s", ratio=None),
+        line(f"{case} memory", memory.total, chip.memory, "B", ratio=None),
+        line(f"{case} sent", program.sent, None, "B", ratio=None),
+    ]
 
 
 def plot(path: Path, series: dict[str, list[tuple[int, float, int]]]) -> None:
@@ -91,21 +91,24 @@ def main() -> None:
     cases, series = [], {}
     if given.weak:
         for topology in WEAK:
-            chips = Slice(name=topology).size
+            chips = Slice(name=topology)
             more = [
-                f"{step}/settings.Training.batch_size = {rows * chips}"
+                f"{step}/settings.Training.batch_size = {rows * chips.size}"
                 for step, rows in ROWS_A_CHIP.items()
             ]
-            target, found = outcomes(
+            for each in outcomes(
                 "gin/tpu/v5e_8.gin", steps=list(ROWS_A_CHIP), topology=topology, more=more
-            )
-            cases += show(str(chips), target, found)
-            for each in (each for each in found if each.program):
-                seconds = max(each.program.seconds(Slice(name=topology).chip).values())
-                series.setdefault(each.step, []).append((chips, seconds, each.program.sent))
+            ):
+                cases += show(str(chips.size), each, chips.chip)
+                if each.program:
+                    seconds = max(each.program.seconds(chips.chip).values())
+                    points = series.setdefault(each.step, [])
+                    points.append((chips.size, seconds, each.program.sent))
     else:
         for file in given.files:
-            cases += show(Path(file).stem, *outcomes(file, steps=given.steps))
+            kind = Path(file).stem.partition("_")[0]
+            for each in outcomes(file, steps=given.steps):
+                cases += show(Path(file).stem, each, CHIPS[kind])
     write(given.json, cases)
     if given.plot and series:
         plot(given.plot, series)

@@ -352,37 +352,44 @@ REMEDIES = {
 }
 
 
-def table(outcomes: Sequence[Outcome], *, target: Target) -> str:
-    """Returns what the steps ask of a chip, and whether it has that, as text."""
+def heading(target: Target) -> str:
+    """Returns what one chip has, and the names of the columns of `rows`."""
     from dsirm_jax.training.chips import Slice
 
     chips = Slice(name=target.topology)
-    lines = [
-        f"{target.topology}: {chips.size} chips; each {chips.chip.memory / 1e9:.1f} GB, "
-        f"{chips.chip.flops / 1e12:.0f} Tflop/s, {chips.chip.bandwidth / 1e9:.0f} GB/s memory, "
-        f"{chips.chip.interconnect / 1e9:.0f} GB/s to others ({chips.chip.source})",
-        f"{'step':<10} {'arguments':>10} {'temporary':>10} {'code':>9} {'of memory':>9} "
-        f"{'Gflop':>9} {'traffic':>9} {'sent':>9} {'least ms':>9}  bound by",
-    ]
-    for each in outcomes:
-        if each.program is None:
-            lines.append(f"{each.step:<10} {each.reason}")
-            continue
-        memory, seconds = each.program.memory, each.program.seconds(chips.chip)
-        binding = max(seconds, key=seconds.get)
-        lines.append(
-            f"{each.step:<10} {_size(memory.arguments):>10} "
-            f"{_size(memory.temporaries + memory.outputs):>10} {_size(memory.code):>9} "
-            f"{memory.total / chips.chip.memory:>9.1%} {each.program.flops / 1e9:>9.1f} "
-            f"{_size(each.program.traffic):>9} {_size(each.program.sent):>9} "
-            f"{1e3 * seconds[binding]:>9.3f}  {binding}"
-        )
-        for exchange in each.program.collectives:
-            lines.append(
-                f"{'':<10} {exchange.calls} {exchange.kind} over {exchange.group}: "
-                f"{_size(exchange.sent)} sent"
-            )
-    return "\n".join(lines)
+    chip = chips.chip
+    return "\n".join(
+        [
+            f"{target.topology}: {chips.size} chips; each {chip.memory / 1e9:.1f} GB, "
+            f"{chip.flops / 1e12:.0f} Tflop/s, {chip.bandwidth / 1e9:.0f} GB/s memory, "
+            f"{chip.interconnect / 1e9:.0f} GB/s to others ({chip.source})",
+            f"{'step':<10} {'arguments':>10} {'temporary':>10} {'code':>9} {'of memory':>9} "
+            f"{'Gflop':>9} {'traffic':>9} {'sent':>9} {'least ms':>9}  bound by",
+        ]
+    )
+
+
+def rows(outcome: Outcome, *, target: Target) -> str:
+    """Returns what one step asks of a chip, and below it what it exchanges with others."""
+    from dsirm_jax.training.chips import Slice
+
+    chip, program = Slice(name=target.topology).chip, outcome.program
+    if program is None:
+        return f"{outcome.step:<10} {outcome.reason}"
+    memory, seconds = program.memory, program.seconds(chip)
+    binding = max(seconds, key=seconds.get)
+    first = (
+        f"{outcome.step:<10} {_size(memory.arguments):>10} "
+        f"{_size(memory.temporaries + memory.outputs):>10} {_size(memory.code):>9} "
+        f"{memory.total / chip.memory:>9.1%} {program.flops / 1e9:>9.1f} "
+        f"{_size(program.traffic):>9} {_size(program.sent):>9} "
+        f"{1e3 * seconds[binding]:>9.3f}  {binding}"
+    )
+    exchanges = (
+        f"{'':<10} {each.calls} {each.kind} over {each.group}: {_size(each.sent)} sent"
+        for each in program.collectives
+    )
+    return "\n".join([first, *exchanges])
 
 
 def problems(outcomes: Sequence[Outcome], *, target: Target) -> list[str]:

@@ -274,8 +274,11 @@ def compile_ahead(*, topology: str | None, steps: Sequence[str]) -> bool:
     from dsirm_jax import ahead
 
     target, bindings = what_to_compile(topology=topology)
-    outcomes = list(ahead.compile_all(bindings, target=target, steps=steps))
-    print(ahead.table(outcomes, target=target))
+    print(ahead.heading(target), flush=True)
+    outcomes = []
+    for outcome in ahead.compile_all(bindings, target=target, steps=steps):
+        print(ahead.rows(outcome, target=target), flush=True)
+        outcomes.append(outcome)
     problems = ahead.problems(outcomes, target=target)
     for problem in problems:
         print(f"dsirm: {problem}", file=sys.stderr)

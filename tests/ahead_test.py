@@ -108,11 +108,11 @@ def test_the_table_and_what_is_wrong():
         ahead.Outcome(step="search", reason="nothing is trained"),
         ahead.Outcome(step="relevance", reason="the compiler aborted"),
     ]
-    shown = ahead.table(outcomes, target=target)
-    assert "v5e:4x4: 16 chips; each 17.2 GB, 197 Tflop/s" in shown
-    (encode,) = (line for line in shown.splitlines() if line.startswith("encode"))
+    assert "v5e:4x4: 16 chips; each 17.2 GB, 197 Tflop/s" in ahead.heading(target)
+    encode, exchange = ahead.rows(outcomes[0], target=target).splitlines()
     assert encode.split()[-1] == "interconnect" and " 20.000 " in encode
-    assert "3 all-reduce over 4: 4.00 GB sent" in shown
+    assert exchange.strip() == "3 all-reduce over 4: 4.00 GB sent"
+    assert ahead.rows(outcomes[2], target=target).split(maxsplit=1) == ["generate", "does not fit"]
     said = ahead.problems(outcomes, target=target)
     assert [line.split()[0] for line in said] == ["quantize", "generate", "relevance:"]
     assert "quantize/settings.Training.batch_size" in said[0]
