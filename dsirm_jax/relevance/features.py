@@ -21,6 +21,7 @@ from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
     Neighbours,
     Votes,
+    lengths,
     nearest,
     unit,
     votes_of_near_queries,
@@ -271,7 +272,8 @@ def cosines_to(
     values = np.zeros(items.shape, np.float32)
     for query, rows in _by_query(query_index):
         named, place = np.unique(items[rows], return_inverse=True)
-        found = unit(item_vectors[named]) @ unit(query_vectors[query])
+        vectors = np.asarray(item_vectors[named], np.float32)
+        found = vectors @ unit(query_vectors[query]) / lengths(vectors)
         values[rows] = np.where(named >= 0, found, 0)[place.reshape(items[rows].shape)]
     return values
 

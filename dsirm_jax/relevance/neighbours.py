@@ -52,7 +52,12 @@ class Votes(NamedTuple):
 def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
     """Returns vectors (along the last axis) of length 1, float32; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return vectors / lengths(vectors)[..., None]
+
+
+def lengths(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows"]:
+    """Returns the lengths of vectors along the last axis, at least 1e-12."""
+    return np.maximum(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), 1e-12)
 
 
 def nearest(

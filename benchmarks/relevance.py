@@ -1,0 +1,431 @@
+"""Features and heads of relevance, pairs a second, against the same in plain NumPy and pandas.
+
+    python benchmarks/relevance.py [--quick] [--json FILE]
+
+Data: random vectors of 128 numbers, SIDs of three levels, ten beams a query, texts of random words.
+The other side is what one writes without this package: joins and group-bys in pandas, a loop over
+pairs with NumPy inside, BM25 with counters, heads by scikit-learn and NumPy. Both sides are held to
+the same numbers first. Judged pairs are 20 items a query; `request` is one query with 100 items, as
+a search page asks. `all features` are those that have another side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sentencepiece
+from lines import print_heading, print_row, write
+from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
+from timing import compare
+
+from dsirm_jax.relevance import features, score, train
+from dsirm_jax.relevance.attributes import ItemTexts
+from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.features import OTHERS_OF_PREFIX
+from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.lexical import BM25_B, BM25_K1, read_catalogue
+from dsirm_jax.relevance.model import BoostedTrees, Mlp
+from dsirm_jax.relevance.schema import FeatureTable, join
+from dsirm_jax.relevance.trees import classifier
+from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams
+from dsirm_jax.training.settings import Training
+
+SIZES = (32, 64, 64)
+BEAMS, DIM, ITEMS_OF_QUERY = 10, 128, 20
+WITHOUT_SIDS = ("dense", "lexical", "prf")
+WITH_SIDS = ("paper_match", "prefix", "neighbours", "margins")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shop:
+    """Arguments of the two functions of features, for pairs of the first `queries` queries."""
+
+    shared: dict
+    dense: dict
+    of_sids: dict
+
+
+def main() -> None:
+    """Prints a table and writes the cases."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer pairs and rounds")
+    parser.add_argument("--json", type=Path, help="file of one JSON object a line")
+    given = parser.parse_args()
+    queries, items, rounds = (100, 2_000, 3) if given.quick else (1_000, 50_000, 7)
+    cases = []
+    print_heading("case", "ours, pairs/s", "other, pairs/s", "ratio (95 %)")
+    for name, shop in {
+        "pairs": make(queries=queries, items=items, asked=queries, each=ITEMS_OF_QUERY),
+        "request": make(queries=queries, items=items, asked=1, each=100),
+    }.items():
+        for group, (ours, other) in sides(shop).items():
+            check(group, ours(), other())
+            cases.append(timed(f"{name}/{group}", shop, ours, other, rounds=rounds))
+        for case, (ours, other) in heads(shop).items():
+            np.testing.assert_allclose(ours(), other(), atol=1e-5)
+            cases.append(timed(f"{name}/{case}", shop, ours, other, rounds=rounds))
+    write(given.json, cases)
+
+
+def timed(
+    name: str, shop: Shop, ours: Callable[[], object], other: Callable[[], object], *, rounds: int
+) -> dict:
+    """Times one case and prints it."""
+    case = compare(name, ours, other, rounds=rounds)
+    pairs = 1e3 * len(shop.shared["query_index"])
+    case |= {"ours": pairs / case["ours"], "other": pairs / case["other"], "unit": "pairs/s"}
+    interval = f"{case['ratio']:.1f} ({case['low']:.1f} to {case['high']:.1f})"
+    print_row(name, f"{case['ours']:,.0f}", f"{case['other']:,.0f}", interval)
+    return case
+
+
+def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
+    """Returns a shop with `each` pairs of the first `asked` queries."""
+    generator = np.random.default_rng(0)
+    words = np.array(["".join(generator.choice(list("aeioklmnrst"), 5)) for _ in range(2_000)])
+    odds = 1 / np.arange(1, 2_001)
+
+    def texts(count: int, length: int) -> list[str]:
+        drawn = generator.choice(2_000, (count, length), p=odds / odds.sum())
+        return [" ".join(row) for row in words[drawn]]
+
+    titles, asks = texts(items, 12), texts(queries, 3)
+    query_index = np.repeat(np.arange(asked), each)
+    item_index = generator.integers(items, size=len(query_index))
+    query_vectors, item_vectors = (
+        generator.normal(size=(count, DIM)).astype(np.float32) for count in (queries, items)
+    )
+    log_probs = np.log(-np.sort(-generator.dirichlet(np.ones(BEAMS), queries), axis=1))
+    train_pairs = np.stack([generator.integers(of, size=5 * queries) for of in (queries, items)], 1)
+    nothing = [None] * items
+    processor = vocabulary(titles[:2_000])
+    wanted = np.unique(item_index)
+    catalogue, kept = read_catalogue(
+        [ItemTexts(titles, titles, nothing, nothing)], wanted=wanted, processor=processor
+    )
+    shared = {
+        "query_index": query_index,
+        "item_index": item_index,
+        "query_vectors": query_vectors,
+        "item_vectors": item_vectors,
+    }
+    shared["near"] = features.surroundings(
+        **{name: shared[name] for name in ("query_index", "query_vectors", "item_vectors")},
+        train_pairs=train_pairs,
+    )
+    return Shop(
+        shared=shared,
+        dense={
+            "queries": asks,
+            "texts": features.Texts(kept, catalogue, processor),
+            "numbers": {},
+        },
+        of_sids={
+            "sids": generator.integers(0, SIZES, size=(items, len(SIZES))).astype(np.int32),
+            "sizes": SIZES,
+            "beams": Beams(
+                sids=generator.integers(0, SIZES, (queries, BEAMS, len(SIZES))).astype(np.int32),
+                log_probs=log_probs.astype(np.float32),
+                valid=np.ones((queries, BEAMS), bool),
+            ),
+            "pair_log_probs": -30 * generator.random((len(query_index), 3)).astype(np.float32),
+        },
+    )
+
+
+def vocabulary(texts: list[str]) -> sentencepiece.SentencePieceProcessor:
+    """Trains a small SentencePiece model."""
+    with tempfile.TemporaryDirectory() as folder:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_prefix=f"{folder}/pieces",
+            vocab_size=1_000,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+        return sentencepiece.SentencePieceProcessor(model_file=f"{folder}/pieces.model")
+
+
+def check(group: str, ours: np.ndarray, other: np.ndarray) -> None:
+    """Raises unless both sides have the same numbers."""
+    np.testing.assert_allclose(ours, other, rtol=1e-3, atol=1e-4, err_msg=group)
+
+
+def sides(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
+    """Returns each group of features as computed by us and by the other side."""
+    others = {
+        "dense": plain_cosine,
+        "lexical": plain_lexical,
+        "prf": plain_prf,
+        "paper_match": plain_match,
+        "prefix": plain_prefix,
+        "neighbours": plain_neighbours,
+        "margins": plain_margins,
+    }
+
+    def ours(*groups: str) -> np.ndarray:
+        found = []
+        if set(groups) & set(WITHOUT_SIDS):
+            found.append(features.without_sids(**shop.shared, **shop.dense, groups=groups))
+        if set(groups) & set(WITH_SIDS):
+            found.append(features.with_sids(**shop.shared, **shop.of_sids, groups=groups))
+        return join(found).values
+
+    def other(*groups: str) -> np.ndarray:
+        return np.concatenate([others[group](shop) for group in groups], axis=1)
+
+    cases = {group: (group,) for group in others} | {"all features": tuple(others)}
+    return {
+        name: (lambda g=groups: ours(*g), lambda g=groups: other(*g))
+        for name, groups in cases.items()
+    }
+
+
+def heads(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
+    """Returns each head as applied by us and by the other side, on features that are there."""
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=(4_000, 40)).astype(np.float32)
+    labels = generator.random(4_000) < expit(values[:, 0] * values[:, 1])
+    names = tuple(f"feature_{number}" for number in range(40))
+    table = FeatureTable(names=names, groups=("dense",) * 40, values=values)
+    wide = table.rows(np.arange(len(shop.shared["query_index"])) % 4_000)
+
+    def fitted(head: Mlp | BoostedTrees) -> Fitted:
+        with tempfile.TemporaryDirectory() as folder:
+            return train.train(
+                name="head",
+                features=table,
+                labels=labels,
+                gains=labels * 1.0,
+                weights=np.ones(4_000),
+                queries=[""] * 4_000,
+                head=head,
+                training=Training(epochs=1, batch_size=256, learning_rate=1e-3),
+                calibration=Calibration(share=0.0),
+                directory=Path(folder),
+                seed=0,
+            )
+
+    trees, mlp = BoostedTrees(), Mlp()
+    with threadpool_limits(1, user_api="openmp"):
+        reference = classifier(trees, seed=0).fit(values, labels)
+    of_trees, of_mlp = fitted(trees), fitted(mlp)
+    return {
+        "trees": (
+            lambda: score.score(of_trees, wide),
+            lambda: plain_trees(reference, wide.values),
+        ),
+        "mlp": (lambda: score.score(of_mlp, wide), lambda: plain_mlp(of_mlp, wide.values)),
+    }
+
+
+def plain_trees(reference: HistGradientBoostingClassifier, values: np.ndarray) -> np.ndarray:
+    """scikit-learn's own predictions, by one thread: several can wait for each other for long."""
+    with threadpool_limits(1, user_api="openmp"):
+        return reference.predict_proba(values)[:, 1]
+
+
+def plain_mlp(fitted: Fitted, values: np.ndarray) -> np.ndarray:
+    """A network in NumPy."""
+    params = fitted.params
+    x = np.clip((values - params.mean) / params.scale, -5, 5)
+    layers = [params.network[f"Dense_{number}"] for number in range(len(params.network))]
+    for number, layer in enumerate(layers):
+        x = x @ layer["kernel"] + layer["bias"]
+        if number + 1 < len(layers):
+            x = x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return expit(x[:, 0])
+
+
+def normal(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def pairs_of(shop: Shop) -> zip:
+    """The query, its row among those asked, and the item of each pair."""
+    query, item = shop.shared["query_index"], shop.shared["item_index"]
+    return zip(query, np.unique(query, return_inverse=True)[1], item, strict=True)
+
+
+def plain_cosine(shop: Shop) -> np.ndarray:
+    """The group `dense`."""
+    given = shop.shared
+    query, item = (
+        normal(given[f"{side}_vectors"][given[f"{side}_index"]]) for side in ("query", "item")
+    )
+    return np.sum(query * item, axis=1, keepdims=True)
+
+
+def plain_lexical(shop: Shop) -> np.ndarray:
+    """The group `lexical`, with a counter of pieces a text."""
+    texts = shop.dense["texts"]
+    documents, having, mean_length = texts.catalogue.pieces
+    idf = np.log1p((documents - having + 0.5) / (having + 0.5))
+    asks = [shop.dense["queries"][query] for query in np.unique(shop.shared["query_index"])]
+    asked = [set(pieces) for pieces in texts.processor.encode(asks)]
+    counts = [Counter(pieces) for pieces in texts.processor.encode(list(texts.items.text))]
+    item_row = np.unique(shop.shared["item_index"], return_inverse=True)[1]
+    rows = []
+    for (_, query, _), item in zip(pairs_of(shop), item_row, strict=True):
+        pieces, has = asked[query], counts[item]
+        norm = BM25_K1 * (1 - BM25_B + BM25_B * has.total() / mean_length)
+        shared = [piece for piece in pieces if piece in has]
+        bm25 = sum(
+            idf[piece] * has[piece] * (BM25_K1 + 1) / (has[piece] + norm) for piece in shared
+        )
+        rows.append(
+            (
+                bm25,
+                bm25 / max(sum(idf[piece] for piece in pieces), 1e-9),
+                len(shared) / max(len(pieces), 1),
+                len(shared) / max(len(has), 1),
+                float(asks[query] in texts.items.text[item]),
+                math.log1p(len(pieces)),
+            )
+        )
+    return np.array(rows)
+
+
+def plain_prf(shop: Shop) -> np.ndarray:
+    """The group `prf`, pair by pair."""
+    items, votes = shop.shared["near"]
+    vectors, weights = normal(shop.shared["item_vectors"]), items.weights()
+    rows = []
+    for _, query, item in pairs_of(shop):
+        near, others = items.index[query], items.index[query] != item
+        cosines, weight = vectors[near[others]] @ vectors[item], weights[query][others]
+        voted = votes.weights[query] > 0
+        of_votes = vectors[votes.items[query][voted]] @ vectors[item]
+        rows.append(
+            (
+                np.average(cosines, weights=weight),
+                cosines.max(),
+                np.average(of_votes, weights=votes.weights[query][voted]),
+                of_votes.max(),
+                votes.nearest[query],
+            )
+        )
+    return np.array(rows)
+
+
+def with_codes(table: pd.DataFrame, sids: np.ndarray) -> pd.DataFrame:
+    """A table with a column of codes a level."""
+    return table.assign(**{f"c{level}": sids[:, level] for level in range(len(SIZES))})
+
+
+def pairs_with_codes(shop: Shop) -> pd.DataFrame:
+    """The pairs, with the codes of their items."""
+    query, item = shop.shared["query_index"], shop.shared["item_index"]
+    pairs = pd.DataFrame({"query": query, "item": item})
+    return with_codes(pairs, shop.of_sids["sids"][item])
+
+
+def joined(pairs: pd.DataFrame, found: pd.DataFrame, *, level: int, **how: tuple) -> pd.DataFrame:
+    """Aggregates what was found for a query by its first codes, and joins it to the pairs."""
+    keys = ["query", *(f"c{number}" for number in range(level + 1))]
+    grouped = found.groupby(keys, as_index=False).agg(**how)
+    return pairs[keys].merge(grouped, on=keys, how="left").fillna(0)
+
+
+def beams_of(shop: Shop) -> pd.DataFrame:
+    """A row a beam."""
+    sids, log_probs, _ = shop.of_sids["beams"]
+    queries = len(np.unique(shop.shared["query_index"]))
+    table = pd.DataFrame(
+        {
+            "query": np.repeat(np.arange(queries), BEAMS),
+            "rank": np.tile(np.arange(1, BEAMS + 1), queries),
+            "prob": np.exp(log_probs[:queries]).ravel(),
+        }
+    )
+    return with_codes(table, sids[:queries].reshape(-1, len(SIZES)))
+
+
+def plain_match(shop: Shop) -> np.ndarray:
+    """The group `paper_match`."""
+    pairs, beams = pairs_with_codes(shop), beams_of(shop)
+    depth = np.zeros(len(pairs))
+    for level in range(len(SIZES)):
+        found = joined(pairs, beams, level=level, count=("rank", "count"))["count"]
+        depth = np.where(found > 0, 2.0 ** (level + 1 - len(SIZES)), depth)
+    return depth[:, None]
+
+
+def plain_prefix(shop: Shop) -> np.ndarray:
+    """The group `prefix`."""
+    pairs, beams = pairs_with_codes(shop), beams_of(shop)
+    items = with_codes(pd.DataFrame(index=range(len(shop.of_sids["sids"]))), shop.of_sids["sids"])
+    masses, ranks, shares = [], [], []
+    for level in range(len(SIZES)):
+        found = joined(pairs, beams, level=level, mass=("prob", "sum"), rank=("rank", "min"))
+        masses.append(found["mass"])
+        ranks.append(np.where(found["rank"] > 0, 1 / found["rank"].where(found["rank"] > 0, 1), 0))
+        keys = [f"c{number}" for number in range(level + 1)]
+        sizes = items.groupby(keys, as_index=False).size()
+        shares.append(np.log(pairs.merge(sizes, on=keys, how="left")["size"] / len(items)))
+    log_probs = np.maximum(shop.of_sids["pair_log_probs"], MIN_LOG_PROB)
+    share = beams["prob"] / beams.groupby("query")["prob"].transform("sum")
+    entropy = (-share * np.log(share)).groupby(beams["query"]).sum()
+    pmi = log_probs - np.stack(shares, axis=1)
+    of_beams = np.stack([*masses, *ranks], axis=1)
+    return np.concatenate(
+        [of_beams, log_probs, pmi, entropy[pairs["query"]].to_numpy()[:, None]], axis=1
+    )
+
+
+def plain_neighbours(shop: Shop) -> np.ndarray:
+    """The group `neighbours`."""
+    pairs, (near, votes) = pairs_with_codes(shop), shop.shared["near"]
+    columns = []
+    for index, weights in ((near.index, near.weights()), (votes.items, votes.weights)):
+        queries, width = index.shape
+        table = pd.DataFrame(
+            {"query": np.repeat(np.arange(queries), width), "weight": weights.ravel()}
+        )
+        found = with_codes(table, shop.of_sids["sids"][index.ravel()])
+        total = weights.sum(axis=1)[pairs["query"]]
+        for level in range(len(SIZES)):
+            mass = joined(pairs, found, level=level, mass=("weight", "sum"))["mass"]
+            columns.append(mass / total)
+    return np.stack(columns, axis=1)
+
+
+def plain_margins(shop: Shop) -> np.ndarray:
+    """The group `margins`, pair by pair."""
+    sids = shop.of_sids["sids"]
+    query_vectors, vectors = (normal(shop.shared[f"{side}_vectors"]) for side in ("query", "item"))
+    items = with_codes(pd.DataFrame(index=range(len(sids))), sids)
+    groups = [
+        items.groupby([f"c{number}" for number in range(level + 1)]).indices
+        for level in range(len(SIZES))
+    ]
+    rows = []
+    for query, _, item in pairs_of(shop):
+        own, means, ranks = query_vectors[query] @ vectors[item], [], []
+        for level, members in enumerate(groups):
+            key = tuple(int(code) for code in sids[item, : level + 1])
+            others = members[key if level else key[0]]
+            others = others[others != item]
+            if len(others) > OTHERS_OF_PREFIX:
+                number = np.arange(OTHERS_OF_PREFIX)
+                others = others[(2 * number + 1) * len(others) // (2 * OTHERS_OF_PREFIX)]
+            cosines = vectors[others] @ query_vectors[query]
+            means.append(cosines.mean() if len(others) else own)
+            ranks.append(np.mean(own > cosines) if len(others) else 0.5)
+        rows.append([*means, *(own - np.array(means)), *ranks])
+    return np.array(rows)
+
+
+if __name__ == "__main__":
+    main()
