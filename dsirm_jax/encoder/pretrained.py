@@ -99,14 +99,7 @@ def encode_tables(
             max_pieces=config.max_item_pieces,
             pattern=item_vectors,
         ),
-        QUERY: Side(
-            table=queries,
-            id_column="query",
-            text_column="query",
-            prefix=encoder.query_prefix,
-            max_pieces=config.max_query_pieces,
-            pattern=query_vectors,
-        ),
+        QUERY: _query_side(encoder, config, table=queries, pattern=query_vectors),
     }
     shared = {"config": config, "judgements": judgements, "directory": directory, "seed": seed}
     if config.training.epochs and config.frozen:
@@ -129,15 +122,18 @@ def encode_queries(*, config: Pretrained, directory: Path, queries: Path, patter
       pattern: of the shards written.
     """
     encoder = load(config, folder=directory / FOLDER)
-    side = Side(
-        table=queries,
+    _embed(encoder, _query_side(encoder, config, table=queries, pattern=pattern))
+
+
+def _query_side(encoder: TextEncoder, config: Pretrained, *, table: Path, pattern: Path) -> Side:
+    return Side(
+        table=table,
         id_column="query",
         text_column="query",
         prefix=encoder.query_prefix,
         max_pieces=config.max_query_pieces,
         pattern=pattern,
     )
-    _embed(encoder, side)
 
 
 def load(config: Pretrained, *, folder: Path) -> TextEncoder:
