@@ -120,7 +120,7 @@ def test_the_run_files_bind_every_stage(name):
     rungs = configuration.call_with_bound(job.Job).rungs
     for stage in job.STAGES:
         bound = configuration.bound(stage.function)
-        shared = {"layout": None, "seed": 0, "sid_rungs": rungs}
+        shared = {"layout": None, "seed": 0, "sid_rungs": rungs, "halves": ()}
         configuration.check_complete(stage.function, bound | shared)
 
 
