@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -102,6 +104,7 @@ def test_a_process_that_is_killed_leaves_no_other_hanging_and_all_go_on(tmp_path
         deadline = time.monotonic() + TIMEOUT
         while not list(steps.glob("[0-9]*")) and time.monotonic() < deadline:
             time.sleep(0.1)
+        assert list(steps.glob("[0-9]*"))
         second.kill()
         killed = time.monotonic()
         _, said = first.communicate(timeout=120)
@@ -109,8 +112,9 @@ def test_a_process_that_is_killed_leaves_no_other_hanging_and_all_go_on(tmp_path
         for process in (first, second):
             process.kill()
             process.communicate()
-    assert first.returncode == 75, said[-3000:]
     assert time.monotonic() - killed < 120
-    assert "dsirm: another process of this job is gone" in said
+    # By our own line, or by that of JAX's heartbeat where no exchange was under way.
+    assert first.returncode in (75, -signal.SIGABRT), said[-3000:]
+    assert re.search("another process of this job is gone|another task died", said)
     done = launch(*dsirm, "quantize", *flags, devices=2)  # with as many devices
     assert "quantize: goes on from the checkpoint of step" in done.stderr
