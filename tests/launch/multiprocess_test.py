@@ -23,6 +23,10 @@ FLAGS = (
     "--gin.job.Job.rungs=()",
     "--gin.pipeline.relevance.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
 )
+LONG = (
+    "--gin.quantize/settings.Training.epochs=600",
+    "--gin.quantize/settings.Training.checkpoint_every=20",
+)
 TIMEOUT = 400  # seconds
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # sums over processes round in another order
 
@@ -84,7 +88,7 @@ def test_two_processes_write_the_tables_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_no_other_hanging_and_all_go_on(tmp_path):
-    flags = [*FLAGS, f"--gin.MODEL_DIR='{tmp_path}'", "--gin.quantize/settings.Training.epochs=400"]
+    flags = [*FLAGS, f"--gin.MODEL_DIR='{tmp_path}'", *LONG]
     dsirm = [sys.executable, "-m", "dsirm_jax"]
     for stage in ("prepare", "encode"):
         launch(*dsirm, stage, *flags, devices=1)
