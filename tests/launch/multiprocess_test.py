@@ -24,7 +24,7 @@ FLAGS = (
     "--gin.pipeline.relevance.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
 )
 LONG = (
-    "--gin.quantize/settings.Training.epochs=600",
+    "--gin.quantize/settings.Training.epochs=200",
     "--gin.quantize/settings.Training.checkpoint_every=20",
 )
 TIMEOUT = 400  # seconds
