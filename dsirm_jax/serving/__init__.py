@@ -1,0 +1,1 @@
+"""A finished run as one folder that any search stack can serve."""
