@@ -573,8 +573,8 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
     """Does what `features` does, with the relevant pairs that vote given."""
     from dsirm_jax.data import vocabulary
     from dsirm_jax.relevance import tables
+    from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
     from dsirm_jax.relevance.features import Texts, surroundings, without_sids
-    from dsirm_jax.relevance.lexical import read_catalogue
     from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
 
     queries = _columns(layout.queries, "query")["query"]
@@ -586,13 +586,14 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
     catalogue, texts = read_catalogue(
         _texts(layout.items), wanted=np.unique(pairs["item_index"]), processor=processor
     )
+    reading = Reading(processor, catalogue.names, language)
+    asked = [queries[query] for query in np.unique(pairs["query_index"])]
     table = without_sids(
         **pairs,
         **vectors,
         groups=tuple(COLUMNS_WITHOUT_SIDS),
-        queries=queries,
         near=near,
-        texts=Texts(texts, catalogue, processor, language),
+        texts=Texts(read_queries(asked, reading), read_items(texts, reading), catalogue.pieces),
         numbers=_numbers(layout.items),
     )
     tables.write_features(layout.features, table, pairs=pairs)
@@ -748,10 +749,11 @@ def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def _vectors(layout: Layout, *, scratch: Path) -> dict[str, np.ndarray]:
-    """Returns the dense vectors of all queries and items, memory-mapped."""
+    """Returns the dense vectors of all queries and items, memory-mapped; items' of length 1."""
     from dsirm_jax.data.vectors import read_vectors
+    from dsirm_jax.relevance.neighbours import normalise
 
-    return {
+    vectors = {
         f"{name}_vectors": read_vectors(
             pattern, ids=_table(table, column)[column], id_column=column, scratch=scratch
         )
@@ -760,6 +762,8 @@ def _vectors(layout: Layout, *, scratch: Path) -> dict[str, np.ndarray]:
             ("item", layout.item_vectors, layout.items, "item_id"),
         )
     }
+    normalise(vectors["item_vectors"])
+    return vectors
 
 
 def _rows(path: Path) -> int:

@@ -55,6 +55,14 @@ def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows di
     return vectors / lengths(vectors)[..., None]
 
 
+def normalise(vectors: Float[np.ndarray, "row dim"]) -> None:
+    """Divides vectors, in memory or memory-mapped, by their lengths in place."""
+    for start in range(0, len(vectors), CANDIDATES_AT_ONCE):
+        vectors[start : start + CANDIDATES_AT_ONCE] = unit(
+            vectors[start : start + CANDIDATES_AT_ONCE]
+        )
+
+
 def lengths(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows"]:
     """Returns the lengths of vectors along the last axis, at least 1e-12."""
     return np.maximum(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), 1e-12)

@@ -25,7 +25,7 @@ from dsirm_jax.relevance.evaluate import Pairs
 from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
-from dsirm_jax.sids.prefix_match import Beams
+from dsirm_jax.sids.prefix_match import Beams, buckets_of
 
 ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 """Columns of `predictions.parquet` that are no rung's score."""
@@ -64,7 +64,7 @@ def read_rung(
     table = pq.read_table(pair_log_probs, columns=["log_probs"])["log_probs"].combine_chunks()
     return {
         "sids": items.sids,
-        "sizes": tuple(json.loads(health.read_text())["sizes"]),
+        "buckets": buckets_of(items.sids, sizes=json.loads(health.read_text())["sizes"]),
         "beams": read_beams(query_sids, levels=items.sids.shape[1]),
         "pair_log_probs": table.flatten().to_numpy().reshape(len(table), -1),
     }
