@@ -1,0 +1,1 @@
+"""What a finished run becomes to be served: one folder, and what answers from it."""
