@@ -30,7 +30,6 @@ from dsirm_jax.relevance.schema import (
     COLUMNS_WITHOUT_SIDS,
     NUMERIC,
     FeatureTable,
-    check_groups,
     join,
 )
 from dsirm_jax.sids import prefix_match
@@ -123,11 +122,7 @@ def without_sids(
     Returns:
       The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
       column per column of `numbers`.
-
-    Raises:
-      InputError: a group does not exist.
     """
-    check_groups(groups)
     wanted, query_row = np.unique(query_index, return_inverse=True)
     item_row = np.unique(item_index, return_inverse=True)[1]
     rows = {"query_row": query_row, "item_row": item_row}
@@ -187,11 +182,7 @@ def with_sids(
 
     Returns:
       The table, groups in the order of `sids.prefix_match.GROUPS`.
-
-    Raises:
-      InputError: a group does not exist.
     """
-    check_groups(groups)
     wanted, query_row = np.unique(query_index, return_inverse=True)
     beams = Beams(*(jnp.asarray(np.asarray(part)[wanted]) for part in beams))
     pair_sids = sids[item_index]

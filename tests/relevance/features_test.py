@@ -7,7 +7,6 @@ import pytest
 import sentencepiece
 from scipy.sparse import csr_matrix
 
-from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import features, schema
 from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.lexical import PieceStatistics, bm25_weights, lexical, read_catalogue
@@ -274,11 +273,6 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(vocabulary):
     assert whole.names == part.names
     assert len(set(whole.names)) == len(whole.names)
     np.testing.assert_allclose(whole.values[rows], part.values, rtol=1e-5, atol=1e-6)
-
-
-def test_an_unknown_group_is_named():
-    with pytest.raises(InputError, match="'lexicla' does not exist"):
-        schema.check_groups(("dense", "lexicla"))
 
 
 def test_a_vector_that_is_not_finite_is_an_error():
