@@ -92,6 +92,11 @@ def names_in(*, brands: Sequence[str | None], colours: Sequence[str | None]) -> 
     return Names(*(frozenset(map(name_of, of)) - {""} for of in (brands, colours)))
 
 
+def is_negated(text: str) -> bool:
+    """Returns whether a text says what it is without, or what is not wanted."""
+    return _NEGATED.search(text.casefold()) is not None
+
+
 class Terms(NamedTuple):
     """What a text names, a set of each kind.
 

@@ -31,7 +31,6 @@ from dsirm_jax.relevance.schema import (
     COLUMNS_WITHOUT_SIDS,
     NUMERIC,
     FeatureTable,
-    check_groups,
     join,
 )
 from dsirm_jax.sids import prefix_match
@@ -117,11 +116,7 @@ def without_sids(
     Returns:
       The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
       column per column of `numbers`.
-
-    Raises:
-      InputError: a group does not exist.
     """
-    check_groups(groups)
     query_row, item_row = (
         np.unique(index, return_inverse=True)[1] for index in (query_index, item_index)
     )
@@ -245,11 +240,7 @@ def with_sids(
 
     Returns:
       The table, groups in the order of `sids.prefix_match.GROUPS`.
-
-    Raises:
-      InputError: a group does not exist.
     """
-    check_groups(groups)
     chosen = tuple(group for group in prefix_match.GROUPS if group in groups)
     if not chosen:
         return _table((), (), np.empty((len(query_index), 0)))

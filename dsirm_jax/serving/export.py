@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax import pipeline
 from dsirm_jax.data.schema import ITEMS, TRAIN, number_columns
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
@@ -60,14 +59,16 @@ def export(
       InputError: the run is a cross-fit, or has no full model.
     """
     from dsirm_jax.data import vocabulary
+    from dsirm_jax.generator import fitted as generators
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.relevance import fitted as heads
+    from dsirm_jax.relevance import tables
 
     check(rungs, crossfit=crossfit)
     path, model = layout.bundle, layout.bundle / bundle.MODEL
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
-    generator, _, sids = pipeline.read_generator(layout)
+    generator, _, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
     quantizer = quantizers.load(layout.quantizer)
     settings, params = read_encoder(layout, encoder=encoder, into=model)
     models.write_parameters(model / models.PARAMETERS, params | {"generator": generator.params})
@@ -108,7 +109,7 @@ def export(
         queries=0,
         files={},
     )
-    vectors = pipeline.dense_vectors(layout, scratch=layout.stage("export"))
+    vectors = tables.read_dense_vectors(layout, scratch=layout.stage("export"))
     known = {"beams": beams, "levels": len(sizes), "vectors": vectors["query_vectors"]}
     texts, cached = _known_queries(layout, **known)
     catalogue.write(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import features, schema
 from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
@@ -208,11 +207,6 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
     assert whole.names == part.names
     assert len(set(whole.names)) == len(whole.names)
     np.testing.assert_allclose(whole.values[rows], part.values, rtol=1e-5, atol=1e-6)
-
-
-def test_an_unknown_group_is_named():
-    with pytest.raises(InputError, match="'lexicla' does not exist"):
-        schema.check_groups(("dense", "lexicla"))
 
 
 def test_a_vector_that_is_not_finite_is_an_error():
