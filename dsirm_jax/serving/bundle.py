@@ -249,6 +249,20 @@ def files_below(path: Path, *folders: str) -> list[str]:
     return sorted(file.relative_to(path).as_posix() for file in found if file.is_file())
 
 
+def seal(path: Path, manifest: Manifest) -> None:
+    """Writes a bundle's manifest with the checksums of all its files.
+
+    Args:
+      path: of the bundle.
+      manifest: what it says; the files that it names already are not read again.
+    """
+    folders = (MODEL, manifest.saved_model_folder, manifest.catalogue_folder)
+    names = files_below(path, *folders)
+    new = described(path, (name for name in names if name not in manifest.files))
+    files = {name: new.get(name) or manifest.files[name] for name in names}
+    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=files))
+
+
 def package_versions() -> dict[str, str]:
     """Returns the versions of this package and of `PACKAGES`."""
     ours = {"dsirm-jax": dsirm_jax.__version__}

@@ -18,7 +18,7 @@ from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
 from dsirm_jax.runner import fingerprint_of
-from dsirm_jax.serving import bundle, catalogue, models
+from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
 from dsirm_jax.serving.catalogue import Cached, Voters
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
@@ -124,11 +124,12 @@ def export(
         queries=[(texts, cached)],
         processor=vocabulary.processor(layout.vocabulary),
     )
-    names = bundle.files_below(path, bundle.MODEL, manifest.catalogue_folder)
-    manifest = dataclasses.replace(
-        manifest, queries=len(texts), files=bundle.described(path, names)
-    )
-    bundle.write_manifest(path / bundle.MANIFEST, manifest)
+    manifest = dataclasses.replace(manifest, queries=len(texts))
+    opened = bundle.Bundle(path=path, manifest=manifest)
+    stablehlo.write_programs(model, opened.models, beams=beams, forms=forms)
+    saved_model.write(path / manifest.saved_model_folder, opened)
+    bundle.seal(path, manifest)
+    log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
 
 
 def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:

@@ -73,10 +73,7 @@ def write(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> 
       path: where to; nothing may be there.
       rows: keys of at most `KEY_BYTES`, and values. Of a key's values the last one stays.
     """
-    file = lmdb.open(
-        str(path),
-        **{"subdir": False, "lock": False, "map_size": MOST_BYTES, "sync": False},
-    )
+    file = lmdb.open(str(path), subdir=False, lock=False, map_size=MOST_BYTES, sync=False)
     try:
         writing = file.begin(write=True)
         for number, (key, value) in enumerate(rows, 1):

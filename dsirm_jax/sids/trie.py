@@ -113,14 +113,14 @@ class Ranges:
         """Returns the children's codes, ascending, and `size` where there are no more."""
         xp = self.codes.__array_namespace__()
         place = self.starts[nodes][..., None] + xp.arange(self.widest, dtype=xp.int32)
-        codes = self.codes[xp.minimum(place, len(self.codes) - 1)].astype(xp.int32)
+        codes = self.codes[xp.minimum(place, self.codes.shape[0] - 1)].astype(xp.int32)
         return xp.where(place < self.starts[nodes + 1][..., None], codes, self.size)
 
     def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         xp = self.codes.__array_namespace__()
         codes = self._of(nodes).reshape(-1, self.widest)
-        rows = xp.arange(len(codes))[:, None]
-        shape = (len(codes), self.size + 1)  # the last column is for what there is not
+        rows = xp.arange(codes.shape[0])[:, None]
+        shape = (codes.shape[0], self.size + 1)  # the last column is for what there is not
         if xp is np:
             mask = np.zeros(shape, bool)
             mask[rows, codes] = True
