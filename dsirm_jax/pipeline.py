@@ -335,7 +335,7 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
     from dsirm_jax.data.pairs import judged
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
-    from dsirm_jax.relevance.features import Texts, surroundings, without_sids
+    from dsirm_jax.relevance.features import Texts, filled, surroundings, without_sids
     from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
 
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
@@ -357,7 +357,7 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
         groups=tuple(COLUMNS_WITHOUT_SIDS),
         near=near,
         texts=Texts(read_queries(asked, reading), read_items(texts, reading), catalogue.pieces),
-        numbers=tables.read_numbers(layout.items),
+        numbers={name: filled(of) for name, of in tables.read_numbers(layout.items).items()},
     )
     tables.write_features(layout.features, table, pairs=pairs)
 

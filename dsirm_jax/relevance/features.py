@@ -111,7 +111,7 @@ def without_sids(
       item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
       near: see `surroundings`.
       texts: see `Texts`.
-      numbers: the user's own of every item, by the name of their column; NaN where not known.
+      numbers: the user's own of every item, by the name of their column, see `filled`.
 
     Returns:
       The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
@@ -392,13 +392,15 @@ def prf(
 def numeric(
     item_index: Int[np.ndarray, " pair"], *, numbers: Mapping[str, Float[np.ndarray, " item"]]
 ) -> Float[np.ndarray, "pair column"]:
-    """Returns the user's own numbers of each pair's item; one that is not known is the mean."""
-    columns = [np.empty((len(item_index), 0))]
-    for values in numbers.values():
-        known = np.isfinite(values)
-        mean = values[known].mean() if known.any() else 0.0
-        columns.append(np.where(known, values, mean)[item_index][:, None])
-    return np.concatenate(columns, axis=1)
+    """Returns the user's own numbers of each pair's item, see `filled`."""
+    columns = [values[item_index][:, None] for values in numbers.values()]
+    return np.concatenate([np.empty((len(item_index), 0)), *columns], axis=1)
+
+
+def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
+    """Returns a column of numbers in which one that is not known, or not finite, is the mean."""
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].mean() if known.any() else 0.0)
 
 
 _sid_features = jax.jit(sid_features, static_argnames="groups")

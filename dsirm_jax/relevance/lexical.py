@@ -93,14 +93,12 @@ def lexical(
     """
     pairs = len(query_row)
     pair, asked, has = shared(queries.pieces, items.pieces, query_row=query_row, item_row=item_row)
-    idf = inverse_frequencies(statistics)
+    idf = inverse_frequencies(statistics, queries.pieces.values)
     lengths = _sums(items.pieces.starts, items.counts)
-    gained = bm25(
-        items.counts[has], lengths[item_row[pair]], idf[queries.pieces.values[asked]], statistics
-    )
+    gained = bm25(items.counts[has], lengths[item_row[pair]], idf[asked], statistics)
     score = np.bincount(pair, gained, minlength=pairs)
     both = np.bincount(pair, minlength=pairs)
-    most = np.maximum(_sums(queries.pieces.starts, idf[queries.pieces.values]), 1e-9)
+    most = np.maximum(_sums(queries.pieces.starts, idf), 1e-9)
     query_pieces, item_pieces = (np.diff(of.pieces.starts) for of in (queries, items))
     return np.stack(
         [
@@ -115,9 +113,11 @@ def lexical(
     )
 
 
-def inverse_frequencies(statistics: PieceStatistics) -> Float[np.ndarray, " piece"]:
-    """Returns ln(1 + (N − n + ½) / (n + ½)) for a piece that n of N documents have."""
-    documents, with_piece, _ = statistics
+def inverse_frequencies(
+    statistics: PieceStatistics, pieces: Int[np.ndarray, " value"]
+) -> Float[np.ndarray, " value"]:
+    """Returns idf = ln(1 + (N − n + ½) / (n + ½)) of pieces that n of N documents have."""
+    documents, with_piece = statistics.documents, statistics.with_piece[pieces]
     return np.log1p((documents - with_piece + 0.5) / (with_piece + 0.5))
 
 

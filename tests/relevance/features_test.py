@@ -149,6 +149,7 @@ def test_margins_by_a_loop():
 
 def test_numbers_of_the_users_own_with_one_that_is_not_known():
     numbers = {"price": np.array([1.0, np.nan, 5.0]), "nothing": np.full(3, np.nan)}
+    numbers = {name: features.filled(values) for name, values in numbers.items()}
     found = features.numeric(np.array([2, 1, 0]), numbers=numbers)
     assert found.tolist() == [[5, 0], [3, 0], [1, 0]]
 

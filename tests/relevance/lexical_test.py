@@ -92,7 +92,7 @@ def test_nothing_in_common_with_an_empty_text(processor):
 
 def test_bm25_of_a_piece_in_every_document_is_above_0():
     statistics = PieceStatistics(3, np.array([2, 3]), 2.0)
-    idf = inverse_frequencies(statistics)
+    idf = inverse_frequencies(statistics, np.arange(2))
     assert (idf > 0).all()
     found = bm25(np.array([1, 3]), np.array([1, 5]), idf, statistics)
     assert (found > 0).all()
