@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dsirm_jax.relevance.attributes import ItemTexts
     from dsirm_jax.relevance.calibration import Calibration
     from dsirm_jax.relevance.fitted import Fitted as HeadFitted
-    from dsirm_jax.relevance.model import BoostedTrees, Mlp
+    from dsirm_jax.relevance.model import Head
     from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
@@ -647,7 +647,7 @@ def relevance(
     seed: int,
     rungs: dict[str, tuple[str, ...]],
     sid_rungs: tuple[str, ...],
-    head: Mlp | BoostedTrees,
+    head: Head,
     training: Training,
     calibration: Calibration,
     halves: tuple[Layout, ...],
