@@ -562,16 +562,14 @@ def read_generator(layout: Layout) -> tuple[GeneratorFitted, Trie, np.ndarray]:
 
 def features(layout: Layout, *, language: str | None = None) -> None:
     """texts and dense vectors -> the features of judged pairs that know nothing of SIDs."""
-    from dsirm_jax.data.pairs import relevant_pairs
-    from dsirm_jax.data.schema import TRAIN
-
-    train_pairs = relevant_pairs(layout.judgements, split=TRAIN)
-    write_features(layout, train_pairs=train_pairs, language=language)
+    write_features(layout, voting=layout.judgements, language=language)
 
 
-def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | None) -> None:
-    """Does what `features` does, with the relevant pairs that vote given."""
+def write_features(layout: Layout, *, voting: Path, language: str | None) -> None:
+    """Does what `features` does, with the table of judgements given whose split `train` votes."""
     from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.pairs import judged_pairs
+    from dsirm_jax.data.schema import TRAIN
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.features import Texts, surroundings, without_sids
     from dsirm_jax.relevance.lexical import read_catalogue
@@ -580,7 +578,10 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
     queries = _columns(layout.queries, "query")["query"]
     pairs = _arrays(layout.judgements, "query_index", "item_index")
     vectors = _vectors(layout, scratch=layout.stage("features"))
-    near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
+    train_pairs, relevant = judged_pairs(voting, split=TRAIN)
+    near = surroundings(
+        query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
+    )
     tables.write_surroundings(layout.surroundings, near)
     processor = vocabulary.processor(layout.vocabulary)
     catalogue, texts = read_catalogue(

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.relevance.attributes import ItemTexts, attributes
 from dsirm_jax.relevance.lexical import Catalogue, lexical
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
+    Judged,
     Neighbours,
-    Votes,
-    lengths,
+    near_queries,
     nearest,
     unit,
-    votes_of_near_queries,
 )
 from dsirm_jax.relevance.schema import (
     COLUMNS_WITHOUT_SIDS,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 PAIRS_AT_ONCE = 1 << 14
-OTHERS_OF_PREFIX = 32
+VOTED_AT_ONCE = 1 << 11
 
 
 class Surroundings(NamedTuple):
@@ -48,11 +47,13 @@ class Surroundings(NamedTuple):
 
     Attributes:
       items: the nearest items.
-      votes: the items that suit the nearest training queries.
+      queries: the nearest training queries, rows of `judged`.
+      judged: what was judged for every training query.
     """
 
     items: Neighbours
-    votes: Votes
+    queries: Neighbours
+    judged: Judged
 
 
 def surroundings(
@@ -61,22 +62,26 @@ def surroundings(
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     train_pairs: Int[np.ndarray, "train_pair 2"],
+    relevant: Bool[np.ndarray, " train_pair"],
 ) -> Surroundings:
-    """Returns what the groups `prf` and `neighbours` look at; it does not depend on SIDs.
+    """Returns what the groups `prf`, `votes` and `neighbours` look at; it depends on no SIDs.
 
     Args:
       query_index: row of `query_vectors` of each pair.
       query_vectors: dense vector of every query.
       item_vectors: dense vector of every item, in memory or memory-mapped.
-      train_pairs: relevant (query, item) numbers of the split `train`, never of another.
+      train_pairs: judged (query, item) numbers of the split `train`, never of another.
+      relevant: whether each of these is.
     """
     wanted = np.unique(query_index)
-    return Surroundings(
-        items=nearest(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS),
-        votes=votes_of_near_queries(
-            query_index=wanted, query_vectors=query_vectors, train_pairs=train_pairs
-        ),
+    queries, judged = near_queries(
+        query_index=wanted,
+        query_vectors=query_vectors,
+        train_pairs=train_pairs,
+        relevant=relevant,
     )
+    items = nearest(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS)
+    return Surroundings(items=items, queries=queries, judged=judged)
 
 
 class Texts(NamedTuple):
@@ -148,6 +153,7 @@ def without_sids(
         "lexical": by_words,
         "attributes": by_attributes,
         "prf": lambda: prf(**pairs, item_vectors=item_vectors, near=near),
+        "votes": lambda: votes(**pairs, item_vectors=item_vectors, near=near),
         NUMERIC: lambda: numeric(item_index, numbers=numbers),
     }
     tables = [
@@ -205,33 +211,23 @@ def with_sids(
         return _in_chunks(_prefix_features, (beams,), per_pair)
 
     def neighbours() -> np.ndarray:
-        items, votes = near
-        shares = [
-            _in_chunks(
-                _weighted_agreement,
-                (jnp.asarray(sids[of_items]), jnp.asarray(weights)),
-                (query_row, pair_sids),
-            )
-            for of_items, weights in ((items.index, items.weights()), (votes.items, votes.weights))
+        items, queries, judged = near
+        of_items = (jnp.asarray(sids[items.index]), jnp.asarray(items.weights()))
+        of_items += (_heaviest_prefix(*of_items),)
+        of_queries = (queries.index, queries.cosine, queries.weights())
+        ballots = (sids[judged.items], judged.verdicts)
+        voted = tuple(map(jnp.asarray, (*ballots, *of_queries)))
+        rows = (query_row, pair_sids)
+        parts = [
+            _in_chunks(_near_item_features, of_items, rows),
+            _in_chunks(_vote_features, voted, rows, rows=VOTED_AT_ONCE),
         ]
-        return np.concatenate(shares, axis=1)
-
-    def margins() -> np.ndarray:
-        pairs = {"query_index": query_index, "item_index": item_index}
-        vectors = {"query_vectors": query_vectors, "item_vectors": item_vectors}
-        named, item_row = np.unique(item_index, return_inverse=True)
-        others = prefix_match.others_of_prefix(
-            sids, sizes=sizes, items=named, most=OTHERS_OF_PREFIX
-        )[item_row]  # [pair, level, other]
-        of_others = cosines_to(query_index=query_index, items=others, **vectors)
-        own = cosine(**pairs, **vectors)[:, 0]
-        return _in_chunks(_within_prefix, (), (own, of_others, others >= 0))
+        return np.concatenate(parts, axis=1)
 
     compute = {
         "paper_match": match_depth,
         "prefix": prefix,
         "neighbours": neighbours,
-        "margins": margins,
     }
     tables = [
         _table(prefix_match.columns(group, levels=len(sizes)), group, compute[group]())
@@ -258,38 +254,17 @@ def cosine(
     return np.concatenate([np.empty(0), *chunks])[:, None]
 
 
-def cosines_to(
-    *,
-    query_index: Int[np.ndarray, " pair"],
-    items: Int[np.ndarray, "pair *shape"],
-    query_vectors: Float[np.ndarray, "query dim"],
-    item_vectors: Float[np.ndarray, "item dim"],
-) -> Float[np.ndarray, "pair *shape"]:
-    """Returns the cosines of each pair's query to several items, float32; 0 for the item −1.
-
-    The items of a query are read once, however many of its pairs name them.
-    """
-    values = np.zeros(items.shape, np.float32)
-    for query, rows in _by_query(query_index):
-        named, place = np.unique(items[rows], return_inverse=True)
-        vectors = np.asarray(item_vectors[named], np.float32)
-        found = vectors @ unit(query_vectors[query]) / lengths(vectors)
-        values[rows] = np.where(named >= 0, found, 0)[place.reshape(items[rows].shape)]
-    return values
-
-
 def prf(
     *,
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
     item_vectors: Float[np.ndarray, "item dim"],
     near: Surroundings,
-) -> Float[np.ndarray, "pair 5"]:
+) -> Float[np.ndarray, "pair 2"]:
     """Returns pseudo-relevance feedback: how close the item is to what suits the query, it seems.
 
     In order: the weighted mean and the greatest of the item's cosines to the query's 50 nearest
-    items, itself left out; the same of the items that suit the nearest training queries, itself
-    among them where it does; and the cosine of the nearest training query. 0 where there are none.
+    items, itself left out; 0 where there are none.
 
     Args:
       query_index: number of the query of each pair.
@@ -298,23 +273,52 @@ def prf(
       near: of the pairs' queries, in the order of their numbers.
 
     Returns:
-      float32 `[pair, 5]`. Source: this project, after Rocchio 1971.
+      float32 `[pair, 2]`. Source: this project, after Rocchio 1971.
     """
     weights = near.items.weights()
-    values = np.zeros((len(query_index), 5), np.float32)
+    values = np.zeros((len(query_index), 2), np.float32)
     query_row = np.unique(query_index, return_inverse=True)[1]
     for query, rows in _by_query(query_row):
-        items = item_index[rows]
-        voted = near.votes.weights[query] > 0
-        feedback = np.concatenate([near.items.index[query], near.votes.items[query][voted]])
-        vectors = unit(item_vectors[np.concatenate([items, feedback])])
-        cosines = vectors[: len(items)] @ vectors[len(items) :].T  # [pair, feedback]
-        retrieved = near.items.index.shape[1]
-        is_other = feedback[:retrieved] != items[:, None]
-        values[rows, :2] = _mean_and_max(cosines[:, :retrieved], weights[query] * is_other)
-        of_votes = np.broadcast_to(near.votes.weights[query][voted], cosines[:, retrieved:].shape)
-        values[rows, 2:4] = _mean_and_max(cosines[:, retrieved:], of_votes)
-    values[:, 4] = near.votes.nearest[query_row]
+        items, others = item_index[rows], near.items.index[query]
+        cosines = _cosines(item_vectors, items, others)
+        values[rows] = _mean_and_max(cosines, weights[query] * (others != items[:, None]))
+    return values
+
+
+def votes(
+    *,
+    query_index: Int[np.ndarray, " pair"],
+    item_index: Int[np.ndarray, " pair"],
+    item_vectors: Float[np.ndarray, "item dim"],
+    near: Surroundings,
+) -> Float[np.ndarray, "pair 3"]:
+    """Returns how close the item is to items that suit similar training queries.
+
+    In order: the weighted mean and the greatest of the item's cosines to these, itself among them
+    where it does; and the cosine of the nearest training query. 0 where there are none. A training
+    query spreads its weight evenly over its relevant items.
+
+    Args:
+      query_index: number of the query of each pair.
+      item_index: row of `item_vectors` of each pair.
+      item_vectors: dense vector of every item, in memory or memory-mapped.
+      near: of the pairs' queries, in the order of their numbers.
+
+    Returns:
+      float32 `[pair, 3]`. Source: this project.
+    """
+    weights, suits = near.queries.weights(), near.judged.verdicts > 0
+    shares = suits / np.maximum(suits.sum(axis=1, keepdims=True), 1)
+    values = np.zeros((len(query_index), 3), np.float32)
+    query_row = np.unique(query_index, return_inverse=True)[1]
+    for query, rows in _by_query(query_row):
+        voters = near.queries.index[query]
+        of_votes = weights[query][:, None] * shares[voters]  # [neighbour, vote]
+        voted = of_votes > 0
+        cosines = _cosines(item_vectors, item_index[rows], near.judged.items[voters][voted])
+        values[rows, :2] = _mean_and_max(cosines, np.broadcast_to(of_votes[voted], cosines.shape))
+    nearest_query = near.queries.cosine[:, 0]
+    values[:, 2] = np.where(np.isfinite(nearest_query), nearest_query, 0)[query_row]
     return values
 
 
@@ -332,8 +336,17 @@ def numeric(
 
 _match_depth = jax.jit(prefix_match.match_depth)
 _prefix_features = jax.jit(prefix_match.prefix_features)
-_weighted_agreement = jax.jit(prefix_match.weighted_agreement)
-_within_prefix = jax.jit(prefix_match.within_prefix)
+_heaviest_prefix = jax.jit(prefix_match.heaviest_prefix)
+_near_item_features = jax.jit(prefix_match.near_item_features)
+_vote_features = jax.jit(prefix_match.vote_features)
+
+
+def _cosines(
+    vectors: Float[np.ndarray, "item dim"],
+    items: Int[np.ndarray, " one"],
+    others: Int[np.ndarray, " other"],
+) -> Float[np.ndarray, "one other"]:
+    return unit(vectors[items]) @ unit(vectors[others]).T
 
 
 def _mean_and_max(
