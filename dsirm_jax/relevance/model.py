@@ -59,12 +59,12 @@ class BoostedTrees:
       loss: as in `Mlp`.
     """
 
-    trees: int = 200
-    learning_rate: float = 0.05
-    leaves: int = 12
+    trees: int = 150
+    learning_rate: float = 0.04
+    leaves: int = 6
     min_leaf: int = 80
     l2: float = 10.0
-    columns: float = 1.0
+    columns: float = 0.3
     loss: str = BINARY
 
     def __post_init__(self):
