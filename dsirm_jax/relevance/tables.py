@@ -28,7 +28,7 @@ from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
-from dsirm_jax.sids.prefix_match import Beams, buckets_of
+from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
 
 ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 """Columns of `predictions.parquet` that are no rung's score."""
@@ -103,10 +103,11 @@ def read_rung(
     """
     check_same_version(sids, query_sids, pair_log_probs)
     items = read_sids(sids)
+    sizes = json.loads(health.read_text())["sizes"]
     table = pq.read_table(pair_log_probs, columns=["log_probs"])["log_probs"].combine_chunks()
     return {
         "sids": items.sids,
-        "buckets": buckets_of(items.sids, sizes=json.loads(health.read_text())["sizes"]),
+        "log_shares": log_prefix_shares(items.sids, sizes=sizes),
         "beams": read_beams(query_sids, levels=items.sids.shape[1]),
         "pair_log_probs": table.flatten().to_numpy().reshape(len(table), -1),
     }

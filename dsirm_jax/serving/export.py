@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.data.schema import ITEMS, TRAIN, number_columns
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.relevance.neighbours import Judged, unit
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
 from dsirm_jax.runner import fingerprint_of
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
@@ -320,18 +321,28 @@ def _known_queries(
         first=(pairs["query_index"], sids[pairs["item_index"]]),
         sids=sids,
     )
-    return texts, Cached(vectors, found, near, known)
+    return texts, Cached(vectors, found, near.items, near.queries, known)
 
 
 def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:
-    from dsirm_jax.data.pairs import relevant_pairs
+    from dsirm_jax.data.pairs import judged_pairs
+    from dsirm_jax.relevance import tables
 
-    return voters_of(relevant_pairs(layout.judgements, split=TRAIN), vectors=vectors)
+    pairs, _ = judged_pairs(layout.judgements, split=TRAIN)
+    judged = tables.read_surroundings(layout.surroundings).judged
+    return voters_of(pairs, vectors=vectors, judged=judged)
 
 
 def voters_of(
-    pairs: Int[np.ndarray, "pair 2"], *, vectors: Float[np.ndarray, "query dim"]
+    pairs: Int[np.ndarray, "pair 2"], *, vectors: Float[np.ndarray, "query dim"], judged: Judged
 ) -> Voters:
-    """Returns what votes, from the relevant (query, item) numbers of the training queries."""
-    queries, row = np.unique(pairs[:, 0], return_inverse=True)
-    return Voters(vectors[queries], np.stack([row, pairs[:, 1]], axis=1).astype(np.int32))
+    """Returns what votes.
+
+    Args:
+      pairs: judged (query, item) numbers of the training queries.
+      vectors: of all queries.
+      judged: what `neighbours.near_queries` makes of these pairs.
+    """
+    queries = np.unique(pairs[:, 0])
+    found = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
+    return Voters(found, judged)

@@ -20,12 +20,17 @@ from dsirm_jax.training.settings import Training
 
 MLP = model.Mlp(hidden=(16,))
 TREES = model.BoostedTrees(trees=60, min_leaf=20)
-HEADS = pytest.mark.parametrize("head", [MLP, TREES], ids=["mlp", "trees"])
-GRADED = pytest.mark.parametrize(
-    "head",
-    [model.Mlp(hidden=(16,), loss="graded"), model.BoostedTrees(trees=60, loss="graded")],
-    ids=["mlp", "trees"],
+LINEAR = model.Linear(l2=10.0, knots=32)
+BLEND = model.Blend(heads=(LINEAR, MLP))
+HEADS = pytest.mark.parametrize(
+    "head", [MLP, TREES, LINEAR, BLEND], ids=["mlp", "trees", "linear", "blend"]
 )
+OF_GRADES = [
+    model.Mlp(hidden=(16,), loss="graded"),
+    model.BoostedTrees(trees=60, loss="graded"),
+    model.Linear(l2=1.0, loss="graded"),
+]
+GRADED = pytest.mark.parametrize("head", OF_GRADES, ids=["mlp", "trees", "linear"])
 TRAINING = Training(epochs=6, batch_size=64, learning_rate=1e-2)
 
 
@@ -72,6 +77,8 @@ def leaves(fitted):
         (TREES, Calibration()),
         (TREES, Calibration(folds=3)),
         (TREES, Calibration(kind="isotonic")),
+        (LINEAR, Calibration()),
+        (BLEND, Calibration()),
     ],
 )
 def test_reaches_the_auc_and_calibration_of_the_truth(tmp_path, head, calibration):
@@ -267,6 +274,12 @@ def test_settings_out_of_range_name_their_binding():
         (lambda: model.Mlp(listwise=-1), "Mlp.listwise"),
         (lambda: model.BoostedTrees(leaves=33), "BoostedTrees.leaves = 33"),
         (lambda: model.BoostedTrees(trees=0), "BoostedTrees.trees = 0"),
+        (lambda: model.BoostedTrees(columns=0.0), "BoostedTrees.columns = 0.0"),
+        (lambda: model.Linear(l2=0.0), "Linear.l2 = 0.0"),
+        (lambda: model.Linear(knots=1), "Linear.knots = 1"),
+        (lambda: model.Linear(loss="hinge"), "Linear.loss = 'hinge'"),
+        (lambda: model.Blend(heads=(MLP, OF_GRADES[1])), "Blend.heads have the losses"),
+        (lambda: model.Blend(heads=()), "Blend.heads have the losses"),
         (lambda: Calibration(kind="platt"), "Calibration.kind = 'platt'"),
         (lambda: Calibration(folds=1), "Calibration.folds = 1"),
         (lambda: Calibration(share=1.0), "Calibration.share = 1.0"),

@@ -143,6 +143,7 @@ def make(path, *, count=60, whole=False):
         query_vectors=of_queries,
         item_vectors=of_items,
         train_pairs=TRAIN,
+        relevant=np.arange(len(TRAIN)) % 3 > 0,
     )
     beams = predict(
         fitted=learnt.generator,
@@ -166,8 +167,8 @@ def make(path, *, count=60, whole=False):
         sids=sids,
         trie=trie,
         numbers=("price",),
-        voters=voters_of(TRAIN, vectors=of_queries),
-        queries=[(QUERIES, Cached(of_queries, beams, near, known))],
+        voters=voters_of(TRAIN, vectors=of_queries, judged=near.judged),
+        queries=[(QUERIES, Cached(of_queries, beams, near.items, near.queries, known))],
         processor=processor,
         language="en",
     )

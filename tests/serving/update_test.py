@@ -64,9 +64,9 @@ def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
         a, b = one.cached(query), other.cached(query)
         np.testing.assert_array_equal(a.beams.sids, b.beams.sids)
         np.testing.assert_allclose(a.beams.log_probs, b.beams.log_probs, atol=1e-5)
-        np.testing.assert_allclose(a.near.items.cosine, b.near.items.cosine, atol=1e-6)
-        assert (a.near.items.index == b.near.items.index).mean() > 0.9  # ties come in any order
-        np.testing.assert_array_equal(a.near.votes.items, b.near.votes.items)
+        np.testing.assert_allclose(a.items.cosine, b.items.cosine, atol=1e-6)
+        assert (a.items.index == b.items.index).mean() > 0.9  # ties come in any order
+        np.testing.assert_array_equal(a.queries.index, b.queries.index)
 
 
 def test_new_queries_are_cached_as_the_old_ones_are(updated):
@@ -77,8 +77,8 @@ def test_new_queries_are_cached_as_the_old_ones_are(updated):
         found = catalogue.cached(query)
         assert set(map(tuple, found.beams.sids[0].tolist())) <= existing
         best = np.sort(-(vectors @ found.vectors[0]) / np.linalg.norm(vectors, axis=1))
-        np.testing.assert_allclose(found.near.items.cosine[0], -best[:50], atol=1e-6)
-        assert found.near.votes.nearest > -1
+        np.testing.assert_allclose(found.items.cosine[0], -best[:50], atol=1e-6)
+        assert (found.queries.cosine > -1).all()
 
 
 def test_tensorflows_variables_are_those_of_the_new_catalogue(updated):
