@@ -8,6 +8,9 @@ from jaxtyping import Float, Int
 from dsirm_jax.relevance.classes import outputs_told
 from dsirm_jax.relevance.model import Linear, LinearParams, normal_scores
 
+ALIKE = 1e-3
+"""Values this near, in standard deviations, are one: rounding errors have no ranks."""
+
 
 def fit_linear(
     head: Linear,
@@ -56,9 +59,9 @@ def rank_knots(
 ) -> tuple[Float[np.ndarray, " most"], Float[np.ndarray, " most"]]:
     """Returns some of a feature's values, and the normal quantile of the rank of each.
 
-    The rank of a value is the share of pairs below it and half the share of those that have it. Of
-    more than `most` values those are kept whose ranks are spread evenly, the least and the greatest
-    among them.
+    The rank of a value is the share of pairs below it and half the share of those that have it, all
+    values rounded to multiples of `ALIKE` standard deviations. Of more than `most` values those are
+    kept whose ranks are spread evenly, the least and the greatest among them.
 
     Args:
       values: of all pairs.
@@ -69,10 +72,11 @@ def rank_knots(
     """
     from scipy.special import ndtri
 
-    found, counts = np.unique(values, return_counts=True)
+    step = ALIKE * values.std(dtype=np.float64) or 1.0
+    found, counts = np.unique(np.round(values / step), return_counts=True)
     ranks = (np.cumsum(counts) - counts / 2) / len(values)
     kept = np.arange(len(found))
     if len(found) > most:
         kept = np.unique(np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], most)))
     kept = np.pad(kept, (0, most - len(kept)), mode="edge")
-    return found[kept].astype(np.float32), ndtri(ranks[kept]).astype(np.float32)
+    return np.float32(found[kept] * step), ndtri(ranks[kept]).astype(np.float32)
