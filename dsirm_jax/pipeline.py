@@ -429,7 +429,7 @@ def relevance(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
-    from dsirm_jax.relevance.score import score
+    from dsirm_jax.relevance.score import esci_probabilities, score
     from dsirm_jax.relevance.train import train
 
     pairs = judged(layout.judgements, *tables.ABOUT_THE_PAIR, "weight")
@@ -453,7 +453,8 @@ def relevance(
             seed=seed,
         )
 
-    scores, on_seen = {}, None
+    grade_of = dict(zip(pairs["label"], zip(pairs["gain"].tolist(), pairs["relevant"].tolist())))
+    scores, grades, on_seen = {}, {}, None
     for rung in rungs:
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
@@ -463,6 +464,7 @@ def relevance(
         fitted = fit(rung, unseen, kept & ~tested)
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
         scores[rung] = score(fitted, unseen.rows(kept))
+        grades[rung] = esci_probabilities(fitted, unseen.rows(tested), grade_of=grade_of)
         if rung == FULL:
             known = tables.averaged(of_halves, where=seen)
             flattered = fit(ON_SEEN, known, seen.any(axis=0) & ~tested)
@@ -472,15 +474,12 @@ def relevance(
         judged={name: values[kept] for name, values in pairs.items()},
         scores=scores,
     )
-    asked = {
-        "pairs": tables.read_pairs(
-            queries=layout.queries, items=layout.items, judgements=layout.judgements
-        ).where(tested),
-        "seed": seed,
-    }
+    asked = tables.read_pairs(
+        queries=layout.queries, items=layout.items, judgements=layout.judgements
+    ).where(tested)
     tests = {rung: values[tested[kept]] for rung, values in scores.items()}
     lifts = lifts_between(rungs)
-    metrics = evaluate(**asked, scores=tests, lifts=lifts)
+    metrics = evaluate(pairs=asked, scores=tests, grades=grades, lifts=lifts, seed=seed)
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
@@ -489,7 +488,7 @@ def relevance(
     )
     if FULL in rungs:
         both = {FULL: tests[FULL], ON_SEEN: on_seen}
-        metrics["leak"] = evaluate(**asked, scores=both, lifts=((ON_SEEN, FULL),))
+        metrics["leak"] = evaluate(pairs=asked, scores=both, lifts=((ON_SEEN, FULL),), seed=seed)
     write_json(layout.metrics, metrics)
 
 

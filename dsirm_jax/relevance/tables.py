@@ -248,9 +248,9 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
     `seen items` and `unseen items`, by whether a judgement of a query outside the split test names
     the item; and the largest first-level categories.
     """
-    columns = ["query_index", "item_index", "relevant", "gain", "split"]
+    columns = ["query_index", "item_index", "relevant", "gain", "label", "split"]
     table = pq.read_table(judgements, columns=columns)
-    query, item, relevant, gain, split = (table[name].to_numpy() for name in columns)
+    query, item, relevant, gain, label, split = (table[name].to_numpy() for name in columns)
     asked = pq.read_table(queries, columns=["query", "segment"])
     traffic = asked["segment"].to_numpy()[query]
     negated = np.array([is_negated(text) for text in asked["query"].to_pylist()], bool)[query]
@@ -263,6 +263,7 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
         query_index=query,
         relevant=relevant,
         gain=gain,
+        label=label,
         segments={
             **{name: traffic == name for name in SEGMENTS},
             "negation": negated,

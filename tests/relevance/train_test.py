@@ -15,7 +15,7 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import model, train
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.schema import FeatureTable, columns_named
-from dsirm_jax.relevance.score import grade_probabilities, score
+from dsirm_jax.relevance.score import esci_probabilities, grade_probabilities, score
 from dsirm_jax.training.settings import Training
 
 MLP = model.Mlp(hidden=(16,))
@@ -167,6 +167,15 @@ def test_a_graded_head_knows_grades_and_what_of_them_is_relevant(tmp_path, head)
     )
     assert np.mean(of_grade.argmax(axis=1) == grades) > 0.6
     assert roc_auc_score(np.isin(grades, [1, 3]), score(fitted, table(features))) > 0.75
+    grade_of = dict(zip("ICSE", zip(fitted.gains, fitted.relevant, strict=True), strict=True))
+    of_label = esci_probabilities(fitted, table(features), grade_of=grade_of)
+    np.testing.assert_array_equal(of_label, of_grade[:, ::-1])
+    without = {label: grade for label, grade in grade_of.items() if label != "C"}
+    of_label = esci_probabilities(fitted, table(features), grade_of=without)
+    np.testing.assert_array_equal(of_label[:, 2], 0)
+    np.testing.assert_array_equal(of_label[:, 1], of_grade[:, 2])
+    shared = grade_of | {"C": grade_of["I"]}
+    assert esci_probabilities(fitted, table(features), grade_of=shared) is None
 
 
 @GRADED
@@ -182,6 +191,8 @@ def test_two_grades_are_the_two_classes(tmp_path, head):
     np.testing.assert_allclose(of_grade[:, 0], found, rtol=1e-6)
     with pytest.raises(InputError, match="bind it"):
         grade_probabilities(binary, table(features))
+    grade_of = {"E": (-1.0, True), "I": (0.0, False)}
+    assert esci_probabilities(binary, table(features), grade_of=grade_of) is None
 
 
 def test_a_grade_that_the_fit_lacks_is_improbable(tmp_path):
