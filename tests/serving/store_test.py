@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.errors import InputError
@@ -8,6 +8,7 @@ from dsirm_jax.serving import store
 KEYS = st.binary(min_size=1, max_size=30)
 
 
+@settings(deadline=None, max_examples=40)
 @given(pairs=st.dictionaries(KEYS, st.binary(max_size=5000), max_size=30), others=st.sets(KEYS))
 def test_what_is_written_is_read_and_nothing_else(pairs, others, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "file.mdb"
