@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -308,15 +310,21 @@ def test_a_head_that_reads_an_experiments_features_is_refused(bundle):
         Scorer(changed, settings=Settings())
 
 
-def test_a_bundle_opens_without_what_trains(made):
-    program = f"""
-import sys
-from dsirm_jax.serving.scorer import Scorer, Settings
-
-with Scorer.open({str(made)!r}, settings=Settings(warm=())) as scorer:
-    scorer.score({tiny.QUERIES[0]!r}, ["item 1"])
-print([name for name in ("gin", "tensorflow", "optax", "orbax") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+def test_what_the_page_about_serving_shows_runs_without_what_trains(made, tmp_path):
+    (shown,) = re.findall(r"```python\n(.*?)```", Path("docs/serving.md").read_text(), re.DOTALL)
+    for told, here in (
+        ("out/demo/export/bundle", made),
+        ("/var/cache/dsirm", tmp_path),
+        ("deadline=0.02", "deadline=60.0"),
+    ):
+        assert told in shown
+        shown = shown.replace(told, str(here))
+    names = ("gin", "tensorflow", "optax", "orbax")
+    shown += f"import sys\nprint([name for name in {names} if name in sys.modules])\n"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "[]"
+    scored, found, imported = done.stdout.splitlines()
+    assert scored.startswith("live {'item ")
+    assert "Item(item_id='item " in found
+    assert imported == "[]"
+    assert list(tmp_path.iterdir())  # compiled programs, for the next start
