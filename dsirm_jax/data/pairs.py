@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 NO_ITEM = -1
 MOST_POSITIVES = 64
@@ -32,6 +32,11 @@ def judged(judgements: Path, *names: str) -> dict[str, np.ndarray]:
     """Reads columns of `prepare/judgements.parquet`, `[pair]` each."""
     table = pq.read_table(judgements, columns=list(names))
     return {name: table[name].to_numpy() for name in names}
+
+
+def held_out_queries(queries: int, *, share: float, seed: int) -> Bool[np.ndarray, " query"]:
+    """Returns which queries are held out from training, a random share of all by their number."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(queries) < share
 
 
 def positives_of(pairs: Int[np.ndarray, "pair 2"], *, queries: int) -> np.ndarray:
