@@ -96,8 +96,8 @@ def save(
     _failure(opened.wait_until_finished, opened)
     if step not in opened.all_steps():
         args = ocp.args.StandardSave(state)
-        # Forced: without it Orbax skips, silently, what it takes for a step of the past.
         metrics = None if loss is None else {LOSS: loss}
+        # Forced: without it Orbax skips, silently, what it takes for a step of the past.
         write = functools.partial(opened.save, step, args=args, metrics=metrics, force=True)
         _failure(write, opened)
 
