@@ -106,9 +106,9 @@ def test_shared_prefixes_equal_separate_passes(pairs):
 
 def test_a_few_sids_of_a_query_are_scored_at_once():
     sids = np.random.default_rng(0).integers(0, SIZES, size=(2, 4, len(SIZES)))
-    tokens = np.zeros((2, 8), np.int32)
+    tokens = np.zeros((2, 24), np.int32)
     for row in range(2):
-        tokens[row, : len(PIECES[row])] = PIECES[row][:8]
+        tokens[row, : len(PIECES[row][:24])] = PIECES[row][:24]
     encoded = score.encode(FITTED.params, tokens, config=FITTED.config)
     found = score.log_probs_of(FITTED.params, encoded, sids, config=FITTED.config)
     expected = [[teacher_forced(row, tuple(sid)) for sid in sids[row]] for row in range(2)]
