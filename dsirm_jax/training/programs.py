@@ -12,7 +12,9 @@ import dataclasses
 import functools
 import math
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +27,10 @@ WIDTHS = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("partition-id", "replica-id", "copy-done", "slice-done", "opt-barrier", "domain"),
+    "async-update",
 }
+# What stands for the instructions of a computation that it calls.
+WRAPPERS = ("fusion", "call", "async-start")
 SLICES = ("dynamic-slice", "slice", "gather")
 
 
@@ -108,14 +113,26 @@ def describe(step: Any, *arguments: Any, devices: int, **static: Any) -> Program
       **static: further arguments that are no arrays.
     """
     traced = jax.make_jaxpr(functools.partial(step, **static))(*arguments)
-    compiled = step.lower(*arguments, **static).compile()
-    traffic, collectives = read_hlo(compiled.as_text(), devices=devices)
+    compiled, text = _compile(step.lower(*arguments, **static))
+    traffic, collectives = read_hlo(text, devices=devices)
     return Program(
         memory=memory(compiled),
         flops=flops(traced.jaxpr) / devices,
         traffic=traffic,
         collectives=collectives,
     )
+
+
+def _compile(lowered: Any) -> tuple[Any, str]:
+    """Returns a compiled program and its optimized HLO.
+
+    libtpu writes the text itself: jaxlib, which is older, cannot read all of its instructions.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(compiler_options=options)
+        written = list(Path(folder).glob("*.after_codegen.txt"))
+        return compiled, written[0].read_text() if written else compiled.as_text()
 
 
 def memory(compiled: Any) -> Memory:
@@ -280,9 +297,8 @@ class _Sizes:
             return 0
         if each.opcode in ("bitcast", "tuple", "get-tuple-element"):
             return 0 if each.is_root else self._read_by_users(computation, each.name, shape)
-        inner = _called(each.attributes).get("calls")
-        if each.opcode == "fusion" and inner:
-            body = self.computations[inner]
+        if each.opcode in WRAPPERS:
+            body = self._body(each)
             parameter = next(
                 p for p in body.values() if p.opcode == "parameter" and p.operands == (str(place),)
             )
@@ -298,6 +314,10 @@ class _Sizes:
         )
         return min(read, self.of(shape, all_spaces=True))
 
+    def _body(self, each: _Instruction) -> _Computation:
+        called = _called(each.attributes)
+        return self.computations[called.get("calls") or called["to_apply"]]
+
     def _written(self, computation: _Computation, each: _Instruction) -> int:
         if each.opcode == "dynamic-update-slice":
             return self.of(computation[each.operands[1]].shape, all_spaces=True)
@@ -307,9 +327,8 @@ class _Sizes:
             return sum(self._written(computation, computation[o]) for o in each.operands)
         if each.opcode == "bitcast" and each.operands[0] in computation:
             return self._written(computation, computation[each.operands[0]])
-        inner = _called(each.attributes).get("calls")
-        if each.opcode == "fusion" and inner:
-            body = self.computations[inner]
+        if each.opcode in WRAPPERS:
+            body = self._body(each)
             root = next(part for part in body.values() if part.is_root)
             return min(self._written(body, root), self.of(each.shape, all_spaces=True))
         return self.of(each.shape)

@@ -83,6 +83,41 @@ def test_traffic_and_exchanges_by_hand():
     )
 
 
+# A row of [5, 64] is looked up while the main core does something else.
+ASIDE = """HloModule step
+
+%looked_up (table: f32[5,64], at: s32[1]) -> f32[1,64] {
+  %table = f32[5,64]{1,0} parameter(0)
+  %at = s32[1]{0} parameter(1)
+  ROOT %row = f32[1,64]{1,0} gather(%table, %at), slice_sizes={1,64}
+}
+
+%called (table: f32[5,64], at: s32[1]) -> f32[1,64] {
+  %table.1 = f32[5,64]{1,0} parameter(0)
+  %at.1 = s32[1]{0} parameter(1)
+  ROOT %found = f32[1,64]{1,0} fusion(%table.1, %at.1), kind=kCustom, calls=%looked_up
+}
+
+%aside (table: f32[5,64], at: s32[1]) -> f32[1,64] {
+  %table.2 = f32[5,64]{1,0} parameter(0)
+  %at.2 = s32[1]{0} parameter(1)
+  ROOT %call = f32[1,64]{1,0} call(%table.2, %at.2), to_apply=%called
+}
+
+ENTRY %main (table: f32[5,64], at: s32[1]) -> f32[1,64] {
+  %table.3 = f32[5,64]{1,0} parameter(0)
+  %at.3 = s32[1]{0} parameter(1)
+  %start = ((f32[5,64]{1,0}, s32[1]{0}), f32[1,64]{1,0}, u32[]{:S(8)}) async-start(%table.3, %at.3), calls=%aside
+  %update = ((f32[5,64]{1,0}, s32[1]{0}), f32[1,64]{1,0}, u32[]{:S(8)}) async-update(%start)
+  ROOT %done = f32[1,64]{1,0} async-done(%update)
+}
+"""  # noqa: E501
+
+
+def test_what_runs_aside_moves_what_its_computation_moves():
+    assert programs.read_hlo(ASIDE, devices=1) == (64 * 4 + 4 + 64 * 4, ())
+
+
 def scanned(weights, x):
     def body(x, weight):
         return jnp.tanh(x @ weight), None
