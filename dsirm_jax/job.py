@@ -97,6 +97,7 @@ SCORE = Stage(name="score", function=scoring.score, needs=("relevance",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
     *("run", ASSIGN.name, "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
+    "serve",
 )
 FLAGS = {
     "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
@@ -123,6 +124,11 @@ differ""",
   --topology=KIND:SHAPE    chips to compile for instead, such as v5e:16x16
   --step=NAME              only this step; may be given again
 exit code 1: a step does not fit into a chip's memory; the binding to change is named""",
+    "serve": """flags:
+  --bundle=DIR             the folder that `dsirm export` wrote
+  --host=ADDRESS           where to listen; 127.0.0.1, which only this machine reaches
+  --port=NUMBER            8080; 0: any that is free
+endpoints: /openapi.json has them all; / is the explorer, /metrics is for Prometheus""",
 }
 SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
@@ -132,6 +138,7 @@ SUMMARIES = {
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
     "compile": "models -> memory and least time of every step on TPUs that are not here",
+    "serve": "a bundle -> HTTP on this machine, with a page that explores its SIDs",
 }
 
 
@@ -330,6 +337,31 @@ def score(*, pairs: str, force: bool) -> None:
         force=force,
     )
     print(f"scores: {layout.scores}")
+
+
+def serve(bundle: str, *, host: str, port: int) -> None:
+    """Serves a bundle over HTTP until it is told to stop.
+
+    Args:
+      bundle: its folder.
+      host: address to listen at.
+      port: 0 for any that is free.
+
+    Raises:
+      InputError: there is no bundle, the address cannot be had, or the extra is not installed.
+    """
+    from dsirm_jax.serving.scorer import Scorer
+
+    try:
+        from dsirm_jax.serving import http
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"):
+            raise
+        raise InputError(
+            f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
+        ) from error
+    with Scorer.open(bundle) as scorer:
+        http.serve(scorer, host=host, port=port)
 
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:

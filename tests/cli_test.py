@@ -10,6 +10,7 @@ STAGES = (
     *("prepare", "encode", "quantize", "generate"),
     *("features", "match", "relevance", "report", "run"),
     *("assign", "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
+    "serve",
 )
 
 
@@ -54,6 +55,8 @@ def test_every_stage_is_a_command():
         (["run", "--gin_file=gin/runs/demo.gin", "--query=x"], "Unknown command line flag 'query'"),
         (["predict-sids", "--query=red shoe"], "no --gin_file given"),
         (["import-t5", "--to=out"], "flag --from"),
+        (["serve"], "flag --bundle"),
+        (["serve", "--bundle=out", "--port=70000"], "flag --port=70000"),
         (
             ["compile", "--gin_file=gin/models/tiny.gin"],
             "gin binding ahead.Target.topology is missing",

@@ -1,0 +1,654 @@
+"""A scorer behind HTTP: JSON endpoints, health, metrics, and the page that explores its SIDs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import prometheus_client
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client.core import GaugeMetricFamily, Metric
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import dsirm_jax
+from dsirm_jax.errors import InputError
+from dsirm_jax.serving.scorer import SOURCES, Item, Overloaded, Scorer, Source
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "explorer"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS = 1000, 256, 1000, 500, 16
+BODY_BYTES, HEADER_BYTES = 512 * 1024, 16 * 1024
+# The page's own files and this server are all that it may load or call.
+HEADERS = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; "
+    b"connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much a server takes on at once.
+
+    Attributes:
+      workers: threads that call the scorer.
+      waiting: further requests that may wait for a thread; any more are refused at once.
+      connections: open connections; any more are refused at once.
+      body_seconds: how long a request's body may take to come.
+    """
+
+    workers: int = 8
+    waiting: int = 56
+    connections: int = 1000
+    body_seconds: float = 10.0
+
+
+Text = Annotated[str, Field(min_length=1, max_length=QUERY_LENGTH, pattern=r"\S")]
+Prefix = Annotated[
+    str,
+    Field(
+        pattern=rf"^([0-9]{{1,6}}(\.[0-9]{{1,6}}){{0,{LEVELS - 1}}})?$",
+        description="The first codes of a SID with dots between them; none: the root.",
+        examples=["12.87"],
+    ),
+]
+Most = Annotated[int, Field(ge=1, le=LISTED, description="How many to list at most.")]
+Deadline = Annotated[
+    float | None,
+    Field(gt=0, le=60_000, description="When the answer falls back on dense features alone."),
+]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Asked(BaseModel):
+    """What a request says; a name that does not exist is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AskedQuery(_Asked):
+    """A query's text."""
+
+    query: Text
+    deadline_ms: Deadline = None
+
+
+class AskedCandidates(_Asked):
+    """A query's text, and how many items to list."""
+
+    query: Text
+    most: Most = 50
+
+
+class AskedPrefix(_Asked):
+    """A prefix of SIDs."""
+
+    prefix: Prefix = ""
+
+
+class AskedItems(AskedPrefix):
+    """A prefix of SIDs, and how many items to list."""
+
+    most: Most = 50
+
+
+class AskedScores(_Asked):
+    """A query's text and the items to judge."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    query: Text
+    items: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]],
+        Field(min_length=1, max_length=ITEMS, description="Item ids."),
+    ]
+    features: bool = Field(False, description="Whether to tell the features, too.")
+    deadline_ms: Deadline = None
+
+
+class PredictedSid(BaseModel):
+    """One SID that answers a query."""
+
+    sid: list[int]
+    probability: Probability
+
+
+class PredictedSids(BaseModel):
+    """The SIDs of a query, the most probable first."""
+
+    source: Source
+    sids: list[PredictedSid]
+
+
+class ScoredItem(BaseModel):
+    """An item's relevance."""
+
+    item_id: str
+    probability: Probability
+    dense_only: Probability | None = Field(description="What the head without SIDs says.")
+    features: list[float | None] | None = Field(description="In the order of /api/about.")
+
+
+class Scores(BaseModel):
+    """Relevance of items to a query, in the order asked."""
+
+    source: Source
+    items: list[ScoredItem]
+    unknown: list[str] = Field(description="Ids that are not in the catalogue.")
+
+
+class ListedItem(BaseModel):
+    """An item of the catalogue."""
+
+    item_id: str
+    title: str
+    sid: list[int]
+    attributes: dict[str, str]
+
+
+class Items(BaseModel):
+    """Items of the catalogue."""
+
+    items: list[ListedItem]
+
+
+class ListedBranch(BaseModel):
+    """What follows a prefix of SIDs."""
+
+    code: int
+    items: int = Field(description="How many items have it.")
+    purity: Probability | None = Field(description="Share of its items' commonest category.")
+    titles: list[str] = Field(description="Titles of some of them.")
+
+
+class Branches(BaseModel):
+    """What follows a prefix of SIDs, the largest first."""
+
+    branches: list[ListedBranch]
+
+
+class DescribedFeature(BaseModel):
+    """A feature that the head sees."""
+
+    name: str
+    group: str
+    about: str
+
+
+class About(BaseModel):
+    """What is served."""
+
+    version: str
+    sizes: list[int] = Field(description="Number of codes of each level.")
+    items: int
+    features: list[DescribedFeature]
+
+
+class Problem(BaseModel):
+    """Why a request is refused."""
+
+    code: str
+    reason: str
+
+
+class Calls:
+    """Calls a scorer on a few threads; what would have to wait for long is refused at once."""
+
+    def __init__(self, scorer: Scorer, *, settings: Settings, metrics: Metrics):
+        self.scorer, self.metrics, self.settings = scorer, metrics, settings
+        self.ready = False
+        self.admitted = 0
+        self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="scorer")
+        metrics.watch(self)
+
+    async def answer(self, make: Callable[[Scorer], BaseModel]) -> Response:
+        """Returns what a blocking function makes of the scorer, as JSON.
+
+        Raises:
+          Overloaded: as many calls as the settings allow are running or waiting.
+        """
+        if self.admitted >= self.settings.workers + self.settings.waiting:
+            raise Overloaded(f"{self.admitted} requests are running or waiting")
+        self.admitted += 1
+        try:
+            # Writing JSON belongs to the thread, too: the event loop is left to refuse at once.
+            body = await self._run(lambda: make(self.scorer).model_dump_json().encode())
+        finally:
+            self.admitted -= 1
+        return Response(body, media_type="application/json")
+
+    async def warm_up(self) -> None:
+        """Scores an item by its own title, so that no user waits for a first call."""
+
+        def first() -> None:
+            (item, *_) = self.scorer.items((), most=1)
+            self.scorer.score(item.title, [item.item_id])
+
+        await self._run(first)
+        self.ready = True
+
+    async def close(self) -> None:
+        self.ready = False
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    def _run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+class Metrics:
+    """What Prometheus reads."""
+
+    def __init__(self) -> None:
+        self.registry = prometheus_client.CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=self.registry)
+        self.seconds = prometheus_client.Histogram(
+            "dsirm_request_seconds",
+            "Time from a request's first byte to the answer's last, by path.",
+            ["path"],
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=self.registry,
+        )
+        self.responses = prometheus_client.Counter(
+            "dsirm_responses", "Responses.", ["path", "status"], registry=self.registry
+        )
+        self.answers = prometheus_client.Counter(
+            "dsirm_answers",
+            "Queries answered: from the cache, live, or by the fallback.",
+            ["source"],
+            registry=self.registry,
+        )
+        for source in SOURCES:
+            self.answers.labels(source)
+        self.batch = prometheus_client.Histogram(
+            "dsirm_batch_items",
+            "Items of a request for scores.",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+            registry=self.registry,
+        )
+        self.refused = prometheus_client.Counter(
+            "dsirm_refused", "Requests refused because too many wait.", registry=self.registry
+        )
+
+    def watch(self, calls: Calls) -> None:
+        """Adds what is read when it is asked for."""
+        self.registry.register(_Watched(calls))
+
+    def text(self) -> bytes:
+        return prometheus_client.generate_latest(self.registry)
+
+
+class _Watched:
+    """A collector of the scorer's own counters and of what is under way."""
+
+    def __init__(self, calls: Calls):
+        self._calls = calls
+
+    def collect(self) -> Iterator[Metric]:
+        admitted = "Requests running or waiting."
+        yield GaugeMetricFamily("dsirm_admitted", admitted, value=self._calls.admitted)
+        for name, value in self._calls.scorer.statistics().items():
+            yield GaugeMetricFamily(f"dsirm_scorer_{name}", "Of the scorer.", value=value)
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+
+async def _calls(request: Request) -> Calls:
+    return request.app.state.calls
+
+
+Called = Annotated[Calls, Depends(_calls)]
+REFUSALS = {
+    status: {"model": Problem, "description": reason}
+    for status, reason in {
+        400: "The request cannot be read.",
+        404: "There is no such thing.",
+        413: "The request is too large.",
+        422: "Something in the request is wrong.",
+        503: "Too many requests; try again after Retry-After seconds.",
+    }.items()
+}
+api = APIRouter(prefix="/api", responses=REFUSALS)
+pages = APIRouter()
+
+
+@api.get("/about", response_model=About)
+async def about(calls: Called) -> Response:
+    """Says what is served: codes of each level, number of items, features."""
+
+    def make(scorer: Scorer) -> About:
+        return About(
+            version=dsirm_jax.__version__,
+            sizes=list(scorer.sizes),
+            items=int(scorer.statistics()["items"]),
+            features=[
+                DescribedFeature(name=feature.name, group=feature.group, about=feature.about)
+                for feature in scorer.schema
+            ],
+        )
+
+    return await calls.answer(make)
+
+
+@api.get("/sids", response_model=PredictedSids)
+async def sids(asked: Annotated[AskedQuery, Query()], calls: Called) -> Response:
+    """Predicts the SIDs of a query."""
+
+    def make(scorer: Scorer) -> PredictedSids:
+        found = scorer.query_sids(asked.query, deadline=_seconds(asked.deadline_ms))
+        calls.metrics.answers.labels(found.source).inc()
+        return PredictedSids(
+            source=found.source,
+            sids=[
+                PredictedSid(sid=sid, probability=probability)
+                for sid, probability in zip(found.sids.tolist(), found.probabilities.tolist())
+            ],
+        )
+
+    return await calls.answer(make)
+
+
+@api.get("/candidates", response_model=Items)
+async def candidates(asked: Annotated[AskedCandidates, Query()], calls: Called) -> Response:
+    """Lists items for a query: those of its SIDs, then the nearest."""
+
+    def make(scorer: Scorer) -> Items:
+        found = scorer.candidates(asked.query, most=asked.most)
+        return Items(items=list(map(_listed, scorer.described(found))))
+
+    return await calls.answer(make)
+
+
+@api.post("/score", response_model=Scores)
+async def score(asked: AskedScores, calls: Called) -> Response:
+    """Tells how relevant items are to a query."""
+    calls.metrics.batch.observe(len(asked.items))
+
+    def make(scorer: Scorer) -> Scores:
+        deadline = _seconds(asked.deadline_ms)
+        found = scorer.score(asked.query, asked.items, deadline=deadline)
+        calls.metrics.answers.labels(found.source).inc()
+        unknown = set(found.unknown)
+        features = _finite(found.features) if asked.features else [None] * len(asked.items)
+        scored = [
+            ScoredItem(item_id=item_id, probability=full, dense_only=dense, features=values)
+            for item_id, full, dense, values in zip(
+                asked.items, found.probabilities.tolist(), _finite(found.dense_only), features
+            )
+            if item_id not in unknown
+        ]
+        if not scored:
+            raise HTTPException(404, "none of the items is in the catalogue")
+        return Scores(source=found.source, items=scored, unknown=list(found.unknown))
+
+    return await calls.answer(make)
+
+
+@api.get("/items", response_model=Items)
+async def items(asked: Annotated[AskedItems, Query()], calls: Called) -> Response:
+    """Lists items whose SIDs start with a prefix."""
+
+    def make(scorer: Scorer) -> Items:
+        found = scorer.items(_codes(asked.prefix), most=asked.most)
+        return Items(items=list(map(_listed, found)))
+
+    return await calls.answer(make)
+
+
+@api.get("/tree", response_model=Branches)
+async def tree(asked: Annotated[AskedPrefix, Query()], calls: Called) -> Response:
+    """Lists the codes that follow a prefix, the largest first."""
+
+    def make(scorer: Scorer) -> Branches:
+        found = scorer.children(_codes(asked.prefix))
+        largest_first = sorted(found, key=lambda branch: (-branch.items, branch.code))
+        listed = [ListedBranch(**dataclasses.asdict(branch)) for branch in largest_first]
+        return Branches(branches=listed)
+
+    return await calls.answer(make)
+
+
+@pages.get("/health", response_class=JSONResponse)
+async def health() -> dict[str, str]:
+    """Says that the process is alive."""
+    return {"status": "alive"}
+
+
+@pages.get("/ready", response_class=JSONResponse, responses={503: REFUSALS[503]})
+async def ready(calls: Called) -> dict[str, str]:
+    """Says whether requests are welcome; 503 before the first call is through."""
+    if not calls.ready:
+        raise HTTPException(503, "the scorer is warming up")
+    return {"status": "ready"}
+
+
+@pages.get("/metrics", response_class=Response)
+async def metrics(calls: Called) -> Response:
+    """Returns what Prometheus reads."""
+    return Response(calls.metrics.text(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+@pages.get("/", include_in_schema=False)
+async def page() -> Response:
+    """Returns the explorer."""
+    return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+
+def application(
+    scorer: Scorer, *, settings: Settings, hosts: tuple[str, ...] = LOOPBACK
+) -> FastAPI:
+    """Returns the ASGI application.
+
+    Args:
+      scorer: what answers; closed by who opened it.
+      settings: how much to take on at once.
+      hosts: names by which requests may call the server; `*` for any. A page elsewhere that has its
+        name point to this machine is turned away by its name.
+    """
+    measured = Metrics()
+    calls = Calls(scorer, settings=settings, metrics=measured)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(calls.warm_up())
+        yield
+        await calls.close()
+        warming.cancel()
+
+    app = FastAPI(
+        title="dsirm",
+        version=dsirm_jax.__version__,
+        description="Relevance and semantic identifiers from a bundle.",
+        lifespan=lifespan,
+        docs_url=None,  # they would load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.calls = calls
+    app.include_router(api)
+    app.include_router(pages)
+    app.mount("/explorer", StaticFiles(directory=PAGE))
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(InputError, _wrong)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Overloaded, functools.partial(_overloaded, measured))
+    app.add_exception_handler(Exception, _failed)
+    app.add_middleware(WholeBody, seconds=settings.body_seconds)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Measured, metrics=measured)
+    return app
+
+
+def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = None) -> None:
+    """Serves until SIGINT or SIGTERM; what is under way is finished first.
+
+    Args:
+      scorer: what answers.
+      host: address to listen at; any but loopback's is for networks that are trusted.
+      port: 0 for any that is free.
+      settings: how much to take on at once.
+
+    Raises:
+      InputError: the address cannot be had.
+    """
+    settings = settings or Settings()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=settings.connections)
+    except OSError as error:
+        raise InputError(
+            f"--host={host} --port={port}: {error.strerror}; choose another --port"
+        ) from error
+    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    config = uvicorn.Config(
+        application(scorer, settings=settings, hosts=hosts),
+        http="h11",
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        limit_concurrency=settings.connections,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving: http://{shown}:{listener.getsockname()[1]}/", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+class WholeBody:
+    """Middleware that reads a request's body before anything else does, within limits."""
+
+    def __init__(self, app: ASGIApp, *, seconds: float):
+        self.app, self.seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.seconds):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if len(body) > BODY_BYTES:
+                        refusal = _problem(413, f"the body has more than {BODY_BYTES:,} bytes")
+                        return await refusal(scope, receive, send)
+        except TimeoutError:
+            refusal = _problem(408, f"the body did not come within {self.seconds:g} s")
+            return await refusal(scope, receive, send)
+        read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return read.pop() if read else await receive()
+
+        return await self.app(scope, replay, send)
+
+
+class Measured:
+    """Middleware that counts and times responses, and gives each the same headers."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics):
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, status = time.perf_counter(), 499
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = message | {"headers": [*message["headers"], *HEADERS.items()]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, told)
+        finally:
+            # Of the route, not of the request: anybody could make up paths without end.
+            path = getattr(scope.get("route"), "path", "other")
+            self.metrics.seconds.labels(path).observe(time.perf_counter() - started)
+            self.metrics.responses.labels(path, status).inc()
+
+
+def _problem(status: int, reason: str, **headers: str) -> JSONResponse:
+    code = CODES.get(status, "refused")
+    return JSONResponse({"code": code, "reason": reason}, status, headers=headers)
+
+
+CODES = {
+    400: "unreadable",
+    404: "not_found",
+    405: "not_allowed",
+    408: "too_slow",
+    413: "too_large",
+    422: "invalid",
+    500: "failed",
+    503: "overloaded",
+}
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    # Where and why, never what: it may be huge, or no text that can be written.
+    reasons = [
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    ]
+    more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    return _problem(422, "; ".join(reasons[:5]) + more)
+
+
+async def _wrong(request: Request, error: InputError) -> Response:
+    return _problem(422, str(error))
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    return _problem(error.status_code, str(error.detail), **(error.headers or {}))
+
+
+async def _overloaded(metrics: Metrics, request: Request, error: Overloaded) -> Response:
+    metrics.refused.inc()
+    return _problem(503, f"{error}; try again", **{"retry-after": "1"})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _problem(500, "the server failed; its log says why")
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _codes(prefix: str) -> tuple[int, ...]:
+    return tuple(map(int, prefix.split("."))) if prefix else ()
+
+
+def _listed(item: Item) -> ListedItem:
+    return ListedItem(**dataclasses.asdict(item))
+
+
+def _finite(values: np.ndarray) -> list[Any]:
+    """Returns the numbers as lists, None for what is not known."""
+    return np.where(np.isfinite(values), values, None).tolist()
