@@ -34,6 +34,7 @@ from dsirm_jax.serving.scorer import SOURCES, Item, Overloaded, Scorer, Source
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "explorer"
+STYLE = Path(dsirm_jax.__file__).parent / "report" / "page.css"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS = 1000, 256, 1000, 500, 16
 BODY_BYTES, HEADER_BYTES = 512 * 1024, 16 * 1024
@@ -453,6 +454,12 @@ async def metrics(calls: Called) -> Response:
 async def page() -> Response:
     """Returns the explorer."""
     return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+
+@pages.get("/explorer/report.css", include_in_schema=False)
+async def style() -> Response:
+    """Returns the report's style sheet, whose colours and pieces the explorer shares."""
+    return FileResponse(STYLE, headers={"cache-control": "no-cache"})
 
 
 def application(
