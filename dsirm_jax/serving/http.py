@@ -411,7 +411,7 @@ async def items(asked: Annotated[AskedItems, Query()], calls: Called) -> Respons
     """Lists items whose SIDs start with a prefix."""
 
     def make(scorer: Scorer) -> Items:
-        found = scorer.items(_codes(asked.prefix), most=asked.most)
+        found = scorer.items(_codes(asked.prefix, scorer), most=asked.most)
         return Items(items=list(map(_listed, found)))
 
     return await calls.answer(make)
@@ -422,7 +422,7 @@ async def tree(asked: Annotated[AskedPrefix, Query()], calls: Called) -> Respons
     """Lists the codes that follow a prefix, the largest first."""
 
     def make(scorer: Scorer) -> Branches:
-        found = scorer.children(_codes(asked.prefix))
+        found = scorer.children(_codes(asked.prefix, scorer))
         largest_first = sorted(found, key=lambda branch: (-branch.items, branch.code))
         listed = [ListedBranch(**dataclasses.asdict(branch)) for branch in largest_first]
         return Branches(branches=listed)
@@ -648,8 +648,11 @@ def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def _codes(prefix: str) -> tuple[int, ...]:
-    return tuple(map(int, prefix.split("."))) if prefix else ()
+def _codes(prefix: str, scorer: Scorer) -> tuple[int, ...]:
+    codes = tuple(map(int, prefix.split("."))) if prefix else ()
+    if len(codes) > len(scorer.sizes):
+        raise InputError(f"prefix: {len(codes)} codes; a SID has {len(scorer.sizes)}")
+    return codes
 
 
 def _listed(item: Item) -> ListedItem:

@@ -1,10 +1,13 @@
 """A scorer of a small simulated shop, in memory: what HTTP and the explorer are tested with.
 
-As a program it is served: python -m tests.serving.stand_in PORT
+`python -m tests.serving.stand_in` serves it; `served` runs that.
 """
 
 import argparse
+import contextlib
 import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -129,7 +132,7 @@ class StandIn(Scorer):
 
     def _below(self, prefix):
         agree = (self._sids[:, : len(prefix)] == np.array(prefix, np.int64)).all(axis=1)
-        if len(prefix) > len(self.sizes) or not agree.any():
+        if not agree.any():
             raise InputError(f"no item has the prefix {'.'.join(map(str, prefix))}")
         return np.flatnonzero(agree)
 
@@ -138,11 +141,31 @@ def _words(text):
     return re.findall(r"\w+", text.lower())
 
 
-if __name__ == "__main__":
+@contextlib.contextmanager
+def served(*, seconds=0.0, workers=8, waiting=56, port=0):
+    """Serves a stand-in in a process of its own, and yields the process and its address."""
+    flags = [f"--{name}={value}" for name, value in (("seconds", seconds), ("port", port))]
+    flags += [f"--{name}={value}" for name, value in (("workers", workers), ("waiting", waiting))]
+    command = [sys.executable, "-m", "tests.serving.stand_in", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, process.stdout.readline().split()[1].rstrip("/")
+        finally:
+            process.kill()
+
+
+def main():
     from dsirm_jax.serving import http
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--seconds", type=float)
+    for name in ("port", "workers", "waiting"):
+        parser.add_argument(f"--{name}", type=int)
     given = parser.parse_args()
-    http.serve(StandIn(seconds=given.seconds), host="127.0.0.1", port=given.port)
+    settings = http.Settings(workers=given.workers, waiting=given.waiting)
+    scorer = StandIn(seconds=given.seconds)
+    http.serve(scorer, host="127.0.0.1", port=given.port, settings=settings)
+
+
+if __name__ == "__main__":
+    main()
