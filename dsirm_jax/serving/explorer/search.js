@@ -134,7 +134,7 @@ function card(item, place, all, { levels, best, schema, opened, go }) {
   const attributes = Object.entries(item.attributes).filter(([name]) => name !== "description").map(([, value]) => value).join(" · ");
   const body = element("div", { className: "body" });
   const details = element(
-    "details", { className: "item" },
+    "details", { className: "item", name: "item" }, // one at a time
     element(
       "summary", {},
       rank(item, place),
@@ -161,7 +161,7 @@ function card(item, place, all, { levels, best, schema, opened, go }) {
   }
   details.addEventListener("toggle", () => {
     if (details.open) show();
-    go({ item: details.open ? item.item_id : null });
+    go({ item: document.querySelector("details.item[open]")?.dataset.item ?? null });
   });
   return element("li", {}, details);
 }

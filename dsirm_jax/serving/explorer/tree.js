@@ -35,7 +35,11 @@ export function tree({ label, nodes, choose }) {
   function branch(node, level) {
     const item = element(
       "li", { role: "treeitem", ariaLevel: String(level), ariaSelected: "false", tabIndex: -1 },
-      element("div", { className: node.below ? "row" : "row leaf" }, ...node.row),
+      element(
+        "div", { className: node.below ? "row" : "row leaf" },
+        element("span", { className: "twisty", ariaHidden: "true", textContent: node.below ? "▸" : "" }),
+        ...node.row,
+      ),
     );
     item.node = node;
     if (node.below) item.ariaExpanded = "false";
@@ -86,9 +90,10 @@ export function tree({ label, nodes, choose }) {
     const item = event.target.closest("[role='treeitem']");
     if (!item || !item.node) return;
     focus(item);
-    if (item.ariaExpanded === "true" && event.target.closest(".row") && (item.ariaSelected === "true" || !item.node.key)) close(item);
+    const expanded = item.ariaExpanded === "true";
+    if (expanded && (event.target.className === "twisty" || item.ariaSelected === "true")) close(item);
     else open(item);
-    activate(item);
+    if (event.target.className !== "twisty") activate(item);
   });
 
   root.addEventListener("keydown", (event) => {
