@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "explorer"
 STYLE = Path(dsirm_jax.__file__).parent / "report" / "page.css"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS = 1000, 256, 1000, 500, 16
+QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS, EXAMPLES = 1000, 256, 1000, 500, 16, 8
 BODY_BYTES, HEADER_BYTES = 512 * 1024, 16 * 1024
 # The page's own files and this server are all that it may load or call.
 HEADERS = {
@@ -204,6 +204,7 @@ class About(BaseModel):
     sizes: list[int] = Field(description="Number of codes of each level.")
     items: int
     features: list[DescribedFeature]
+    examples: list[str] = Field(description="Some queries that are known beforehand.")
 
 
 class Problem(BaseModel):
@@ -347,6 +348,7 @@ async def about(calls: Called) -> Response:
                 DescribedFeature(name=feature.name, group=feature.group, about=feature.about)
                 for feature in scorer.schema
             ],
+            examples=scorer.examples(most=EXAMPLES),
         )
 
     return await calls.answer(make)

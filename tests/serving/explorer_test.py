@@ -55,7 +55,7 @@ def opened(browser, address):
 
 def settled(page):
     page.wait_for_selector("#view[aria-busy='false']")
-    page.wait_for_function("!document.querySelector(\"[aria-busy='true']\")")
+    page.wait_for_selector("[aria-busy='true']", state="detached")
 
 
 def told(address, path, **asked):
@@ -112,12 +112,25 @@ def test_a_search_shows_sids_items_and_what_dense_alone_says(opened, address):
     assert said == f"{len(codes)} SIDs and 30 items"
 
 
+def test_an_example_is_one_click_away(opened, address):
+    page = opened("/")
+    examples = told(address, "about")["examples"]
+    links = page.locator("#examples a")
+    assert links.all_text_contents() == examples
+    links.first.click()
+    page.wait_for_selector(".items li")
+    assert parameters(page) == {"q": examples[0]}
+    assert page.input_value("#query") == examples[0]
+    page.go_back()
+    page.wait_for_selector("h2:has-text('The tree')")
+
+
 def test_an_item_opens_to_its_features(opened, address):
     page = opened(f"/?q={quote(QUERY)}")
     item = page.locator("details.item").nth(2)
     name = item.get_attribute("data-item")
     item.locator("summary").click()
-    page.wait_for_function("new URLSearchParams(location.search).has('item')")
+    page.wait_for_url(re.compile("item="))
     assert parameters(page) == {"q": QUERY, "item": name}
     schema = told(address, "about")["features"]
     values = told(address, "score", query=QUERY, items=[name], features=True)["items"][0]
@@ -161,10 +174,10 @@ def test_a_shared_address_shows_the_same_sid_and_item(opened, address):
     page = opened(f"/?q={quote(QUERY)}")
     sid = told(address, f"sids?query={quote(QUERY)}")["sids"][0]["sid"]
     row(page, *sid[:2]).locator(":scope > .row").click()
-    page.wait_for_function("document.querySelector('.items .sid .past')")
+    page.wait_for_selector(".items > .note .sid")
     settled(page)
     page.locator("details.item summary").first.click()
-    page.wait_for_function("new URLSearchParams(location.search).has('item')")
+    page.wait_for_url(re.compile("item="))
     assert parameters(page)["sid"] == "{}.{}".format(*sid)
     titles = page.locator("details.item .what .name").all_text_contents()
     prefix = "{}.{}".format(*sid)
@@ -211,9 +224,7 @@ def test_everything_can_be_done_from_the_keyboard(opened):
     press("ArrowLeft")
     assert (focused("ariaLevel"), focused("ariaExpanded")) == ("3", "false")
     press("Enter")
-    page.wait_for_function(
-        "new URLSearchParams(location.search).get('sid')?.split('.').length == 3"
-    )
+    page.wait_for_url(re.compile(r"sid=\d+\.\d+\.\d+$"))
     assert focused("ariaSelected") == "true"
     settled(page)
     press("End")

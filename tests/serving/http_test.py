@@ -114,6 +114,7 @@ def test_the_tree_counts_every_item_at_every_level(client, scorer):
     about = client.get("/api/about").json()
     assert items_below(()) == about["items"] == 400
     assert about["sizes"] == list(scorer.sizes)
+    assert about["examples"] == scorer.examples(most=8)
     assert [feature["name"] for feature in about["features"]] == [f.name for f in scorer.schema]
 
 

@@ -23,7 +23,7 @@ SCHEMA = (
     Feature(name="beam_mass_2", group="prefix", about="P(beam | query) over beams that agree at 2"),
     Feature(name="beam_mass_3", group="prefix", about="P(beam | query) over beams that agree at 3"),
 )
-BEAMS = 8
+BEAMS, QUOTED = 8, '12" & up'
 
 
 class StandIn(Scorer):
@@ -126,6 +126,9 @@ class StandIn(Scorer):
 
     def described(self, item_ids):
         return [self._items[self._place[item_id]] for item_id in item_ids]
+
+    def examples(self, *, most=12):
+        return [f"toy {QUOTED}", "red plush toy", "shoe insoles", self._items[0].title][:most]
 
     def statistics(self):
         return {"items": len(self._items), "waiting": 0, "cached": 0, "live": self.calls}

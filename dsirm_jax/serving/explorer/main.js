@@ -5,7 +5,7 @@ import { browse } from "./browse.js";
 import { element } from "./elements.js";
 import { search } from "./search.js";
 
-const [view, form, input, status, lead] = ["view", "search", "query", "status", "about"].map((id) => document.getElementById(id));
+const [view, form, input, status, lead, tries] = ["view", "search", "query", "status", "about", "examples"].map((id) => document.getElementById(id));
 let drawn = 0;
 
 const asked = () => Object.fromEntries(new URLSearchParams(location.search));
@@ -29,6 +29,11 @@ function leave(parameters) {
   return draw();
 }
 
+function example(query, place) {
+  const link = element("a", { href: address({ q: query }), textContent: query, dir: "auto" });
+  return place ? [" · ", link] : [link];
+}
+
 async function draw() {
   const turn = (drawn += 1);
   const { q: query, sid, item, tree } = asked();
@@ -39,8 +44,9 @@ async function draw() {
   // Drawn aside: a slow answer to what was asked before must not replace a later one.
   const page = document.createElement("div");
   try {
-    const { sizes, items, features: schema } = await about();
+    const { sizes, items, features: schema, examples } = await about();
     lead.textContent = `${items.toLocaleString("en")} items, each with a semantic identifier (SID) of ${sizes.length} codes, coarse to fine, from ${sizes.join(" × ")}. Items that answer the same queries share their first codes.`;
+    tries.replaceChildren(...(examples.length ? ["Try ", ...examples.flatMap(example)] : []));
     const levels = sizes.length;
     const told = query
       ? search(page, { query, levels, schema, sid: codes(sid), opened: item, go: note })
