@@ -8,8 +8,7 @@ import dataclasses
 import functools
 import logging
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,23 +20,51 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client.core import GaugeMetricFamily, Metric
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import dsirm_jax
 from dsirm_jax.errors import InputError
-from dsirm_jax.serving.scorer import SOURCES, Item, Overloaded, Scorer, Source
+from dsirm_jax.serving.messages import (
+    About,
+    AskedCandidates,
+    AskedItems,
+    AskedPrefix,
+    AskedQuery,
+    AskedScores,
+    Branches,
+    DescribedFeature,
+    Items,
+    ListedBranch,
+    ListedItem,
+    PredictedSid,
+    PredictedSids,
+    Problem,
+    ScoredItem,
+    Scores,
+)
+from dsirm_jax.serving.metrics import Measured, Metrics
+from dsirm_jax.serving.scorer import Item, Overloaded, Scorer
 
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "explorer"
 STYLE = Path(dsirm_jax.__file__).parent / "report" / "page.css"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS, EXAMPLES = 1000, 256, 1000, 500, 16, 8
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 BODY_BYTES, HEADER_BYTES = 512 * 1024, 16 * 1024
+EXAMPLES = 8
+CODES = {
+    400: "unreadable",
+    404: "not_found",
+    405: "not_allowed",
+    408: "too_slow",
+    413: "too_large",
+    422: "invalid",
+    500: "failed",
+    503: "busy",
+}
 # The page's own files and this server are all that it may load or call.
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -65,155 +92,6 @@ class Settings:
     body_seconds: float = 10.0
 
 
-Text = Annotated[str, Field(min_length=1, max_length=QUERY_LENGTH, pattern=r"\S")]
-Prefix = Annotated[
-    str,
-    Field(
-        pattern=rf"^([0-9]{{1,6}}(\.[0-9]{{1,6}}){{0,{LEVELS - 1}}})?$",
-        description="The first codes of a SID with dots between them; none: the root.",
-        examples=["12.87"],
-    ),
-]
-Most = Annotated[int, Field(ge=1, le=LISTED, description="How many to list at most.")]
-Deadline = Annotated[
-    float | None,
-    Field(gt=0, le=60_000, description="When the answer falls back on dense features alone."),
-]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Asked(BaseModel):
-    """What a request says; a name that does not exist is an error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class AskedQuery(_Asked):
-    """A query's text."""
-
-    query: Text
-    deadline_ms: Deadline = None
-
-
-class AskedCandidates(_Asked):
-    """A query's text, and how many items to list."""
-
-    query: Text
-    most: Most = 50
-
-
-class AskedPrefix(_Asked):
-    """A prefix of SIDs."""
-
-    prefix: Prefix = ""
-
-
-class AskedItems(AskedPrefix):
-    """A prefix of SIDs, and how many items to list."""
-
-    most: Most = 50
-
-
-class AskedScores(_Asked):
-    """A query's text and the items to judge."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    query: Text
-    items: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]],
-        Field(min_length=1, max_length=ITEMS, description="Item ids."),
-    ]
-    features: bool = Field(False, description="Whether to tell the features, too.")
-    deadline_ms: Deadline = None
-
-
-class PredictedSid(BaseModel):
-    """One SID that answers a query."""
-
-    sid: list[int]
-    probability: Probability
-
-
-class PredictedSids(BaseModel):
-    """The SIDs of a query, the most probable first."""
-
-    source: Source
-    sids: list[PredictedSid]
-
-
-class ScoredItem(BaseModel):
-    """An item's relevance."""
-
-    item_id: str
-    probability: Probability
-    dense_only: Probability | None = Field(description="What the head without SIDs says.")
-    features: list[float | None] | None = Field(description="In the order of /api/about.")
-
-
-class Scores(BaseModel):
-    """Relevance of items to a query, in the order asked."""
-
-    source: Source
-    items: list[ScoredItem]
-    unknown: list[str] = Field(description="Ids that are not in the catalogue.")
-
-
-class ListedItem(BaseModel):
-    """An item of the catalogue."""
-
-    item_id: str
-    title: str
-    sid: list[int]
-    attributes: dict[str, str]
-
-
-class Items(BaseModel):
-    """Items of the catalogue."""
-
-    items: list[ListedItem]
-
-
-class ListedBranch(BaseModel):
-    """What follows a prefix of SIDs."""
-
-    code: int
-    items: int = Field(description="How many items have it.")
-    purity: Probability | None = Field(description="Share of its items' commonest category.")
-    titles: list[str] = Field(description="Titles of some of them.")
-
-
-class Branches(BaseModel):
-    """What follows a prefix of SIDs, the largest first."""
-
-    branches: list[ListedBranch]
-
-
-class DescribedFeature(BaseModel):
-    """A feature that the head sees."""
-
-    name: str
-    group: str
-    about: str
-
-
-class About(BaseModel):
-    """What is served."""
-
-    version: str
-    sizes: list[int] = Field(description="Number of codes of each level.")
-    items: int
-    features: list[DescribedFeature]
-    examples: list[str] = Field(description="Some queries that are known beforehand.")
-
-
-class Problem(BaseModel):
-    """Why a request is refused."""
-
-    code: str
-    reason: str
-
-
 class Calls:
     """Calls a scorer on a few threads; what would have to wait for long is refused at once."""
 
@@ -222,7 +100,7 @@ class Calls:
         self.ready = False
         self.admitted = 0
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="scorer")
-        metrics.watch(self)
+        metrics.watch(admitted=lambda: self.admitted, statistics=scorer.statistics)
 
     async def answer(self, make: Callable[[Scorer], BaseModel]) -> Response:
         """Returns what a blocking function makes of the scorer, as JSON.
@@ -247,8 +125,12 @@ class Calls:
             (item, *_) = self.scorer.items((), most=1)
             self.scorer.score(item.title, [item.item_id])
 
-        await self._run(first)
-        self.ready = True
+        try:
+            await self._run(first)
+        except Exception:
+            log.exception("the first call failed; the server will not be ready")
+        else:
+            self.ready = True
 
     async def close(self) -> None:
         self.ready = False
@@ -256,64 +138,6 @@ class Calls:
 
     def _run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-
-class Metrics:
-    """What Prometheus reads."""
-
-    def __init__(self) -> None:
-        self.registry = prometheus_client.CollectorRegistry()
-        prometheus_client.ProcessCollector(registry=self.registry)
-        self.seconds = prometheus_client.Histogram(
-            "dsirm_request_seconds",
-            "Time from a request's first byte to the answer's last, by path.",
-            ["path"],
-            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
-            registry=self.registry,
-        )
-        self.responses = prometheus_client.Counter(
-            "dsirm_responses", "Responses.", ["path", "status"], registry=self.registry
-        )
-        self.answers = prometheus_client.Counter(
-            "dsirm_answers",
-            "Queries answered: from the cache, live, or by the fallback.",
-            ["source"],
-            registry=self.registry,
-        )
-        for source in SOURCES:
-            self.answers.labels(source)
-        self.batch = prometheus_client.Histogram(
-            "dsirm_batch_items",
-            "Items of a request for scores.",
-            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
-            registry=self.registry,
-        )
-        self.refused = prometheus_client.Counter(
-            "dsirm_refused", "Requests refused because too many wait.", registry=self.registry
-        )
-
-    def watch(self, calls: Calls) -> None:
-        """Adds what is read when it is asked for."""
-        self.registry.register(_Watched(calls))
-
-    def text(self) -> bytes:
-        return prometheus_client.generate_latest(self.registry)
-
-
-class _Watched:
-    """A collector of the scorer's own counters and of what is under way."""
-
-    def __init__(self, calls: Calls):
-        self._calls = calls
-
-    def collect(self) -> Iterator[Metric]:
-        admitted = "Requests running or waiting."
-        yield GaugeMetricFamily("dsirm_admitted", admitted, value=self._calls.admitted)
-        for name, value in self._calls.scorer.statistics().items():
-            yield GaugeMetricFamily(f"dsirm_scorer_{name}", "Of the scorer.", value=value)
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
 
 
 async def _calls(request: Request) -> Calls:
@@ -502,8 +326,8 @@ def application(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Overloaded, functools.partial(_overloaded, measured))
     app.add_exception_handler(Exception, _failed)
-    app.add_middleware(WholeBody, seconds=settings.body_seconds)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Gate, seconds=settings.body_seconds)
     app.add_middleware(Measured, metrics=measured)
     return app
 
@@ -528,7 +352,8 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
         raise InputError(
             f"--host={host} --port={port}: {error.strerror}; choose another --port"
         ) from error
-    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    name = f"[{host}]" if family == socket.AF_INET6 else host
+    hosts = LOOPBACK if name in LOOPBACK else ("*",)
     config = uvicorn.Config(
         application(scorer, settings=settings, hosts=hosts),
         http="h11",
@@ -538,13 +363,12 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
         access_log=False,
         server_header=False,
     )
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving: http://{shown}:{listener.getsockname()[1]}/", flush=True)
+    print(f"serving: http://{name}:{listener.getsockname()[1]}/", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 
-class WholeBody:
-    """Middleware that reads a request's body before anything else does, within limits."""
+class Gate:
+    """Middleware that reads a request's body within limits, and gives every answer `HEADERS`."""
 
     def __init__(self, app: ASGIApp, *, seconds: float):
         self.app, self.seconds = app, seconds
@@ -552,6 +376,12 @@ class WholeBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = message | {"headers": [*message["headers"], *HEADERS.items()]}
+            await send(message)
+
         body = bytearray()
         try:
             async with asyncio.timeout(self.seconds):
@@ -564,60 +394,21 @@ class WholeBody:
                     more = message.get("more_body", False)
                     if len(body) > BODY_BYTES:
                         refusal = _problem(413, f"the body has more than {BODY_BYTES:,} bytes")
-                        return await refusal(scope, receive, send)
+                        return await refusal(scope, receive, headed)
         except TimeoutError:
             refusal = _problem(408, f"the body did not come within {self.seconds:g} s")
-            return await refusal(scope, receive, send)
+            return await refusal(scope, receive, headed)
         read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def replay() -> Message:
             return read.pop() if read else await receive()
 
-        return await self.app(scope, replay, send)
-
-
-class Measured:
-    """Middleware that counts and times responses, and gives each the same headers."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics):
-        self.app, self.metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        started, status = time.perf_counter(), 499
-
-        async def told(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message = message | {"headers": [*message["headers"], *HEADERS.items()]}
-            await send(message)
-
-        try:
-            await self.app(scope, receive, told)
-        finally:
-            # Of the route, not of the request: anybody could make up paths without end.
-            path = getattr(scope.get("route"), "path", "other")
-            self.metrics.seconds.labels(path).observe(time.perf_counter() - started)
-            self.metrics.responses.labels(path, status).inc()
+        return await self.app(scope, replay, headed)
 
 
 def _problem(status: int, reason: str, **headers: str) -> JSONResponse:
     code = CODES.get(status, "refused")
     return JSONResponse({"code": code, "reason": reason}, status, headers=headers)
-
-
-CODES = {
-    400: "unreadable",
-    404: "not_found",
-    405: "not_allowed",
-    408: "too_slow",
-    413: "too_large",
-    422: "invalid",
-    500: "failed",
-    503: "overloaded",
-}
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -18,7 +18,8 @@ import pytest
 from fastapi.testclient import TestClient
 from schemathesis import GenerationMode
 
-from dsirm_jax.serving.http import BODY_BYTES, ITEMS, PAGE, QUERY_LENGTH, Settings, application
+from dsirm_jax.serving.http import BODY_BYTES, PAGE, Settings, application
+from dsirm_jax.serving.messages import ITEMS, QUERY_LENGTH
 from dsirm_jax.serving.scorer import Overloaded
 from tests.serving.hostile import drawn, forbidden, hostile_requests, operations
 from tests.serving.stand_in import StandIn, served
