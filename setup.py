@@ -66,6 +66,7 @@ setup(
         "jax>=0.10,<0.11",
         "jaxtyping",
         "jinja2",
+        "lmdb",
         "numpy>=2",
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12,<0.13",

@@ -100,6 +100,8 @@ def _run(argv: list[str]) -> int:
             raise InputError("name two finished MODEL_DIRs: dsirm compare A B")
         print(compare(*map(Path, rest)))
         return 0
+    if stage in ("verify-bundle", "update-bundle"):
+        return _of_bundle(stage, given, rest)
     if stage == "serve":
         job.serve(given.bundle, host=given.host, port=given.port)
         return 0
@@ -126,6 +128,8 @@ def _run(argv: list[str]) -> int:
         job.predict_sids(queries=given.query, table=given.queries, force=given.force)
     elif stage == "score":
         job.score(pairs=given.pairs, force=given.force)
+    elif stage == "export":
+        job.export(force=given.force)
     elif stage == "ablate":
         from dsirm_jax import ablation
 
@@ -135,8 +139,25 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
+def _of_bundle(stage: str, given: flags.FlagValues, rest: Sequence[str]) -> int:
+    """Runs a command that needs a bundle alone, and returns the exit code."""
+    if len(rest) != 1:
+        raise InputError(f"name one bundle: dsirm {stage} DIR")
+    _set_up_logging(logging.INFO)
+    if stage == "update-bundle":
+        from dsirm_jax.serving.update import update
+
+        update(Path(rest[0]), items=given["items"].value, queries=given.queries)
+        return 0
+    from dsirm_jax.serving import verify
+
+    found = verify.verify(Path(rest[0]), pairs=given.pairs)
+    print(verify.table(found))
+    return 0 if all(of.agrees for of in found) else 1
+
+
 def _usage() -> str:
-    lines = [f"  {name:<12} {job.summary(name)}" for name in job.COMMANDS]
+    lines = [f"  {name:<13} {job.summary(name)}" for name in job.COMMANDS]
     return USAGE.format(stages="stages, in the order in which they run:\n" + "\n".join(lines))
 
 
@@ -145,6 +166,11 @@ def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValue
     given = flags.FlagValues()
     if command == "predict-sids":
         flags.DEFINE_multi_string("query", [], "", flag_values=given)
+        flags.DEFINE_string("queries", None, "", flag_values=given)
+    if command == "verify-bundle":
+        flags.DEFINE_integer("pairs", 100, "", flag_values=given)
+    if command == "update-bundle":
+        flags.DEFINE_string("items", None, "", flag_values=given)
         flags.DEFINE_string("queries", None, "", flag_values=given)
     if command == "compile":
         flags.DEFINE_string("topology", None, "", flag_values=given)
@@ -169,7 +195,7 @@ def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValue
         rest = given(["dsirm", *map(_as_binding, arguments)])[1:]
     except flags.Error as error:
         raise InputError(f"{error}; see `dsirm --help`") from error
-    if rest and command != "compare":
+    if rest and command not in ("compare", "verify-bundle", "update-bundle"):
         raise InputError(f"unexpected argument {rest[0]!r}; see `dsirm --help`")
     return given, rest
 

@@ -97,7 +97,7 @@ SCORE = Stage(name="score", function=scoring.score, needs=("relevance",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
     *("run", ASSIGN.name, "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
-    "serve",
+    *("export", "verify-bundle", "update-bundle", "serve"),
 )
 FLAGS = {
     "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
@@ -124,6 +124,18 @@ differ""",
   --topology=KIND:SHAPE    chips to compile for instead, such as v5e:16x16
   --step=NAME              only this step; may be given again
 exit code 1: a step does not fit into a chip's memory; the binding to change is named""",
+    "export": """no flags beside the --gin_file=MODEL_DIR/config.gin of a finished run; writes
+MODEL_DIR/export/bundle, a folder that can be copied anywhere, see docs/serving.md""",
+    "verify-bundle": """argument: DIR, a bundle
+  --pairs=100              pairs of a query and an item that every form scores
+exit code 2: a file is not what was written; 1: two forms do not agree""",
+    "update-bundle": """argument: DIR, a bundle
+  --items=FILE             a table of further items, columns as in docs/contract.md's items: item_id
+                           and title, perhaps brand, colour, category and the run's extra columns;
+                           with encoder None also vector
+  --queries=FILE           a table with a column query, and with encoder None also vector: queries
+                           that are cached, too
+who has the bundle open keeps what is there; a catalogue goes with the second update after it""",
     "serve": """flags:
   --bundle=DIR             the folder that `dsirm export` wrote
   --host=ADDRESS           where to listen; 127.0.0.1, which only this machine reaches
@@ -137,6 +149,9 @@ SUMMARIES = {
     "score": "a table of (query, item_id) -> the full model's probabilities, from the run as it is",
     "predict-sids": "query texts -> their SIDs, from the generator as it is",
     "import-t5": "a T5 of Hugging Face or T5X -> weights and vocabulary to start from",
+    "export": "a finished run -> one folder that serves it: JAX, StableHLO, TensorFlow",
+    "verify-bundle": "a bundle -> its checksums, and whether all its forms give the same numbers",
+    "update-bundle": "further items and queries -> into a bundle, while it is being read",
     "compile": "models -> memory and least time of every step on TPUs that are not here",
     "serve": "a bundle -> HTTP on this machine, with a page that explores its SIDs",
 }
@@ -337,6 +352,39 @@ def score(*, pairs: str, force: bool) -> None:
         force=force,
     )
     print(f"scores: {layout.scores}")
+
+
+def export(*, force: bool) -> None:
+    """Writes the bundle of a finished run, as a stage `export`.
+
+    Args:
+      force: export again what is finished.
+
+    Raises:
+      InputError: the run cannot be served, see `serving.export`.
+    """
+    from dsirm_jax import configuration
+    from dsirm_jax.serving import export as exporting
+
+    job = configuration.call_with_bound(Job)
+    layout = Layout(model_dir=Path(job.model_dir))
+    described = {
+        "rungs": configuration.bound(pipeline.relevance)["rungs"],
+        "beams": configuration.bound(pipeline.generate)["beams"],
+        "language": configuration.bound(pipeline.features).get("language"),
+        "crossfit": job.crossfit,
+    }
+    exporting.check(described["rungs"], crossfit=job.crossfit)
+    encoder = configuration.bound(pipeline.encode)["encoder"]
+    run_stage(
+        Stage(name="export", function=exporting.export, alone=True),
+        layout,
+        bindings=described | {"encoder": encoder},
+        described=described,
+        needed={"relevance": layout.stage("relevance")},
+        force=force,
+    )
+    print(f"bundle: {layout.bundle}")
 
 
 def serve(bundle: str, *, host: str, port: int) -> None:

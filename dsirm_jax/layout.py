@@ -166,6 +166,10 @@ class Layout:
         return self.stage("score") / "scores.parquet"
 
     @property
+    def bundle(self) -> Path:
+        return self.stage("export") / "bundle"
+
+    @property
     def report(self) -> Path:
         return self.stage("report") / "index.html"
 

@@ -579,7 +579,7 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
 
     queries = _columns(layout.queries, "query")["query"]
     pairs = _arrays(layout.judgements, "query_index", "item_index")
-    vectors = _vectors(layout, scratch=layout.stage("features"))
+    vectors = dense_vectors(layout, scratch=layout.stage("features"))
     near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
     tables.write_surroundings(layout.surroundings, near)
     processor = vocabulary.processor(layout.vocabulary)
@@ -620,7 +620,7 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
         query_sids=layout.query_sids,
         pair_log_probs=layout.pair_log_probs,
     )
-    vectors = _vectors(layout, scratch=layout.stage("match"))
+    vectors = dense_vectors(layout, scratch=layout.stage("match"))
     found = [with_sids(**pairs, **vectors, **given, near=near, groups=GROUPS)]
     for tag in beams:
         if tag == variants.OWN:
@@ -747,7 +747,7 @@ def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in names}
 
 
-def _vectors(layout: Layout, *, scratch: Path) -> dict[str, np.ndarray]:
+def dense_vectors(layout: Layout, *, scratch: Path) -> dict[str, np.ndarray]:
     """Returns the dense vectors of all queries and items, memory-mapped."""
     from dsirm_jax.data.vectors import read_vectors
 
@@ -784,14 +784,9 @@ def _numbers(path: Path) -> dict[str, np.ndarray]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.schema import ITEMS
+    from dsirm_jax.data.schema import number_columns
 
-    names = [
-        field.name
-        for field in pq.read_schema(path)
-        if field.name not in ITEMS.names
-        and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
-    ]
+    names = number_columns(pq.read_schema(path))
     table = _table(path, *names)
     return {name: table[name].cast(pa.float64()).to_numpy() for name in names}
 

@@ -75,7 +75,7 @@ def run_stage(
     """
     folder = layout.stage(stage.name)
     label = str(folder.relative_to(layout.model_dir))
-    inputs = {name: _finished_fingerprint(path) for name, path in needed.items()}
+    inputs = {name: fingerprint_of(path) for name, path in needed.items()}
     content = {"stage": label, "version": dsirm_jax.__version__, "bindings": described}
     content["inputs"] = inputs
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -130,7 +130,15 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_text(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def _finished_fingerprint(folder: Path) -> str:
+def fingerprint_of(folder: Path) -> str:
+    """Returns the fingerprint of a finished stage.
+
+    Args:
+      folder: of the stage.
+
+    Raises:
+      InputError: it is not finished.
+    """
     if not is_finished(folder):
         raise InputError(
             f"{folder} is not finished; run `dsirm {folder.name}` (or `dsirm run`) first"

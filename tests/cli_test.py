@@ -10,7 +10,7 @@ STAGES = (
     *("prepare", "encode", "quantize", "generate"),
     *("features", "match", "relevance", "report", "run"),
     *("assign", "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
-    "serve",
+    *("export", "verify-bundle", "update-bundle", "serve"),
 )
 
 

@@ -69,6 +69,17 @@ ITEMS = pa.schema(
 )
 """`prepare/items.parquet`; the columns of `Source.extras` follow."""
 
+
+def number_columns(items: pa.Schema) -> list[str]:
+    """Returns the names of the user's own columns of numbers in a prepared table of items."""
+    return [
+        field.name
+        for field in items
+        if field.name not in ITEMS.names
+        and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+    ]
+
+
 QUERIES = pa.schema(
     [
         _field("query_index", pa.int64(), "row number, from 0", required=True),

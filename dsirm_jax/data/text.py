@@ -6,7 +6,7 @@ import html
 import re
 from html.entities import html5
 
-_TAGS = (
+TAGS = (
     "a abbr article b big blockquote body br center cite code dd del div dl dt em font footer h1 "
     "h2 h3 h4 h5 h6 head header hr html i iframe img input ins li ol p pre q s script section "
     "small span strike strong style sub sup table tbody td tfoot th thead tr tt u ul video"
@@ -15,20 +15,21 @@ _TAGS = (
 _MARKUP = re.compile(
     r"<(script|style)\b[^<>]*>[^<]*</\1\s*>"
     r"|<!--(?:(?!<!--).)*?-->"
-    rf"|</?(?:{_TAGS})\b[^<>]*>",
+    rf"|</?(?:{TAGS})\b[^<>]*>",
     re.IGNORECASE | re.DOTALL,
 )
 _ENTITY = re.compile(r"&(?:amp;)*(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Control characters that are no white space, soft hyphen, zero-width space, directional marks,
 # byte-order mark and unpaired surrogates. The zero-width (non-)joiners stay: emoji, Persian and
 # Indic scripts are spelt with them.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069"
-    "\ufeff\ud800-\udfff]"
+INVISIBLE = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060"
+    "\u2066-\u2069\ufeff"
 )
+_INVISIBLE = re.compile(f"[{INVISIBLE}\ud800-\udfff]")
 _SUSPECT = re.compile(rf"[&<]|{_INVISIBLE.pattern}")
 # Shops escape text once or twice; deeper nesting is left alone rather than followed forever.
-_ROUNDS = 4
+ROUNDS = 4
 
 
 def clean(text: str) -> str:
@@ -47,7 +48,7 @@ def clean(text: str) -> str:
       >>> clean("Tom&amp;Jerry&nbsp; <b>Mug</b>\\n350ml")
       'Tom&Jerry Mug 350ml'
     """
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         if not _SUSPECT.search(text):
             break
         before = text

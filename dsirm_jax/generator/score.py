@@ -18,7 +18,13 @@ import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator.fitted import Fitted
-from dsirm_jax.generator.model import START, EncodedQueries, T5Config, Transformer
+from dsirm_jax.generator.model import (
+    START,
+    EncodedQueries,
+    T5Config,
+    Transformer,
+    decoder_inputs,
+)
 from dsirm_jax.generator.predict import padded_batches
 from dsirm_jax.sids import codes
 from dsirm_jax.sids.codes import list_column, write_versioned
@@ -78,6 +84,35 @@ def score(
         past = jax.tree.map(lambda array, parent=parent: array[rows, parent], past)
         inputs = (first + code).astype(jnp.int32)
     return tuple(found)
+
+
+def log_probs_of(
+    params: Any,
+    queries: EncodedQueries,
+    sids: Int[Array, "batch sid level"],
+    *,
+    config: T5Config,
+) -> Float[Array, "batch sid level"]:
+    """Returns the log-probabilities of the prefixes of a few SIDs of each query, all at once.
+
+    Args:
+      params: parameters of the generator.
+      queries: from `encode`.
+      sids: their SIDs.
+      config: shape of the generator.
+
+    Returns:
+      float32: what `score_pairs` gives, without looking for what the SIDs of a query share.
+    """
+    inputs = decoder_inputs(sids, config=config)
+    logits, _ = Transformer(config).apply(
+        {"params": params}, queries, inputs, method=Transformer.decode
+    )
+    of_levels = [
+        jnp.take_along_axis(jax.nn.log_softmax(of_level), sids[..., level, None], axis=-1)
+        for level, of_level in enumerate(logits)
+    ]
+    return jnp.cumsum(jnp.concatenate(of_levels, axis=-1), axis=-1)
 
 
 class Distinct(NamedTuple):

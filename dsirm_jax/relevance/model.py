@@ -184,7 +184,7 @@ def sum_of_trees(
     trees = (params.feature, params.threshold, params.kept, params.value)
     flat = [part.reshape(-1, part.shape[-1]) for part in trees]  # [tree, split or leaf]
     values = jax.lax.map(of_tree, flat, batch_size=TREES_AT_ONCE)  # [tree, pair]
-    values = values.reshape(-1, len(params.baseline), len(features))
+    values = values.reshape(-1, len(params.baseline), features.shape[0])
     return (values.sum(axis=0) + params.baseline[:, None]).T
 
 

@@ -8,12 +8,20 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import calibration
 from dsirm_jax.relevance.fitted import Fitted
-from dsirm_jax.relevance.model import GRADED, outputs, relevance_logits
+from dsirm_jax.relevance.model import (
+    GRADED,
+    BoostedTrees,
+    Mlp,
+    MlpParams,
+    TreeParams,
+    outputs,
+    relevance_logits,
+)
 from dsirm_jax.relevance.schema import FeatureTable, columns_named
 
 PAIRS_AT_ONCE = 1 << 14
@@ -29,7 +37,7 @@ def score(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:
     Raises:
       InputError: the table lacks one of them.
     """
-    return _in_blocks(_probabilities, fitted, features)
+    return _in_blocks(probabilities, fitted, features)
 
 
 def grade_probabilities(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, "pair grade"]:
@@ -74,7 +82,14 @@ def _logits(head, relevant, params, curve, values):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _probabilities(head, relevant, params, curve, values):
+def probabilities(
+    head: Mlp | BoostedTrees,
+    relevant: tuple[bool, ...],
+    params: MlpParams | TreeParams,
+    curve: calibration.Curve,
+    values: Float[Array, "pair feature"],
+) -> Float[Array, " pair"]:
+    """Returns what `score` does, of the parts of a head and of the columns that it reads."""
     return calibration.probabilities(curve, _logits(head, relevant, params, curve, values))
 
 

@@ -1,1 +1,1 @@
-"""A finished run as one folder that any search stack can serve."""
+"""What a finished run becomes to be served: one folder, and what answers from it."""

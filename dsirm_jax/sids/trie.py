@@ -113,14 +113,14 @@ class Ranges:
         """Returns the children's codes, ascending, and `size` where there are no more."""
         xp = self.codes.__array_namespace__()
         place = self.starts[nodes][..., None] + xp.arange(self.widest, dtype=xp.int32)
-        codes = self.codes[xp.minimum(place, len(self.codes) - 1)].astype(xp.int32)
+        codes = self.codes[xp.minimum(place, self.codes.shape[0] - 1)].astype(xp.int32)
         return xp.where(place < self.starts[nodes + 1][..., None], codes, self.size)
 
     def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         xp = self.codes.__array_namespace__()
         codes = self._of(nodes).reshape(-1, self.widest)
-        rows = xp.arange(len(codes))[:, None]
-        shape = (len(codes), self.size + 1)  # the last column is for what there is not
+        rows = xp.arange(codes.shape[0])[:, None]
+        shape = (codes.shape[0], self.size + 1)  # the last column is for what there is not
         if xp is np:
             mask = np.zeros(shape, bool)
             mask[rows, codes] = True
@@ -179,14 +179,18 @@ class Postings:
 
 
 def build(
-    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int], kind: str | None = None
+    sids: Int[np.ndarray, "item level"],
+    *,
+    sizes: Sequence[int],
+    kind: str | Sequence[str] | None = None,
 ) -> Trie:
     """Builds the trie of a catalogue's SIDs, in O(N log N) by one sort.
 
     Args:
       sids: int `[item, level]`; several items may share a SID.
       sizes: codes per level.
-      kind: form of all levels, `BITMAP` or `RANGES`; the smaller one for each when not given.
+      kind: form of all levels, `BITMAP` or `RANGES`, or of each one; the smaller one for each when
+        not given.
 
     Returns:
       A trie of NumPy arrays; `jax.device_put` it once before searching.
@@ -245,11 +249,15 @@ def add(trie: Trie, sids: Int[np.ndarray, "item level"]) -> Trie:
 
 
 def _of_leaves(
-    nodes: Int[np.ndarray, " leaf"], *, sizes: Sequence[int], kind: str | None = None
+    nodes: Int[np.ndarray, " leaf"],
+    *,
+    sizes: Sequence[int],
+    kind: str | Sequence[str] | None = None,
 ) -> Trie:
     """Builds a trie from the packed SIDs, ascending and distinct."""
+    kinds = [kind] * len(sizes) if kind is None or isinstance(kind, str) else kind
     levels: list[Bitmap | Ranges] = []
-    for size in reversed(sizes):
+    for size, kind in zip(reversed(sizes), reversed(kinds), strict=True):
         parents, code = np.divmod(nodes, size)
         nodes, starts = _runs(parents)
         form = kind or _smaller(size, nodes=len(starts), children=len(code))
@@ -292,6 +300,11 @@ def _bitmap(parents: np.ndarray, code: np.ndarray, starts: np.ndarray, *, size: 
     bitmap = np.zeros(len(starts) * words, np.uint32)
     bitmap[used] = np.bitwise_or.reduceat(bits, first)
     return bitmap.reshape(len(starts), words)
+
+
+def forms(trie: Trie) -> tuple[str, ...]:
+    """Returns the form of each level, `BITMAP` or `RANGES`."""
+    return tuple(BITMAP if isinstance(level, Bitmap) else RANGES for level in trie.levels)
 
 
 def child_mask(trie: Trie, *, level: int, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:

@@ -1,0 +1,314 @@
+"""A finished run to the bundle that serves it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax import pipeline
+from dsirm_jax.data.schema import ITEMS, TRAIN, number_columns
+from dsirm_jax.errors import InputError
+from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
+from dsirm_jax.runner import fingerprint_of
+from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
+from dsirm_jax.serving.catalogue import Cached, Voters
+from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
+    from dsirm_jax.relevance.fitted import Fitted as HeadFitted
+
+log = logging.getLogger(__name__)
+STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
+NOT_SERVED = ("item_index", "description")
+"""Columns of items that nothing in serving reads."""
+
+
+def export(
+    layout: Layout,
+    *,
+    rungs: dict[str, tuple[str, ...]],
+    encoder: TwoTowers | Pretrained | Precomputed,
+    beams: int,
+    language: str | None,
+    crossfit: bool,
+) -> None:
+    """a finished run -> a bundle: one folder that serves it, see docs/serving.md.
+
+    Args:
+      layout: the run.
+      rungs: feature groups of each rung, as in `pipeline.relevance`.
+      encoder: that of the run.
+      beams: SIDs that the generator writes for a query.
+      language: as in `pipeline.features`.
+      crossfit: whether the run is a cross-fit, whose two halves no bundle can hold.
+
+    Raises:
+      InputError: the run is a cross-fit, or has no full model.
+    """
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.relevance import fitted as heads
+
+    check(rungs, crossfit=crossfit)
+    path, model = layout.bundle, layout.bundle / bundle.MODEL
+    shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
+    model.mkdir(parents=True)
+    generator, _, sids = pipeline.read_generator(layout)
+    quantizer = quantizers.load(layout.quantizer)
+    settings, params = read_encoder(layout, encoder=encoder, into=model)
+    models.write_parameters(model / models.PARAMETERS, params | {"generator": generator.params})
+    quantizers.save(model / models.QUANTIZER, quantizer)
+    shutil.copyfile(layout.vocabulary, model / models.VOCABULARY)
+    served = {bundle.FULL: FULL}
+    if (dense := dense_rung(rungs)) is not None:
+        served[bundle.DENSE_ONLY] = dense
+    fitted = {name: heads.load(layout.head(rung)) for name, rung in served.items()}
+    for name, head in fitted.items():
+        heads.save(models.head_file(model, name), head)
+    sizes = generator.config.sid_sizes
+    forms = tries.forms(tries.build(sids, sizes=sizes))
+    extras = _extras(layout.items)
+    numbers = tuple(number_columns(extras))
+    manifest = bundle.Manifest(
+        packages=bundle.package_versions(),
+        sid_version=generator.sid_version,
+        stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
+        settings=bundle.Settings(
+            encoder=settings,
+            generator=dataclasses.asdict(generator.config),
+            max_pieces=generator.max_pieces,
+            beams=beams,
+            language=language,
+            groups={name: tuple(rungs[rung]) for name, rung in served.items()},
+            extras={field.name: str(field.type) for field in extras},
+            numbers=numbers,
+            types_from_titles=not _has_categories(layout.items),
+            trie=forms,
+        ),
+        features={
+            name: described_features(head, levels=len(sizes), numbers=numbers)
+            for name, head in fitted.items()
+        },
+        catalogue=1,
+        items=len(sids),
+        queries=0,
+        files={},
+    )
+    vectors = pipeline.dense_vectors(layout, scratch=layout.stage("export"))
+    known = {"beams": beams, "levels": len(sizes), "vectors": vectors["query_vectors"]}
+    texts, cached = _known_queries(layout, **known)
+    catalogue.write(
+        path / manifest.catalogue_folder,
+        rows=functools.partial(_item_rows, layout.items),
+        vectors=blocks(vectors["item_vectors"]),
+        sids=sids,
+        sizes=sizes,
+        forms=forms,
+        numbers=numbers,
+        voters=_voters(layout, vectors=vectors["query_vectors"]),
+        queries=[(texts, cached)],
+        processor=vocabulary.processor(layout.vocabulary),
+    )
+    manifest = dataclasses.replace(manifest, queries=len(texts))
+    opened = bundle.Bundle(path=path, manifest=manifest)
+    stablehlo.write_programs(model, opened.models, beams=beams, forms=forms)
+    saved_model.write(path / manifest.saved_model_folder, opened)
+    bundle.seal(path, manifest)
+    log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
+
+
+def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
+    """Raises InputError where a run cannot be served."""
+    if crossfit:
+        raise InputError(
+            "Job.crossfit fits all models twice, and a bundle holds one of each: run again with "
+            "Job.crossfit = False and another MODEL_DIR, and export that"
+        )
+    if FULL not in rungs:
+        raise InputError(f"pipeline.relevance.rungs has no {FULL!r}, which is what is served")
+
+
+def dense_rung(rungs: Mapping[str, Sequence[str]]) -> str | None:
+    """Returns the rung with the most groups of features among those that know nothing of SIDs."""
+    groups = {
+        rung: len(of)
+        for rung, of in rungs.items()
+        if not any(map(_is_of_sids, of)) and rung != FULL
+    }
+    return max(groups, key=groups.get) if groups else None
+
+
+def _is_of_sids(group: str) -> bool:
+    return group.partition("@")[0] in prefix_match.GROUPS
+
+
+def described_features(
+    head: HeadFitted, *, levels: int, numbers: Sequence[str]
+) -> tuple[bundle.Feature, ...]:
+    """Returns the columns that a head reads, in order.
+
+    Args:
+      head: the head.
+      levels: of a SID.
+      numbers: the user's own columns of numbers.
+    """
+    known = {
+        name: bundle.Feature(name=name, group=NUMERIC, about="a number of your own about the item")
+        for name in numbers
+    }
+    for feature in (*WITHOUT_SIDS, *prefix_match.FEATURES):
+        for level in range(1, levels + 1) if feature.per_level else [""]:
+            name = f"{feature.name}_{level}" if level else feature.name
+            about = f"{feature.meaning}, l = {level}" if level else feature.meaning
+            known[name] = bundle.Feature(name=name, group=feature.group, about=about)
+    found = []
+    for column in head.features:
+        name, at, tag = column.partition("@")
+        feature = known[name]
+        found.append(dataclasses.replace(feature, name=column, group=f"{feature.group}{at}{tag}"))
+    return tuple(found)
+
+
+def read_encoder(
+    layout: Layout, *, encoder: TwoTowers | Pretrained | Precomputed, into: Path
+) -> tuple[bundle.Encoder, dict[str, Any]]:
+    """Returns how texts become vectors, and `{"encoder": parameters}` where they can.
+
+    Args:
+      layout: the run.
+      encoder: that of the run.
+      into: `model/` of the bundle, where the tokenizer of a BERT goes.
+    """
+    from dsirm_jax.data import vocabulary, wordpieces
+    from dsirm_jax.data.vectors import shards
+    from dsirm_jax.encoder import pretrained
+    from dsirm_jax.encoder.model import Precomputed, Pretrained
+    from dsirm_jax.encoder.train import read_params
+    from dsirm_jax.files import write_text
+
+    directory = layout.stage("encode")
+    if isinstance(encoder, Precomputed):
+        import pyarrow.parquet as pq
+
+        first = next(pq.ParquetFile(shards(layout.item_vectors)[0]).iter_batches(1))
+        return bundle.Encoder(kind=models.NONE, dim=len(first["vector"][0])), {}
+    lengths = {
+        "max_query_pieces": encoder.max_query_pieces,
+        "max_item_pieces": encoder.max_item_pieces,
+    }
+    if isinstance(encoder, Pretrained):
+        found = pretrained.load(encoder, folder=directory / pretrained.FOLDER)
+        write_text(into / wordpieces.TOKENIZER, wordpieces.to_json(found.tokenizer))
+        module = found.module
+        settings = bundle.Encoder(
+            kind=models.BERT,
+            dim=module.dim or module.config.hidden_size,
+            module={
+                "config": dataclasses.asdict(module.config),
+                "pooling": module.pooling,
+                "dim": module.dim,
+                "dtype": module.dtype,
+            },
+            query_prefix=found.query_prefix,
+            item_prefix=found.item_prefix,
+            **lengths,
+        )
+        return settings, {"encoder": found.params}
+    size = vocabulary.size(layout.vocabulary)
+    settings = bundle.Encoder(
+        kind=models.TOWERS,
+        dim=encoder.dim,
+        module={"vocab_size": size, "dim": encoder.dim, "hidden_dim": encoder.hidden_dim},
+        **lengths,
+    )
+    return settings, {"encoder": read_params(encoder, vocab_size=size, directory=directory)}
+
+
+def blocks(
+    array: Float[np.ndarray, "row dim"], *, rows: int = catalogue.ROWS
+) -> Iterator[Float[np.ndarray, "row dim"]]:
+    """Yields an array some rows at a time."""
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def padded(beams: Beams, *, to: int) -> Beams:
+    """Returns beams of `to` SIDs for every query, of which further ones are not valid."""
+    missing = ((0, 0), (0, to - beams.valid.shape[1]))
+    return Beams(
+        sids=np.pad(beams.sids, (*missing, (0, 0)), constant_values=-1),
+        log_probs=np.pad(beams.log_probs, missing, constant_values=-np.inf),
+        valid=np.pad(beams.valid, missing),
+    )
+
+
+def _extras(items: Path) -> pa.Schema:
+    """Returns the user's own columns of items."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pa.schema([field for field in pq.read_schema(items) if field.name not in ITEMS.names])
+
+
+def _has_categories(items: Path) -> bool:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    return pc.any(pc.is_valid(pq.read_table(items, columns=["category"])["category"])).as_py()
+
+
+def _item_rows(items: Path) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(items, pre_buffer=False) as file:
+        names = [name for name in file.schema_arrow.names if name not in NOT_SERVED]
+        for batch in file.iter_batches(catalogue.ROWS, columns=names):
+            yield pa.Table.from_batches([batch])
+
+
+def _known_queries(
+    layout: Layout, *, beams: int, levels: int, vectors: Float[np.ndarray, "query dim"]
+) -> tuple[list[str], Cached]:
+    """Returns the run's queries and what is known of them."""
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.relevance import tables
+
+    texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
+    near = tables.read_surroundings(layout.surroundings)
+    if len(near.items.index) != len(texts):
+        raise InputError(
+            f"{layout.surroundings} has {len(near.items.index)} queries and {layout.queries} has "
+            f"{len(texts)}; run `dsirm features` again"
+        )
+    found = padded(tables.read_beams(layout.query_sids, levels=levels), to=beams)
+    return texts, Cached(vectors, found, near)
+
+
+def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:
+    from dsirm_jax.data.pairs import relevant_pairs
+
+    return voters_of(relevant_pairs(layout.judgements, split=TRAIN), vectors=vectors)
+
+
+def voters_of(
+    pairs: Int[np.ndarray, "pair 2"], *, vectors: Float[np.ndarray, "query dim"]
+) -> Voters:
+    """Returns what votes, from the relevant (query, item) numbers of the training queries."""
+    queries, row = np.unique(pairs[:, 0], return_inverse=True)
+    return Voters(vectors[queries], np.stack([row, pairs[:, 1]], axis=1).astype(np.int32))

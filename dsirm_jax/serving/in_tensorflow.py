@@ -1,0 +1,47 @@
+"""Asks a SavedModel, as a process of its own: `python in_tensorflow.py DIR QUESTIONS ANSWERS`.
+
+It imports TensorFlow, tensorflow-text and NumPy; JAX and this package might as well not be
+installed: whatever a bundle's SavedModel needs, it brings along.
+"""
+
+import sys
+
+import numpy as np
+
+ABSENT = ("dsirm_jax", "flax", "jax", "jaxlib")
+
+
+def main(folder: str, questions: str, answers: str) -> None:
+    """Writes what the signatures answer.
+
+    Args:
+      folder: of the SavedModel.
+      questions: `.npz` with `query` (UTF-8) and the further inputs of `relevance`, all
+        `[pair, ...]`, and `batches`, the batch sizes.
+      answers: `.npz` to be written: for every batch size n `sids@n`, `log_probs@n` and
+        `probability@n`, all `[pair, ...]`.
+    """
+    sys.modules |= dict.fromkeys(ABSENT)  # which TensorFlow, too, imports where it can
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  the graph has its operations
+
+    signatures = tf.saved_model.load(folder).signatures
+    with np.load(questions) as found:
+        inputs = dict(found)
+    batches = inputs.pop("batches")
+    pairs = len(inputs["query"])
+    told = {}
+    for batch in batches:
+        parts = []
+        for start in range(0, pairs, batch):
+            rows = np.arange(start, start + batch) % pairs  # all batches are of one size
+            given = {name: tf.constant(values[rows]) for name, values in inputs.items()}
+            found = signatures["query_sids"](query=given["query"])
+            parts.append(found | signatures["relevance"](**given))
+        for name in parts[0]:
+            told[f"{name}@{batch}"] = np.concatenate([part[name] for part in parts])[:pairs]
+    np.savez(answers, **told)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

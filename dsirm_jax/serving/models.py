@@ -1,0 +1,123 @@
+"""The models of a bundle, ready to be applied: what is learnt, and nothing of how."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dsirm_jax.data import vocabulary
+from dsirm_jax.encoder.bert import BertConfig, SentenceEncoder
+from dsirm_jax.encoder.model import TextTower
+from dsirm_jax.errors import InputError
+from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.model import config_from_json
+from dsirm_jax.relevance import fitted as heads
+from dsirm_jax.serving.bundle import Encoder, Manifest
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+    from tokenizers import Tokenizer
+
+TOWERS, BERT, NONE = "two towers", "BERT", "none"
+PARAMETERS, VOCABULARY, QUANTIZER = "parameters", "vocabulary.model", "quantizer.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Models:
+    """All that is learnt.
+
+    Attributes:
+      encoder: the Flax module that makes vectors of texts; None: there is none.
+      encoder_params: its parameters.
+      generator: from query text to SIDs.
+      heads: from features to probabilities, by `bundle.FULL` and, where the run has one,
+        `bundle.DENSE_ONLY`.
+      vocabulary: SentencePiece, of the generator, of word overlap and of `TextTower`.
+      tokenizer: of a BERT; None without one.
+    """
+
+    encoder: nn.Module | None
+    encoder_params: Any
+    generator: generators.Fitted
+    heads: Mapping[str, heads.Fitted]
+    vocabulary: SentencePieceProcessor
+    tokenizer: Tokenizer | None
+
+
+def read_models(folder: Path, *, manifest: Manifest) -> Models:
+    """Reads the models of a bundle.
+
+    Args:
+      folder: `model/` of the bundle.
+      manifest: of the bundle.
+
+    Raises:
+      InputError: a file cannot be read.
+    """
+    settings = manifest.settings
+    params = read_parameters(folder / PARAMETERS)
+    tokenizer = None
+    if settings.encoder.kind == BERT:
+        from dsirm_jax.data import wordpieces
+
+        tokenizer = wordpieces.read_tokenizer(folder)
+    return Models(
+        encoder=encoder_module(settings.encoder),
+        encoder_params=params.get("encoder"),
+        generator=generators.Fitted(
+            config=config_from_json(settings.generator),
+            params=params["generator"],
+            max_pieces=settings.max_pieces,
+            sid_version=manifest.sid_version,
+        ),
+        heads={name: heads.load(head_file(folder, name)) for name in settings.groups},
+        vocabulary=vocabulary.processor(folder / VOCABULARY),
+        tokenizer=tokenizer,
+    )
+
+
+def encoder_module(encoder: Encoder) -> nn.Module | None:
+    """Returns the module of an encoder; None where there is none."""
+    arguments = dict(encoder.module)
+    if encoder.kind == TOWERS:
+        return TextTower(**arguments)
+    if encoder.kind == BERT:
+        return SentenceEncoder(config=BertConfig(**arguments.pop("config")), **arguments)
+    return None
+
+
+def head_file(folder: Path, name: str) -> Path:
+    """Returns the file of a head in `model/`."""
+    return folder / f"head-{name}.safetensors"
+
+
+def write_parameters(folder: Path, params: Any) -> None:
+    """Writes parameters with Orbax."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), params)
+
+
+def read_parameters(folder: Path) -> Any:
+    """Reads what `write_parameters` wrote, as NumPy arrays.
+
+    Raises:
+      InputError: Orbax cannot read it.
+    """
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            metadata = checkpointer.metadata(folder.absolute()).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+            return checkpointer.restore(folder.absolute(), restore_args=as_numpy)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{folder}: the parameters cannot be read ({reason}); copy the bundle again, or export "
+            f"it anew"
+        ) from error
