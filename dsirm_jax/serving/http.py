@@ -84,12 +84,14 @@ class Settings:
       waiting: further requests that may wait for a thread; any more are refused at once.
       connections: open connections; any more are refused at once.
       body_seconds: how long a request's body may take to come.
+      goodbye_seconds: how long what is under way may take when the server is told to stop.
     """
 
     workers: int = 8
     waiting: int = 56
     connections: int = 1000
     body_seconds: float = 10.0
+    goodbye_seconds: int = 30
 
 
 class Calls:
@@ -362,9 +364,11 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_graceful_shutdown=settings.goodbye_seconds,
     )
     print(f"serving: http://{name}:{listener.getsockname()[1]}/", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 class Gate:

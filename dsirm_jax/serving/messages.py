@@ -124,7 +124,8 @@ class ListedBranch(BaseModel):
 
     code: int
     items: int = Field(description="How many items have it.")
-    purity: Probability | None = Field(description="Share of its items' commonest category.")
+    category: str | None = Field(description="The commonest one among its items.")
+    purity: Probability | None = Field(description="That one's share of its items.")
     titles: list[str] = Field(description="Titles of some of them.")
 
 

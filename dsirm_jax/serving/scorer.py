@@ -118,13 +118,14 @@ class Branch:
     Attributes:
       code: the next code.
       items: number of items below it.
-      purity: share of these items that have its commonest first-level category; None where no
-        category is known.
+      category: the commonest one among them; None where none is known.
+      purity: its share of them.
       titles: of some of these items.
     """
 
     code: int
     items: int
+    category: str | None
     purity: float | None
     titles: tuple[str, ...]
 

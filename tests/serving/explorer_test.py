@@ -154,7 +154,7 @@ def test_a_branch_opens_down_to_its_items_and_the_address_is_kept(opened, addres
         about = row(page, *path).locator(":scope > .row").text_content()
         count = branches[0]["items"]
         assert f"{count} item{'s' * (count > 1)}" in about
-        assert f"{100 * branches[0]['purity']:.0f} % pure" in about
+        assert f"{100 * branches[0]['purity']:.0f} % " in about
     titles = [
         item["title"] for item in told(address, f"items?prefix={'.'.join(map(str, path))}")["items"]
     ]
@@ -292,7 +292,7 @@ def fulfil(answer, route):
 
 def test_texts_of_the_shop_stay_text(opened, browser, address):
     page = opened("/")
-    branch = {"code": 7, "items": 1, "purity": None, "titles": [HOSTILE]}
+    branch = {"code": 7, "items": 1, "category": None, "purity": None, "titles": [HOSTILE]}
     item = {"item_id": "x", "title": HOSTILE, "sid": [7, 7, 7], "attributes": {"brand": HOSTILE}}
     score = {"item_id": "x", "probability": 0.5, "dense_only": None, "features": [None] * 5}
     for path, answer in {

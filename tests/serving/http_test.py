@@ -330,10 +330,14 @@ def test_what_the_schema_allows_is_answered_as_it_says(scorer):
             operation.validate_response(answer)
 
 
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
 def resident(address):
     """Returns the bytes of memory that a server has now."""
-    with urllib.request.urlopen(f"{address}/metrics") as told:
-        text = told.read().decode()
+    text = fetch(f"{address}/metrics").decode()
     return float(re.search(r"^process_resident_memory_bytes (\S+)", text, re.M)[1])
 
 
@@ -365,8 +369,7 @@ def test_ten_thousand_hostile_requests_leave_no_trace(address, scorer):
 
 
 def ask(address, query):
-    with urllib.request.urlopen(f"{address}/api/sids?query={quote(query)}", timeout=30) as answer:
-        return json.load(answer)
+    return json.loads(fetch(f"{address}/api/sids?query={quote(query)}"))
 
 
 @pytest.mark.slow
@@ -413,3 +416,16 @@ def test_a_kill_loses_only_what_was_under_way(scorer):
                 one.result()
     assert set(answered[100:]) == set(range(8))
     assert all(asked_at < dead for asked_at in lost)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_told_to_stop_finishes_what_is_under_way():
+    with served(seconds=0.5) as (process, address), ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask, address, "toy")
+        while b"dsirm_admitted 1.0" not in fetch(f"{address}/metrics"):
+            time.sleep(0.01)
+        process.terminate()
+        assert asked.result()["sids"]
+        process.wait(timeout=20)
+        with pytest.raises(OSError, match="refused"):
+            ask(address, "toy")

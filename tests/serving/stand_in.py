@@ -110,15 +110,19 @@ class StandIn(Scorer):
         if level == len(self.sizes):
             return []
         return [
-            Branch(
-                code=int(code),
-                items=len(mine := rows[self._sids[rows, level] == code]),
-                purity=float(np.unique(self._departments[mine], return_counts=True)[1].max())
-                / len(mine),
-                titles=tuple(self._items[row].title for row in mine[:3]),
-            )
+            self._branch(int(code), rows[self._sids[rows, level] == code])
             for code in np.unique(self._sids[rows, level])
         ]
+
+    def _branch(self, code, rows):
+        names, counts = np.unique(self._departments[rows], return_counts=True)
+        return Branch(
+            code=code,
+            items=len(rows),
+            category=str(names[counts.argmax()]) or None,
+            purity=float(counts.max() / len(rows)),
+            titles=tuple(self._items[row].title for row in rows[:3]),
+        )
 
     def candidates(self, query, *, most=50):
         best = np.argsort(-self._overlap(query), kind="stable")[:most]

@@ -6,7 +6,9 @@ import { tree } from "./tree.js";
 
 const ITEMS = 100;
 
-function row(sid, { items: count, purity, titles }, { largest, above }) {
+function row(sid, { items: count, purity, category, titles }, { largest, above, known }) {
+  // What the branch above has said already is left out.
+  const name = category && category !== known ? category : "pure";
   return [
     code(sid),
     element(
@@ -14,12 +16,12 @@ function row(sid, { items: count, purity, titles }, { largest, above }) {
       element("span", { className: "share", textContent: `${counted(count, "item")} · ${percent(count / above)}` }),
       meter(count / largest),
     ),
-    purity === null ? null : element("span", { className: "share purity", title: "share of its items' commonest category", textContent: `${percent(purity)} pure` }),
+    purity === null ? null : element("span", { className: "purity", title: "share of its items' commonest category" }, `${percent(purity)} `, text("span", "", name)),
     text("span", "titles", titles.join("  /  ")),
   ];
 }
 
-async function nodes(sid, levels) {
+async function nodes(sid, levels, known = null) {
   if (sid.length === levels) {
     const { items: found } = await items(sid, ITEMS);
     return found.map((item) => ({ key: item.item_id, row: [text("span", "title", item.title)], query: item.title }));
@@ -28,10 +30,11 @@ async function nodes(sid, levels) {
   const around = {
     largest: Math.max(...found.map((branch) => branch.items)),
     above: found.reduce((sum, branch) => sum + branch.items, 0),
+    known,
   };
   return found.map((branch) => {
     const whole = [...sid, branch.code];
-    return { key: whole.join("."), row: row(whole, branch, around), below: () => nodes(whole, levels) };
+    return { key: whole.join("."), row: row(whole, branch, around), below: () => nodes(whole, levels, branch.category) };
   });
 }
 
@@ -54,7 +57,7 @@ export async function browse(view, { levels, sid, go, search }) {
   );
   if (sid.length) {
     const last = await made.reveal(sid.map((_, level) => sid.slice(0, level + 1).join(".")));
-    last?.scrollIntoView({ block: "center" });
+    last?.firstElementChild.scrollIntoView({ block: "center" });
   }
   return counted(made.children.length, "branch").replace("branchs", "branches");
 }

@@ -41,9 +41,10 @@ function predicted(leaves, prefix = []) {
   }).sort((one, other) => other.mass - one.mass);
 }
 
-function nodes(leaves, levels, prefix = [], above = null) {
+// `around`: number of levels, and the mass of the largest branch, which bars are drawn to.
+function nodes(leaves, around, prefix = [], above = null) {
   return predicted(leaves, prefix).map(({ sid, mass, leaves: below }) => {
-    const whole = sid.length === levels;
+    const whole = sid.length === around.levels;
     const found = below.flatMap((leaf) => leaf.items);
     const name = whole ? null : common(found);
     return {
@@ -51,13 +52,13 @@ function nodes(leaves, levels, prefix = [], above = null) {
       sid,
       row: [
         code(sid),
-        element("span", { className: "size" }, element("span", { className: "share", textContent: percent(mass) }), meter(mass)),
+        element("span", { className: "size" }, element("span", { className: "share", textContent: percent(mass) }), meter(mass / around.largest)),
         whole ? text("span", "titles", found.map((item) => item.title).join("  /  "))
           : name && name !== above ? text("span", "title", name) : null, // not what the branch above has said
       ],
       below: async () => (whole
         ? found.map((item) => ({ key: `item ${item.item_id}`, item, row: [text("span", "title", item.title)] }))
-        : nodes(below, levels, sid, name)),
+        : nodes(below, around, sid, name)),
     };
   });
 }
@@ -179,6 +180,7 @@ async function scored(query, found) {
 // `go(parameters)` changes the address without drawing anew.
 export async function search(view, { query, levels, schema, sid, opened, go }) {
   const { source, sids: beams } = await sids(query);
+  const together = beams.reduce((sum, beam) => sum + beam.probability, 0);
   const leaves = await Promise.all(beams.map(async (beam) => ({ ...beam, items: (await items(beam.sid, OF_A_SID)).items })));
   const list = element("div", { className: "items", ariaLive: "off" });
   let prefix = sid;
@@ -212,7 +214,7 @@ export async function search(view, { query, levels, schema, sid, opened, go }) {
 
   const made = leaves.length ? tree({
     label: "Predicted SIDs",
-    nodes: nodes(leaves, levels),
+    nodes: nodes(leaves, { levels, largest: predicted(leaves)[0].mass }),
     choose: (node) => {
       if (node.item) return open(node.item);
       return choose(node.sid);
@@ -231,13 +233,13 @@ export async function search(view, { query, levels, schema, sid, opened, go }) {
     element(
       "section", { ariaLabelledby: "where" },
       element("h2", { id: "where", textContent: "Where it leads" }),
-      element("p", { className: "note" }, source === "fallback" ? SOURCES.fallback : `${counted(beams.length, "SID")}, ${SOURCES[source]}; a branch has the sum of what is below it`),
+      element("p", { className: "note" }, source === "fallback" ? SOURCES.fallback : `${counted(beams.length, "SID")}, ${SOURCES[source]}, with ${percent(together)} of the probability; a branch has the sum of what is below it`),
       made ?? element("p", { className: "absent", textContent: "No SID was predicted." }),
     ),
     element("section", { ariaLabelledby: "found" }, element("h2", { id: "found", textContent: "How relevant" }), list),
   ));
   if (made) {
-    await made.openAll(levels - 1);
+    await made.openAll(matchMedia("(max-width: 60rem)").matches ? 1 : levels - 1); // else items are far down
     if (prefix.length) await made.reveal(prefix.map((_, level) => key(prefix.slice(0, level + 1))), { openLast: prefix.length < levels });
   }
   await showItems(opened);
