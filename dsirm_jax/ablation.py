@@ -18,7 +18,7 @@ import numpy as np
 
 from dsirm_jax import job as jobs
 from dsirm_jax import pipeline
-from dsirm_jax.files import write_text
+from dsirm_jax.files import write_json, write_text
 from dsirm_jax.job import Job
 from dsirm_jax.layout import Layout
 from dsirm_jax.runner import Stage, is_finished, run_stage
@@ -113,7 +113,7 @@ def ablate(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
         seed=seed,
     )
     metrics |= {"folds": len(folds[0]), "seeds": len(folds)}
-    write_text(layout.ladder, json.dumps(metrics, indent=2) + "\n")
+    write_json(layout.ladder, metrics)
     write_text(layout.ladder_plot, lift_plot(metrics))
 
 

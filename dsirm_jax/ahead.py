@@ -273,8 +273,7 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     from jax.sharding import NamedSharding, PartitionSpec
 
     from dsirm_jax.generator.model import init_params
-    from dsirm_jax.generator.predict import search, searched_at_once
-    from dsirm_jax.pipeline import SEARCHED_AT_ONCE
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, search, searched_at_once
     from dsirm_jax.sids.trie import shapes
     from dsirm_jax.training.meshes import data_mesh, sharded
 

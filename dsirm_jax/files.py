@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -35,3 +37,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a UTF-8 text, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Writes JSON for people to read, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsirm_jax import pipeline, scoring
+from dsirm_jax import pipeline, prediction, scoring
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
 from dsirm_jax.layout import FULL, Layout
@@ -92,7 +92,7 @@ STAGES = (
     ),
 )
 ASSIGN = Stage(name="assign", function=pipeline.assign, needs=("quantize",))
-PREDICT = Stage(name="predict", function=pipeline.predict, needs=("generate",))
+PREDICT = Stage(name="predict", function=prediction.predict, needs=("generate",))
 SCORE = Stage(name="score", function=scoring.score, needs=("relevance",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
@@ -270,7 +270,7 @@ def predict_sids(*, queries: Sequence[str], table: str | None, force: bool) -> N
     layout = Layout(model_dir=Path(job.model_dir))
     beams = configuration.bound(pipeline.generate)["beams"]
     if queries:
-        print(pipeline.predicted(layout, queries=queries, beams=beams))
+        print(prediction.predicted(layout, queries=queries, beams=beams))
     if table:
         bindings = {"table": table, "beams": beams}
         run_stage(

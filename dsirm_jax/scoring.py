@@ -58,7 +58,7 @@ def score(
     from dsirm_jax.data.schema import TRAIN
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.score import score as apply
-    from dsirm_jax.relevance.tables import averaged
+    from dsirm_jax.relevance.tables import averaged, read_halves
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
     given, items, rejected = read_pairs(pairs, item_ids=ids)
@@ -83,7 +83,7 @@ def score(
         pipeline.match(at, beams=match_beams)
         sources.append((at.features, at.sid_features))
     everywhere = np.ones((len(halves), len(names)), bool)
-    table = averaged(sources, where=everywhere, groups=groups, rung=FULL)
+    table = averaged(read_halves(sources, groups=groups, rung=FULL), where=everywhere)
     _write_scores(
         layout.scores, given, rejected, scores=apply(heads.load(layout.head(FULL)), table)
     )
@@ -121,11 +121,29 @@ def _write_query_vectors(
         pattern = at.queries.with_name("new-*.parquet")
         for stale in pattern.parent.glob(pattern.name):
             stale.unlink()
-        pipeline.embed_queries(half, encoder=encoder, queries=table, pattern=pattern)
+        _embed(half, encoder=encoder, queries=table, pattern=pattern)
         more = read_vectors(pattern, ids=new, id_column="query")
         vectors = np.concatenate([vectors, more])
     path = at.query_vectors.with_name("queries-00000-of-00001.parquet")
     write_vectors(path, [*known.to_pylist(), *new], vectors, id_column="query")
+
+
+def _embed(
+    half: Layout, *, encoder: TwoTowers | Pretrained | Precomputed, queries: Path, pattern: Path
+) -> None:
+    """Writes the vectors of further queries, by the run's encoder."""
+    from dsirm_jax.data.vectors import copy_vectors
+    from dsirm_jax.encoder import pretrained, towers
+    from dsirm_jax.encoder.model import Precomputed, Pretrained
+
+    files = {"queries": queries, "pattern": pattern}
+    trained = {"config": encoder, "directory": half.stage("encode")}
+    if isinstance(encoder, Precomputed):
+        copy_vectors(encoder.queries, table=queries, id_column="query", pattern=pattern)
+    elif isinstance(encoder, Pretrained):
+        pretrained.encode_queries(**trained, **files)
+    else:
+        towers.encode_queries(**trained, **files, pieces=half.vocabulary)
 
 
 def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[str]) -> None:
@@ -134,11 +152,12 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.generator.predict import predict, write_query_sids
+    from dsirm_jax.generator.fitted import load_with_sids
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict, write_query_sids
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
     from dsirm_jax.sids.codes import write_versioned
 
-    fitted, existing, sids = pipeline.read_generator(half)
+    fitted, existing, sids = load_with_sids(half.generator, sids=half.sids)
     encode = functools.partial(vocabulary.encode, half.vocabulary)
     table = pq.read_table(half.query_sids)
     if new:
@@ -147,7 +166,7 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
             trie=existing,
             pieces=encode(new),
             beams=beams,
-            batch_size=pipeline.SEARCHED_AT_ONCE,
+            batch_size=SEARCHED_AT_ONCE,
         )
         path = at.query_sids.with_name("new_sids.parquet")
         write_query_sids(path, queries=new, beams=found, sid_version=fitted.sid_version)
@@ -161,7 +180,7 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
         pieces=encode(table["query"].take(asked).to_pylist()),
         query_index=row,
         sids=sids[item],
-        batch_size=pipeline.SEARCHED_AT_ONCE,
+        batch_size=SEARCHED_AT_ONCE,
     )
     write_pair_log_probs(
         at.pair_log_probs,

@@ -28,6 +28,12 @@ def relevant_pairs(judgements: Path, *, split: str) -> Int[np.ndarray, "pair 2"]
     return np.stack([table["query_index"].to_numpy(), table["item_index"].to_numpy()], axis=1)
 
 
+def judged(judgements: Path, *names: str) -> dict[str, np.ndarray]:
+    """Reads columns of `prepare/judgements.parquet`, `[pair]` each."""
+    table = pq.read_table(judgements, columns=list(names))
+    return {name: table[name].to_numpy() for name in names}
+
+
 def positives_of(pairs: Int[np.ndarray, "pair 2"], *, queries: int) -> np.ndarray:
     """Returns the items relevant to each query, which are no negatives of it.
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    from dsirm_jax.training.settings import Training
+
 BLOCK_ROWS, CHUNK_ROWS = 2**17, 2**12
 TRAINED_ON = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
 """The split of the TFDS dataset that tasks call `train`, by config."""
@@ -278,6 +280,51 @@ def staged(
         yield from second(max(start - steps, 0))
 
     return batches
+
+
+def text_sid_batches(
+    *,
+    tfds_dir: PathLike,
+    vocabulary: PathLike,
+    sids: Int[np.ndarray, "item level"],
+    sizes: Sequence[int],
+    max_pieces: int,
+    curriculum: Curriculum,
+    training: Training,
+    seed: int,
+) -> tuple[Callable[[int], Iterator[Row]], int]:
+    """Returns what the generator learns from: its batches from any step on, and rows in an epoch.
+
+    Args:
+      tfds_dir: see `query_sid`.
+      vocabulary: see `query_sid`.
+      sids: see `query_sid`.
+      sizes: see `query_sid`.
+      max_pieces: pieces read of a text.
+      curriculum: what it learns from, and when.
+      training: how long, and in batches of what size.
+      seed: of the order.
+    """
+    shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "sids": sids, "sizes": sizes}
+    titles, mixed = (text_sid(**shared, title_rate=rate) for rate in (1, curriculum.title_rate))
+
+    def of_task(task: seqio.Task | seqio.Mixture, start: int) -> Iterator[Row]:
+        drawn = batches(
+            task=task,
+            lengths={"inputs": max_pieces, "targets": len(sizes)},
+            batch_size=training.batch_size,
+            seed=seed,
+            start_step=start,
+        )
+        return map(generator_features, drawn)
+
+    rows = num_rows(mixed)
+    stages = staged(
+        functools.partial(of_task, titles),
+        functools.partial(of_task, mixed),
+        steps=int(curriculum.title_first * training.num_steps(rows)),
+    )
+    return stages, rows
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -136,7 +136,7 @@ def write(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
     if dim is not None:
         parts.append(("2_Dense", "Dense"))
         dense = {"in_features": width, "out_features": dim, "bias": False}
-        _write_json(folder / DENSE, dense | {"activation_function": _IDENTITY})
+        write_json(folder / DENSE, dense | {"activation_function": _IDENTITY})
         kernel = np.asarray(encoder.params["params"]["projection"]["kernel"])
         _write_arrays(folder / DENSE_WEIGHTS, {_LINEAR: kernel.T})
     parts.append((f"{len(parts)}_Normalize", "Normalize"))
@@ -154,11 +154,11 @@ def write(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
         ITEM_PROMPTS[0]: encoder.item_prefix,
     }
     of_bert = {"architectures": ["BertModel"], "model_type": "bert"}
-    _write_json(folder / CONFIG, of_bert | dataclasses.asdict(module.config))
-    _write_json(folder / POOLING, pooling)
-    _write_json(folder / PROMPTS, {"prompts": prompts})
-    _write_json(folder / MODULES, modules)
-    _write_json(
+    write_json(folder / CONFIG, of_bert | dataclasses.asdict(module.config))
+    write_json(folder / POOLING, pooling)
+    write_json(folder / PROMPTS, {"prompts": prompts})
+    write_json(folder / MODULES, modules)
+    write_json(
         folder / wordpieces.SETTINGS,
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -284,10 +284,6 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _prompt(prompts: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((prompts[name] for name in names if prompts.get(name)), "")
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

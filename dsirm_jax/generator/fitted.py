@@ -12,10 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Int
 
 from dsirm_jax import arrays as files
 from dsirm_jax.errors import InputError
 from dsirm_jax.generator.model import T5Config, config_from_json
+from dsirm_jax.sids import trie
+from dsirm_jax.sids.codes import read_sids
+from dsirm_jax.sids.trie import Trie
 
 KIND = "generator"
 
@@ -79,3 +83,22 @@ def load(path: Path) -> Fitted:
     if fitted.version != header["version"]:
         raise InputError(f"{path}: its contents are not what was written; run `dsirm generate`")
     return fitted
+
+
+def load_with_sids(path: Path, *, sids: Path) -> tuple[Fitted, Trie, Int[np.ndarray, "item level"]]:
+    """Reads a generator, with the trie of the SIDs that it writes and the SIDs of the items.
+
+    Args:
+      path: what `save` wrote.
+      sids: `sids.parquet` of the same run.
+
+    Raises:
+      InputError: see `load`; or the SIDs are of another version.
+    """
+    fitted, table = load(path), read_sids(sids)
+    if fitted.sid_version != table.version:
+        raise InputError(
+            f"{path}: it writes SIDs of version {fitted.sid_version}, but those of {sids} are "
+            f"{table.version}; run `dsirm generate`"
+        )
+    return fitted, trie.build(table.sids, sizes=fitted.config.sid_sizes), table.sids

@@ -27,6 +27,7 @@ from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
 SHORTEST = 16
+SEARCHED_AT_ONCE = 256
 SHARD_ROWS = 1 << 16
 
 

@@ -188,18 +188,53 @@ def score_pairs(
     for groups, tokens, widths in progress(batches, total=len(batches), name="score", unit="batch"):
         spans = [np.arange(*distinct.starts[group : group + 2]) for group in groups]
         rows, lines = np.concatenate(spans), np.repeat(np.arange(len(spans)), [*map(len, spans)])
-        prefixes, parent = [], np.zeros(len(rows), np.int64)
-        for code, number, width in zip(
-            distinct.sids[rows].T, distinct.prefix[rows].T, widths, strict=True
-        ):
-            level = Prefixes(*np.zeros((2, len(tokens), width), np.int32))
-            level.parent[lines, number], level.code[lines, number] = parent, code
-            prefixes.append(level)
-            parent = number
+        prefixes = prefixes_of(
+            distinct, rows, lines=lines, shapes=[(len(tokens), w) for w in widths]
+        )
         found = score(params, encode(params, tokens, config=config), prefixes, config=config)
-        for level, values in enumerate(found):
-            log_probs[rows, level] = np.asarray(values)[lines, distinct.prefix[rows, level]]
+        log_probs[rows] = scores_of(found, distinct, rows, lines=lines)
     return log_probs[distinct.row]
+
+
+def prefixes_of(
+    distinct: Distinct,
+    rows: Int[np.ndarray, " sid"],
+    *,
+    lines: Int[np.ndarray, " sid"],
+    shapes: Sequence[tuple[int, int]],
+) -> list[Prefixes]:
+    """Returns the prefixes of some groups as `score` takes them.
+
+    Args:
+      distinct: the SIDs.
+      rows: of `distinct.sids`, all of each group.
+      lines: line of the batch that each belongs to.
+      shapes: lines, and room for prefixes, of each length.
+    """
+    prefixes, parent = [], np.zeros(len(rows), np.int64)
+    for code, number, shape in zip(
+        distinct.sids[rows].T, distinct.prefix[rows].T, shapes, strict=True
+    ):
+        level = Prefixes(*np.zeros((2, *shape), np.int32))
+        level.parent[lines, number], level.code[lines, number] = parent, code
+        prefixes.append(level)
+        parent = number
+    return prefixes
+
+
+def scores_of(
+    found: Sequence[Float[Array, "batch prefix"]],
+    distinct: Distinct,
+    rows: Int[np.ndarray, " sid"],
+    *,
+    lines: Int[np.ndarray, " sid"],
+) -> Float[np.ndarray, "sid level"]:
+    """Returns of what `score` found the log-probabilities of SIDs; see `prefixes_of`."""
+    values = [
+        np.asarray(of_level)[lines, distinct.prefix[rows, level]]
+        for level, of_level in enumerate(found)
+    ]
+    return np.stack(values, axis=1)
 
 
 def _batches(

@@ -1,10 +1,13 @@
 """What a query asks for by name and an item has: brand, colour, numbers, product type, negations.
 
 Texts become sets of terms, and a feature is how many terms of one kind a query and an item share.
+Terms are digested to numbers once a text, so that pairs are array work.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.product_type import product_type
+from dsirm_jax.relevance.rows import Rows, places, rows_of, shared
 
 MOST_WORDS = 4
 """Words of a name that is looked for in a text."""
@@ -88,6 +92,11 @@ def names_in(*, brands: Sequence[str | None], colours: Sequence[str | None]) -> 
     return Names(*(frozenset(map(name_of, of)) - {""} for of in (brands, colours)))
 
 
+def is_negated(text: str) -> bool:
+    """Returns whether a text says what it is without, or what is not wanted."""
+    return _NEGATED.search(text.casefold()) is not None
+
+
 class Terms(NamedTuple):
     """What a text names, a set of each kind.
 
@@ -110,6 +119,11 @@ class Terms(NamedTuple):
     units: frozenset[str]
     negated: frozenset[str]
     type: frozenset[str]
+
+    @property
+    def affirmed(self) -> frozenset[str]:
+        """Words that it does not say it is without."""
+        return self.words - self.negated
 
 
 def terms(text: str, *, title: str, names: Names, language: str | None) -> Terms:
@@ -143,56 +157,102 @@ def terms(text: str, *, title: str, names: Names, language: str | None) -> Terms
     )
 
 
+ASKED = ("brands", "colours", "numbers", "amounts", "units", "negated", "negated", "type", "words")
+HAS = ("brands", "colours", "numbers", "amounts", "units", "affirmed", "negated", "type", "type")
+"""Kinds of terms: how many of the one a query has that are of the other in an item, nine counts."""
+
+
+class Asked(NamedTuple):
+    """Queries, one row a query, as the group `attributes` reads them.
+
+    Attributes:
+      terms: keys of the terms that items may share, int64.
+      count: which of the nine counts each adds to, uint8, in the order of `terms.values`.
+    """
+
+    terms: Rows
+    count: Int[np.ndarray, " value"]
+
+
+def asked_of(found: Sequence[Terms]) -> Asked:
+    """Digests the terms of queries."""
+    keys = [
+        [
+            (_key(has, term), number)
+            for number, (asks, has) in enumerate(zip(ASKED, HAS, strict=True))
+            for term in getattr(terms, asks)
+        ]
+        for terms in found
+    ]
+    return Asked(
+        terms=rows_of([[key for key, _ in row] for row in keys], dtype=np.int64),
+        count=rows_of([[number for _, number in row] for row in keys], dtype=np.uint8).values,
+    )
+
+
+def has_of(found: Sequence[Terms]) -> Rows:
+    """Digests the terms of items: keys of the terms of all kinds, int64, each row rising."""
+    return rows_of(
+        [
+            sorted(_key(kind, term) for kind in set(HAS) for term in getattr(terms, kind))
+            for terms in found
+        ],
+        dtype=np.int64,
+    )
+
+
+@functools.lru_cache(1 << 16)
+def _key(kind: str, term: str) -> int:
+    """Returns 64 bits for a term of a kind: of a million terms, two are the same by 1 in 10^7."""
+    spelt = f"{kind} {term}".encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(spelt, digest_size=8).digest(), "little", signed=True)
+
+
 def attributes(
     *,
     query_row: Int[np.ndarray, " pair"],
     item_row: Int[np.ndarray, " pair"],
-    queries: Sequence[str],
-    items: ItemTexts,
-    names: Names,
-    language: str | None,
+    queries: Asked,
+    items: Rows,
 ) -> Float[np.ndarray, "pair 9"]:
     """Returns the features of the group `attributes`, in the order of `schema.FEATURES`.
 
     Args:
       query_row: row of `queries` of each pair.
       item_row: row of `items` of each pair.
-      queries: texts.
-      items: texts.
-      names: of the catalogue.
-      language: of the texts, ISO 639-1; product types are found in English, "en", alone.
+      queries: from `asked_of`.
+      items: from `has_of`.
 
     Returns:
       float64, columns as documented in `schema.FEATURES`. Source: this project.
     """
-    of_queries = [terms(text, title=text, names=names, language=language) for text in queries]
-    of_items = [
-        terms(text, title=title, names=names, language=language)
-        for text, title in zip(items.text, items.title, strict=True)
-    ]
-    found = [compare(of_queries[q], of_items[i]) for q, i in zip(query_row, item_row, strict=True)]
-    return np.array(found, np.float64).reshape(-1, 9)
-
-
-def compare(asked: Terms, has: Terms) -> tuple[float, ...]:
-    """Returns the features of one pair, in the order of `schema.FEATURES`."""
-    units = len(asked.units & has.units)
-    amounts = len(asked.amounts & has.amounts)
-    numbers = len(asked.numbers & has.numbers)
-    lacked = asked.negated & has.negated
-    return (
-        _agrees(asked.brands, has.brands),
-        _agrees(asked.colours, has.colours),
-        numbers / max(len(asked.numbers), 1),
-        (len(asked.numbers) - numbers) / max(len(asked.numbers), 1),
-        max(units - amounts, 0) / max(len(asked.units), 1),
-        len(asked.negated & (has.words - has.negated)) / max(len(asked.negated), 1),
-        len(lacked) / max(len(asked.negated), 1),
-        len(asked.type & has.type),
-        len(asked.words & has.type),
+    pair, place, _ = shared(queries.terms, items, query_row=query_row, item_row=item_row)
+    both = _counts(pair, queries.count[place], rows=len(query_row))  # [pair, 9]
+    row, _ = places(queries.terms.starts, np.arange(len(queries.terms.starts) - 1))
+    asked = _counts(row, queries.count, rows=len(queries.terms.starts) - 1)[query_row]
+    share = both / np.maximum(asked, 1)
+    agree = np.where(asked == 0, 0, np.where(both > 0, 1, -1))
+    brands, colours, numbers, amounts, units, unwanted, without, kind, named = range(9)
+    return np.stack(
+        [
+            agree[:, brands],
+            agree[:, colours],
+            share[:, numbers],
+            (asked - both)[:, numbers] / np.maximum(asked[:, numbers], 1),
+            np.maximum(both[:, units] - both[:, amounts], 0) / np.maximum(asked[:, units], 1),
+            share[:, unwanted],
+            share[:, without],
+            both[:, kind],
+            both[:, named],
+        ],
+        axis=1,
     )
 
 
-def _agrees(asked: frozenset[str], has: frozenset[str]) -> float:
-    """Returns 1 where a name asked for is there, −1 where none is, 0 where none is asked for."""
-    return 0.0 if not asked else 1.0 if asked & has else -1.0
+def _counts(
+    row: Int[np.ndarray, " entry"], count: Int[np.ndarray, " entry"], *, rows: int
+) -> Int[np.ndarray, "row 9"]:
+    """Returns how often each number below nine stands in each row."""
+    return np.bincount(len(ASKED) * row + count, minlength=len(ASKED) * rows).reshape(
+        rows, len(ASKED)
+    )

@@ -7,21 +7,22 @@ Functions take arrays and texts and read no file, so that serving computes the s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from dsirm_jax.relevance.attributes import ItemTexts, attributes
-from dsirm_jax.relevance.lexical import Catalogue, lexical
+from dsirm_jax.relevance.attributes import attributes
+from dsirm_jax.relevance.digests import ItemDigests, QueryDigests
+from dsirm_jax.relevance.lexical import PieceStatistics, lexical
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
     Neighbours,
     Votes,
-    lengths,
     nearest,
     unit,
     votes_of_near_queries,
@@ -30,14 +31,10 @@ from dsirm_jax.relevance.schema import (
     COLUMNS_WITHOUT_SIDS,
     NUMERIC,
     FeatureTable,
-    check_groups,
     join,
 )
 from dsirm_jax.sids import prefix_match
-from dsirm_jax.sids.prefix_match import Beams
-
-if TYPE_CHECKING:
-    from sentencepiece import SentencePieceProcessor
+from dsirm_jax.sids.prefix_match import Beams, Buckets
 
 PAIRS_AT_ONCE = 1 << 14
 OTHERS_OF_PREFIX = 32
@@ -83,16 +80,14 @@ class Texts(NamedTuple):
     """What the groups `lexical` and `attributes` read.
 
     Attributes:
-      items: texts of the pairs' items, in the order of their numbers, each once.
-      catalogue: statistics of all items, see `lexical.read_catalogue`.
-      processor: SentencePiece.
-      language: of queries and items, ISO 639-1; None where it is not known or there are several.
+      queries: those of the pairs, in the order of their numbers, each once.
+      items: likewise.
+      statistics: of all items.
     """
 
-    items: ItemTexts
-    catalogue: Catalogue
-    processor: SentencePieceProcessor
-    language: str | None = None
+    queries: QueryDigests
+    items: ItemDigests
+    statistics: PieceStatistics
 
 
 def without_sids(
@@ -100,7 +95,6 @@ def without_sids(
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
-    queries: Sequence[str],
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     near: Surroundings,
@@ -111,36 +105,29 @@ def without_sids(
 
     Args:
       groups: those wanted; names of SID groups among them are passed over.
-      query_index: row of `queries` of each pair.
+      query_index: row of `query_vectors` of each pair.
       item_index: row of `item_vectors` of each pair.
-      queries: text of every query.
       query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item, in memory or memory-mapped.
+      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
       near: see `surroundings`.
       texts: see `Texts`.
-      numbers: the user's own of every item, by the name of their column; NaN where not known.
+      numbers: the user's own of every item, by the name of their column, see `filled`.
 
     Returns:
       The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
       column per column of `numbers`.
-
-    Raises:
-      InputError: a group does not exist.
     """
-    check_groups(groups)
-    wanted, query_row = np.unique(query_index, return_inverse=True)
-    item_row = np.unique(item_index, return_inverse=True)[1]
+    query_row, item_row = (
+        np.unique(index, return_inverse=True)[1] for index in (query_index, item_index)
+    )
     rows = {"query_row": query_row, "item_row": item_row}
-    asked = [queries[query] for query in wanted]
 
     def by_words() -> Float[np.ndarray, "pair 6"]:
-        items, statistics = texts.items.text, texts.catalogue.pieces
-        of_texts = {"queries": asked, "items": items, "statistics": statistics}
-        return lexical(**rows, **of_texts, processor=texts.processor)
+        pieces = {"queries": texts.queries.pieces, "items": texts.items.pieces}
+        return lexical(**rows, **pieces, statistics=texts.statistics)
 
     def by_attributes() -> Float[np.ndarray, "pair 9"]:
-        of_texts = {"queries": asked, "items": texts.items, "language": texts.language}
-        return attributes(**rows, **of_texts, names=texts.catalogue.names)
+        return attributes(**rows, queries=texts.queries.asked, items=texts.items.has)
 
     pairs = {"query_index": query_index, "item_index": item_index}
     compute = {
@@ -151,11 +138,77 @@ def without_sids(
         NUMERIC: lambda: numeric(item_index, numbers=numbers),
     }
     tables = [
-        _table(tuple(numbers) if group == NUMERIC else names, group, compute[group]())
+        _table(of_group, (group,) * len(of_group), compute[group]())
         for group, names in COLUMNS_WITHOUT_SIDS.items()
         if group in groups
+        for of_group in (tuple(numbers) if group == NUMERIC else names,)
     ]
-    return join(tables) if tables else _table((), "", np.empty((len(query_index), 0)))
+    return join(tables) if tables else _table((), (), np.empty((len(query_index), 0)))
+
+
+class OfQueries(NamedTuple):
+    """What the features that SIDs give look at of some queries, one row a query.
+
+    Attributes:
+      beams: the generator's SIDs.
+      near_sids: SIDs of the nearest items.
+      near_weights: weights of these.
+      voted_sids: SIDs of the items that suit near training queries.
+      voted_weights: weights of these.
+    """
+
+    beams: Beams
+    near_sids: Int[Array, "query near level"]
+    near_weights: Float[Array, "query near"]
+    voted_sids: Int[Array, "query vote level"]
+    voted_weights: Float[Array, "query vote"]
+
+
+class OfPairs(NamedTuple):
+    """What they look at of some pairs, one row a pair.
+
+    Attributes:
+      query_row: row of `OfQueries`.
+      sids: the item's SID.
+      log_probs: exact log P(first l codes of the item | query).
+      log_shares: log share of the catalogue's items that have these first l codes.
+      cosine: of query and item.
+      other_cosines: of the query and others that have these first l codes.
+      others: which of these there are.
+    """
+
+    query_row: Int[Array, " pair"]
+    sids: Int[Array, "pair level"]
+    log_probs: Float[Array, "pair level"]
+    log_shares: Float[Array, "pair level"]
+    cosine: Float[Array, " pair"]
+    other_cosines: Float[Array, "pair level other"]
+    others: Bool[Array, "pair level other"]
+
+
+def sid_features(
+    queries: OfQueries, pairs: OfPairs, *, groups: tuple[str, ...]
+) -> Float[Array, "pair feature"]:
+    """Returns the features of some groups, in the order of `sids.prefix_match.GROUPS`; in JAX."""
+
+    def share(sids: Int[Array, "query sid level"], weights: Float[Array, "query sid"]) -> Array:
+        return prefix_match.weighted_agreement(sids, weights, pairs.query_row, pairs.sids)
+
+    def neighbours() -> Float[Array, "pair feature"]:
+        near = share(queries.near_sids, queries.near_weights)
+        return jnp.concatenate([near, share(queries.voted_sids, queries.voted_weights)], axis=1)
+
+    own = (queries.beams, pairs.query_row, pairs.sids)
+    compute = {
+        "paper_match": lambda: prefix_match.match_depth(*own),
+        "prefix": lambda: prefix_match.prefix_features(*own, pairs.log_probs, pairs.log_shares),
+        "neighbours": neighbours,
+        "margins": lambda: prefix_match.within_prefix(
+            pairs.cosine, pairs.other_cosines, pairs.others
+        ),
+    }
+    found = [compute[group]() for group in prefix_match.GROUPS if group in groups]
+    return jnp.concatenate(found, axis=1)
 
 
 def with_sids(
@@ -166,7 +219,7 @@ def with_sids(
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     sids: Int[np.ndarray, "item level"],
-    sizes: Sequence[int],
+    buckets: Buckets,
     beams: Beams,
     pair_log_probs: Float[np.ndarray, "pair level"],
     near: Surroundings,
@@ -178,67 +231,81 @@ def with_sids(
       query_index: row of `beams` and `query_vectors` of each pair.
       item_index: row of `sids` and `item_vectors` of each pair.
       query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item, in memory or memory-mapped.
+      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
       sids: SID of every item of the catalogue.
-      sizes: codes per level.
+      buckets: of these SIDs.
       beams: the generator's SIDs of every query.
       pair_log_probs: exact log P(first l codes of the item | query) of each pair.
       near: see `surroundings`.
 
     Returns:
       The table, groups in the order of `sids.prefix_match.GROUPS`.
-
-    Raises:
-      InputError: a group does not exist.
     """
-    check_groups(groups)
-    wanted, query_row = np.unique(query_index, return_inverse=True)
-    beams = Beams(*(jnp.asarray(np.asarray(part)[wanted]) for part in beams))
-    pair_sids = sids[item_index]
+    chosen = tuple(group for group in prefix_match.GROUPS if group in groups)
+    if not chosen:
+        return _table((), (), np.empty((len(query_index), 0)))
+    wanted = np.unique(query_index)
+    queries = of_queries(
+        beams=Beams(*(np.asarray(part)[wanted] for part in beams)), sids=sids, near=near
+    )
+    pairs = of_pairs(
+        groups=chosen,
+        query_index=query_index,
+        item_index=item_index,
+        query_vectors=query_vectors,
+        item_vectors=item_vectors,
+        sids=sids,
+        buckets=buckets,
+        pair_log_probs=pair_log_probs,
+    )
+    compute = functools.partial(_sid_features, jax.device_put(queries), groups=chosen)
+    columns = [prefix_match.columns(group, levels=sids.shape[1]) for group in chosen]
+    names = [(group, name) for group, of in zip(chosen, columns, strict=True) for name in of]
+    return _table(
+        tuple(name for _, name in names),
+        tuple(group for group, _ in names),
+        _in_chunks(compute, pairs),
+    )
 
-    def match_depth() -> np.ndarray:
-        return _in_chunks(_match_depth, (beams,), (query_row, pair_sids))
 
-    def prefix() -> np.ndarray:
-        log_shares = prefix_match.log_prefix_shares(sids, sizes=sizes)[item_index]
-        per_pair = (query_row, pair_sids, pair_log_probs, log_shares)
-        return _in_chunks(_prefix_features, (beams,), per_pair)
+def of_queries(
+    *, beams: Beams, sids: Int[np.ndarray, "item level"], near: Surroundings
+) -> OfQueries:
+    """Returns what features look at of queries, whose beams and surroundings are given."""
+    return OfQueries(
+        beams=beams,
+        near_sids=sids[near.items.index],
+        near_weights=near.items.weights(),
+        voted_sids=sids[near.votes.items],
+        voted_weights=near.votes.weights,
+    )
 
-    def neighbours() -> np.ndarray:
-        items, votes = near
-        shares = [
-            _in_chunks(
-                _weighted_agreement,
-                (jnp.asarray(sids[of_items]), jnp.asarray(weights)),
-                (query_row, pair_sids),
-            )
-            for of_items, weights in ((items.index, items.weights()), (votes.items, votes.weights))
-        ]
-        return np.concatenate(shares, axis=1)
 
-    def margins() -> np.ndarray:
-        pairs = {"query_index": query_index, "item_index": item_index}
-        vectors = {"query_vectors": query_vectors, "item_vectors": item_vectors}
-        named, item_row = np.unique(item_index, return_inverse=True)
-        others = prefix_match.others_of_prefix(
-            sids, sizes=sizes, items=named, most=OTHERS_OF_PREFIX
-        )[item_row]  # [pair, level, other]
-        of_others = cosines_to(query_index=query_index, items=others, **vectors)
-        own = cosine(**pairs, **vectors)[:, 0]
-        return _in_chunks(_within_prefix, (), (own, of_others, others >= 0))
-
-    compute = {
-        "paper_match": match_depth,
-        "prefix": prefix,
-        "neighbours": neighbours,
-        "margins": margins,
-    }
-    tables = [
-        _table(prefix_match.columns(group, levels=len(sizes)), group, compute[group]())
-        for group in prefix_match.GROUPS
-        if group in groups
-    ]
-    return join(tables) if tables else _table((), "", np.empty((len(query_index), 0)))
+def of_pairs(
+    *,
+    groups: Sequence[str],
+    query_index: Int[np.ndarray, " pair"],
+    item_index: Int[np.ndarray, " pair"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
+    sids: Int[np.ndarray, "item level"],
+    buckets: Buckets,
+    pair_log_probs: Float[np.ndarray, "pair level"],
+) -> OfPairs:
+    """Returns what features of some groups look at of pairs; arguments as `with_sids` has them."""
+    most = OTHERS_OF_PREFIX if "margins" in groups else 0
+    others = prefix_match.others_of_prefix(buckets, items=item_index, most=most)
+    vectors = {"query_vectors": query_vectors, "item_vectors": item_vectors}
+    own = cosines_to(query_index=query_index, items=item_index, **vectors)
+    return OfPairs(
+        query_row=np.unique(query_index, return_inverse=True)[1],
+        sids=sids[item_index],
+        log_probs=pair_log_probs,
+        log_shares=prefix_match.log_prefix_shares(buckets, items=item_index),
+        cosine=own,
+        other_cosines=cosines_to(query_index=query_index, items=others, **vectors),
+        others=others >= 0,
+    )
 
 
 def cosine(
@@ -251,7 +318,7 @@ def cosine(
     """Returns the cosine of each pair's vectors."""
     chunks = [
         np.einsum(
-            "pd,pd->p", unit(query_vectors[query_index[rows]]), unit(item_vectors[item_index[rows]])
+            "pd,pd->p", unit(query_vectors[query_index[rows]]), item_vectors[item_index[rows]]
         )
         for rows in _slices(len(query_index), PAIRS_AT_ONCE)
     ]
@@ -265,16 +332,21 @@ def cosines_to(
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
 ) -> Float[np.ndarray, "pair *shape"]:
-    """Returns the cosines of each pair's query to several items, float32; 0 for the item −1.
+    """Returns the cosines of each pair's query to several items, float32.
 
-    The items of a query are read once, however many of its pairs name them.
+    Args:
+      query_index: row of `query_vectors` of each pair.
+      items: rows of `item_vectors` of each pair; the cosine of the item −1 means nothing.
+      query_vectors: dense vector of every query.
+      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
     """
-    values = np.zeros(items.shape, np.float32)
+    values = np.empty(items.shape, np.float32)
     for query, rows in _by_query(query_index):
-        named, place = np.unique(items[rows], return_inverse=True)
-        vectors = np.asarray(item_vectors[named], np.float32)
-        found = vectors @ unit(query_vectors[query]) / lengths(vectors)
-        values[rows] = np.where(named >= 0, found, 0)[place.reshape(items[rows].shape)]
+        named, asked = items[rows], unit(query_vectors[query])
+        if named.size > len(item_vectors):
+            values[rows] = np.einsum("id,d->i", item_vectors, asked)[named]
+        else:
+            values[rows] = np.einsum("...d,d->...", item_vectors[named], asked)
     return values
 
 
@@ -294,7 +366,7 @@ def prf(
     Args:
       query_index: number of the query of each pair.
       item_index: row of `item_vectors` of each pair.
-      item_vectors: dense vector of every item, in memory or memory-mapped.
+      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
       near: of the pairs' queries, in the order of their numbers.
 
     Returns:
@@ -307,8 +379,7 @@ def prf(
         items = item_index[rows]
         voted = near.votes.weights[query] > 0
         feedback = np.concatenate([near.items.index[query], near.votes.items[query][voted]])
-        vectors = unit(item_vectors[np.concatenate([items, feedback])])
-        cosines = vectors[: len(items)] @ vectors[len(items) :].T  # [pair, feedback]
+        cosines = item_vectors[items] @ item_vectors[feedback].T  # [pair, feedback]
         retrieved = near.items.index.shape[1]
         is_other = feedback[:retrieved] != items[:, None]
         values[rows, :2] = _mean_and_max(cosines[:, :retrieved], weights[query] * is_other)
@@ -321,19 +392,18 @@ def prf(
 def numeric(
     item_index: Int[np.ndarray, " pair"], *, numbers: Mapping[str, Float[np.ndarray, " item"]]
 ) -> Float[np.ndarray, "pair column"]:
-    """Returns the user's own numbers of each pair's item; one that is not known is the mean."""
-    columns = [np.empty((len(item_index), 0))]
-    for values in numbers.values():
-        known = np.isfinite(values)
-        mean = values[known].mean() if known.any() else 0.0
-        columns.append(np.where(known, values, mean)[item_index][:, None])
-    return np.concatenate(columns, axis=1)
+    """Returns the user's own numbers of each pair's item, see `filled`."""
+    columns = [values[item_index][:, None] for values in numbers.values()]
+    return np.concatenate([np.empty((len(item_index), 0)), *columns], axis=1)
 
 
-_match_depth = jax.jit(prefix_match.match_depth)
-_prefix_features = jax.jit(prefix_match.prefix_features)
-_weighted_agreement = jax.jit(prefix_match.weighted_agreement)
-_within_prefix = jax.jit(prefix_match.within_prefix)
+def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
+    """Returns a column of numbers in which one that is not known, or not finite, is the mean."""
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].mean() if known.any() else 0.0)
+
+
+_sid_features = jax.jit(sid_features, static_argnames="groups")
 
 
 def _mean_and_max(
@@ -355,20 +425,16 @@ def _by_query(query_index: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.n
 
 
 def _in_chunks(
-    function: Callable,
-    shared: tuple,
-    per_pair: tuple[np.ndarray, ...],
-    *,
-    rows: int = PAIRS_AT_ONCE,
+    function: Callable[[OfPairs], Array], pairs: OfPairs, *, rows: int = PAIRS_AT_ONCE
 ) -> np.ndarray:
     """Applies a jitted function to pairs block by block; every block has the same shape."""
-    length = len(per_pair[0])
+    length = len(pairs.sids)
     rows = min(rows, 1 << max(length - 1, 1).bit_length())
     blocks = []
     for block in _slices(length, rows):
         missing = rows - (block.stop - block.start)
-        padded = [np.concatenate([a[block], np.repeat(a[:1], missing, axis=0)]) for a in per_pair]
-        blocks.append(np.asarray(function(*shared, *padded))[: rows - missing])
+        padded = [np.concatenate([a[block], np.repeat(a[:1], missing, axis=0)]) for a in pairs]
+        blocks.append(np.asarray(function(OfPairs(*padded)))[: rows - missing])
     return np.concatenate(blocks)
 
 
@@ -376,9 +442,9 @@ def _slices(length: int, rows: int) -> list[slice]:
     return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
 
 
-def _table(names: tuple[str, ...], group: str, values: np.ndarray) -> FeatureTable:
+def _table(names: tuple[str, ...], groups: tuple[str, ...], values: np.ndarray) -> FeatureTable:
     values = np.asarray(values, np.float32)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(f"feature {names[column]} of pair {row} is {values[row, column]}")
-    return FeatureTable(names=names, groups=(group,) * len(names), values=values)
+    return FeatureTable(names=names, groups=groups, values=values)

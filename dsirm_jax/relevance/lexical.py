@@ -1,27 +1,26 @@
 """Word overlap of queries and items: BM25 and its kin over SentencePiece pieces.
 
-The statistics are those of the whole catalogue, read once, a block of texts at a time; only the
-texts of the pairs' items are kept. Libraries of BM25 rank a corpus that they hold in memory for a
-query; here pairs are given and the corpus is streamed, so the formula stands below.
+A text is digested once, into arrays; pairs of digested texts are array work. The statistics are
+those of the whole catalogue. Libraries of BM25 rank a corpus for a query; here pairs are given, so
+the formula stands below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
-from dsirm_jax.relevance.attributes import ItemTexts, Names, names_in
+from dsirm_jax.relevance.rows import Rows, bytes_of, places, rows_of, shared, taken
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
     from sentencepiece import SentencePieceProcessor
 
 BM25_K1 = 1.2
 BM25_B = 0.75
-PAIRS_AT_ONCE = 1 << 14
 
 
 class PieceStatistics(NamedTuple):
@@ -38,127 +37,129 @@ class PieceStatistics(NamedTuple):
     mean_length: float
 
 
-class Catalogue(NamedTuple):
-    """What features know of all items of a catalogue."""
+class Pieces(NamedTuple):
+    """Texts, one row a text, as the group `lexical` reads them.
 
-    pieces: PieceStatistics
-    names: Names
-
-
-def read_catalogue(
-    items: Iterable[ItemTexts],
-    *,
-    wanted: Int[np.ndarray, " item"],
-    processor: SentencePieceProcessor,
-) -> tuple[Catalogue, ItemTexts]:
-    """Returns what features know of all items, and the texts of those wanted.
-
-    Args:
-      items: columns of all items, some rows at a time, in order.
-      wanted: numbers of items, rising.
-      processor: SentencePiece.
+    Attributes:
+      pieces: the distinct pieces of each text, rising, int32.
+      counts: how often each of them occurs, int32, in the order of `pieces.values`.
+      folded: bytes of each text without regard to case, UTF-8.
     """
-    kept: tuple[list, ...] = ([], [], [], [])
-    documents, length = 0, 0.0
-    with_piece = np.zeros(processor.get_piece_size(), np.int64)
-    names = Names(frozenset(), frozenset())
-    for some in items:
-        counts = piece_counts(some.text, processor)
-        with_piece += np.bincount(counts.indices, minlength=len(with_piece))
-        more = names_in(brands=some.brand, colours=some.colour)
-        names = Names(*(known | new for known, new in zip(names, more, strict=True)))
-        first, last = np.searchsorted(wanted, [documents, documents + len(some.text)])
-        for column, values in zip(kept, some, strict=True):
-            column.extend(values[row] for row in wanted[first:last] - documents)
-        documents, length = documents + len(some.text), length + counts.sum()
-    pieces = PieceStatistics(documents, with_piece, length / max(documents, 1))
-    return Catalogue(pieces, names), ItemTexts(*kept)
+
+    pieces: Rows
+    counts: Int[np.ndarray, " value"]
+    folded: Rows
+
+    def take(self, wanted: Int[np.ndarray, " wanted"]) -> Pieces:
+        """Returns some texts, in the order wanted."""
+        _, place = places(self.pieces.starts, wanted)
+        return Pieces(taken(self.pieces, wanted), self.counts[place], taken(self.folded, wanted))
+
+
+def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces:
+    """Digests texts."""
+    folded = [text.casefold() for text in texts]
+    encoded = rows_of(processor.encode(folded, out_type=int), dtype=np.int64)
+    size = processor.get_piece_size()
+    row, place = places(encoded.starts, np.arange(len(texts)))
+    keys, counts = np.unique(row * size + encoded.values[place], return_counts=True)
+    starts = np.searchsorted(keys, size * np.arange(len(texts) + 1))
+    return Pieces(
+        pieces=Rows(starts, (keys % size).astype(np.int32)),
+        counts=counts.astype(np.int32),
+        folded=bytes_of(folded),
+    )
 
 
 def lexical(
     *,
     query_row: Int[np.ndarray, " pair"],
     item_row: Int[np.ndarray, " pair"],
-    queries: Sequence[str],
-    items: Sequence[str],
+    queries: Pieces,
+    items: Pieces,
     statistics: PieceStatistics,
-    processor: SentencePieceProcessor,
 ) -> Float[np.ndarray, "pair 6"]:
     """Returns the features of the group `lexical`, in the order of `schema.FEATURES`.
 
     Args:
       query_row: row of `queries` of each pair.
       item_row: row of `items` of each pair.
-      queries: texts.
-      items: texts.
+      queries: digested.
+      items: digested.
       statistics: of the catalogue.
-      processor: SentencePiece.
 
     Returns:
       float64. Source: Robertson & Zaragoza 2009 with Lucene's non-negative idf.
     """
-    query_texts, item_texts = ([text.casefold() for text in texts] for texts in (queries, items))
-    query_has = (piece_counts(queries, processor) > 0).astype(np.float64)
-    item_counts = piece_counts(items, processor)
-    item_scores, idf = bm25_weights(item_counts, statistics)
-    item_has = (item_counts > 0).astype(np.float64)
-    query_pieces, item_pieces = (np.diff(has.indptr) for has in (query_has, item_has))
-    most = np.maximum(query_has @ idf, 1e-9)  # [query]
-    values = np.empty((len(query_row), 6))
-    for start in range(0, len(query_row), PAIRS_AT_ONCE):
-        rows = slice(start, start + PAIRS_AT_ONCE)
-        query, item = query_row[rows], item_row[rows]
-        chosen = query_has[query]
-        score = np.asarray(chosen.multiply(item_scores[item]).sum(axis=1)).ravel()
-        shared = np.asarray(chosen.multiply(item_has[item]).sum(axis=1)).ravel()
-        stands_in = [query_texts[q] in item_texts[i] for q, i in zip(query, item, strict=True)]
-        values[rows] = np.stack(
-            [
-                score,
-                score / most[query],
-                shared / np.maximum(query_pieces[query], 1),
-                shared / np.maximum(item_pieces[item], 1),
-                stands_in,
-                np.log1p(query_pieces[query]),
-            ],
-            axis=1,
-        )
-    return values
+    pairs = len(query_row)
+    pair, asked, has = shared(queries.pieces, items.pieces, query_row=query_row, item_row=item_row)
+    idf = inverse_frequencies(statistics, queries.pieces.values)
+    lengths = _sums(items.pieces.starts, items.counts)
+    gained = bm25(items.counts[has], lengths[item_row[pair]], idf[asked], statistics)
+    score = np.bincount(pair, gained, minlength=pairs)
+    both = np.bincount(pair, minlength=pairs)
+    most = np.maximum(_sums(queries.pieces.starts, idf), 1e-9)
+    query_pieces, item_pieces = (np.diff(of.pieces.starts) for of in (queries, items))
+    return np.stack(
+        [
+            score,
+            score / most[query_row],
+            both / np.maximum(query_pieces[query_row], 1),
+            both / np.maximum(item_pieces[item_row], 1),
+            stands_in(queries.folded, items.folded, query_row=query_row, item_row=item_row),
+            np.log1p(query_pieces[query_row]),
+        ],
+        axis=1,
+    )
 
 
-def bm25_weights(
-    counts: csr_matrix, statistics: PieceStatistics
-) -> tuple[csr_matrix, Float[np.ndarray, " piece"]]:
-    """Returns what each piece adds to the BM25 score of each document that has it.
+def inverse_frequencies(
+    statistics: PieceStatistics, pieces: Int[np.ndarray, " value"]
+) -> Float[np.ndarray, " value"]:
+    """Returns idf = ln(1 + (N − n + ½) / (n + ½)) of pieces that n of N documents have."""
+    documents, with_piece = statistics.documents, statistics.with_piece[pieces]
+    return np.log1p((documents - with_piece + 0.5) / (with_piece + 0.5))
 
-    idf · tf (k1 + 1) / (tf + k1 (1 − b + b · length / mean length)) with
-    idf = ln(1 + (N − n + ½) / (n + ½)) for a piece that n of N documents have.
+
+def bm25(
+    counts: Int[np.ndarray, " entry"],
+    lengths: Int[np.ndarray, " entry"],
+    idf: Float[np.ndarray, " entry"],
+    statistics: PieceStatistics,
+) -> Float[np.ndarray, " entry"]:
+    """Returns what pieces add to the BM25 scores of documents that have them.
+
+    idf · tf (k1 + 1) / (tf + k1 (1 − b + b · length / mean length)).
 
     Args:
-      counts: SciPy CSR `[document, piece]` of term frequencies, of some documents.
+      counts: tf, how often the document has the piece, at least 1.
+      lengths: pieces of the document.
+      idf: of the piece.
       statistics: of all documents.
-
-    Returns:
-      `(weights, idf)`: CSR like `counts`, and float64 `[piece]`.
     """
-    lengths = np.asarray(counts.sum(axis=1)).ravel()
-    documents, with_piece, mean_length = statistics
-    idf = np.log1p((documents - with_piece + 0.5) / (with_piece + 0.5))
-    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(mean_length, 1e-9))
-    of_entry = np.repeat(norms, np.diff(counts.indptr))
-    weights = counts.copy()
-    weights.data = idf[counts.indices] * counts.data * (BM25_K1 + 1) / (counts.data + of_entry)
-    return weights, idf
+    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / max(statistics.mean_length, 1e-9))
+    return idf * counts * (BM25_K1 + 1) / (counts + norms)
 
 
-def piece_counts(texts: Sequence[str], processor: SentencePieceProcessor) -> csr_matrix:
-    """Returns how often each piece occurs in each text without regard to case, `[text, piece]`."""
-    from scipy.sparse import csr_matrix
+def stands_in(
+    queries: Rows,
+    items: Rows,
+    *,
+    query_row: Int[np.ndarray, " pair"],
+    item_row: Int[np.ndarray, " pair"],
+) -> Bool[np.ndarray, " pair"]:
+    """Returns whether the bytes of a pair's query stand in those of its item."""
+    asked, has = (
+        [rows.values[start:end].tobytes() for start, end in itertools.pairwise(rows.starts)]
+        for rows in (queries, items)
+    )
+    pairs = zip(query_row.tolist(), item_row.tolist(), strict=True)
+    return np.fromiter((asked[query] in has[item] for query, item in pairs), bool, len(query_row))
 
-    pieces = processor.encode([text.casefold() for text in texts], out_type=int)
-    bounds = np.cumsum([0, *map(len, pieces)])
-    flat = np.fromiter((piece for text in pieces for piece in text), np.int32, bounds[-1])
-    shape = (len(texts), processor.get_piece_size())
-    counts = csr_matrix((np.ones(len(flat)), flat, bounds), shape=shape)
-    counts.sum_duplicates()
-    return counts
+
+def _sums(
+    starts: Int[np.ndarray, " boundary"], values: Shaped[np.ndarray, " value"]
+) -> Float[np.ndarray, " row"]:
+    """Returns the sum of the values of each row; 0 of an empty one."""
+    rows = len(starts) - 1
+    return np.bincount(np.repeat(np.arange(rows), np.diff(starts)), values, minlength=rows)

@@ -55,6 +55,14 @@ def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows di
     return vectors / lengths(vectors)[..., None]
 
 
+def normalise(vectors: Float[np.ndarray, "row dim"]) -> None:
+    """Divides vectors, in memory or memory-mapped, by their lengths in place."""
+    for start in range(0, len(vectors), CANDIDATES_AT_ONCE):
+        vectors[start : start + CANDIDATES_AT_ONCE] = unit(
+            vectors[start : start + CANDIDATES_AT_ONCE]
+        )
+
+
 def lengths(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows"]:
     """Returns the lengths of vectors along the last axis, at least 1e-12."""
     return np.maximum(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), 1e-12)
@@ -98,6 +106,24 @@ def nearest(
             for kept, new in zip(best, found, strict=True):
                 kept[rows] = np.asarray(new)[: rows.stop - start]
     return best
+
+
+def nearest_to(
+    query: Float[np.ndarray, " dim"], candidates: Float[np.ndarray, "candidate dim"], *, k: int
+) -> Neighbours:
+    """Returns what `nearest` does of one query, at once: it compiles nothing and copies nothing.
+
+    Args:
+      query: a vector of any length.
+      candidates: vectors of length 1, in memory or memory-mapped.
+      k: see `nearest`.
+    """
+    k = min(k, len(candidates))
+    cosines = candidates @ unit(query)
+    least = np.partition(cosines, len(cosines) - k)[len(cosines) - k :].min(initial=np.inf)
+    (near,) = np.nonzero(cosines >= least)
+    near = near[np.argsort(-cosines[near], kind="stable")][:k]
+    return Neighbours(index=near[None].astype(np.int32), cosine=cosines[near][None])
 
 
 def votes_of_near_queries(

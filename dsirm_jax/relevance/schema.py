@@ -98,12 +98,3 @@ def columns_named(table: FeatureTable, names: Sequence[str]) -> Float[np.ndarray
             f"{', '.join(table.names)}; give it the feature groups of its rung"
         )
     return table.values[:, [place[name] for name in names]]
-
-
-def check_groups(groups: Sequence[str]) -> None:
-    """Raises InputError when a rung names no group, or one that does not exist."""
-    for group in groups:
-        if group not in GROUPS:
-            raise InputError(f"feature group {group!r} does not exist; choose from {GROUPS}")
-    if not groups:
-        raise InputError(f"a rung names no feature group; choose from {GROUPS}")

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from dsirm_jax import arrays
-from dsirm_jax.data.schema import SEGMENTS, TEST
+from dsirm_jax.data.schema import SEGMENTS, TEST, number_columns
+from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
 from dsirm_jax.layout import Layout
+from dsirm_jax.relevance.attributes import ItemTexts, is_negated
 from dsirm_jax.relevance.evaluate import Pairs
 from dsirm_jax.relevance.features import Surroundings
+from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
-from dsirm_jax.sids.prefix_match import Beams
+from dsirm_jax.sids.prefix_match import Beams, buckets_of
 
 ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 """Columns of `predictions.parquet` that are no rung's score."""
@@ -33,12 +36,51 @@ ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 ABOUT_THE_ROW = ("query_index", "item_index")
 """Columns of a table of features that are no feature."""
 
-NEGATION = r"\b(without|not?|non|except|w/o|sin|ohne)\b"
 MOST_CATEGORIES = 5
 """First-level categories that metrics are taken of by themselves."""
 
 GROUP_KEY = b"group"
 KIND = "surroundings"
+
+
+def read_dense_vectors(layout: Layout, *, scratch: Path) -> dict[str, Float[np.ndarray, "row dim"]]:
+    """Returns `query_vectors` and `item_vectors` of a run, those of all queries and items.
+
+    Args:
+      layout: of the run.
+      scratch: folder of the temporary files that hold them, memory-mapped.
+
+    Returns:
+      float32; those of items have length 1.
+    """
+    vectors = {
+        f"{name}_vectors": read_vectors(
+            pattern,
+            ids=pq.read_table(table, columns=[column])[column],
+            id_column=column,
+            scratch=scratch,
+        )
+        for name, pattern, table, column in (
+            ("query", layout.query_vectors, layout.queries, "query"),
+            ("item", layout.item_vectors, layout.items, "item_id"),
+        )
+    }
+    normalise(vectors["item_vectors"])
+    return vectors
+
+
+def read_item_texts(items: Path) -> Iterator[ItemTexts]:
+    """Yields what features read of the items of `items.parquet`, some rows at a time."""
+    with pq.ParquetFile(items, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=list(ItemTexts._fields)):
+            yield ItemTexts(*(batch.column(name).to_pylist() for name in ItemTexts._fields))
+
+
+def read_numbers(items: Path) -> dict[str, Float[np.ndarray, " item"]]:
+    """Returns the user's own columns of numbers about items, NaN where there is none."""
+    names = number_columns(pq.read_schema(items))
+    table = pq.read_table(items, columns=names)
+    return {name: table[name].cast(pa.float64()).to_numpy() for name in names}
 
 
 def read_rung(
@@ -64,7 +106,7 @@ def read_rung(
     table = pq.read_table(pair_log_probs, columns=["log_probs"])["log_probs"].combine_chunks()
     return {
         "sids": items.sids,
-        "sizes": tuple(json.loads(health.read_text())["sizes"]),
+        "buckets": buckets_of(items.sids, sizes=json.loads(health.read_text())["sizes"]),
         "beams": read_beams(query_sids, levels=items.sids.shape[1]),
         "pair_log_probs": table.flatten().to_numpy().reshape(len(table), -1),
     }
@@ -122,30 +164,36 @@ def read_features(path: Path, *, groups: Sequence[str]) -> FeatureTable:
     return FeatureTable(names=tuple(kept), groups=tuple(kept.values()), values=values)
 
 
-def averaged(
-    sources: Sequence[Sequence[Path]],
-    *,
-    where: Bool[np.ndarray, "half pair"],
-    groups: Sequence[str],
-    rung: str,
-) -> FeatureTable:
-    """Returns the features of pairs, averaged over the halves of a cross-fit that count.
+def read_halves(
+    sources: Sequence[Sequence[Path]], *, groups: Sequence[str], rung: str
+) -> list[FeatureTable]:
+    """Reads the features of pairs that every half of a cross-fit gives.
 
     Args:
       sources: of each half, its tables of features, whose columns stand side by side.
-      where: the halves that count; where none does, features are 0.
       groups: the features wanted.
       rung: what messages call it.
 
     Raises:
       InputError: a group is in no table.
     """
-    values, shares = 0.0, where / np.maximum(where.sum(axis=0), 1)
-    for tables, share in zip(sources, shares, strict=True):
+    for tables in sources:
         check_groups(groups, *tables, rung=rung)
-        of_half = join([read_features(path, groups=groups) for path in tables])
-        values = values + share.astype(np.float32)[:, None] * of_half.values
-    return dataclasses.replace(of_half, values=values)
+    return [join([read_features(path, groups=groups) for path in tables]) for tables in sources]
+
+
+def averaged(
+    halves: Sequence[FeatureTable], *, where: Bool[np.ndarray, "half pair"]
+) -> FeatureTable:
+    """Returns the features of pairs, averaged over the halves of a cross-fit that count.
+
+    Args:
+      halves: of the same pairs, with the same columns.
+      where: the halves that count; where none does, features are 0.
+    """
+    shares = (where / np.maximum(where.sum(axis=0), 1)).astype(np.float32)
+    of_halves = (s[:, None] * half.values for s, half in zip(shares, halves, strict=True))
+    return dataclasses.replace(halves[0], values=sum(of_halves, 0.0))
 
 
 def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
@@ -204,7 +252,7 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
     query, item, relevant, gain, split = (table[name].to_numpy() for name in columns)
     asked = pq.read_table(queries, columns=["query", "segment"])
     traffic = asked["segment"].to_numpy()[query]
-    negated = pc.match_substring_regex(asked["query"], NEGATION, ignore_case=True).to_numpy()[query]
+    negated = np.array([is_negated(text) for text in asked["query"].to_pylist()], bool)[query]
     known = np.isin(item, item[split != TEST])
     paths = pq.read_table(items, columns=["category"])["category"]
     category = pc.list_element(paths, 0).to_numpy()[item]

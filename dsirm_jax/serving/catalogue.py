@@ -7,6 +7,9 @@
 | `vectors.npy` | float32 `[item, dim]` |
 | `sids.npy` | uint16 or int32 `[item, level]` |
 | `numbers.npy` | float64 `[item, column]`, the user's own, NaN where not known |
+| `log_shares.npy` | float32 `[item, level]`, see `prefix_match.log_prefix_shares` |
+| `categories.npy` | int32 `[item]`, number of the first-level category, −1 where not known |
+| `digests/` | texts of items as features read them, see `digested` |
 | `trie.safetensors` | the SIDs that exist |
 | `postings.safetensors` | the items of every SID |
 | `statistics.safetensors` | what features know of the whole catalogue |
@@ -30,11 +33,13 @@ from jaxtyping import Float, Int
 
 from dsirm_jax import arrays
 from dsirm_jax.relevance.attributes import ItemTexts, Names
+from dsirm_jax.relevance.digests import Catalogue as Statistics
+from dsirm_jax.relevance.digests import ItemDigests, Reading, read_catalogue, read_items
 from dsirm_jax.relevance.features import Surroundings
-from dsirm_jax.relevance.lexical import Catalogue as Statistics
-from dsirm_jax.relevance.lexical import PieceStatistics, read_catalogue
+from dsirm_jax.relevance.lexical import PieceStatistics
 from dsirm_jax.relevance.neighbours import Neighbours, Votes
-from dsirm_jax.serving import store
+from dsirm_jax.serving import digested, store
+from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Postings, Trie
@@ -45,11 +50,13 @@ if TYPE_CHECKING:
 
 IDS, ITEMS, QUERIES = "ids.mdb", "items.mdb", "queries.mdb"
 VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "record.npy"
+LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
 TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
 COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
 """Columns of an item that have a meaning of their own; all others are attributes."""
 UNKNOWN = -1
+NO_KEY = np.iinfo(np.int64).max
 ROWS = 4096
 
 
@@ -78,6 +85,18 @@ class Item:
     attributes: Mapping[str, Any]
 
 
+class Known(NamedTuple):
+    """Exact log-probabilities of the SIDs that some queries will be asked about.
+
+    Attributes:
+      keys: the SIDs, see `sids.codes.pack`, int64 `[query, sid]`, rising, `NO_KEY` after the last.
+      log_probs: log P(first l codes | query) of each, float32 `[query, sid, level]`.
+    """
+
+    keys: Int[np.ndarray, "query sid"]
+    log_probs: Float[np.ndarray, "query sid level"]
+
+
 class Cached(NamedTuple):
     """What is known of some queries.
 
@@ -85,11 +104,13 @@ class Cached(NamedTuple):
       vectors: float32 `[query, dim]`.
       beams: the SIDs that the generator writes.
       near: the nearest items, and the items that suit the nearest training queries.
+      known: see `Known`.
     """
 
     vectors: Float[np.ndarray, "query dim"]
     beams: Beams
     near: Surroundings
+    known: Known
 
 
 class Voters(NamedTuple):
@@ -116,6 +137,9 @@ class Catalogue:
       vectors: dense vectors of the items.
       sids: their SIDs.
       numbers: the user's own of each item.
+      log_shares: log share of the items that have the first codes of each.
+      categories: first-level category of each item, `UNKNOWN` where it has none.
+      digests: texts of the items as features read them.
       trie: the SIDs that exist.
       postings: the items of each SID, by number.
       statistics: what features know of the whole catalogue.
@@ -129,6 +153,9 @@ class Catalogue:
     vectors: Float[np.ndarray, "item dim"]
     sids: Int[np.ndarray, "item level"]
     numbers: Float[np.ndarray, "item column"]
+    log_shares: Float[np.ndarray, "item level"]
+    categories: Int[np.ndarray, " item"]
+    digests: ItemDigests
     trie: Trie
     postings: Postings
     statistics: Statistics
@@ -148,9 +175,12 @@ class Catalogue:
             stored=store.open_store(folder / ITEMS),
             queries=store.open_store(folder / QUERIES),
             record=np.load(folder / RECORD).dtype,
-            vectors=np.load(folder / VECTORS, mmap_mode="r"),
-            sids=np.load(folder / SIDS, mmap_mode="r"),
-            numbers=np.load(folder / NUMBERS, mmap_mode="r"),
+            vectors=_mapped(folder / VECTORS),
+            sids=_mapped(folder / SIDS),
+            numbers=_mapped(folder / NUMBERS),
+            log_shares=_mapped(folder / LOG_SHARES),
+            categories=_mapped(folder / CATEGORIES),
+            digests=digested.read(folder / DIGESTS),
             trie=tries.load(folder / TRIE),
             postings=Postings(**postings),
             statistics=_read_statistics(folder / STATISTICS),
@@ -182,7 +212,9 @@ class Catalogue:
         return None if found is None else unpacked(np.frombuffer(found, self.record))
 
 
-def record_type(*, dim: int, beams: int, levels: int, near: int, votes: int) -> np.dtype:
+def record_type(
+    *, dim: int, beams: int, levels: int, near: int, votes: int, known: int
+) -> np.dtype:
     """Returns the type of a cached query's record; little-endian, whichever machine writes it.
 
     Args:
@@ -202,6 +234,8 @@ def record_type(*, dim: int, beams: int, levels: int, near: int, votes: int) -> 
             ("voted", "<i4", (votes,)),
             ("votes", "<f4", (votes,)),
             ("nearest", "<f4"),
+            ("keys", "<i8", (known,)),
+            ("known", "<f4", (known, levels)),
         ]
     )
 
@@ -216,12 +250,14 @@ def packed(cached: Cached) -> np.ndarray:
         levels=levels,
         near=near.index.shape[1],
         votes=votes.items.shape[1],
+        known=cached.known.keys.shape[1],
     )
     records = np.empty(queries, type_)
     records["vector"], records["sids"] = cached.vectors, cached.beams.sids
     records["log_probs"] = np.where(cached.beams.valid, cached.beams.log_probs, -np.inf)
     records["near"], records["cosines"] = near
     records["voted"], records["votes"], records["nearest"] = votes
+    records["keys"], records["known"] = cached.known
     return records
 
 
@@ -235,6 +271,7 @@ def unpacked(records: np.ndarray) -> Cached:
             items=Neighbours(records["near"], records["cosines"]),
             votes=Votes(records["voted"], records["votes"], records["nearest"]),
         ),
+        known=Known(records["keys"], records["known"]),
     )
 
 
@@ -267,6 +304,7 @@ def write(
     voters: Voters,
     queries: Iterable[tuple[Sequence[str], Cached]],
     processor: SentencePieceProcessor,
+    language: str | None,
 ) -> None:
     """Writes a catalogue. Memory holds its SIDs, and some rows of all else.
 
@@ -282,6 +320,7 @@ def write(
       voters: see `Voters`.
       queries: those to be cached, some at a time: their texts, cleaned, and what is known of them.
       processor: SentencePiece.
+      language: see `digests.Reading`.
     """
     folder.mkdir(parents=True)
     texts = map(item_texts, rows())
@@ -293,6 +332,13 @@ def write(
     _write_array(folder / NUMBERS, columns, rows=len(sids), type_=np.float64)
     _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
+    reading = Reading(processor, statistics.names, language)
+    texts = map(item_texts, rows())
+    digested.write(folder / DIGESTS, (read_items(some, reading) for some in texts))
+    buckets = prefix_match.buckets_of(sids, sizes=sizes)
+    shares = prefix_match.log_prefix_shares(buckets, items=np.arange(len(sids)))
+    np.save(folder / LOG_SHARES, shares)
+    np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, tries.build(sids, sizes=sizes, kind=forms))
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
     _save(folder / VOTERS, voters._asdict())
@@ -354,6 +400,22 @@ def _write_array(
     if row != rows:
         raise ValueError(f"{path}: {row} rows instead of {rows}")
     array.flush()
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """Maps an array into memory; a plain one, which is faster than `np.memmap`."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
+    """Returns the number of each item's first-level category, in the order in which they occur."""
+    numbers: dict[str | None, int] = {None: UNKNOWN}
+    found = [
+        numbers.setdefault(path[0] if path else None, len(numbers) - 1)
+        for table in tables
+        for path in table["category"].to_pylist()
+    ]
+    return np.array(found, np.int32)
 
 
 def _write_statistics(path: Path, statistics: Statistics) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax import pipeline
 from dsirm_jax.data.schema import ITEMS, TRAIN, number_columns
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
+    from dsirm_jax.generator.fitted import Fitted as Generator
     from dsirm_jax.relevance.fitted import Fitted as HeadFitted
 
 log = logging.getLogger(__name__)
@@ -60,17 +60,21 @@ def export(
       InputError: the run is a cross-fit, or has no full model.
     """
     from dsirm_jax.data import vocabulary
+    from dsirm_jax.generator import fitted as generators
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.relevance import fitted as heads
+    from dsirm_jax.relevance import tables
 
     check(rungs, crossfit=crossfit)
     path, model = layout.bundle, layout.bundle / bundle.MODEL
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
-    generator, _, sids = pipeline.read_generator(layout)
+    generator, _, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
     quantizer = quantizers.load(layout.quantizer)
     settings, params = read_encoder(layout, encoder=encoder, into=model)
-    models.write_parameters(model / models.PARAMETERS, params | {"generator": generator.params})
+    params |= {"generator": generator.params}
+    models.write_parameters(model / models.PARAMETERS, params)
+    models.write_weights(model / models.WEIGHTS, params)
     quantizers.save(model / models.QUANTIZER, quantizer)
     shutil.copyfile(layout.vocabulary, model / models.VOCABULARY)
     served = {bundle.FULL: FULL}
@@ -108,9 +112,10 @@ def export(
         queries=0,
         files={},
     )
-    vectors = pipeline.dense_vectors(layout, scratch=layout.stage("export"))
-    known = {"beams": beams, "levels": len(sizes), "vectors": vectors["query_vectors"]}
-    texts, cached = _known_queries(layout, **known)
+    vectors = tables.read_dense_vectors(layout, scratch=layout.stage("export"))
+    texts, cached = _known_queries(
+        layout, generator=generator, beams=beams, sids=sids, vectors=vectors["query_vectors"]
+    )
     catalogue.write(
         path / manifest.catalogue_folder,
         rows=functools.partial(_item_rows, layout.items),
@@ -122,6 +127,7 @@ def export(
         voters=_voters(layout, vectors=vectors["query_vectors"]),
         queries=[(texts, cached)],
         processor=vocabulary.processor(layout.vocabulary),
+        language=language,
     )
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
@@ -282,12 +288,20 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
 
 
 def _known_queries(
-    layout: Layout, *, beams: int, levels: int, vectors: Float[np.ndarray, "query dim"]
+    layout: Layout,
+    *,
+    generator: Generator,
+    beams: int,
+    sids: Int[np.ndarray, "item level"],
+    vectors: Float[np.ndarray, "query dim"],
 ) -> tuple[list[str], Cached]:
     """Returns the run's queries and what is known of them."""
     import pyarrow.parquet as pq
 
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.pairs import judged
     from dsirm_jax.relevance import tables
+    from dsirm_jax.serving.known import known_sids
 
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     near = tables.read_surroundings(layout.surroundings)
@@ -296,8 +310,17 @@ def _known_queries(
             f"{layout.surroundings} has {len(near.items.index)} queries and {layout.queries} has "
             f"{len(texts)}; run `dsirm features` again"
         )
-    found = padded(tables.read_beams(layout.query_sids, levels=levels), to=beams)
-    return texts, Cached(vectors, found, near)
+    found = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
+    pairs = judged(layout.judgements, "query_index", "item_index")
+    known = known_sids(
+        generator=generator,
+        pieces=vocabulary.encode(layout.vocabulary, texts),
+        beams=found,
+        near=near.items,
+        judged=np.stack([pairs["query_index"], pairs["item_index"]], axis=1),
+        sids=sids,
+    )
+    return texts, Cached(vectors, found, near, known)
 
 
 def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:

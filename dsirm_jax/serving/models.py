@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+from flax import traverse_util
 
+from dsirm_jax import arrays
 from dsirm_jax.data import vocabulary
 from dsirm_jax.encoder.bert import BertConfig, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 TOWERS, BERT, NONE = "two towers", "BERT", "none"
 PARAMETERS, VOCABULARY, QUANTIZER = "parameters", "vocabulary.model", "quantizer.safetensors"
+WEIGHTS = "parameters.safetensors"
+"""The same as in `PARAMETERS`, mapped into memory, for who opens a bundle without Orbax."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
       InputError: a file cannot be read.
     """
     settings = manifest.settings
-    params = read_parameters(folder / PARAMETERS)
+    params = read_weights(folder / WEIGHTS)
     tokenizer = None
     if settings.encoder.kind == BERT:
         from dsirm_jax.data import wordpieces
@@ -98,8 +101,27 @@ def head_file(folder: Path, name: str) -> Path:
     return folder / f"head-{name}.safetensors"
 
 
+def write_weights(path: Path, params: Any) -> None:
+    """Writes parameters as one `safetensors` file."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    arrays.save(path, flat, kind=path.stem, description=None)
+
+
+def read_weights(path: Path) -> Any:
+    """Maps what `write_weights` wrote into memory.
+
+    Raises:
+      InputError: there is no such file, or it is not whole.
+    """
+    otherwise = "not a whole file of a bundle; copy the bundle again, or export it anew"
+    flat, _ = arrays.load(path, kind=path.stem, otherwise=otherwise, mapped=True)
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
 def write_parameters(folder: Path, params: Any) -> None:
     """Writes parameters with Orbax."""
+    import orbax.checkpoint as ocp
+
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), params)
 
@@ -110,6 +132,8 @@ def read_parameters(folder: Path) -> Any:
     Raises:
       InputError: Orbax cannot read it.
     """
+    import orbax.checkpoint as ocp
+
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(folder.absolute()).item_metadata.tree

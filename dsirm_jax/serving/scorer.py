@@ -7,20 +7,42 @@ the head without SIDs.
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.data.text import clean
+from dsirm_jax.errors import InputError
+from dsirm_jax.relevance import features
+from dsirm_jax.relevance.digests import QueryDigests, Reading, read_queries
+from dsirm_jax.relevance.features import OfPairs, OfQueries, Surroundings, Texts
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.serving import catalogue
+from dsirm_jax.serving.batching import Batcher, Overloaded
+from dsirm_jax.serving.bundle import Bundle, Feature, open_bundle
+from dsirm_jax.serving.catalogue import UNKNOWN, Known
+from dsirm_jax.serving.generation import Generated, Generator, Request, generate, on_device
+from dsirm_jax.serving.judging import Judge, Judged
+from dsirm_jax.serving.vectors import query_encoder
+from dsirm_jax.sids import codes
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+
 CACHED, LIVE, FALLBACK = SOURCES = ("cached", "live", "fallback")
+OVERLOADED, BATCHES, BATCHED = "overloaded", "batches", "batched"
+TITLES = 3
+"""Titles shown of a branch."""
 Source = Literal["cached", "live", "fallback"]
-
-
-class Overloaded(Exception):
-    """More queries wait for the generator than may; the caller had better try again later."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +56,8 @@ class Settings:
       warm: batch sizes compiled when the bundle is opened; others are when they first occur.
       most_items: most items of one call.
       most_characters: of a query.
+      warm_items: items of a call that programs are compiled for when the bundle is opened.
+      remembered: cached queries of which what is read from the bundle is kept in memory.
     """
 
     batch: int = 32
@@ -42,21 +66,8 @@ class Settings:
     warm: tuple[int, ...] = (1,)
     most_items: int = 1024
     most_characters: int = 1024
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Feature:
-    """A column of the features of a pair.
-
-    Attributes:
-      name: of the column.
-      group: that it belongs to.
-      about: what it is, in one line.
-    """
-
-    name: str
-    group: str
-    about: str
+    warm_items: int = 100
+    remembered: int = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,6 +141,36 @@ class Branch:
     titles: tuple[str, ...]
 
 
+class Asked(NamedTuple):
+    """What is known of a query without the generator; arrays have an axis of one query.
+
+    Attributes:
+      vector: dense.
+      near: what lies near it.
+      digests: of its text.
+    """
+
+    vector: Float[np.ndarray, "1 dim"]
+    near: Surroundings
+    digests: QueryDigests
+
+
+class Remembered(NamedTuple):
+    """A cached query.
+
+    Attributes:
+      asked: what is known without the generator.
+      beams: its SIDs.
+      known: log-probabilities of some SIDs.
+      of_query: what features look at, on the device.
+    """
+
+    asked: Asked
+    beams: Beams
+    known: Known
+    of_query: OfQueries
+
+
 class Scorer:
     """A bundle, open.
 
@@ -143,6 +184,36 @@ class Scorer:
     schema: tuple[Feature, ...]
     sizes: tuple[int, ...]
 
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        settings: Settings,
+        run: Callable[[Generator, Sequence[Request]], list[Generated]] = generate,
+    ):
+        """Opens what a bundle holds; `run` is what the thread that serves does."""
+        manifest, models = bundle.manifest, bundle.models
+        self._settings, self.sizes, self._catalogue = settings, manifest.sizes, bundle.catalogue
+        self._reading = Reading(
+            models.vocabulary, self._catalogue.statistics.names, manifest.settings.language
+        )
+        columns = zip(manifest.settings.numbers, self._catalogue.numbers.T, strict=True)
+        self._numbers = {name: features.filled(values) for name, values in columns}
+        from dsirm_jax.sids.prefix_match import buckets_of
+
+        self._buckets = buckets_of(np.asarray(self._catalogue.sids), sizes=self.sizes)
+        self._judge = Judge(manifest, heads=models.heads)
+        self.schema = self._judge.schema
+        self._vector = query_encoder(models, encoder=manifest.settings.encoder)
+        self._generator = on_device(
+            models.generator, trie=self._catalogue.trie, beams=manifest.settings.beams
+        )
+        self._run = run
+        self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
+        self._cached = functools.lru_cache(settings.remembered)(self._read_cached)
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._counting = threading.Lock()
+
     @classmethod
     def open(cls, path: str | Path, *, settings: Settings | None = None) -> Scorer:
         """Opens a bundle.
@@ -154,11 +225,29 @@ class Scorer:
         Raises:
           InputError: there is no bundle, or a file of it is not what it was.
         """
-        raise NotImplementedError
+        settings = settings or Settings()
+        scorer = cls(open_bundle(path), settings=settings)
+        scorer.warm(*settings.warm)
+        return scorer
+
+    def warm(self, *batches: int) -> None:
+        """Compiles what is needed to score, for some batch sizes of the generator."""
+        items = np.arange(min(len(self._catalogue), self._settings.warm_items))
+        sids, text = self._sids(items), "a"
+        tokens = self._reading.processor.encode(text, out_type=int)
+        for batch in batches:
+            generated, *_ = self._run(self._generator, [Request(tokens, sids)] * batch)
+            vector = np.zeros(self._catalogue.vectors.shape[1], np.float32)
+            asked = self._asked(text, self._vector(text) if self._vector else vector)
+            dense = self._dense(asked, items)
+            of_query = self._of_query(asked, Beams(*(part[None] for part in generated.beams)))
+            pairs = self._pairs(asked, items, generated.log_probs)
+            self._judge.with_sids(dense, of_query, pairs)
+            self._judge.without_sids(dense)
 
     def close(self) -> None:
         """Ends the thread that serves; callers that wait get the answer without SIDs."""
-        raise NotImplementedError
+        self._batcher.close()
 
     def __enter__(self) -> Scorer:
         return self
@@ -178,25 +267,67 @@ class Scorer:
 
         Raises:
           InputError: the query is empty or too long, or there are too many items.
-          Overloaded: too many queries wait for the generator.
+          Overloaded: too many queries wait for the generator; or it is late, and the bundle has no
+            head without SIDs.
         """
-        raise NotImplementedError
+        until = self._until(deadline)
+        text = self._checked(query)
+        if len(item_ids) > self._settings.most_items:
+            raise InputError(
+                f"{len(item_ids)} items in one call; give at most {self._settings.most_items}"
+            )
+        numbers = self._catalogue.numbers_of(item_ids)
+        there = numbers != UNKNOWN
+        items, row = np.unique(numbers[there], return_inverse=True)
+        judged, source = self._judged(text, items, until=until)
+        self._count(source)
+
+        def of_ids(values: np.ndarray) -> np.ndarray:
+            shown = np.full((len(numbers), *values.shape[1:]), np.nan, np.float32)
+            shown[there] = values[row]
+            return shown
+
+        return Scored(
+            probabilities=of_ids(judged.dense_only if source == FALLBACK else judged.full),
+            dense_only=of_ids(judged.dense_only),
+            source=source,
+            features=of_ids(judged.features),
+            unknown=tuple(item_ids[place] for place in np.flatnonzero(~there)),
+        )
 
     def query_sids(self, query: str, *, deadline: float | None = None) -> QuerySids:
         """Returns the most probable SIDs of a query; arguments and errors as `score` has them."""
-        raise NotImplementedError
+        until = self._until(deadline)
+        text = self._checked(query)
+        source, beams = CACHED, None
+        if (cached := self._cached(text)) is not None:
+            beams = _first(cached.beams)
+        elif (generated := self._result(self._submit(text), until=until)) is not None:
+            source, beams = LIVE, generated.beams
+        else:
+            source, beams = FALLBACK, _no_beams(len(self.sizes))
+        self._count(source)
+        return QuerySids(
+            sids=beams.sids[beams.valid],
+            probabilities=np.exp(beams.log_probs[beams.valid]),
+            source=source,
+        )
 
     def items(self, sid_prefix: Sequence[int], *, most: int = 50) -> list[Item]:
         """Returns items whose SID starts with some codes.
 
         Args:
           sid_prefix: codes of the first levels; empty for all items.
-          most: items returned, the first ones of the catalogue.
+          most: items returned, the first ones in the order of their SIDs.
 
         Raises:
           InputError: no item has this prefix.
         """
-        raise NotImplementedError
+        numbers = self._below(sid_prefix)[:most]
+        return [
+            _shown(item, sid=tuple(self._sids(item.number).tolist()))
+            for item in self._catalogue.items(numbers)
+        ]
 
     def children(self, sid_prefix: Sequence[int]) -> list[Branch]:
         """Returns the codes that go on from a prefix, in ascending order; none from a whole SID.
@@ -204,7 +335,12 @@ class Scorer:
         Raises:
           InputError: no item has this prefix.
         """
-        raise NotImplementedError
+        self._below(sid_prefix)
+        if len(sid_prefix) == len(self.sizes):
+            return []
+        node = int(tries.find(self._catalogue.trie, np.asarray(sid_prefix, np.int32)))
+        _, codes_below = self._catalogue.trie.levels[len(sid_prefix)].children(node, node + 1)
+        return [self._branch((*sid_prefix, code)) for code in codes_below.tolist()]
 
     def candidates(self, query: str, *, most: int = 50) -> list[str]:
         """Returns ids of items to show for a query, each once.
@@ -215,7 +351,19 @@ class Scorer:
           InputError: as in `score`.
           Overloaded: as in `score`.
         """
-        raise NotImplementedError
+        until = self._until(None)
+        text = self._checked(query)
+        if (cached := self._cached(text)) is not None:
+            asked, beams = cached.asked, _first(cached.beams)
+        else:
+            self._check_vector(text, cached)
+            future = self._submit(text)
+            asked = self._asked(text, self._vector(text))
+            generated = self._result(future, until=until)
+            beams = generated.beams if generated else _no_beams(len(self.sizes))
+        below = [self._catalogue.items_below(sid)[:most] for sid in beams.sids[beams.valid]]
+        found = dict.fromkeys(np.concatenate([*below, asked.near.items.index[0]]).tolist())
+        return [item.item_id for item in self._catalogue.items(list(found)[:most])]
 
     def statistics(self) -> Mapping[str, float]:
         """Returns counts since the bundle was opened, and how many queries wait now.
@@ -224,4 +372,209 @@ class Scorer:
         `batches` and `batched`: what the generator ran, and the queries in it; `waiting`: queries
         in the queue; `items` and `cached_queries`: what the bundle holds.
         """
-        raise NotImplementedError
+        with self._counting:
+            counts = dict(self._counts)
+        return {
+            **dict.fromkeys((*SOURCES, OVERLOADED, BATCHES, BATCHED), 0),
+            **counts,
+            "waiting": len(self._batcher),
+            "items": len(self._catalogue),
+            "cached_queries": len(self._catalogue.queries),
+        }
+
+    def _judged(
+        self, text: str, items: Int[np.ndarray, " item"], *, until: float
+    ) -> tuple[Judged, Source]:
+        """Returns what the heads make of items, and where the query's SIDs came from."""
+        cached, sids = self._cached(text), self._sids(items)
+        log_probs = None if cached is None else _found(cached.known, sids, sizes=self.sizes)
+        if log_probs is not None:
+            dense = self._dense(cached.asked, items)
+            return self._judge.with_sids(
+                dense, cached.of_query, self._pairs(cached.asked, items, log_probs)
+            ), CACHED
+        self._check_vector(text, cached)
+        future = self._submit(text, sids=sids)
+        # While the generator is at work:
+        asked = self._asked(text, self._vector(text)) if cached is None else cached.asked
+        dense = self._dense(asked, items)
+        generated = self._result(future, until=until)
+        if generated is None:
+            if not self._judge.has_dense_only:
+                self._count(OVERLOADED)
+                raise Overloaded("the generator is late, and the bundle has no head without SIDs")
+            return self._judge.without_sids(dense), FALLBACK
+        beams = Beams(*(part[None] for part in generated.beams))
+        of_query = self._of_query(asked, beams) if cached is None else cached.of_query
+        pairs = self._pairs(asked, items, generated.log_probs)
+        return self._judge.with_sids(dense, of_query, pairs), LIVE
+
+    def _check_vector(self, text: str, cached: Remembered | None) -> None:
+        """Raises InputError where a query has no vector and nothing can make one."""
+        if cached is None and self._vector is None:
+            raise InputError(
+                f"query {text!r} has no vector: those of the run came from tables, so that the "
+                f"bundle has no encoder, and the query is not among those cached"
+            )
+
+    def _asked(self, text: str, vector: Float[np.ndarray, " dim"]) -> Asked:
+        """Returns what is known of a query without the generator."""
+        return Asked(vector[None], self._near(vector), read_queries([text], self._reading))
+
+    def _read_cached(self, text: str) -> Remembered | None:
+        """Returns what the bundle knows of a query."""
+        found = self._catalogue.cached(text)
+        if found is None:
+            return None
+        asked = Asked(found.vectors, found.near, read_queries([text], self._reading))
+        of_query = jax.device_put(self._of_query(asked, found.beams))
+        return Remembered(asked=asked, beams=found.beams, known=found.known, of_query=of_query)
+
+    def _near(self, vector: Float[np.ndarray, " dim"]) -> Surroundings:
+        """Returns what lies near a query."""
+        from dsirm_jax.relevance.neighbours import NEAR_ITEMS, nearest_to, votes_of_near_queries
+
+        voters = self._catalogue.voters
+        pairs = np.concatenate([voters.pairs, [[len(voters.vectors), 0]]])
+        votes = votes_of_near_queries(
+            query_index=np.array([len(voters.vectors)]),
+            query_vectors=np.concatenate([voters.vectors, vector[None]]),
+            train_pairs=pairs,
+        )
+        return Surroundings(nearest_to(vector, self._catalogue.vectors, k=NEAR_ITEMS), votes)
+
+    def _dense(self, asked: Asked, items: Int[np.ndarray, " item"]) -> FeatureTable:
+        """Returns the features that know nothing of SIDs."""
+        digests = self._catalogue.digests.take(items)
+        return features.without_sids(
+            groups=self._judge.dense_groups,
+            query_index=np.zeros(len(items), int),
+            item_index=items,
+            query_vectors=asked.vector,
+            item_vectors=self._catalogue.vectors,
+            near=asked.near,
+            texts=Texts(asked.digests, digests, self._catalogue.statistics.pieces),
+            numbers=self._numbers,
+        )
+
+    def _of_query(self, asked: Asked, beams: Beams) -> OfQueries:
+        """Returns what the features that SIDs give look at of a query."""
+        return features.of_queries(beams=beams, sids=self._catalogue.sids, near=asked.near)
+
+    def _pairs(
+        self,
+        asked: Asked,
+        items: Int[np.ndarray, " item"],
+        log_probs: Float[np.ndarray, "item level"],
+    ) -> OfPairs:
+        """Returns what they look at of pairs."""
+        return features.of_pairs(
+            groups=self._judge.sid_groups,
+            query_index=np.zeros(len(items), int),
+            item_index=items,
+            query_vectors=asked.vector,
+            item_vectors=self._catalogue.vectors,
+            sids=self._catalogue.sids,
+            buckets=self._buckets,
+            pair_log_probs=log_probs,
+        )
+
+    def _sids(self, items: Int[np.ndarray, "*items"]) -> Int[np.ndarray, "*items level"]:
+        return self._catalogue.sids[items].astype(np.int32)
+
+    def _submit(
+        self, text: str, *, sids: Int[np.ndarray, "item level"] | None = None
+    ) -> concurrent.futures.Future[Generated]:
+        """Asks the generator for the SIDs of a query, and the probabilities of given ones."""
+        tokens = self._reading.processor.encode(text, out_type=int)
+        sids = np.empty((0, len(self.sizes)), np.int32) if sids is None else sids
+        try:
+            return self._batcher.submit(Request(tokens, sids))
+        except Overloaded:
+            self._count(OVERLOADED)
+            raise
+
+    def _result(
+        self, future: concurrent.futures.Future[Generated], *, until: float
+    ) -> Generated | None:
+        """Waits for the generator; None when it is late."""
+        try:
+            return future.result(timeout=max(until - time.monotonic(), 0))
+        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            future.cancel()
+            return None
+
+    def _generated(self, requests: Sequence[Request]) -> list[Generated]:
+        self._count(BATCHES)
+        self._count(BATCHED, len(requests))
+        return self._run(self._generator, requests)
+
+    def _below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
+        """Returns the numbers of the items below a prefix, of which there have to be some."""
+        in_range = len(prefix) <= len(self.sizes) and all(
+            0 <= code < size for code, size in zip(prefix, self.sizes, strict=False)
+        )
+        found = self._catalogue.items_below(prefix) if in_range else ()
+        if not len(found):
+            raise InputError(f"no item's SID starts with {'-'.join(map(str, prefix))}")
+        return found
+
+    def _branch(self, prefix: tuple[int, ...]) -> Branch:
+        numbers = self._catalogue.items_below(prefix)
+        categories = self._catalogue.categories[numbers]
+        known = categories[categories != UNKNOWN]
+        some = self._catalogue.items(numbers[:TITLES])
+        return Branch(
+            code=prefix[-1],
+            items=len(numbers),
+            purity=float(np.bincount(known).max() / len(known)) if len(known) else None,
+            titles=tuple(item.title for item in some),
+        )
+
+    def _checked(self, query: str) -> str:
+        """Returns a query as the run would have it."""
+        text = clean(query)
+        if not text:
+            raise InputError("the query is empty; give it a word")
+        if len(text) > self._settings.most_characters:
+            raise InputError(
+                f"the query has {len(text)} characters; give at most "
+                f"{self._settings.most_characters}"
+            )
+        return text
+
+    def _until(self, deadline: float | None) -> float:
+        return time.monotonic() + (self._settings.deadline if deadline is None else deadline)
+
+    def _count(self, name: str, by: int = 1) -> None:
+        with self._counting:
+            self._counts[name] += by
+
+
+def _found(
+    known: Known, sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
+) -> Float[np.ndarray, "item level"] | None:
+    """Returns the log-probabilities of SIDs of a cached query; None where one is not known."""
+    keys, wanted = known.keys[0], codes.pack(sids, sizes=sizes)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return known.log_probs[0, place] if (keys[place] == wanted).all() else None
+
+
+def _first(beams: Beams) -> Beams:
+    """Returns the beams of the only query, without the axis of queries."""
+    return Beams(*(part[0] for part in beams))
+
+
+def _no_beams(levels: int) -> Beams:
+    return Beams(np.empty((0, levels), np.int32), np.empty(0, np.float32), np.empty(0, bool))
+
+
+def _shown(item: catalogue.Item, *, sid: tuple[int, ...]) -> Item:
+    category = " > ".join(item.category)
+    known = {"brand": item.brand, "colour": item.colour, "category": category} | item.attributes
+    return Item(
+        item_id=item.item_id,
+        title=item.title,
+        sid=sid,
+        attributes={name: str(value) for name, value in known.items() if value not in (None, "")},
+    )

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dsirm_jax.sids import codes
 
 MIN_LOG_PROB = -30.0  # Keeps log-probs of impossible prefixes finite.
+TIE = 1e-6  # Cosines of equal vectors differ by rounding.
 
 
 class Feature(NamedTuple):
@@ -178,66 +179,84 @@ def within_prefix(
         return jnp.where(count > 0, total / jnp.maximum(count, 1), otherwise)
 
     prefix_cosine = mean(others, own)
-    rank = mean((jnp.sign(own[..., None] - others) + 1) / 2, 0.5)
+    ahead = own[..., None] - others
+    rank = mean((jnp.where(jnp.abs(ahead) < TIE, 0.0, jnp.sign(ahead)) + 1) / 2, 0.5)
     parts = [prefix_cosine, own - prefix_cosine, rank]
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
-def log_prefix_shares(
-    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
-) -> Float[np.ndarray, "item level"]:
-    """Returns the log share of items that have the first l codes of each item, float32.
+class Buckets(NamedTuple):
+    """Which items share their first l codes, for l = 1..L: the items of a catalogue by bucket.
+
+    Attributes:
+      order: the items, by their first l codes and then by number, int32 `[level, item]`.
+      place: where each item stands in `order`, int32 `[level, item]`.
+      first: where its bucket begins there, int32 `[level, item]`.
+      end: where it ends, int32 `[level, item]`.
+    """
+
+    order: Int[np.ndarray, "level item"]
+    place: Int[np.ndarray, "level item"]
+    first: Int[np.ndarray, "level item"]
+    end: Int[np.ndarray, "level item"]
+
+
+def buckets_of(sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Buckets:
+    """Returns the buckets of a catalogue.
 
     Args:
       sids: codes of the catalogue.
       sizes: codes per level.
     """
-    keys = codes.prefix_keys(sids, sizes=sizes)
-    shares = np.empty(sids.shape, np.float32)
-    for level in range(sids.shape[1]):
-        _, inverse, counts = np.unique(keys[:, level], return_inverse=True, return_counts=True)
-        shares[:, level] = np.log(counts / len(sids))[inverse]
-    return shares
+    found = Buckets(*np.empty((4, sids.shape[1], len(sids)), np.int32))
+    for level, keys in enumerate(codes.prefix_keys(sids, sizes=sizes).T):
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
+        found.order[level] = order
+        found.place[level, order] = np.arange(len(order))
+        found.first[level, order] = np.searchsorted(ordered, ordered, "left")
+        found.end[level, order] = np.searchsorted(ordered, ordered, "right")
+    return found
+
+
+def log_prefix_shares(
+    buckets: Buckets, *, items: Int[np.ndarray, " wanted"]
+) -> Float[np.ndarray, "wanted level"]:
+    """Returns the log share of the catalogue's items that have an item's first l codes, float32.
+
+    Args:
+      buckets: of the catalogue.
+      items: numbers of items.
+    """
+    count = buckets.end[:, items] - buckets.first[:, items]  # [level, wanted]
+    return np.log(count / buckets.order.shape[1]).T.astype(np.float32)
 
 
 def others_of_prefix(
-    sids: Int[np.ndarray, "item level"],
-    *,
-    sizes: Sequence[int],
-    items: Int[np.ndarray, " wanted"],
-    most: int,
+    buckets: Buckets, *, items: Int[np.ndarray, " wanted"], most: int
 ) -> Int[np.ndarray, "wanted level most"]:
     """Returns other items that have the first l codes of each item wanted, for l = 1..L.
 
     Of more than `most` it takes some that are spread evenly over the catalogue.
 
     Args:
-      sids: codes of the catalogue.
-      sizes: codes per level.
-      items: rows of `sids`.
+      buckets: of the catalogue.
+      items: numbers of items.
       most: others of an item and level.
 
     Returns:
-      int64 rows of `sids`, rising; −1 after the last.
+      int32 numbers of items, rising; −1 after the last.
     """
-    keys = codes.prefix_keys(sids, sizes=sizes)
-    found = np.full((len(items), sids.shape[1], most), -1, np.int64)
-    for level in range(sids.shape[1]):
-        order = np.argsort(keys[:, level], kind="stable")
-        ordered = keys[order, level]
-        first, end = (
-            np.searchsorted(ordered, keys[items, level], side) for side in ("left", "right")
-        )
-        own = np.empty(len(sids), np.int64)
-        own[order] = np.arange(len(sids))
-        others = end - first - 1
-        count = np.minimum(others, most)[:, None]
-        number = np.arange(most)
-        # The middles of `count` equal parts of the others, which lie on both sides of the item.
-        place = (2 * number + 1) * others[:, None] // np.maximum(2 * count, 1) + first[:, None]
-        place += place >= own[items][:, None]
-        found[:, level] = np.where(number < count, order[np.minimum(place, len(order) - 1)], -1)
-    return found
+    first = buckets.first[:, items].T.astype(np.int64)[..., None]  # [wanted, level, 1]
+    others = buckets.end[:, items].T[..., None] - first - 1
+    count = np.minimum(others, most)
+    number = np.arange(most)
+    # The middles of `count` equal parts of the others, which lie on both sides of the item.
+    place = (2 * number + 1) * others // np.maximum(2 * count, 1) + first
+    place += place >= buckets.place[:, items].T[..., None]
+    levels = np.arange(len(buckets.order))[:, None]
+    found = buckets.order[levels, np.minimum(place, buckets.order.shape[1] - 1)]
+    return np.where(number < count, found, -1)
 
 
 def _entropy(log_weights: Float[Array, "pair beam"]) -> Float[Array, " pair"]:

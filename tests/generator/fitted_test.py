@@ -2,11 +2,13 @@ import dataclasses
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import T5Config
+from dsirm_jax.sids import codes, trie
 
 CONFIG = T5Config(
     text_vocab_size=30,
@@ -57,3 +59,19 @@ def test_a_file_that_is_no_generator_or_not_what_it_was_is_named(tmp_path):
     path.write_bytes(contents)
     with pytest.raises(InputError, match="not what was written"):
         generators.load(path)
+
+
+def test_a_generator_is_read_with_the_sids_that_it_writes_and_with_no_others(tmp_path):
+    path, sids = tmp_path / "generator.safetensors", tmp_path / "sids.parquet"
+    generators.save(path, FITTED)
+    given = np.array([[2, 0], [0, 3], [2, 1]], np.int32)
+    for version in ("abc", "abd"):
+        with codes.sid_writer(sids, version=version) as write:
+            write(pa.array(["a", "b", "c"]), given, np.zeros((3, 2)), np.zeros(3))
+        if version == "abc":
+            _, existing, found = generators.load_with_sids(path, sids=sids)
+            np.testing.assert_array_equal(found, given)
+            items = trie.items_below(existing, trie.postings(given, sizes=(3, 4)), (2,))
+            assert sorted(items) == [0, 2]
+    with pytest.raises(InputError, match="SIDs of version abc, but those of .* are abd"):
+        generators.load_with_sids(path, sids=sids)

@@ -12,14 +12,16 @@ NAMES = attributes.names_in(
 COLUMNS = schema.COLUMNS_WITHOUT_SIDS["attributes"]
 
 
+def terms_of(text: str, *, title: str) -> attributes.Terms:
+    return attributes.terms(text, title=title, names=NAMES, language="en")
+
+
 def compared(query: str, text: str, *, title: str | None = None) -> dict[str, float]:
     values = attributes.attributes(
         query_row=np.array([0]),
         item_row=np.array([0]),
-        queries=[query],
-        items=attributes.ItemTexts([text], [title or text], [None], [None]),
-        names=NAMES,
-        language="en",
+        queries=attributes.asked_of([terms_of(query, title=query)]),
+        items=attributes.has_of([terms_of(text, title=title or text)]),
     )
     return {
         name: value for name, value in zip(COLUMNS, values[0].tolist(), strict=True) if value != 0
@@ -71,10 +73,34 @@ def test_without_a_language_there_is_no_type():
     assert one.type == frozenset()
 
 
+def test_pairs_have_the_numbers_that_they_have_alone():
+    queries = ["red acme case 64gb", "", "phone without strap", "shoe cleaning spray"]
+    items = [
+        "Case 64 GB, Navy Blue",
+        "Phone, strap",
+        "",
+        "Acme Running Shoes for Men",
+        "red, no strap",
+    ]
+    query_row, item_row = (index.ravel() for index in np.mgrid[:4, :5])
+    values = attributes.attributes(
+        query_row=query_row,
+        item_row=item_row,
+        queries=attributes.asked_of([terms_of(text, title=text) for text in queries]),
+        items=attributes.has_of([terms_of(text, title=text) for text in items]),
+    )
+    for row, query, item in zip(values, query_row, item_row, strict=True):
+        alone = compared(queries[query], items[item])
+        assert {n: v for n, v in zip(COLUMNS, row.tolist(), strict=True) if v} == alone
+    assert (values != 0).any(axis=0).sum() >= 7
+
+
 def test_no_pairs_give_no_rows():
     nothing = np.empty(0, int)
-    items = attributes.ItemTexts([], [], [], [])
     found = attributes.attributes(
-        query_row=nothing, item_row=nothing, queries=[], items=items, names=NAMES, language="en"
+        query_row=nothing,
+        item_row=nothing,
+        queries=attributes.asked_of([]),
+        items=attributes.has_of([]),
     )
     assert found.shape == (0, len(COLUMNS))

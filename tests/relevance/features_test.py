@@ -1,36 +1,17 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-import sentencepiece
-from scipy.sparse import csr_matrix
 
-from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import features, schema
 from dsirm_jax.relevance.attributes import ItemTexts
-from dsirm_jax.relevance.lexical import PieceStatistics, bm25_weights, lexical, read_catalogue
+from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
 from dsirm_jax.relevance.neighbours import unit
-from dsirm_jax.sids.prefix_match import Beams
+from dsirm_jax.sids.prefix_match import Beams, buckets_of
 
 ITEMS = ["red shoe", "red red bag", "blue shoe size 10", "Leather wallet"]
 QUERIES = ["red shoe", "SHOE", "zebra"]
 SIZES = (3, 4)
-
-
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory):
-    prefix = tmp_path_factory.mktemp("vocabulary") / "words"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([text.lower() for text in ITEMS + QUERIES] * 5),
-        model_prefix=str(prefix),
-        model_type="word",
-        vocab_size=14,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return prefix.with_suffix(".model")
 
 
 def item_texts(texts):
@@ -44,16 +25,17 @@ def arrays(pairs: int = 50, items: int = 20, queries: int = 9):
         "query_index": generator.integers(queries, size=pairs),
         "item_index": generator.integers(items, size=pairs),
         "query_vectors": generator.normal(size=(queries, 6)).astype(np.float32),
-        "item_vectors": generator.normal(size=(items, 6)).astype(np.float32),
+        "item_vectors": unit(generator.normal(size=(items, 6))),
     }
 
 
 def sid_arrays(pairs: int = 50, items: int = 20, queries: int = 9):
     generator = np.random.default_rng(1)
     valid = np.arange(4) < generator.integers(5, size=(queries, 1))
+    sids = generator.integers(0, SIZES, size=(items, 2))
     return {
-        "sids": generator.integers(0, SIZES, size=(items, 2)),
-        "sizes": SIZES,
+        "sids": sids,
+        "buckets": buckets_of(sids, sizes=SIZES),
         "beams": Beams(
             sids=generator.integers(0, SIZES, size=(queries, 4, 2)),
             log_probs=np.where(valid, -np.arange(4.0), -np.inf).astype(np.float32),
@@ -77,64 +59,15 @@ def sid_features(given, of_sids, groups):
     return features.with_sids(**given, **of_sids, near=near_of(given), groups=groups)
 
 
-def texts_of(vocabulary, given, *, items: int = 20):
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+def texts_of(processor, given, *, items: int = 20):
     all_items = item_texts([ITEMS[i % 4] for i in range(items)])
     wanted = np.unique(given["item_index"])
     catalogue, texts = read_catalogue([all_items], wanted=wanted, processor=processor)
-    return features.Texts(texts, catalogue, processor, "en")
-
-
-def test_lexical_features_by_hand(vocabulary):
-    query_index, item_index = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 0])
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
-    catalogue, texts = read_catalogue(
-        (item_texts(some) for some in (ITEMS[:1], [], ITEMS[1:])),
-        wanted=np.unique(item_index),
-        processor=processor,
+    reading = Reading(processor, catalogue.names, "en")
+    asked = [QUERIES[query % 3] for query in np.unique(given["query_index"])]
+    return features.Texts(
+        read_queries(asked, reading), read_items(texts, reading), catalogue.pieces
     )
-    assert texts.text == ITEMS[:3]
-    values = lexical(
-        query_row=query_index,
-        item_row=item_index,
-        queries=QUERIES,
-        items=texts.text,
-        statistics=catalogue.pieces,
-        processor=processor,
-    )
-    documents = [text.lower().split() for text in ITEMS]
-    mean_length = sum(map(len, documents)) / len(documents)
-
-    def idf(word):
-        having = sum(word in document for document in documents)
-        return math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
-
-    def bm25(query, document):
-        norm = 1.2 * (0.25 + 0.75 * len(document) / mean_length)
-        counts = {word: document.count(word) for word in query if word in document}
-        return sum(idf(word) * tf * 2.2 / (tf + norm) for word, tf in counts.items())
-
-    for row, (query, item) in enumerate(zip(query_index, item_index, strict=True)):
-        words, document = QUERIES[query].lower().split(), documents[item]
-        shared = len(set(words) & set(document))
-        expected = [
-            bm25(words, document),
-            bm25(words, document) / sum(map(idf, words)),
-            shared / len(set(words)),
-            shared / len(set(document)),
-            float(QUERIES[query].lower() in ITEMS[item].lower()),
-            math.log(1 + len(set(words))),
-        ]
-        np.testing.assert_allclose(values[row], expected, rtol=1e-6)
-
-
-def test_bm25_survives_an_empty_document_and_a_piece_in_every_document():
-    statistics = PieceStatistics(3, np.array([2, 3]), 2.0)
-    counts = csr_matrix(np.array([[1.0, 0], [2.0, 3.0], [0, 0]]))
-    weights, idf = bm25_weights(counts, statistics)
-    assert np.isfinite(weights.data).all()
-    assert (idf > 0).all()
-    assert weights[2].nnz == 0
 
 
 def test_cosine_equals_a_loop():
@@ -187,7 +120,10 @@ def test_feedback_of_a_catalogue_of_one_item_without_votes_says_nothing():
         train_pairs=np.empty((0, 2), int),
     )
     values = features.prf(
-        query_index=np.array([0]), item_index=np.array([0]), item_vectors=np.ones((1, 2)), near=near
+        query_index=np.array([0]),
+        item_index=np.array([0]),
+        item_vectors=unit(np.ones((1, 2))),
+        near=near,
     )
     assert values.tolist() == [[0] * 5]
 
@@ -213,6 +149,7 @@ def test_margins_by_a_loop():
 
 def test_numbers_of_the_users_own_with_one_that_is_not_known():
     numbers = {"price": np.array([1.0, np.nan, 5.0]), "nothing": np.full(3, np.nan)}
+    numbers = {name: features.filled(values) for name, values in numbers.items()}
     found = features.numeric(np.array([2, 1, 0]), numbers=numbers)
     assert found.tolist() == [[5, 0], [3, 0], [1, 0]]
 
@@ -229,12 +166,11 @@ def _in_sevens(in_chunks):
     return lambda *arguments, rows=7: in_chunks(*arguments, rows=7)
 
 
-def test_a_rung_has_the_groups_it_names_and_no_other(vocabulary):
+def test_a_rung_has_the_groups_it_names_and_no_other(processor):
     shared = features.without_sids(
         **arrays(),
-        queries=[QUERIES[i % 3] for i in range(9)],
         near=near_of(arrays()),
-        texts=texts_of(vocabulary, arrays()),
+        texts=texts_of(processor, arrays()),
         numbers={"price": np.arange(20.0)},
         groups=("lexical", "numeric", "dense", "prefix"),
     )
@@ -248,9 +184,8 @@ def test_a_rung_has_the_groups_it_names_and_no_other(vocabulary):
     np.testing.assert_array_equal(chosen.values, table.values[:, [0, -1]])
 
 
-def test_one_query_gives_the_same_numbers_alone_as_among_all(vocabulary):
+def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
     given, of_sids = arrays(), sid_arrays()
-    queries = [QUERIES[i % 3] for i in range(9)]
 
     def table(rows):
         some = given | {name: given[name][rows] for name in ("query_index", "item_index")}
@@ -258,9 +193,8 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(vocabulary):
         near = near_of(some)
         dense = features.without_sids(
             **some,
-            queries=queries,
             near=near,
-            texts=texts_of(vocabulary, some),
+            texts=texts_of(processor, some),
             numbers={"price": np.arange(20.0)},
             groups=schema.GROUPS,
         )
@@ -276,18 +210,12 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(vocabulary):
     np.testing.assert_allclose(whole.values[rows], part.values, rtol=1e-5, atol=1e-6)
 
 
-def test_an_unknown_group_is_named():
-    with pytest.raises(InputError, match="'lexicla' does not exist"):
-        schema.check_groups(("dense", "lexicla"))
-
-
 def test_a_vector_that_is_not_finite_is_an_error():
     given = arrays()
     given["item_vectors"][given["item_index"][0]] = np.nan
     with pytest.raises(ValueError, match="feature cosine of pair 0 is nan"):
         features.without_sids(
             **given,
-            queries=["red"] * 9,
             near=None,
             texts=None,
             numbers={},

@@ -109,9 +109,9 @@ def test_weighted_agreement_by_hand():
 def test_log_prefix_shares_by_hand():
     sids = np.array([[0, 0], [0, 1], [0, 1], [1, 1]])
     expected = np.log([[3 / 4, 1 / 4], [3 / 4, 2 / 4], [3 / 4, 2 / 4], [1 / 4, 1 / 4]])
-    np.testing.assert_allclose(
-        prefix_match.log_prefix_shares(sids, sizes=(2, 2)), expected, rtol=1e-6
-    )
+    buckets = prefix_match.buckets_of(sids, sizes=(2, 2))
+    found = prefix_match.log_prefix_shares(buckets, items=np.arange(4))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_within_prefix_by_hand():
@@ -122,13 +122,21 @@ def test_within_prefix_by_hand():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_cosine_that_rounding_alone_makes_greater_is_the_same():
+    others = jnp.array([[[0.5 + 1e-7, 0.5 - 1e-7, 0.4, 0.6]]])
+    found = prefix_match.within_prefix(jnp.array([0.5]), others, jnp.ones((1, 1, 4), bool))
+    assert found[0, 2] == 0.5
+    assert prefix_match.within_prefix(jnp.array([0.5]), others - 1e-5, others > 0)[0, 2] == 0.75
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**16), st.integers(1, 6))
 def test_others_of_a_prefix_are_some_of_all_others(seed, most):
     generator = np.random.default_rng(seed)
     sids = generator.integers(0, [2, 3], size=(30, 2))
     items = generator.integers(30, size=7)
-    found = prefix_match.others_of_prefix(sids, sizes=(2, 3), items=items, most=most)
+    buckets = prefix_match.buckets_of(sids, sizes=(2, 3))
+    found = prefix_match.others_of_prefix(buckets, items=items, most=most)
     for row, item in enumerate(items):
         for level in (0, 1):
             agree = (sids[:, : level + 1] == sids[item, : level + 1]).all(axis=1)
@@ -142,7 +150,8 @@ def test_others_of_a_prefix_are_some_of_all_others(seed, most):
 
 def test_others_of_a_prefix_are_spread_evenly():
     sids = np.zeros((9, 1), int)
-    found = prefix_match.others_of_prefix(sids, sizes=(1,), items=np.array([0, 8]), most=2)
+    buckets = prefix_match.buckets_of(sids, sizes=(1,))
+    found = prefix_match.others_of_prefix(buckets, items=np.array([0, 8]), most=2)
     assert found[:, 0].tolist() == [[3, 7], [2, 6]]
 
 

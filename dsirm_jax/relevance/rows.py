@@ -1,0 +1,104 @@
+"""Rows of different lengths in flat arrays, and the values that two rows share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+PAIRS_AT_ONCE = 1 << 16
+
+
+class Rows(NamedTuple):
+    """Values of several texts, one row a text.
+
+    Attributes:
+      starts: int64 `[row + 1]`, where the values of each row begin, and the number of all.
+      values: of all rows, one after the other.
+    """
+
+    starts: Int[np.ndarray, " boundary"]
+    values: Shaped[np.ndarray, " value"]
+
+
+def rows_of(values: Sequence[Sequence], *, dtype: type) -> Rows:
+    """Returns some sequences as rows."""
+    starts = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    return Rows(starts, np.fromiter(itertools.chain.from_iterable(values), dtype, starts[-1]))
+
+
+def bytes_of(texts: Sequence[str]) -> Rows:
+    """Returns texts as rows of bytes, UTF-8."""
+    spelt = [text.encode(errors="surrogatepass") for text in texts]
+    starts = np.cumsum([0, *map(len, spelt)], dtype=np.int64)
+    return Rows(starts, np.frombuffer(b"".join(spelt), np.uint8))
+
+
+def places(
+    starts: Int[np.ndarray, " boundary"], wanted: Int[np.ndarray, " wanted"]
+) -> tuple[Int[np.ndarray, " value"], Int[np.ndarray, " value"]]:
+    """Returns the values of some rows: which of the rows wanted each is of, and its place."""
+    first = starts[wanted]
+    lengths = starts[wanted + 1] - first
+    row = np.repeat(np.arange(len(wanted)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return row, np.arange(len(row)) + (first - before)[row]
+
+
+class Shared(NamedTuple):
+    """Values that the rows of a pair share, one entry for each that the query asks for.
+
+    Attributes:
+      pair: which pair, rising.
+      asked: place of the value in `asked.values`.
+      has: its place in `has.values`.
+    """
+
+    pair: Int[np.ndarray, " shared"]
+    asked: Int[np.ndarray, " shared"]
+    has: Int[np.ndarray, " shared"]
+
+
+def shared(
+    asked: Rows,
+    has: Rows,
+    *,
+    query_row: Int[np.ndarray, " pair"],
+    item_row: Int[np.ndarray, " pair"],
+) -> Shared:
+    """Returns the values that queries ask for and items have.
+
+    Args:
+      asked: of the queries, in any order; what stands there twice is found twice.
+      has: of the items, whole numbers, each row rising.
+      query_row: row of `asked` of each pair.
+      item_row: row of `has` of each pair.
+    """
+    known = np.unique(asked.values)
+    if not len(known):
+        return Shared(*np.empty((3, 0), np.int64))
+    code = np.searchsorted(known, has.values)
+    (place,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == has.values)
+    row = np.searchsorted(has.starts, place, side="right") - 1
+    # Sorted, for rows and the values of each rise; a number above all stands at the end.
+    keys = np.append(row * len(known) + code[place], np.iinfo(np.int64).max)
+    number = np.searchsorted(known, asked.values)
+    found = []
+    for start in range(0, max(len(query_row), 1), PAIRS_AT_ONCE):
+        pair, entry = places(asked.starts, query_row[start : start + PAIRS_AT_ONCE])
+        pair += start
+        wanted = item_row[pair] * len(known) + number[entry]
+        at = np.searchsorted(keys, wanted)
+        (hit,) = np.nonzero(keys[at] == wanted)
+        found.append((pair[hit], entry[hit], place[at[hit]]))
+    return Shared(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def taken(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Rows:
+    """Returns some rows, in the order wanted."""
+    row, place = places(rows.starts, wanted)
+    starts = np.append(0, np.cumsum(np.bincount(row, minlength=len(wanted))))
+    return Rows(starts, rows.values[place])

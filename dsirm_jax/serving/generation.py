@@ -1,0 +1,107 @@
+"""The generator as it answers several requests at once: their SIDs, and log-probs of given ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.generator.decoding import beam_search
+from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.model import PAD
+from dsirm_jax.generator.score import distinct_sids, encode, prefixes_of, score, scores_of
+from dsirm_jax.sids.prefix_match import Beams
+from dsirm_jax.sids.trie import Trie
+
+WIDTHS = (8, 128, 1024)
+"""Distinct SIDs of a request that programs are compiled for; a request has at most the last."""
+
+
+class Request(NamedTuple):
+    """A query, and the SIDs whose probability it is asked for.
+
+    Attributes:
+      tokens: of the query.
+      sids: int32 `[sid, level]`, at most `WIDTHS[-1]` distinct ones; perhaps none.
+    """
+
+    tokens: Sequence[int]
+    sids: Int[np.ndarray, "sid level"]
+
+
+class Generated(NamedTuple):
+    """What the generator says.
+
+    Attributes:
+      beams: of the query, without the axis of queries.
+      log_probs: log P(first l codes | query) of the SIDs of the request, float32 `[sid, level]`.
+    """
+
+    beams: Beams
+    log_probs: Float[np.ndarray, "sid level"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A generator on a device.
+
+    Attributes:
+      fitted: its shape.
+      params: its parameters, on the device.
+      trie: the SIDs that exist, likewise.
+      beams: SIDs of a query.
+    """
+
+    fitted: Fitted
+    params: Any
+    trie: Trie
+    beams: int
+
+
+def on_device(fitted: Fitted, *, trie: Trie, beams: int) -> Generator:
+    """Returns a generator whose arrays are on the device that JAX computes on."""
+    params, trie = jax.device_put((fitted.params, trie))
+    return Generator(fitted=fitted, params=params, trie=trie, beams=beams)
+
+
+def generate(generator: Generator, requests: Sequence[Request]) -> list[Generated]:
+    """Returns what the generator says to each request.
+
+    Batches have few shapes, so that few programs are compiled: powers of two of requests, and
+    `WIDTHS` of SIDs.
+    """
+    fitted = generator.fitted
+    config, length = fitted.config, fitted.max_pieces
+    rows = 1 << (len(requests) - 1).bit_length()
+    width = next(width for width in WIDTHS if max(len(r.sids) for r in requests) <= width)
+    tokens = np.full((rows, length), PAD, np.int32)
+    for line, request in enumerate(requests):
+        tokens[line, : min(len(request.tokens), length)] = request.tokens[:length]
+    of_request = np.repeat(np.arange(len(requests)), [len(r.sids) for r in requests])
+    distinct = distinct_sids(of_request, np.concatenate([r.sids for r in requests]))
+    every = np.arange(len(distinct.sids))
+    lines = np.repeat(distinct.query, np.diff(distinct.starts))
+    shapes = [(rows, width)] * config.num_levels
+    prefixes = prefixes_of(distinct, every, lines=lines, shapes=shapes)
+    beams, scores = _search_and_score(
+        generator.params, generator.trie, tokens, prefixes, config=config, beams=generator.beams
+    )
+    beams = Beams(*map(np.asarray, beams))
+    log_probs = scores_of(scores, distinct, every, lines=lines)[distinct.row]
+    return [
+        Generated(Beams(*(part[line] for part in beams)), log_probs[of_request == line])
+        for line in range(len(requests))
+    ]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "beams"))
+def _search_and_score(params, trie, tokens, prefixes, *, config, beams):
+    """Returns `beam_search` and `score` of the same queries; XLA encodes them once."""
+    queries = encode(params, tokens, config=config)
+    found = beam_search(params, trie, tokens, config=config, beams=beams)
+    return found, score(params, queries, prefixes, config=config)

@@ -1,0 +1,52 @@
+"""Query texts to dense vectors, one at a time, by the encoder of a bundle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from dsirm_jax.data import wordpieces
+from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.encoder.model import PAD
+from dsirm_jax.serving.bundle import Encoder
+from dsirm_jax.serving.models import BERT, Models
+
+SHORTEST = 8
+
+
+def query_encoder(
+    models: Models, *, encoder: Encoder
+) -> Callable[[str], Float[np.ndarray, " dim"]] | None:
+    """Returns what makes the vector of a query, which threads may share; None where nothing can.
+
+    Args:
+      models: of the bundle.
+      encoder: how its texts become vectors.
+    """
+    if models.encoder is None:
+        return None
+    apply, params = jax.jit(models.encoder.apply), jax.device_put(models.encoder_params)
+    most, reading = encoder.max_query_pieces, threading.Lock()
+
+    def pieces(query: str) -> list[int]:
+        if encoder.kind != BERT:
+            return models.vocabulary.encode(query, out_type=int)[:most]
+        with reading:  # the tokenizer is told where to cut, and then cuts
+            of_texts = wordpieces.encode(
+                models.tokenizer, [query], prefix=encoder.query_prefix, max_pieces=most
+            )
+        return of_texts[0]
+
+    def vector(query: str) -> Float[np.ndarray, " dim"]:
+        found = pieces(query)
+        # Few lengths, so that few programs are compiled.
+        length = min(max(SHORTEST, 1 << (len(found) - 1).bit_length()), most)
+        padded = np.full((1, length), ABSENT if encoder.kind == BERT else PAD, np.int32)
+        padded[0, : len(found)] = found
+        return np.asarray(apply(params, padded))[0]
+
+    return vector

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dsirm_jax.relevance.attributes import ItemTexts
+from dsirm_jax.relevance.digests import read_catalogue
+from dsirm_jax.relevance.lexical import (
+    PieceStatistics,
+    bm25,
+    inverse_frequencies,
+    lexical,
+    pieces_of,
+)
+
+ITEMS = ["red shoe", "red red bag", "blue shoe size 10", "Leather wallet"]
+QUERIES = ["red shoe", "SHOE", "zebra"]
+
+
+def item_texts(texts):
+    nothing = [None] * len(texts)
+    return ItemTexts(text=texts, title=texts, brand=nothing, colour=nothing)
+
+
+def test_lexical_features_by_hand(processor):
+    query_index, item_index = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 0])
+    catalogue, texts = read_catalogue(
+        (item_texts(some) for some in (ITEMS[:1], [], ITEMS[1:])),
+        wanted=np.unique(item_index),
+        processor=processor,
+    )
+    assert texts.text == ITEMS[:3]
+    values = lexical(
+        query_row=query_index,
+        item_row=item_index,
+        queries=pieces_of(QUERIES, processor),
+        items=pieces_of(texts.text, processor),
+        statistics=catalogue.pieces,
+    )
+    documents = [text.lower().split() for text in ITEMS]
+    mean_length = sum(map(len, documents)) / len(documents)
+
+    def idf(word):
+        having = sum(word in document for document in documents)
+        return math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
+
+    def score(query, document):
+        norm = 1.2 * (0.25 + 0.75 * len(document) / mean_length)
+        counts = {word: document.count(word) for word in query if word in document}
+        return sum(idf(word) * tf * 2.2 / (tf + norm) for word, tf in counts.items())
+
+    for row, (query, item) in enumerate(zip(query_index, item_index, strict=True)):
+        words, document = QUERIES[query].lower().split(), documents[item]
+        shared = len(set(words) & set(document))
+        expected = [
+            score(words, document),
+            score(words, document) / sum(map(idf, words)),
+            shared / len(set(words)),
+            shared / len(set(document)),
+            float(QUERIES[query].lower() in ITEMS[item].lower()),
+            math.log(1 + len(set(words))),
+        ]
+        np.testing.assert_allclose(values[row], expected, rtol=1e-6)
+
+
+def test_a_phrase_is_one_whatever_its_case_and_script(processor):
+    queries, items = ["GRÖSSE 5", "größe 5", "", "ö"], ["Schuh, Größe 5", "Schuh", ""]
+    query_row, item_row = (index.ravel() for index in np.mgrid[:4, :3])
+    values = lexical(
+        query_row=query_row,
+        item_row=item_row,
+        queries=pieces_of(queries, processor),
+        items=pieces_of(items, processor),
+        statistics=PieceStatistics(3, np.ones(processor.get_piece_size(), int), 2.0),
+    )
+    found = values[:, 4].reshape(4, 3)
+    assert found.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 1], [1, 0, 0]]
+
+
+def test_nothing_in_common_with_an_empty_text(processor):
+    values = lexical(
+        query_row=np.array([0, 1]),
+        item_row=np.array([1, 0]),
+        queries=pieces_of(["", "red"], processor),
+        items=pieces_of(["", "red"], processor),
+        statistics=PieceStatistics(2, np.zeros(processor.get_piece_size(), int), 0.0),
+    )
+    assert values[:, :4].tolist() == [[0] * 4] * 2
+    assert np.isfinite(values).all()
+
+
+def test_bm25_of_a_piece_in_every_document_is_above_0():
+    statistics = PieceStatistics(3, np.array([2, 3]), 2.0)
+    idf = inverse_frequencies(statistics, np.arange(2))
+    assert (idf > 0).all()
+    found = bm25(np.array([1, 3]), np.array([1, 5]), idf, statistics)
+    assert (found > 0).all()
+
+
+def test_some_texts_of_a_digest_are_their_own_digest(processor):
+    whole, part = (
+        pieces_of(ITEMS, processor),
+        pieces_of([ITEMS[2], "red shoe", ITEMS[2]], processor),
+    )
+    taken = whole.take(np.array([2, 0, 2]))
+    np.testing.assert_array_equal(taken.pieces.starts, part.pieces.starts)
+    np.testing.assert_array_equal(taken.pieces.values, part.pieces.values)
+    np.testing.assert_array_equal(taken.counts, part.counts)
+    np.testing.assert_array_equal(taken.folded.values, part.folded.values)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsirm_jax.relevance import rows
+from dsirm_jax.relevance.rows import Rows, places, rows_of, shared, taken
+
+SETS = st.lists(st.sets(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)), min_size=1)
+
+
+@settings(deadline=None)
+@given(SETS, SETS, st.integers(0, 2**16), st.integers(1, 5))
+def test_shared_values_by_sets(asked, has, seed, at_once):
+    generator = np.random.default_rng(seed)
+    query_row, item_row = (generator.integers(len(of), size=12) for of in (asked, has))
+    twice = [[*values, *values] for values in map(sorted, asked)]
+    asked_rows = rows_of(twice, dtype=np.int64)
+    has_rows = rows_of([sorted(values) for values in has], dtype=np.int64)
+    before, rows.PAIRS_AT_ONCE = rows.PAIRS_AT_ONCE, at_once
+    try:
+        found = shared(asked_rows, has_rows, query_row=query_row, item_row=item_row)
+    finally:
+        rows.PAIRS_AT_ONCE = before
+    assert (np.diff(found.pair) >= 0).all()
+    np.testing.assert_array_equal(asked_rows.values[found.asked], has_rows.values[found.has])
+    for pair, (query, item) in enumerate(zip(query_row, item_row, strict=True)):
+        values = asked_rows.values[found.asked[found.pair == pair]].tolist()
+        assert sorted(values) == sorted(2 * list(asked[query] & has[item]))
+        for side, row in ((found.asked, query), (found.has, item)):
+            starts = (asked_rows if side is found.asked else has_rows).starts
+            mine = side[found.pair == pair]
+            assert ((starts[row] <= mine) & (mine < starts[row + 1])).all()
+
+
+def test_rows_are_taken_in_the_order_wanted():
+    given = rows_of([[1, 2], [], [3]], dtype=np.int32)
+    assert given.starts.tolist() == [0, 2, 2, 3]
+    row, place = places(given.starts, np.array([2, 0, 1, 2]))
+    assert (row.tolist(), place.tolist()) == ([0, 1, 1, 3], [2, 0, 1, 2])
+    some = taken(given, np.array([2, 0, 1]))
+    assert (some.starts.tolist(), some.values.tolist()) == ([0, 1, 3, 3], [3, 1, 2])
+    none = taken(given, np.array([], int))
+    assert (none.starts.tolist(), len(none.values)) == ([0], 0)
+
+
+def test_nothing_asked_is_nothing_shared():
+    nothing, something = Rows(np.zeros(2, int), np.empty(0, int)), rows_of([[1]], dtype=np.int64)
+    pair = {"query_row": np.array([0]), "item_row": np.array([0])}
+    assert len(shared(nothing, something, **pair).pair) == 0
+    assert len(shared(something, nothing, **pair).pair) == 0
+    none = {name: np.empty(0, int) for name in pair}
+    assert len(shared(something, something, **none).pair) == 0
