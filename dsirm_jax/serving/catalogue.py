@@ -208,7 +208,7 @@ class Catalogue:
 
     def cached(self, query: str) -> Cached | None:
         """Returns what is known of a query, which has been cleaned; None where it is not cached."""
-        (found,) = self.queries.get([store.key(query)])
+        (found,) = self.queries.get([query.encode()])
         return None if found is None else unpacked(np.frombuffer(found, self.record))
 
 
@@ -298,8 +298,7 @@ def write(
     rows: Callable[[], Iterator[pa.Table]],
     vectors: Iterable[Float[np.ndarray, "row dim"]],
     sids: Int[np.ndarray, "item level"],
-    sizes: Sequence[int],
-    forms: Sequence[str] | None,
+    trie: Trie,
     numbers: Sequence[str],
     voters: Voters,
     queries: Iterable[tuple[Sequence[str], Cached]],
@@ -314,8 +313,7 @@ def write(
         any others. Called more than once.
       vectors: of the items, some at a time.
       sids: of the items.
-      sizes: codes per level.
-      forms: of each level of the trie, see `trie.build`.
+      trie: of these SIDs.
       numbers: names of the columns of numbers among those of the items.
       voters: see `Voters`.
       queries: those to be cached, some at a time: their texts, cleaned, and what is known of them.
@@ -331,6 +329,7 @@ def write(
     columns = (_columns(table, numbers) for table in rows())
     _write_array(folder / NUMBERS, columns, rows=len(sids), type_=np.float64)
     _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
+    sizes = trie.sizes
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
@@ -339,10 +338,18 @@ def write(
     shares = prefix_match.log_prefix_shares(buckets, items=np.arange(len(sids)))
     np.save(folder / LOG_SHARES, shares)
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
-    tries.save(folder / TRIE, tries.build(sids, sizes=sizes, kind=forms))
+    tries.save(folder / TRIE, trie)
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
     _save(folder / VOTERS, voters._asdict())
     store.write(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
+
+
+def blocks(
+    array: Float[np.ndarray, "row dim"], *, rows: int = ROWS
+) -> Iterator[Float[np.ndarray, "row dim"]]:
+    """Yields an array some rows at a time."""
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
 
 
 def item_texts(table: pa.Table) -> ItemTexts:
@@ -370,13 +377,14 @@ def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
 def _query_records(
     queries: Iterable[tuple[Sequence[str], Cached]], *, type_to: Path
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yields records by text, and writes their type."""
+    """Yields records by text, and writes their type; who asks at such length asks but once."""
     for texts, cached in queries:
         records = packed(cached)
         if not type_to.exists():
             np.save(type_to, records[:0])
         for text, record in zip(texts, records, strict=True):
-            yield store.key(text), record.tobytes()
+            if len(text.encode()) <= store.KEY_BYTES:
+                yield text.encode(), record.tobytes()
 
 
 def _columns(table: pa.Table, names: Sequence[str]) -> Float[np.ndarray, "row column"]:

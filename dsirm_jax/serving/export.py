@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
-NOT_SERVED = ("item_index", "description")
-"""Columns of items that nothing in serving reads."""
 
 
 def export(
@@ -69,7 +67,7 @@ def export(
     path, model = layout.bundle, layout.bundle / bundle.MODEL
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
-    generator, _, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
+    generator, trie, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
     quantizer = quantizers.load(layout.quantizer)
     settings, params = read_encoder(layout, encoder=encoder, into=model)
     params |= {"generator": generator.params}
@@ -83,8 +81,7 @@ def export(
     fitted = {name: heads.load(layout.head(rung)) for name, rung in served.items()}
     for name, head in fitted.items():
         heads.save(models.head_file(model, name), head)
-    sizes = generator.config.sid_sizes
-    forms = tries.forms(tries.build(sids, sizes=sizes))
+    forms, levels = tries.forms(trie), generator.config.num_levels
     extras = _extras(layout.items)
     numbers = tuple(number_columns(extras))
     manifest = bundle.Manifest(
@@ -104,7 +101,7 @@ def export(
             trie=forms,
         ),
         features={
-            name: described_features(head, levels=len(sizes), numbers=numbers)
+            name: described_features(head, levels=levels, numbers=numbers)
             for name, head in fitted.items()
         },
         catalogue=1,
@@ -119,10 +116,9 @@ def export(
     catalogue.write(
         path / manifest.catalogue_folder,
         rows=functools.partial(_item_rows, layout.items),
-        vectors=blocks(vectors["item_vectors"]),
+        vectors=catalogue.blocks(vectors["item_vectors"]),
         sids=sids,
-        sizes=sizes,
-        forms=forms,
+        trie=trie,
         numbers=numbers,
         voters=_voters(layout, vectors=vectors["query_vectors"]),
         queries=[(texts, cached)],
@@ -244,14 +240,6 @@ def read_encoder(
     return settings, {"encoder": read_params(encoder, vocab_size=size, directory=directory)}
 
 
-def blocks(
-    array: Float[np.ndarray, "row dim"], *, rows: int = catalogue.ROWS
-) -> Iterator[Float[np.ndarray, "row dim"]]:
-    """Yields an array some rows at a time."""
-    for start in range(0, len(array), rows):
-        yield array[start : start + rows]
-
-
 def padded(beams: Beams, *, to: int) -> Beams:
     """Returns beams of `to` SIDs for every query, of which further ones are not valid."""
     missing = ((0, 0), (0, to - beams.valid.shape[1]))
@@ -263,11 +251,16 @@ def padded(beams: Beams, *, to: int) -> Beams:
 
 
 def _extras(items: Path) -> pa.Schema:
-    """Returns the user's own columns of items."""
+    """Returns the user's own columns of items; what JSON has no like of becomes text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pa.schema([field for field in pq.read_schema(items) if field.name not in ITEMS.names])
+    def kept(type_: pa.DataType) -> pa.DataType:
+        kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+        return type_ if any(of(type_) for of in kinds) else pa.string()
+
+    schema = pq.read_schema(items)
+    return pa.schema([(f.name, kept(f.type)) for f in schema if f.name not in ITEMS.names])
 
 
 def _has_categories(items: Path) -> bool:
@@ -281,10 +274,11 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    extras = _extras(items)
     with pq.ParquetFile(items, pre_buffer=False) as file:
-        names = [name for name in file.schema_arrow.names if name not in NOT_SERVED]
-        for batch in file.iter_batches(catalogue.ROWS, columns=names):
-            yield pa.Table.from_batches([batch])
+        schema = pa.schema([*(ITEMS.field(name) for name in catalogue.COLUMNS), *extras])
+        for batch in file.iter_batches(catalogue.ROWS, columns=schema.names):
+            yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
 
 
 def _known_queries(
@@ -317,7 +311,7 @@ def _known_queries(
         pieces=vocabulary.encode(layout.vocabulary, texts),
         beams=found,
         near=near.items,
-        judged=np.stack([pairs["query_index"], pairs["item_index"]], axis=1),
+        first=(pairs["query_index"], sids[pairs["item_index"]]),
         sids=sids,
     )
     return texts, Cached(vectors, found, near, known)

@@ -27,21 +27,21 @@ def known_sids(
     pieces: Sequence[Sequence[int]],
     beams: Beams,
     near: Neighbours,
-    judged: Int[np.ndarray, "pair 2"],
+    first: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, "asked level"]],
     sids: Int[np.ndarray, "item level"],
     most: int = MOST_SIDS,
 ) -> Known:
     """Returns the log-probabilities of the SIDs that some queries will be asked about.
 
-    Those of the items judged for a query come first, then its beams, then those of its nearest
-    items, up to `most` of a query. A query that is asked about others has to run the generator.
+    Those named first come first, then its beams, then those of its nearest items, up to `most` of a
+    query. A query that is asked about others has to run the generator.
 
     Args:
       generator: from query to SIDs.
       pieces: tokens of each query.
       beams: of each query.
       near: the nearest items of each query.
-      judged: (query, item) numbers.
+      first: numbers of queries, and SIDs, such as those of the items judged for them.
       sids: SID of every item.
       most: SIDs of a query.
     """
@@ -49,16 +49,16 @@ def known_sids(
     queries = np.arange(len(pieces))
     beam_query, _ = np.nonzero(beams.valid)
     asked = [
-        (judged[:, 0], sids[judged[:, 1]]),
+        first,
         (beam_query, beams.sids[beams.valid]),
         (np.repeat(queries, near.index.shape[1]), sids[near.index.ravel()]),
     ]
     query = np.concatenate([of for of, _ in asked])
     keys = np.concatenate([codes.pack(of, sizes=sizes) for _, of in asked])
     order = np.lexsort([np.arange(len(keys)), keys, query])
-    first = np.ones(len(order), bool)
-    first[1:] = (np.diff(query[order]) != 0) | (np.diff(keys[order]) != 0)
-    rows = np.sort(order[first])  # each SID of a query where it is named first
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (np.diff(query[order]) != 0) | (np.diff(keys[order]) != 0)
+    rows = np.sort(order[is_new])  # each SID of a query where it is named first
     rows = rows[np.argsort(query[rows], kind="stable")]
     rows = rows[_rank(query[rows]) < most]
     rows = rows[np.lexsort([keys[rows], query[rows]])]

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from jax import export
 from jaxtyping import Array, Float, Int
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 log = logging.getLogger(__name__)
+VARIABLES = "variables/variables"
 FROM_TEXT = ("paper_match", "prefix")
 """Groups of features that follow from the query's text and the item's SID."""
 
@@ -221,6 +224,40 @@ def write(folder: Path, bundle: Bundle) -> None:
 
         signatures["query_vector"] = query_vector
     tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def with_catalogue(folder: Path, catalogue: Catalogue, *, into: Path) -> None:
+    """Writes the SavedModel of another folder with another catalogue: the graph is the same.
+
+    Args:
+      folder: a SavedModel that `write` wrote.
+      catalogue: whose SIDs the new one has.
+      into: where to; nothing may be there.
+    """
+    import tensorflow as tf
+
+    shutil.copytree(folder, into, ignore=shutil.ignore_patterns("variables"))
+    (into / "variables").mkdir()
+    saved = tf.train.load_checkpoint(str(folder / VARIABLES))
+    arrays = {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map()}
+    new = traverse_util.flatten_dict(_numbered({"catalogue": of_catalogue(catalogue)}), sep="/")
+    arrays |= {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": array for name, array in new.items()}
+    names = sorted(arrays)
+    tf.raw_ops.SaveV2(
+        prefix=str(into / VARIABLES),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(arrays[name]) for name in names],
+    )
+
+
+def _numbered(tree: Any) -> Any:
+    """Returns containers as TensorFlow names what is in them, sequences by number."""
+    if isinstance(tree, Mapping):
+        return {name: _numbered(of) for name, of in tree.items()}
+    if isinstance(tree, Sequence):
+        return {str(number): _numbered(of) for number, of in enumerate(tree)}
+    return tree
 
 
 def _encoder_pieces(

@@ -1,0 +1,400 @@
+"""Further items and queries for a bundle that is being read.
+
+A new catalogue is written beside the old one, and the manifest is replaced last: until then the
+bundle is the old one, and who has that open keeps it. Nothing is trained and no program exported:
+items get vectors and SIDs from the bundle's own encoder and quantizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import itertools
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
+
+from dsirm_jax.data import formats, vectors, wordpieces
+from dsirm_jax.data.columns import split_categories, wanted_items
+from dsirm_jax.data.product_type import product_type
+from dsirm_jax.data.readers import read_queries
+from dsirm_jax.data.validate import checked_items
+from dsirm_jax.encoder.embed import embed, embed_by_length
+from dsirm_jax.errors import InputError
+from dsirm_jax.generator.predict import predict
+from dsirm_jax.quantizer import fitted as quantizers
+from dsirm_jax.quantizer.assign import assign_vectors
+from dsirm_jax.quantizer.codebooks import category_codes
+from dsirm_jax.quantizer.fitted import Fitted as Quantizer
+from dsirm_jax.relevance.features import Surroundings
+from dsirm_jax.relevance.neighbours import (
+    NEAR_ITEMS,
+    Neighbours,
+    nearest,
+    unit,
+    votes_of_near_queries,
+)
+from dsirm_jax.serving import bundle as bundles
+from dsirm_jax.serving import catalogue as catalogues
+from dsirm_jax.serving import models, saved_model
+from dsirm_jax.serving.bundle import Bundle, Manifest
+from dsirm_jax.serving.catalogue import Cached, Catalogue, Known
+from dsirm_jax.serving.known import known_sids
+from dsirm_jax.sids import codes
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+
+log = logging.getLogger(__name__)
+ITEM_COLUMNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("item_id", "title", "text", "brand", "colour")),
+        ("category", pa.list_(pa.string())),
+    ]
+)
+QUERIES_AT_ONCE = 256
+
+
+class Items(NamedTuple):
+    """Items that a catalogue lacks.
+
+    Attributes:
+      table: columns of `ITEM_COLUMNS` and the run's own.
+      vectors: of length 1, float32 `[item, dim]`.
+      sids: int32 `[item, level]`.
+    """
+
+    table: pa.Table
+    vectors: Float[np.ndarray, "item dim"]
+    sids: Int[np.ndarray, "item level"]
+
+
+def update(path: Path, *, items: str | None, queries: str | None) -> None:
+    """Adds items and cached queries to a bundle.
+
+    Items and queries that are there already stay as they are, but that the SIDs and neighbours of
+    queries are those that they have with the new items.
+
+    Args:
+      path: of the bundle.
+      items: a table of items, Parquet, CSV, TSV or JSON lines, under the names of
+        `schema.RAW_ITEMS` and of the run's own columns; where the bundle has no encoder Parquet
+        with a column `vector`.
+      queries: a table with a column `query`, and `vector` likewise.
+
+    Raises:
+      InputError: a file cannot be read or has rows that are no items or queries; or another update
+        of the bundle is under way.
+    """
+    if not (items or queries):
+        raise InputError("nothing to add: give --items=FILE, --queries=FILE or both")
+    with _alone(path):
+        bundle = bundles.open_bundle(path)
+        _remove_leftovers(path, bundle.manifest)
+        new = _read_items(bundle, items)
+        texts, found = _read_new_queries(bundle, queries)
+        number = bundle.manifest.catalogue + 1
+        manifest = dataclasses.replace(
+            bundle.manifest,
+            catalogue=number,
+            items=bundle.manifest.items + len(new.sids),
+            packages=bundles.package_versions(),
+        )
+        manifest = dataclasses.replace(
+            manifest, queries=_write_catalogue(bundle, manifest, new=new, texts=texts, found=found)
+        )
+        changed = Bundle(path=path, manifest=manifest)
+        # TF Serving takes what has a number for a name as soon as it is there.
+        partial = path / "saved_model" / f"partial-{number}"
+        saved_model.with_catalogue(
+            path / bundle.manifest.saved_model_folder, changed.catalogue, into=partial
+        )
+        partial.rename(path / manifest.saved_model_folder)
+        bundles.seal(path, manifest)
+        log.info(
+            "%s: %s items (%s new), %s cached queries",
+            *(path, manifest.items, len(new.sids), manifest.queries),
+        )
+        _remove_leftovers(path, manifest)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keeps other updates of a bundle away."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; name a bundle")
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"{path}: another update is under way; wait for it") from error
+    finally:
+        os.close(folder)
+
+
+def _remove_leftovers(path: Path, manifest: Manifest) -> None:
+    """Removes what an update that was killed left, and catalogues before the previous one."""
+    previous = dataclasses.replace(manifest, catalogue=manifest.catalogue - 1)
+    kept = [(of.catalogue_folder, of.saved_model_folder) for of in (manifest, previous)]
+    names = {name for of in kept for name in of}
+    for folder in (*path.glob("catalogue-*"), *path.glob("saved_model/*")):
+        if folder.relative_to(path).as_posix() not in names:
+            shutil.rmtree(folder)
+    for partial in path.glob(f"{bundles.MANIFEST}.partial-*"):
+        partial.unlink()
+
+
+def _read_items(bundle: Bundle, file: str | None) -> Items:
+    """Reads the items that the catalogue lacks, and gives them vectors and SIDs."""
+    settings, catalogue = bundle.manifest.settings, bundle.catalogue
+    extras = pa.schema([(name, pa.type_for_alias(of)) for name, of in settings.extras.items()])
+    schema = pa.schema([*ITEM_COLUMNS, *extras])
+    table = schema.empty_table()
+    if file:
+        wanted = wanted_items({}, extras.names, binding="items")
+        parts = split_categories(formats.parts([file], wanted=wanted), separator=" > ")
+        read = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
+        for _, rejected in read:
+            for row in rejected.slice(0, 1).to_pylist():
+                raise InputError(
+                    f"{file} row {row['row']}: column {row['column']} = {row['value']!r} "
+                    f"({row['reason']}); mend the row or leave it out"
+                )
+        kept = [of.select(schema.names).cast(schema) for of, _ in read]
+        table = pa.concat_tables([table, *kept])
+    ids = table["item_id"].to_pylist()
+    known = catalogue.numbers_of(ids) != catalogues.UNKNOWN
+    first = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
+    rows = sorted(row for row in first.values() if not known[row])
+    if len(rows) < len(ids):
+        log.info("%s: %s of its %s items are there already", file, len(ids) - len(rows), len(ids))
+    table = table.take(pa.array(rows, pa.int64()))
+    if not len(table):
+        return Items(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
+    if settings.encoder.kind == models.NONE:
+        found = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
+        _check_width(file, found, dim=settings.encoder.dim)
+    else:
+        found = _embed(bundle, table["text"].to_pylist(), of_items=True)
+    quantizer = quantizers.load(bundle.model / models.QUANTIZER)
+    pinned = _pinned(table, quantizer, from_titles=settings.types_from_titles)
+    assigned = assign_vectors(fitted=quantizer, vectors=found, pinned=pinned)
+    return Items(table, unit(found), assigned.codes)
+
+
+def _pinned(
+    table: pa.Table, quantizer: Quantizer, *, from_titles: bool
+) -> Int[np.ndarray, " item"] | None:
+    """Returns the first codes that the items' categories pin."""
+    if not quantizer.names:
+        return None
+    if from_titles:
+        language = quantizer.config.title_language
+        types = [product_type(title, language=language) for title in table["title"].to_pylist()]
+        categories = pa.chunked_array([pa.array(types, pa.string())])
+    else:
+        paths = pc.list_slice(table["category"], 0, quantizer.config.pin_depth)
+        categories = pc.binary_join(paths, " > ")
+    codes, _ = category_codes(categories, most=len(quantizer.names), known=quantizer.names)
+    return codes
+
+
+def _read_new_queries(
+    bundle: Bundle, file: str | None
+) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
+    """Returns texts and vectors of the queries that are not cached."""
+    encoder = bundle.manifest.settings.encoder
+    read = itertools.chain.from_iterable(read_queries(file)) if file else ()
+    texts = [text for text in dict.fromkeys(read) if bundle.catalogue.cached(text) is None]
+    if not texts:
+        return [], np.empty((0, encoder.dim), np.float32)
+    if encoder.kind == models.NONE:
+        found = vectors.read_vectors(file, ids=texts, id_column="query")
+        _check_width(file, found, dim=encoder.dim)
+        return texts, found
+    return texts, _embed(bundle, texts, of_items=False)
+
+
+def _check_width(file: str, found: Float[np.ndarray, "row dim"], *, dim: int) -> None:
+    if found.shape[1] != dim:
+        raise InputError(
+            f"{file}: vectors of {found.shape[1]} numbers, where the bundle's have {dim}; give "
+            f"those of the same model"
+        )
+
+
+def _embed(
+    bundle: Bundle, texts: Sequence[str], *, of_items: bool
+) -> Float[np.ndarray, "text dim"]:
+    """Returns the vectors of texts."""
+    encoder, learnt = bundle.manifest.settings.encoder, bundle.models
+    most = encoder.max_item_pieces if of_items else encoder.max_query_pieces
+    if encoder.kind == models.TOWERS:
+        return embed(
+            tower=learnt.encoder,
+            params=learnt.encoder_params,
+            pieces=learnt.vocabulary.encode(list(texts), out_type=int),
+            max_pieces=most,
+            name="encode",
+        )
+    prefix = encoder.item_prefix if of_items else encoder.query_prefix
+    return embed_by_length(
+        module=learnt.encoder,
+        params=learnt.encoder_params,
+        pieces=wordpieces.encode(learnt.tokenizer, texts, prefix=prefix, max_pieces=most),
+        max_pieces=most,
+        name="encode",
+    )
+
+
+def _write_catalogue(
+    bundle: Bundle,
+    manifest: Manifest,
+    *,
+    new: Items,
+    texts: Sequence[str],
+    found: Float[np.ndarray, "query dim"],
+) -> int:
+    """Writes the catalogue of a bundle's items and queries and of new ones.
+
+    Returns:
+      The number of cached queries.
+    """
+    old, folder = bundle.catalogue, bundle.path / manifest.catalogue_folder
+    sids = np.concatenate([np.asarray(old.sids, np.int32), new.sids])
+    trie = tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie)
+
+    def rows() -> Iterator[pa.Table]:
+        yield from _stored(old, schema=new.table.schema)
+        if len(new.table):
+            yield new.table
+
+    catalogues.write(
+        folder,
+        rows=rows,
+        vectors=itertools.chain(catalogues.blocks(old.vectors), [new.vectors]),
+        sids=sids,
+        trie=trie,
+        numbers=manifest.settings.numbers,
+        voters=old.voters,
+        queries=itertools.chain(
+            _known(bundle, new=new, sids=sids, trie=trie),
+            _fresh(bundle, texts, found, new=new, sids=sids, trie=trie),
+        ),
+        processor=bundle.models.vocabulary,
+        language=manifest.settings.language,
+    )
+    return len(Catalogue.open(folder).queries)
+
+
+def _stored(old: Catalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yields the items of a catalogue as the table that they came from."""
+    for some in _in_blocks(old.stored, rows=catalogues.ROWS):
+        items = [catalogues.item(0, value) for _, value in some]
+        yield pa.Table.from_pylist([vars(item) | dict(item.attributes) for item in items], schema)
+
+
+def _known(
+    bundle: Bundle, *, new: Items, sids: Int[np.ndarray, "item level"], trie: tries.Trie
+) -> Iterator[tuple[list[str], Cached]]:
+    """Yields the cached queries, with what they have with the new items."""
+    old = bundle.catalogue
+    grew = not tries.contains(old.trie, new.sids).all()
+    for some in _in_blocks(old.queries, rows=QUERIES_AT_ONCE):
+        texts = [key.decode() for key, _ in some]
+        cached = catalogues.unpacked(np.frombuffer(b"".join(of for _, of in some), old.record))
+        beams = _searched(bundle, texts, trie) if grew else cached.beams
+        near = _nearest(cached.vectors, cached.near.items, new, numbered_from=len(old))
+        known = cached.known
+        if len(new.sids):
+            query, place = np.nonzero(known.keys != catalogues.NO_KEY)
+            before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
+            known = _asked_about(bundle, texts, beams, near, first=(query, before), sids=sids)
+        yield texts, Cached(cached.vectors, beams, Surroundings(near, cached.near.votes), known)
+
+
+def _fresh(
+    bundle: Bundle,
+    texts: Sequence[str],
+    found: Float[np.ndarray, "query dim"],
+    *,
+    new: Items,
+    sids: Int[np.ndarray, "item level"],
+    trie: tries.Trie,
+) -> Iterator[tuple[list[str], Cached]]:
+    """Yields what is known of new queries."""
+    old = bundle.catalogue
+    nothing = (np.empty(0, int), sids[:0])
+    voters = len(old.voters.vectors)
+    for start in range(0, len(texts), QUERIES_AT_ONCE):
+        rows = slice(start, start + QUERIES_AT_ONCE)
+        near = nearest(queries=found[rows], candidates=old.vectors, k=NEAR_ITEMS)
+        votes = votes_of_near_queries(
+            query_index=np.arange(voters, voters + len(found[rows])),
+            query_vectors=np.concatenate([old.voters.vectors, found[rows]]),
+            train_pairs=np.asarray(old.voters.pairs),
+        )
+        some = list(texts[rows])
+        beams = _searched(bundle, some, trie)
+        near = _nearest(found[rows], near, new, numbered_from=len(old))
+        known = _asked_about(bundle, some, beams, near, first=nothing, sids=sids)
+        yield some, Cached(found[rows], beams, Surroundings(near, votes), known)
+
+
+def _asked_about(
+    bundle: Bundle,
+    texts: list[str],
+    beams: Beams,
+    near: Neighbours,
+    *,
+    first: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, "asked level"]],
+    sids: Int[np.ndarray, "item level"],
+) -> Known:
+    """Returns the log-probabilities of the SIDs that queries will be asked about."""
+    learnt = bundle.models
+    pieces = learnt.vocabulary.encode(texts, out_type=int)
+    return known_sids(
+        generator=learnt.generator, pieces=pieces, beams=beams, near=near, first=first, sids=sids
+    )
+
+
+def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
+    """Returns the SIDs of queries."""
+    learnt = bundle.models
+    return predict(
+        fitted=learnt.generator,
+        trie=trie,
+        pieces=learnt.vocabulary.encode(texts, out_type=int),
+        beams=bundle.manifest.settings.beams,
+        batch_size=QUERIES_AT_ONCE,
+    )
+
+
+def _nearest(
+    queries: Float[np.ndarray, "query dim"], near: Neighbours, new: Items, *, numbered_from: int
+) -> Neighbours:
+    """Returns the nearest of the items found before and of new ones."""
+    if not len(new.vectors):
+        return near
+    others = nearest(queries=queries, candidates=new.vectors, k=NEAR_ITEMS)
+    index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
+    cosine = np.concatenate([near.cosine, others.cosine], axis=1)
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAR_ITEMS]
+    return Neighbours(*(np.take_along_axis(of, order, axis=1) for of in (index, cosine)))
+
+
+def _in_blocks(
+    rows_of: catalogues.store.KeyValues, *, rows: int
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    left = iter(rows_of)
+    while some := list(itertools.islice(left, rows)):
+        yield some
