@@ -398,7 +398,7 @@ def serve(bundle: str, *, host: str, port: int) -> None:
     Raises:
       InputError: there is no bundle, the address cannot be had, or the extra is not installed.
     """
-    from dsirm_jax.serving.scorer import Scorer
+    from dsirm_jax.serving.scorer import Scorer, Settings
 
     try:
         from dsirm_jax.serving import http
@@ -408,7 +408,8 @@ def serve(bundle: str, *, host: str, port: int) -> None:
         raise InputError(
             f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
         ) from error
-    with Scorer.open(bundle) as scorer:
+    # The server compiles when it listens already, and says when it is ready.
+    with Scorer.open(bundle, settings=Settings(warm=())) as scorer:
         http.serve(scorer, host=host, port=port)
 
 

@@ -54,7 +54,7 @@ PAGE = Path(__file__).parent / "explorer"
 STYLE = Path(dsirm_jax.__file__).parent / "report" / "page.css"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 BODY_BYTES, HEADER_BYTES = 512 * 1024, 16 * 1024
-EXAMPLES = 8
+EXAMPLES, WARM_UP_SECONDS = 8, 120.0
 CODES = {
     400: "unreadable",
     404: "not_found",
@@ -121,11 +121,12 @@ class Calls:
         return Response(body, media_type="application/json")
 
     async def warm_up(self) -> None:
-        """Scores an item by its own title, so that no user waits for a first call."""
+        """Compiles what requests will need, so that none is late for want of it."""
 
         def first() -> None:
-            (item, *_) = self.scorer.items((), most=1)
-            self.scorer.score(item.title, [item.item_id])
+            self.scorer.warm(*(1 << power for power in range(self.settings.workers.bit_length())))
+            (item,) = self.scorer.items((), most=1)
+            self.scorer.query_sids(item.title, deadline=WARM_UP_SECONDS)
 
         try:
             await self._run(first)

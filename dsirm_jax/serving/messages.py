@@ -124,8 +124,8 @@ class ListedBranch(BaseModel):
 
     code: int
     items: int = Field(description="How many items have it.")
-    category: str | None = Field(description="The commonest one among its items.")
-    purity: Probability | None = Field(description="That one's share of its items.")
+    category: str | None = Field(description="The commonest among its items.")
+    purity: Probability | None = Field(description="Its share of them.")
     titles: list[str] = Field(description="Titles of some of them.")
 
 

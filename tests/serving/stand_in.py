@@ -59,6 +59,9 @@ class StandIn(Scorer):
     def close(self):
         pass
 
+    def warm(self, *batches):
+        self.warmed = batches
+
     def _overlap(self, query):
         if not query.strip():
             raise InputError("the query is empty")

@@ -130,9 +130,16 @@ function features(item, place, all, schema) {
   );
 }
 
+function facts(item) {
+  const known = Object.entries({ id: item.item_id, ...item.attributes });
+  return element("dl", { className: "facts" }, ...known.map(([name, value]) =>
+    element("div", {}, text("dt", "", name), text("dd", "", value))));
+}
+
 function card(item, place, all, { levels, best, schema, opened, go }) {
   const deep = Math.max(0, ...best.map((sid) => depth(item.sid, sid)));
-  const attributes = Object.entries(item.attributes).filter(([name]) => name !== "description").map(([, value]) => value).join(" · ");
+  const { brand, colour, category } = item.attributes;
+  const attributes = [brand, colour, category].filter(Boolean).join(" · ");
   const body = element("div", { className: "body" });
   const details = element(
     "details", { className: "item", name: "item" }, // one at a time
@@ -151,6 +158,7 @@ function card(item, place, all, { levels, best, schema, opened, go }) {
   const show = () => {
     if (body.children.length) return;
     body.append(
+      facts(item),
       features(item, place, all, schema),
       element("p", { className: "note" }, element("a", { href: `?tree=${key(item.sid)}`, textContent: "Its place in the tree" })),
     );
