@@ -272,13 +272,20 @@ def _has_categories(items: Path) -> bool:
 
 def _item_rows(items: Path) -> Iterator[pa.Table]:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
+
+    def cast(column: pa.Array, field: pa.Field) -> pa.Array:
+        if pa.types.is_list(column.type) and field.type == pa.string():
+            return pc.binary_join(column.cast(pa.list_(pa.string())), ", ")
+        return column.cast(field.type)
 
     extras = _extras(items)
     with pq.ParquetFile(items, pre_buffer=False) as file:
         schema = pa.schema([*(ITEMS.field(name) for name in catalogue.COLUMNS), *extras])
         for batch in file.iter_batches(catalogue.ROWS, columns=schema.names):
-            yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+            columns = [cast(batch.column(field.name), field) for field in schema]
+            yield pa.Table.from_arrays(columns, schema=schema)
 
 
 def _known_queries(

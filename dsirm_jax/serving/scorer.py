@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from dsirm_jax.data.text import clean
 from dsirm_jax.errors import InputError
@@ -61,6 +62,8 @@ class Settings:
       most_characters: of a query.
       warm_items: items of a call that programs are compiled for when the bundle is opened.
       remembered: cached queries of which what is read from the bundle is kept in memory.
+      programs: folder where compiled programs are kept for the next start, which then compiles
+        none; None: where JAX is told to keep them, if at all.
     """
 
     batch: int = 32
@@ -71,6 +74,7 @@ class Settings:
     most_characters: int = 1024
     warm_items: int = 100
     remembered: int = 4096
+    programs: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -219,7 +223,7 @@ class Scorer:
 
     @classmethod
     def open(cls, path: str | Path, *, settings: Settings | None = None) -> Scorer:
-        """Opens a bundle.
+        """Opens a bundle. From then on this process's BLAS uses one thread.
 
         Args:
           path: the folder that `dsirm export` wrote.
@@ -229,6 +233,12 @@ class Scorer:
           InputError: there is no bundle, or a file of it is not what it was.
         """
         settings = settings or Settings()
+        # The products of a request are small: more threads would only wait for each other.
+        threadpool_limits(1, user_api="blas")
+        if settings.programs is not None:
+            jax.config.update("jax_compilation_cache_dir", settings.programs)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         scorer = cls(open_bundle(path), settings=settings)
         scorer.warm(*settings.warm)
         return scorer
