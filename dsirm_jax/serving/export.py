@@ -259,8 +259,8 @@ def _extras(items: Path) -> pa.Schema:
         kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
         return type_ if any(of(type_) for of in kinds) else pa.string()
 
-    further = [field for field in pq.read_schema(items) if field.name not in ITEMS.names]
-    return pa.schema([(f.name, kept(f.type)) for f in further if not pa.types.is_nested(f.type)])
+    schema = pq.read_schema(items)
+    return pa.schema([(f.name, kept(f.type)) for f in schema if f.name not in ITEMS.names])
 
 
 def _has_categories(items: Path) -> bool:
