@@ -5,8 +5,8 @@
 The server is `dsirm serve` in a process of its own, its clients are threads of this one, each with
 a connection that stays open; in-process the same threads call the scorer. A request is a query with
 100 items; `cached` queries are those of the bundle, `live` ones are titles of items, whose SIDs the
-generator has to write. One client, then 32, as fast as they are answered, for 60 s. Overload are
-256 clients, four times as many as may wait: what is refused, and how soon.
+generator has to write. One client, for 10 s, then 32 for 60 s, as fast as they are answered.
+Overload are 256 clients for 20 s, four times as many as may wait: what is refused, and how soon.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax.serving.scorer import Scorer
+from dsirm_jax.serving.scorer import Scorer, Settings
 
 CLIENTS, CROWD, ITEMS, QUERIES = 32, 256, 100, 200
 ANSWERED, REFUSED, FAILED = 200, 503, 0
@@ -66,11 +66,13 @@ def main() -> None:
     """Prints a table and writes the cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true", help="5 s instead of 60")
+    parser.add_argument("--quick", action="store_true", help="a sixth of the time")
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     given = parser.parse_args()
-    seconds = 5.0 if given.quick else 60.0
-    with Scorer.open(given.bundle) as scorer:
+    seconds = {1: 10.0, CLIENTS: 60.0, CROWD: 20.0}
+    if given.quick:
+        seconds = {clients: of / 6 for clients, of in seconds.items()}
+    with Scorer.open(given.bundle, settings=Settings(warm=(1, 2, 4, 8, 16, 32))) as scorer:
         ids = [item.item_id for item in scorer.items((), most=ITEMS)]
         titles = [item.title for item in scorer.items((), most=QUERIES)]
         queries = {"cached": scorer.examples(most=QUERIES), "live": titles}
@@ -81,7 +83,7 @@ def main() -> None:
 
         plan = [(name, clients) for name in queries for clients in (1, CLIENTS)]
         direct = [
-            load(lambda: call, queries[name], clients=clients, seconds=seconds)
+            load(lambda: call, queries[name], clients=clients, seconds=seconds[clients])
             for name, clients in plan
         ]
     cases = []
@@ -95,10 +97,10 @@ def main() -> None:
             return over_http(address, ids)
 
         for (name, clients), other in zip(plan, direct):
-            over = load(connect, queries[name], clients=clients, seconds=seconds)
+            over = load(connect, queries[name], clients=clients, seconds=seconds[clients])
             cases += compared(f"{name}, {clients}", over, other)
         before = resident(address)
-        over = load(connect, titles, clients=CROWD, seconds=seconds)
+        over = load(connect, titles, clients=CROWD, seconds=seconds[CROWD])
         cases += compared(f"live, {CROWD}", over, None)
         waited = [over.time(quantile, status=REFUSED) for quantile in (0.5, 0.99)]
         grown = resident(address) - before

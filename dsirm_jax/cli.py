@@ -103,7 +103,7 @@ def _run(argv: list[str]) -> int:
     if stage in ("verify-bundle", "update-bundle"):
         return _of_bundle(stage, given, rest)
     if stage == "serve":
-        job.serve(given.bundle, host=given.host, port=given.port)
+        job.serve(given.bundle, host=given.host, port=given.port, programs=given.programs)
         return 0
     if not given.gin_file:
         raise InputError("no --gin_file given; try --gin_file=gin/runs/demo.gin")
@@ -181,6 +181,7 @@ def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValue
         flags.DEFINE_string("bundle", None, "", flag_values=given, required=True)
         flags.DEFINE_string("host", "127.0.0.1", "", flag_values=given)
         flags.DEFINE_integer("port", 8080, "", 0, 65535, flag_values=given)
+        flags.DEFINE_string("programs", None, "", flag_values=given)
     if command == "import-t5":
         flags.DEFINE_string("from", None, "", flag_values=given, required=True)
         flags.DEFINE_string("to", None, "", flag_values=given, required=True)

@@ -140,6 +140,7 @@ who has the bundle open keeps what is there; a catalogue goes with the second up
   --bundle=DIR             the folder that `dsirm export` wrote
   --host=ADDRESS           where to listen; 127.0.0.1, which only this machine reaches
   --port=NUMBER            8080; 0: any that is free
+  --programs=DIR           keep compiled programs there, so that the next start is ready soon
 endpoints: /openapi.json has them all; / is the explorer, /metrics is for Prometheus""",
 }
 SUMMARIES = {
@@ -387,13 +388,14 @@ def export(*, force: bool) -> None:
     print(f"bundle: {layout.bundle}")
 
 
-def serve(bundle: str, *, host: str, port: int) -> None:
+def serve(bundle: str, *, host: str, port: int, programs: str | None) -> None:
     """Serves a bundle over HTTP until it is told to stop.
 
     Args:
       bundle: its folder.
       host: address to listen at.
       port: 0 for any that is free.
+      programs: folder where compiled programs are kept for the next start.
 
     Raises:
       InputError: there is no bundle, the address cannot be had, or the extra is not installed.
@@ -409,7 +411,7 @@ def serve(bundle: str, *, host: str, port: int) -> None:
             f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
         ) from error
     # The server compiles when it listens already, and says when it is ready.
-    with Scorer.open(bundle, settings=Settings(warm=())) as scorer:
+    with Scorer.open(bundle, settings=Settings(warm=(), programs=programs)) as scorer:
         http.serve(scorer, host=host, port=port)
 
 
