@@ -31,19 +31,18 @@ from timing import compare
 from dsirm_jax.relevance import features, score, train
 from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.calibration import Calibration
-from dsirm_jax.relevance.features import OTHERS_OF_PREFIX
 from dsirm_jax.relevance.fitted import Fitted
 from dsirm_jax.relevance.lexical import BM25_B, BM25_K1, read_catalogue
 from dsirm_jax.relevance.model import BoostedTrees, Mlp
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.relevance.trees import classifier
-from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams
+from dsirm_jax.sids.prefix_match import KERNEL_WIDTH, MIN_LOG_PROB, SHRINKAGE, Beams
 from dsirm_jax.training.settings import Training
 
 SIZES = (32, 64, 64)
 BEAMS, DIM, ITEMS_OF_QUERY = 10, 128, 20
-WITHOUT_SIDS = ("dense", "lexical", "prf")
-WITH_SIDS = ("paper_match", "prefix", "neighbours", "margins")
+WITHOUT_SIDS = ("dense", "lexical", "prf", "votes")
+WITH_SIDS = ("paper_match", "prefix", "neighbours")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +121,7 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
     shared["near"] = features.surroundings(
         **{name: shared[name] for name in ("query_index", "query_vectors", "item_vectors")},
         train_pairs=train_pairs,
+        relevant=generator.random(len(train_pairs)) < 0.6,
     )
     return Shop(
         shared=shared,
@@ -167,10 +167,10 @@ def sides(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
         "dense": plain_cosine,
         "lexical": plain_lexical,
         "prf": plain_prf,
+        "votes": plain_votes,
         "paper_match": plain_match,
         "prefix": plain_prefix,
         "neighbours": plain_neighbours,
-        "margins": plain_margins,
     }
 
     def ours(*groups: str) -> np.ndarray:
@@ -299,24 +299,54 @@ def plain_lexical(shop: Shop) -> np.ndarray:
 
 def plain_prf(shop: Shop) -> np.ndarray:
     """The group `prf`, pair by pair."""
-    items, votes = shop.shared["near"]
+    items = shop.shared["near"].items
     vectors, weights = normal(shop.shared["item_vectors"]), items.weights()
     rows = []
     for _, query, item in pairs_of(shop):
         near, others = items.index[query], items.index[query] != item
-        cosines, weight = vectors[near[others]] @ vectors[item], weights[query][others]
-        voted = votes.weights[query] > 0
-        of_votes = vectors[votes.items[query][voted]] @ vectors[item]
-        rows.append(
-            (
-                np.average(cosines, weights=weight),
-                cosines.max(),
-                np.average(of_votes, weights=votes.weights[query][voted]),
-                of_votes.max(),
-                votes.nearest[query],
-            )
-        )
+        cosines = vectors[near[others]] @ vectors[item]
+        rows.append((np.average(cosines, weights=weights[query][others]), cosines.max()))
     return np.array(rows)
+
+
+def plain_votes(shop: Shop) -> np.ndarray:
+    """The group `votes`, pair by pair."""
+    vectors, nearest = normal(shop.shared["item_vectors"]), shop.shared["near"].queries.cosine[:, 0]
+    votes = votes_of(shop)
+    voted = {
+        query: of[["item", "relevant_weight"]].to_numpy().T
+        for query, of in votes[votes["verdict"] > 0].groupby("query")
+    }
+    rows = []
+    for _, query, item in pairs_of(shop):
+        items, weights = voted[query]
+        cosines = vectors[items.astype(int)] @ vectors[item]
+        rows.append((np.average(cosines, weights=weights), cosines.max(), nearest[query]))
+    return np.array(rows)
+
+
+def votes_of(shop: Shop) -> pd.DataFrame:
+    """A row a judgement of a near query, with the weight that it has of each kind."""
+    _, near, judged = shop.shared["near"]
+    queries, width = near.index.shape
+    voters = pd.DataFrame(
+        {
+            "query": np.repeat(np.arange(queries), width),
+            "voter": near.index.ravel(),
+            "kernel": np.exp((near.cosine.ravel() - 1) / KERNEL_WIDTH),
+            "weight": near.weights().ravel(),
+        }
+    )
+    voter, vote = np.nonzero(judged.verdicts)
+    verdict = judged.verdicts[voter, vote]
+    ballots = pd.DataFrame({"voter": voter, "item": judged.items[voter, vote], "verdict": verdict})
+    ballots["share"] = 1 / ballots.groupby(["voter", "verdict"])["item"].transform("size")
+    votes = voters.merge(ballots, on="voter")
+    votes["opinion"] = votes["kernel"] * ((votes["verdict"] > 0) - np.mean(verdict > 0))
+    spread = votes["weight"] * votes["share"]
+    votes["relevant_weight"] = spread.where(votes["verdict"] > 0, 0)
+    votes["irrelevant_weight"] = spread.where(votes["verdict"] < 0, 0)
+    return votes
 
 
 def with_codes(table: pd.DataFrame, sids: np.ndarray) -> pd.DataFrame:
@@ -386,45 +416,52 @@ def plain_prefix(shop: Shop) -> np.ndarray:
 
 def plain_neighbours(shop: Shop) -> np.ndarray:
     """The group `neighbours`."""
-    pairs, (near, votes) = pairs_with_codes(shop), shop.shared["near"]
-    columns = []
-    for index, weights in ((near.index, near.weights()), (votes.items, votes.weights)):
-        queries, width = index.shape
-        table = pd.DataFrame(
-            {"query": np.repeat(np.arange(queries), width), "weight": weights.ravel()}
+    pairs, near = pairs_with_codes(shop), shop.shared["near"].items
+    queries, width = near.index.shape
+    items = pd.DataFrame(
+        {
+            "query": np.repeat(np.arange(queries), width),
+            "rank": np.tile(np.arange(1, width + 1), queries),
+            "weight": near.weights().ravel(),
+        }
+    )
+    items = with_codes(items, shop.of_sids["sids"][near.index.ravel()])
+    votes = votes_of(shop)
+    votes = with_codes(votes, shop.of_sids["sids"][votes["item"]])
+    sides = ("relevant_weight", "irrelevant_weight")
+    totals = [votes.groupby("query")[side].sum()[pairs["query"]].to_numpy() for side in sides]
+    columns: list[list] = [[] for _ in range(7)]
+    for level in range(len(SIZES)):
+        keys = ["query", *(f"c{number}" for number in range(level + 1))]
+        heaviest = items.groupby(keys)["weight"].sum().groupby("query").max()[pairs["query"]]
+        found = joined(
+            pairs,
+            items,
+            level=level,
+            mass=("weight", "sum"),
+            count=("rank", "count"),
+            rank=("rank", "min"),
         )
-        found = with_codes(table, shop.of_sids["sids"][index.ravel()])
-        total = weights.sum(axis=1)[pairs["query"]]
-        for level in range(len(SIZES)):
-            mass = joined(pairs, found, level=level, mass=("weight", "sum"))["mass"]
-            columns.append(mass / total)
-    return np.stack(columns, axis=1)
-
-
-def plain_margins(shop: Shop) -> np.ndarray:
-    """The group `margins`, pair by pair."""
-    sids = shop.of_sids["sids"]
-    query_vectors, vectors = (normal(shop.shared[f"{side}_vectors"]) for side in ("query", "item"))
-    items = with_codes(pd.DataFrame(index=range(len(sids))), sids)
-    groups = [
-        items.groupby([f"c{number}" for number in range(level + 1)]).indices
-        for level in range(len(SIZES))
-    ]
-    rows = []
-    for query, _, item in pairs_of(shop):
-        own, means, ranks = query_vectors[query] @ vectors[item], [], []
-        for level, members in enumerate(groups):
-            key = tuple(int(code) for code in sids[item, : level + 1])
-            others = members[key if level else key[0]]
-            others = others[others != item]
-            if len(others) > OTHERS_OF_PREFIX:
-                number = np.arange(OTHERS_OF_PREFIX)
-                others = others[(2 * number + 1) * len(others) // (2 * OTHERS_OF_PREFIX)]
-            cosines = vectors[others] @ query_vectors[query]
-            means.append(cosines.mean() if len(others) else own)
-            ranks.append(np.mean(own > cosines) if len(others) else 0.5)
-        rows.append([*means, *(own - np.array(means)), *ranks])
-    return np.array(rows)
+        voted = joined(
+            pairs,
+            votes,
+            level=level,
+            heard=("kernel", "sum"),
+            opinion=("opinion", "sum"),
+            **{side: (side, "sum") for side in sides},
+        )
+        of_level = (
+            found["mass"],
+            found["count"] / width,
+            np.where(found["rank"] > 0, 1 / found["rank"].where(found["rank"] > 0, 1), 0),
+            found["mass"] / heaviest.to_numpy(),
+            voted[sides[0]] / totals[0],
+            voted[sides[1]] / totals[1],
+            voted["opinion"] / (voted["heard"] + SHRINKAGE),
+        )
+        for column, values in zip(columns, of_level, strict=True):
+            column.append(values)
+    return np.stack([values for of_name in columns for values in of_name], axis=1)
 
 
 if __name__ == "__main__":

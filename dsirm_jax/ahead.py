@@ -300,7 +300,7 @@ def relevance_step(bindings: Bindings, target: Target, devices: Sequence[jax.Dev
     import jax.numpy as jnp
     import numpy as np
 
-    from dsirm_jax.relevance.model import BoostedTrees
+    from dsirm_jax.relevance.model import Mlp
     from dsirm_jax.relevance.train import initial_params, make_step
     from dsirm_jax.training.loop import TrainState
     from dsirm_jax.training.meshes import data_mesh, sharded
@@ -308,7 +308,7 @@ def relevance_step(bindings: Bindings, target: Target, devices: Sequence[jax.Dev
 
     bound = bindings["relevance"]
     head, training = bound["head"], bound["training"]
-    if isinstance(head, BoostedTrees) or not training.epochs:
+    if not isinstance(head, Mlp) or not training.epochs:
         return None
     optimizer = make_optimizer(training, num_steps=training.num_steps(ROWS))
     features = np.zeros((1, target.features), np.float32)

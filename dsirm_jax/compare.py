@@ -50,6 +50,7 @@ def compare(first: Path, second: Path) -> str:
         query_index=np.unique(both["query"].to_numpy(), return_inverse=True)[1],
         relevant=both["relevant"].to_numpy(),
         gain=both["gain"].to_numpy(),
+        label=both["label"].to_numpy(),
         segments={},
     )
     lines = [f"A: {paths[0]}", f"B: {paths[1]}"]

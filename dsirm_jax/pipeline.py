@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.relevance.calibration import Calibration
     from dsirm_jax.relevance.fitted import Fitted as HeadFitted
-    from dsirm_jax.relevance.model import BoostedTrees, Mlp
+    from dsirm_jax.relevance.model import Head
     from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.training.settings import Training
 
@@ -320,19 +320,16 @@ def generate(
 
 def features(layout: Layout, *, language: str | None = None) -> None:
     """texts and dense vectors -> the features of judged pairs that know nothing of SIDs."""
-    from dsirm_jax.data.pairs import relevant_pairs
-    from dsirm_jax.data.schema import TRAIN
-
-    train_pairs = relevant_pairs(layout.judgements, split=TRAIN)
-    write_features(layout, train_pairs=train_pairs, language=language)
+    write_features(layout, voting=layout.judgements, language=language)
 
 
-def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | None) -> None:
-    """Does what `features` does, with the relevant pairs that vote given."""
+def write_features(layout: Layout, *, voting: Path, language: str | None) -> None:
+    """Does what `features` does, with the table of judgements given whose split `train` votes."""
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.pairs import judged
+    from dsirm_jax.data.pairs import judged, judged_pairs
+    from dsirm_jax.data.schema import TRAIN
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
     from dsirm_jax.relevance.features import Texts, filled, surroundings, without_sids
@@ -341,7 +338,10 @@ def write_features(layout: Layout, *, train_pairs: np.ndarray, language: str | N
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     pairs = judged(layout.judgements, "query_index", "item_index")
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
-    near = surroundings(query_index=pairs["query_index"], **vectors, train_pairs=train_pairs)
+    train_pairs, relevant = judged_pairs(voting, split=TRAIN)
+    near = surroundings(
+        query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
+    )
     tables.write_surroundings(layout.surroundings, near)
     processor = vocabulary.processor(layout.vocabulary)
     catalogue, texts = read_catalogue(
@@ -385,11 +385,11 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
         query_sids=layout.query_sids,
         pair_log_probs=layout.pair_log_probs,
     )
-    vectors = tables.read_dense_vectors(layout, scratch=layout.stage("match"))
-    found = [with_sids(**pairs, **vectors, **given, near=near, groups=GROUPS)]
+    found = [with_sids(**pairs, **given, near=near, groups=GROUPS)]
     for tag in beams:
         if tag == variants.OWN:
             fitted = quantizers.load(layout.quantizer)
+            vectors = tables.read_dense_vectors(layout, scratch=layout.stage("match"))
             codes = assign_vectors(fitted=fitted, vectors=vectors["query_vectors"]).codes
             other = given | {
                 "beams": variants.own_beam(codes),
@@ -399,7 +399,7 @@ def match(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
             }
         else:
             other = given | {"beams": variants.first_beams(given["beams"], most=tag)}
-        table = with_sids(**pairs, **vectors, **other, near=near, groups=variants.GROUPS)
+        table = with_sids(**pairs, **other, near=near, groups=variants.GROUPS)
         found.append(variants.tagged(table, tag))
     tables.write_features(
         layout.sid_features, join(found), pairs=pairs, sid_version=read_version(layout.sids)
@@ -412,7 +412,7 @@ def relevance(
     seed: int,
     rungs: dict[str, tuple[str, ...]],
     sid_rungs: tuple[str, ...],
-    head: Mlp | BoostedTrees,
+    head: Head,
     training: Training,
     calibration: Calibration,
     halves: tuple[Layout, ...],
@@ -429,7 +429,7 @@ def relevance(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
-    from dsirm_jax.relevance.score import score
+    from dsirm_jax.relevance.score import esci_probabilities, score
     from dsirm_jax.relevance.train import train
 
     pairs = judged(layout.judgements, *tables.ABOUT_THE_PAIR, "weight")
@@ -453,7 +453,8 @@ def relevance(
             seed=seed,
         )
 
-    scores, on_seen = {}, None
+    grade_of = dict(zip(pairs["label"], zip(pairs["gain"].tolist(), pairs["relevant"].tolist())))
+    scores, grades, on_seen = {}, {}, None
     for rung in rungs:
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
@@ -463,6 +464,7 @@ def relevance(
         fitted = fit(rung, unseen, kept & ~tested)
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
         scores[rung] = score(fitted, unseen.rows(kept))
+        grades[rung] = esci_probabilities(fitted, unseen.rows(tested), grade_of=grade_of)
         if rung == FULL:
             known = tables.averaged(of_halves, where=seen)
             flattered = fit(ON_SEEN, known, seen.any(axis=0) & ~tested)
@@ -472,15 +474,12 @@ def relevance(
         judged={name: values[kept] for name, values in pairs.items()},
         scores=scores,
     )
-    asked = {
-        "pairs": tables.read_pairs(
-            queries=layout.queries, items=layout.items, judgements=layout.judgements
-        ).where(tested),
-        "seed": seed,
-    }
+    asked = tables.read_pairs(
+        queries=layout.queries, items=layout.items, judgements=layout.judgements
+    ).where(tested)
     tests = {rung: values[tested[kept]] for rung, values in scores.items()}
     lifts = lifts_between(rungs)
-    metrics = evaluate(**asked, scores=tests, lifts=lifts)
+    metrics = evaluate(pairs=asked, scores=tests, grades=grades, lifts=lifts, seed=seed)
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
@@ -489,7 +488,7 @@ def relevance(
     )
     if FULL in rungs:
         both = {FULL: tests[FULL], ON_SEEN: on_seen}
-        metrics["leak"] = evaluate(**asked, scores=both, lifts=((ON_SEEN, FULL),))
+        metrics["leak"] = evaluate(pairs=asked, scores=both, lifts=((ON_SEEN, FULL),), seed=seed)
     write_json(layout.metrics, metrics)
 
 

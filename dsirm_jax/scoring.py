@@ -53,9 +53,7 @@ def score(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.pairs import relevant_pairs
     from dsirm_jax.data.readers import read_pairs
-    from dsirm_jax.data.schema import TRAIN
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.score import score as apply
     from dsirm_jax.relevance.tables import averaged, read_halves
@@ -78,8 +76,7 @@ def score(
                 pq.write_table(pa.table(columns), partial)
         _write_query_vectors(half, at, encoder=encoder, new=new)
         _write_query_sids(half, at, beams=beams, new=new)
-        votes = relevant_pairs(half.judgements, split=TRAIN)
-        pipeline.write_features(at, train_pairs=votes, language=language)
+        pipeline.write_features(at, voting=half.judgements, language=language)
         pipeline.match(at, beams=match_beams)
         sources.append((at.features, at.sid_features))
     everywhere = np.ones((len(halves), len(names)), bool)

@@ -16,6 +16,7 @@ FILES = sorted([*Path("gin/tpu").glob("*.gin"), *Path("gin/gpu").glob("*.gin")])
 TINY = [
     "--gin_file=gin/models/tiny.gin",
     "--gin_bindings=from dsirm_jax import pipeline\npipeline.prepare.vocabulary_size = 500",
+    "--gin.pipeline.relevance.head=@relevance_model.Mlp()",
     "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(16, 8, 8)",
     "--gin.generator_model.T5Config.num_encoder_layers=1",
     "--gin.generator_model.T5Config.num_decoder_layers=1",

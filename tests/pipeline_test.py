@@ -95,6 +95,7 @@ def test_tables_have_the_columns_of_the_contract(run):
     assert set(metrics["rungs"]) == set(rungs)
     assert set(metrics["lifts"]["full"]["roc_auc"]) == {"value", "low", "high", "relative"}
     assert set(metrics["leak"]["rungs"]) == {"full", "full_on_seen"}
+    assert set(metrics["esci"]["rungs"]["full"]) == {"task_1_ndcg"}  # of a binary head
     for folder in ("", "ablation/unsupervised/"):
         features = pq.read_schema(model_dir / folder / "match/features.parquet")
         assert features.field("match_depth").metadata == {b"group": b"paper_match"}
@@ -203,7 +204,7 @@ def test_a_run_is_compared_with_another(run, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     blocks = [line for line in done.stdout.splitlines() if line.startswith("── ")]
     assert blocks == ["── no_sid ──", "── unsupervised ──", "── full ──"]
-    assert done.stdout.count("+0.0000 [+0.0000, +0.0000]") == 3 * 6
+    assert done.stdout.count("+0.0000 [+0.0000, +0.0000]") == 3 * 8
     assert done.stdout.splitlines()[-3:] == ["  SEED", "    A  0", "    B  3"]
 
 
@@ -264,6 +265,7 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
     monkeypatch.setattr(heads, "train", train)
     monkeypatch.setattr(fitted, "save", lambda *_: None)
     monkeypatch.setattr(score, "score", lambda _, table: np.full(len(table.values), 0.5))
+    monkeypatch.setattr(score, "esci_probabilities", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
         pipeline.features(layout)
     assert set(voting) <= of_split["train"] and voting
@@ -385,7 +387,7 @@ def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_o
     # Where and how the work is done is no part of what comes out.
     again = dsirm("run", model_dir, "--gin.pipeline.prepare.workers=1")
     assert again.stderr.count("finished and unchanged, skipped") == 11
-    changed = dsirm("relevance", model_dir, "--gin.relevance_model.Mlp.hidden=(8,)")
+    changed = dsirm("relevance", model_dir, "--gin.relevance_model.Linear.l2=50.0")
     assert "binding head changed" in changed.stderr
     assert (model_dir / "replaced/relevance-1/metrics.json").is_file()
     assert (model_dir / "quantize/sids.parquet").stat().st_mtime_ns == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 NO_ITEM = -1
 MOST_POSITIVES = 64
@@ -23,9 +23,18 @@ def relevant_pairs(judgements: Path, *, split: str) -> Int[np.ndarray, "pair 2"]
     Returns:
       int64 `[pair, 2]`: query_index and item_index.
     """
+    pairs, relevant = judged_pairs(judgements, split=split)
+    return pairs[relevant]
+
+
+def judged_pairs(
+    judgements: Path, *, split: str
+) -> tuple[Int[np.ndarray, "pair 2"], Bool[np.ndarray, " pair"]]:
+    """Reads all pairs of one split, and whether each is relevant; see `relevant_pairs`."""
     table = pq.read_table(judgements, columns=["query_index", "item_index", "relevant", "split"])
-    table = table.filter(pc.and_(table["relevant"], pc.equal(table["split"], split)))
-    return np.stack([table["query_index"].to_numpy(), table["item_index"].to_numpy()], axis=1)
+    table = table.filter(pc.equal(table["split"], split))
+    pairs = [table[name].to_numpy() for name in ("query_index", "item_index")]
+    return np.stack(pairs, axis=1), table["relevant"].to_numpy()
 
 
 def judged(judgements: Path, *names: str) -> dict[str, np.ndarray]:

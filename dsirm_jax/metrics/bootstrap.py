@@ -107,6 +107,56 @@ def ndcg_at_k(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: 
     return mean_over_queries(ranking.ndcg_per_query(queries, gains, scores, k=k))
 
 
+def mrr(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+    """Returns the mean of the reciprocal ranks over queries with a relevant pair as a statistic."""
+    return mean_over_queries(ranking.reciprocal_rank_per_query(queries, labels, scores))
+
+
+def recall_at_k(
+    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int
+) -> Statistic:
+    """Returns the mean of recall@k over queries with a relevant pair as a statistic."""
+    return mean_over_queries(ranking.recall_per_query(queries, labels, scores, k=k))
+
+
+def f1_scores(
+    queries: np.ndarray, labels: np.ndarray, predicted: np.ndarray
+) -> dict[str, Statistic]:
+    """Returns `micro_f1` and `macro_f1` of predicted classes as statistics.
+
+    F1 of a class is 2 · hits over the pairs that have it plus those that are said to. Micro adds
+    both up over classes, macro is the mean over the classes that occur.
+
+    Args:
+      queries: integer query of each pair, `[pair]`.
+      labels: class of each pair, `[pair]`.
+      predicted: likewise.
+
+    Raises:
+      ValueError: there are more of the ones than of the others.
+    """
+    if len(labels) != len(predicted):
+        raise ValueError(f"{len(labels)} labels and {len(predicted)} predictions")
+    index, classes = _query_index(queries), np.union1d(labels, predicted)
+    shape = (index.max(initial=-1) + 1, len(classes))
+
+    def counted(of: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        cells = index * len(classes) + np.searchsorted(classes, of)
+        return np.bincount(cells, weights, minlength=np.prod(shape)).reshape(shape)
+
+    twice_hits = 2 * counted(labels, labels == predicted)  # [query, class]
+    sizes = counted(labels) + counted(predicted)
+
+    def micro(counts: np.ndarray) -> np.ndarray:
+        return _ratio(twice_hits.sum(axis=1) @ counts, sizes.sum(axis=1) @ counts)
+
+    def macro(counts: np.ndarray) -> np.ndarray:
+        of_class = _ratio(twice_hits.T @ counts, sizes.T @ counts)  # [class, resample]
+        return _ratio(np.nan_to_num(of_class).sum(axis=0), (~np.isnan(of_class)).sum(axis=0))
+
+    return {"micro_f1": micro, "macro_f1": macro}
+
+
 def mean_over_queries(values: np.ndarray) -> Statistic:
     """Returns the mean of a per-query metric over the queries where it is defined.
 

@@ -1,6 +1,7 @@
 """The three tasks of the Shopping Queries data (ESCI), by their official definitions.
 
-Source: Reddy et al. 2022, arXiv 2206.06588, and github.com/amazon-science/esci-data.
+Each metric is a `bootstrap.Statistic`: its value, once every query is drawn once, is the official
+one. Source: Reddy et al. 2022, arXiv 2206.06588, and github.com/amazon-science/esci-data.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dsirm_jax.metrics.bootstrap import Statistic, f1_scores, mean_over_queries
 from dsirm_jax.metrics.classification import check_finite
 from dsirm_jax.metrics.ranking import ndcg_per_query
 
@@ -16,7 +18,12 @@ GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 SUBSTITUTE = "S"
 
 
-def ranking(queries: np.ndarray, labels: Sequence[str], scores: np.ndarray) -> float:
+def are_labels(labels: Sequence[str | None]) -> bool:
+    """Returns whether all labels are E, S, C or I, and there are any."""
+    return len(labels) > 0 and set(labels) <= GAINS.keys()
+
+
+def ranking(queries: np.ndarray, labels: Sequence[str], scores: np.ndarray) -> Statistic:
     """Returns the metric of task 1: nDCG over all ranks, of all queries.
 
     As with `trec_eval -c`, which the task takes it from, a query without a gain counts as 0. Ties
@@ -35,17 +42,18 @@ def ranking(queries: np.ndarray, labels: Sequence[str], scores: np.ndarray) -> f
       ValueError: a score is not finite, or a label is none of the four.
     """
     _check_labels(labels)
-    if not len(labels):
-        return float("nan")
     gains = np.array([GAINS[label] for label in labels])
-    of_query = ndcg_per_query(queries, gains, scores, k=len(labels))
-    return float(np.nan_to_num(of_query).mean())
+    of_query = ndcg_per_query(queries, gains, scores, k=max(len(labels), 1))
+    return mean_over_queries(np.nan_to_num(of_query))
 
 
-def classification(labels: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
+def classification(
+    queries: np.ndarray, labels: Sequence[str], predicted: Sequence[str]
+) -> dict[str, Statistic]:
     """Returns the metrics of task 2, `micro_f1` (the official one) and `macro_f1`.
 
     Args:
+      queries: integer query of each pair, `[pair]`.
       labels: E, S, C or I `[pair]`.
       predicted: likewise.
 
@@ -57,13 +65,16 @@ def classification(labels: Sequence[str], predicted: Sequence[str]) -> dict[str,
     """
     _check_labels(labels)
     _check_labels(predicted)
-    return _f1(np.asarray(labels, str), np.asarray(predicted, str))
+    return f1_scores(queries, np.asarray(labels, str), np.asarray(predicted, str))
 
 
-def substitutes(labels: Sequence[str], probabilities: np.ndarray) -> dict[str, float]:
+def substitutes(
+    queries: np.ndarray, labels: Sequence[str], probabilities: np.ndarray
+) -> dict[str, Statistic]:
     """Returns the metrics of task 3, `micro_f1` (the official one) and `macro_f1`.
 
     Args:
+      queries: integer query of each pair, `[pair]`.
       labels: E, S, C or I `[pair]`.
       probabilities: of being a substitute, `[pair]`; one of at least a half says that it is.
 
@@ -76,20 +87,7 @@ def substitutes(labels: Sequence[str], probabilities: np.ndarray) -> dict[str, f
     _check_labels(labels)
     probabilities = np.asarray(probabilities, np.float64)
     check_finite(probabilities=probabilities)
-    return _f1(np.asarray(labels, str) == SUBSTITUTE, probabilities >= 0.5)
-
-
-def _f1(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import f1_score
-
-    if len(labels) != len(predicted):
-        raise ValueError(f"{len(labels)} labels and {len(predicted)} predictions")
-    if not len(labels):
-        return {"micro_f1": float("nan"), "macro_f1": float("nan")}
-    return {
-        f"{average}_f1": float(f1_score(labels, predicted, average=average, zero_division=0.0))
-        for average in ("micro", "macro")
-    }
+    return f1_scores(queries, np.asarray(labels, str) == SUBSTITUTE, probabilities >= 0.5)
 
 
 def _check_labels(labels: Sequence[str]) -> None:

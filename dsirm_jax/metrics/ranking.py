@@ -34,7 +34,7 @@ def ndcg_per_query(
     queries, gains = _dense(queries), np.asarray(gains, np.float64)
     discounted = _dcg(queries, gains, np.asarray(scores, np.float64), k)
     ideal = _dcg(queries, gains, gains, k)
-    return np.divide(discounted, ideal, out=np.full_like(ideal, np.nan), where=ideal > 0)
+    return np.divide(discounted, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
 
 
 def ndcg_at_k(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int) -> float:

@@ -9,14 +9,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from dsirm_jax.data.schema import SEGMENTS
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL
-from dsirm_jax.metrics import bootstrap
+from dsirm_jax.metrics import bootstrap, esci
+from dsirm_jax.metrics.classification import ece_floor
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
 
-METRICS = ("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece", "ndcg@10")
+METRICS = (
+    *("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece"),
+    *("ndcg@10", "mrr", "recall@5"),
+)
 LOWER_IS_BETTER = ("log_loss", "ece")
 BASELINE = "no_sid"
 MOST_COLUMNS = 4
@@ -31,12 +36,14 @@ class Pairs:
       query_index: int64 `[pair]`.
       relevant: bool `[pair]`.
       gain: float `[pair]`, what nDCG counts.
+      label: str `[pair]`, the grade given; None where it is not known.
       segments: bool `[pair]`, by name: the pairs of each segment that is judged on its own too.
     """
 
     query_index: np.ndarray
     relevant: np.ndarray
     gain: np.ndarray
+    label: np.ndarray
     segments: Mapping[str, np.ndarray]
 
     def where(self, kept: np.ndarray) -> Pairs:
@@ -45,6 +52,7 @@ class Pairs:
             query_index=self.query_index[kept],
             relevant=self.relevant[kept],
             gain=self.gain[kept],
+            label=self.label[kept],
             segments={name: of[kept] for name, of in self.segments.items()},
         )
 
@@ -61,6 +69,7 @@ def evaluate(
     pairs: Pairs,
     scores: Mapping[str, np.ndarray],
     lifts: Sequence[tuple[str, str]],
+    grades: Mapping[str, Float[np.ndarray, "pair 4"]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -72,14 +81,16 @@ def evaluate(
         metrics are averaged over seeds.
       lifts: (rung, baseline) pairs whose difference is wanted; one whose rung or baseline has no
         scores is passed over.
+      grades: probabilities of E, S, C and I, by rung that tells them apart.
       resamples: resamples of queries that the intervals come from.
       seed: seed of the resamples.
 
     Returns:
       `rungs`, `lifts` and `segments` as docs/contract.md has them, with the numbers of queries,
-      pairs and resamples. A lift is rung − baseline; it lies under the rung's name, or under
-      `RUNG over BASELINE` where the rung has one already, and its `relative` is the lift over the
-      baseline's value. A metric that is undefined (one class only) is left out.
+      pairs and resamples; and `esci` where all labels are E, S, C or I. A lift is rung − baseline;
+      it lies under the rung's name, or under `RUNG over BASELINE` where the rung has one already,
+      and its `relative` is the lift over the baseline's value. A metric that is undefined (one
+      class only) is left out.
 
     Raises:
       InputError: there are no test pairs.
@@ -89,15 +100,17 @@ def evaluate(
         raise InputError(
             "no judgement is in the split test; give more queries or bind a larger test share"
         )
-    result = _evaluate(pairs, scores, lifts, resamples, seed)
+    drawn = {"lifts": lifts, "resamples": resamples, "seed": seed}
+    result = _evaluate(pairs, scores, **drawn)
     result["resamples"] = resamples
+    if esci.are_labels(pairs.label):
+        tasks = {rung: _tasks(pairs, of, (grades or {}).get(rung)) for rung, of in scores.items()}
+        result["esci"] = _measured(pairs, tasks, **drawn)
     result["segments"] = {}
     for segment, kept in pairs.segments.items():
         if kept.any():
             scores_kept = {rung: values[..., kept] for rung, values in scores.items()}
-            result["segments"][segment] = _evaluate(
-                pairs.where(kept), scores_kept, lifts, resamples, seed
-            )
+            result["segments"][segment] = _evaluate(pairs.where(kept), scores_kept, **drawn)
     return result
 
 
@@ -211,7 +224,7 @@ def _legend(metrics: Mapping[str, Any]) -> list[str]:
     return [
         f"{metrics['queries']:,} test queries, {metrics['pairs']:,} pairs; 95 % intervals from "
         f"{metrics['resamples']:,} resamples of queries",
-        "↓ lower is better; * interval without 0; – undefined",
+        "↓ lower is better; * interval without 0; – undefined; floor: of true probabilities",
     ]
 
 
@@ -219,7 +232,7 @@ def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
     """Returns aligned lines with a row per rung."""
     between = {(of["rung"], of["over"]): of for of in lifts.values()}
     head = ["", "roc_auc", f"− {BASELINE}", "relative", f"{FULL} − it", "ndcg@10", "log_loss ↓"]
-    rows = [[*head, "ece ↓"]]
+    rows = [[*head, "ece ↓", "its floor"]]
     for rung, values in rungs.items():
         over, under = (between.get(pair, {}) for pair in ((rung, BASELINE), (FULL, rung)))
         gained = over.get("roc_auc")
@@ -234,26 +247,33 @@ def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
                     f"{values[name]['value']:.4f}" if name in values else "–"
                     for name in ("ndcg@10", "log_loss", "ece")
                 ),
+                f"{values['ece']['floor']:.4f}",
             ]
         )
     return _aligned(rows)
 
 
-def _evaluate(
+def _evaluate(pairs: Pairs, scores: Mapping[str, np.ndarray], **drawn: Any) -> dict[str, Any]:
+    statistics = {rung: _statistics(pairs, of_rung) for rung, of_rung in scores.items()}
+    result = _measured(pairs, statistics, **drawn)
+    for rung, of_rung in scores.items():
+        floors = [ece_floor(of_seed) for of_seed in np.atleast_2d(of_rung)]
+        result["rungs"][rung]["ece"]["floor"] = float(np.mean(floors))
+    return result
+
+
+def _measured(
     pairs: Pairs,
-    scores: Mapping[str, np.ndarray],
+    statistics: Mapping[str, Mapping[str, bootstrap.Statistic]],
+    *,
     lifts: Sequence[tuple[str, str]],
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    statistics = {
-        (rung, name): statistic
-        for rung, values in scores.items()
-        for name, statistic in _statistics(pairs, values).items()
-    }
+    """Returns metrics of rungs and their lifts, of statistics by rung and name."""
     num_queries = len(np.unique(pairs.query_index))
     values, samples = bootstrap.bootstrap(
-        statistics,
+        {(rung, name): of for rung, named in statistics.items() for name, of in named.items()},
         num_queries=num_queries,
         num_pairs=len(pairs.query_index),
         resamples=resamples,
@@ -273,15 +293,17 @@ def _evaluate(
 
     lifted: dict[str, Any] = {}
     for rung, over in lifts:
-        if rung in scores and over in scores:
+        if rung in statistics and over in statistics:
             key = rung if rung not in lifted else f"{rung} over {over}"
-            by_metric = {name: lift_of(rung, over, name) for name in METRICS}
+            both = [name for name in statistics[rung] if name in statistics[over]]
+            by_metric = {name: lift_of(rung, over, name) for name in both}
             lifted[key] = {"rung": rung, "over": over, **_defined(by_metric)}
     return {
         "queries": num_queries,
         "pairs": len(pairs.query_index),
         "rungs": {
-            rung: _defined({name: value_of(rung, name) for name in METRICS}) for rung in scores
+            rung: _defined({name: value_of(rung, name) for name in named})
+            for rung, named in statistics.items()
         },
         "lifts": lifted,
     }
@@ -301,7 +323,28 @@ def _statistics_of(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Stat
         "log_loss": bootstrap.log_loss(*of_pairs),
         "ece": bootstrap.ece(*of_pairs),
         "ndcg@10": bootstrap.ndcg_at_k(pairs.query_index, pairs.gain, scores, k=10),
+        "mrr": bootstrap.mrr(*of_pairs),
+        "recall@5": bootstrap.recall_at_k(*of_pairs, k=5),
     }
+
+
+def _tasks(
+    pairs: Pairs, scores: np.ndarray, grades: Float[np.ndarray, "pair 4"] | None
+) -> dict[str, bootstrap.Statistic]:
+    """Returns the metrics of ESCI's tasks; the second and third need to tell the grades apart."""
+    query, label = pairs.query_index, pairs.label
+    ranked = [esci.ranking(query, label, of_seed) for of_seed in np.atleast_2d(scores)]
+    found = {"task_1_ndcg": bootstrap.mean(ranked)}
+    if grades is not None:
+        named = np.array(list(esci.GAINS))
+        of_tasks = {
+            "task_2": esci.classification(query, label, named[grades.argmax(axis=1)]),
+            "task_3": esci.substitutes(query, label, grades[:, named == esci.SUBSTITUTE][:, 0]),
+        }
+        found |= {
+            f"{task}_{name}": of for task, both in of_tasks.items() for name, of in both.items()
+        }
+    return found
 
 
 def _defined(by_metric: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -319,6 +362,9 @@ def _block(columns: Mapping[str, Mapping[str, Any]], *, signed: bool) -> list[st
     for name in METRICS:
         label = f"{name} ↓" if name in LOWER_IS_BETTER else name
         rows.append([label, *(_cell(of.get(name), signed=signed) for of in columns.values())])
+        floors = [of.get(name, {}).get("floor") for of in columns.values()]
+        if any(floors):
+            rows.append([f"{name} floor", *(f"{floor:.4f}" for floor in floors)])
     return _aligned(rows)
 
 

@@ -21,11 +21,11 @@ from dsirm_jax.relevance.digests import ItemDigests, QueryDigests
 from dsirm_jax.relevance.lexical import PieceStatistics, lexical
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
+    Judged,
     Neighbours,
-    Votes,
+    near_queries,
     nearest,
     unit,
-    votes_of_near_queries,
 )
 from dsirm_jax.relevance.schema import (
     COLUMNS_WITHOUT_SIDS,
@@ -34,10 +34,10 @@ from dsirm_jax.relevance.schema import (
     join,
 )
 from dsirm_jax.sids import prefix_match
-from dsirm_jax.sids.prefix_match import Beams, Buckets
+from dsirm_jax.sids.prefix_match import Beams
 
 PAIRS_AT_ONCE = 1 << 14
-OTHERS_OF_PREFIX = 32
+VOTED_AT_ONCE = 1 << 11
 
 
 class Surroundings(NamedTuple):
@@ -45,11 +45,13 @@ class Surroundings(NamedTuple):
 
     Attributes:
       items: the nearest items.
-      votes: the items that suit the nearest training queries.
+      queries: the nearest training queries, rows of `judged`.
+      judged: what was judged for every training query.
     """
 
     items: Neighbours
-    votes: Votes
+    queries: Neighbours
+    judged: Judged
 
 
 def surroundings(
@@ -58,22 +60,26 @@ def surroundings(
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     train_pairs: Int[np.ndarray, "train_pair 2"],
+    relevant: Bool[np.ndarray, " train_pair"],
 ) -> Surroundings:
-    """Returns what the groups `prf` and `neighbours` look at; it does not depend on SIDs.
+    """Returns what the groups `prf`, `votes` and `neighbours` look at; it depends on no SIDs.
 
     Args:
       query_index: row of `query_vectors` of each pair.
       query_vectors: dense vector of every query.
       item_vectors: dense vector of every item, in memory or memory-mapped.
-      train_pairs: relevant (query, item) numbers of the split `train`, never of another.
+      train_pairs: judged (query, item) numbers of the split `train`, never of another.
+      relevant: whether each of these is.
     """
     wanted = np.unique(query_index)
-    return Surroundings(
-        items=nearest(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS),
-        votes=votes_of_near_queries(
-            query_index=wanted, query_vectors=query_vectors, train_pairs=train_pairs
-        ),
+    queries, judged = near_queries(
+        query_index=wanted,
+        query_vectors=query_vectors,
+        train_pairs=train_pairs,
+        relevant=relevant,
     )
+    items = nearest(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS)
+    return Surroundings(items=items, queries=queries, judged=judged)
 
 
 class Texts(NamedTuple):
@@ -130,11 +136,13 @@ def without_sids(
         return attributes(**rows, queries=texts.queries.asked, items=texts.items.has)
 
     pairs = {"query_index": query_index, "item_index": item_index}
+    of_rows = {"query_row": query_row, "item_index": item_index}
     compute = {
         "dense": lambda: cosine(**pairs, query_vectors=query_vectors, item_vectors=item_vectors),
         "lexical": by_words,
         "attributes": by_attributes,
-        "prf": lambda: prf(**pairs, item_vectors=item_vectors, near=near),
+        "prf": lambda: prf(**of_rows, item_vectors=item_vectors, near=near),
+        "votes": lambda: votes(**of_rows, item_vectors=item_vectors, near=near),
         NUMERIC: lambda: numeric(item_index, numbers=numbers),
     }
     tables = [
@@ -153,15 +161,25 @@ class OfQueries(NamedTuple):
       beams: the generator's SIDs.
       near_sids: SIDs of the nearest items.
       near_weights: weights of these.
-      voted_sids: SIDs of the items that suit near training queries.
-      voted_weights: weights of these.
+      heaviest: see `prefix_match.heaviest_prefix`.
+      voters: the nearest training queries, rows of the two below.
+      cosines: of these.
+      weights: of these.
+      judged_sids: SIDs of the items judged for training queries.
+      verdicts: what was judged.
+      base: share of all judgements of training queries that say relevant.
     """
 
     beams: Beams
     near_sids: Int[Array, "query near level"]
     near_weights: Float[Array, "query near"]
-    voted_sids: Int[Array, "query vote level"]
-    voted_weights: Float[Array, "query vote"]
+    heaviest: Float[Array, "query level"]
+    voters: Int[Array, "query neighbour"]
+    cosines: Float[Array, "query neighbour"]
+    weights: Float[Array, "query neighbour"]
+    judged_sids: Int[Array, "voter vote level"]
+    verdicts: Float[Array, "voter vote"]
+    base: Float[Array, ""]
 
 
 class OfPairs(NamedTuple):
@@ -172,40 +190,36 @@ class OfPairs(NamedTuple):
       sids: the item's SID.
       log_probs: exact log P(first l codes of the item | query).
       log_shares: log share of the catalogue's items that have these first l codes.
-      cosine: of query and item.
-      other_cosines: of the query and others that have these first l codes.
-      others: which of these there are.
     """
 
     query_row: Int[Array, " pair"]
     sids: Int[Array, "pair level"]
     log_probs: Float[Array, "pair level"]
     log_shares: Float[Array, "pair level"]
-    cosine: Float[Array, " pair"]
-    other_cosines: Float[Array, "pair level other"]
-    others: Bool[Array, "pair level other"]
 
 
 def sid_features(
     queries: OfQueries, pairs: OfPairs, *, groups: tuple[str, ...]
 ) -> Float[Array, "pair feature"]:
     """Returns the features of some groups, in the order of `sids.prefix_match.GROUPS`; in JAX."""
-
-    def share(sids: Int[Array, "query sid level"], weights: Float[Array, "query sid"]) -> Array:
-        return prefix_match.weighted_agreement(sids, weights, pairs.query_row, pairs.sids)
+    rows = (pairs.query_row, pairs.sids)
 
     def neighbours() -> Float[Array, "pair feature"]:
-        near = share(queries.near_sids, queries.near_weights)
-        return jnp.concatenate([near, share(queries.voted_sids, queries.voted_weights)], axis=1)
+        near = (queries.near_sids, queries.near_weights, queries.heaviest)
+        voting = (queries.judged_sids, queries.verdicts, queries.voters)
+        weighed = (queries.cosines, queries.weights)
+        parts = [
+            prefix_match.near_item_features(*near, *rows),
+            prefix_match.vote_features(*voting, *weighed, *rows, base=queries.base),
+        ]
+        return jnp.concatenate(parts, axis=1)
 
-    own = (queries.beams, pairs.query_row, pairs.sids)
     compute = {
-        "paper_match": lambda: prefix_match.match_depth(*own),
-        "prefix": lambda: prefix_match.prefix_features(*own, pairs.log_probs, pairs.log_shares),
-        "neighbours": neighbours,
-        "margins": lambda: prefix_match.within_prefix(
-            pairs.cosine, pairs.other_cosines, pairs.others
+        "paper_match": lambda: prefix_match.match_depth(queries.beams, *rows),
+        "prefix": lambda: prefix_match.prefix_features(
+            queries.beams, *rows, pairs.log_probs, pairs.log_shares
         ),
+        "neighbours": neighbours,
     }
     found = [compute[group]() for group in prefix_match.GROUPS if group in groups]
     return jnp.concatenate(found, axis=1)
@@ -216,10 +230,8 @@ def with_sids(
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
-    query_vectors: Float[np.ndarray, "query dim"],
-    item_vectors: Float[np.ndarray, "item dim"],
     sids: Int[np.ndarray, "item level"],
-    buckets: Buckets,
+    log_shares: Float[np.ndarray, "item level"],
     beams: Beams,
     pair_log_probs: Float[np.ndarray, "pair level"],
     near: Surroundings,
@@ -228,12 +240,10 @@ def with_sids(
 
     Args:
       groups: those wanted; names of groups without SIDs are passed over.
-      query_index: row of `beams` and `query_vectors` of each pair.
-      item_index: row of `sids` and `item_vectors` of each pair.
-      query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
+      query_index: row of `beams` of each pair.
+      item_index: row of `sids` of each pair.
       sids: SID of every item of the catalogue.
-      buckets: of these SIDs.
+      log_shares: of every item, see `prefix_match.log_prefix_shares`.
       beams: the generator's SIDs of every query.
       pair_log_probs: exact log P(first l codes of the item | query) of each pair.
       near: see `surroundings`.
@@ -244,68 +254,61 @@ def with_sids(
     chosen = tuple(group for group in prefix_match.GROUPS if group in groups)
     if not chosen:
         return _table((), (), np.empty((len(query_index), 0)))
-    wanted = np.unique(query_index)
+    wanted, query_row = np.unique(query_index, return_inverse=True)
     queries = of_queries(
-        beams=Beams(*(np.asarray(part)[wanted] for part in beams)), sids=sids, near=near
-    )
-    pairs = of_pairs(
-        groups=chosen,
-        query_index=query_index,
-        item_index=item_index,
-        query_vectors=query_vectors,
-        item_vectors=item_vectors,
+        beams=Beams(*(np.asarray(part)[wanted] for part in beams)),
+        near=near,
         sids=sids,
-        buckets=buckets,
-        pair_log_probs=pair_log_probs,
+        base=relevant_share(near.judged),
     )
+    pairs = OfPairs(query_row, sids[item_index], pair_log_probs, log_shares[item_index])
+    columns = [
+        (group, name)
+        for group in chosen
+        for name in prefix_match.columns(group, levels=sids.shape[1])
+    ]
     compute = functools.partial(_sid_features, jax.device_put(queries), groups=chosen)
-    columns = [prefix_match.columns(group, levels=sids.shape[1]) for group in chosen]
-    names = [(group, name) for group, of in zip(chosen, columns, strict=True) for name in of]
+    rows = VOTED_AT_ONCE if "neighbours" in chosen else PAIRS_AT_ONCE
     return _table(
-        tuple(name for _, name in names),
-        tuple(group for group, _ in names),
-        _in_chunks(compute, pairs),
+        tuple(name for _, name in columns),
+        tuple(group for group, _ in columns),
+        _in_chunks(compute, pairs, rows=rows),
     )
 
 
 def of_queries(
-    *, beams: Beams, sids: Int[np.ndarray, "item level"], near: Surroundings
+    *,
+    beams: Beams,
+    near: Surroundings,
+    sids: Int[np.ndarray, "item level"],
+    base: float,
 ) -> OfQueries:
-    """Returns what features look at of queries, whose beams and surroundings are given."""
+    """Returns what the features that SIDs give look at of queries.
+
+    Args:
+      beams: the generator's SIDs.
+      near: of the same queries.
+      sids: SID of every item of the catalogue.
+      base: `relevant_share` of all training queries.
+    """
+    near_sids, near_weights = sids[near.items.index], near.items.weights()
     return OfQueries(
         beams=beams,
-        near_sids=sids[near.items.index],
-        near_weights=near.items.weights(),
-        voted_sids=sids[near.votes.items],
-        voted_weights=near.votes.weights,
+        near_sids=near_sids,
+        near_weights=near_weights,
+        heaviest=_heaviest_prefix(near_sids, near_weights),
+        voters=near.queries.index,
+        cosines=near.queries.cosine,
+        weights=near.queries.weights(),
+        judged_sids=sids[near.judged.items],
+        verdicts=near.judged.verdicts,
+        base=np.float32(base),
     )
 
 
-def of_pairs(
-    *,
-    groups: Sequence[str],
-    query_index: Int[np.ndarray, " pair"],
-    item_index: Int[np.ndarray, " pair"],
-    query_vectors: Float[np.ndarray, "query dim"],
-    item_vectors: Float[np.ndarray, "item dim"],
-    sids: Int[np.ndarray, "item level"],
-    buckets: Buckets,
-    pair_log_probs: Float[np.ndarray, "pair level"],
-) -> OfPairs:
-    """Returns what features of some groups look at of pairs; arguments as `with_sids` has them."""
-    most = OTHERS_OF_PREFIX if "margins" in groups else 0
-    others = prefix_match.others_of_prefix(buckets, items=item_index, most=most)
-    vectors = {"query_vectors": query_vectors, "item_vectors": item_vectors}
-    own = cosines_to(query_index=query_index, items=item_index, **vectors)
-    return OfPairs(
-        query_row=np.unique(query_index, return_inverse=True)[1],
-        sids=sids[item_index],
-        log_probs=pair_log_probs,
-        log_shares=prefix_match.log_prefix_shares(buckets, items=item_index),
-        cosine=own,
-        other_cosines=cosines_to(query_index=query_index, items=others, **vectors),
-        others=others >= 0,
-    )
+def relevant_share(judged: Judged) -> float:
+    """Returns the share of the judgements of training queries that say relevant."""
+    return float((judged.verdicts > 0).sum() / max((judged.verdicts != 0).sum(), 1))
 
 
 def cosine(
@@ -315,7 +318,7 @@ def cosine(
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
 ) -> Float[np.ndarray, "pair 1"]:
-    """Returns the cosine of each pair's vectors."""
+    """Returns the cosine of each pair's vectors, those of items being of length 1."""
     chunks = [
         np.einsum(
             "pd,pd->p", unit(query_vectors[query_index[rows]]), item_vectors[item_index[rows]]
@@ -325,67 +328,71 @@ def cosine(
     return np.concatenate([np.empty(0), *chunks])[:, None]
 
 
-def cosines_to(
-    *,
-    query_index: Int[np.ndarray, " pair"],
-    items: Int[np.ndarray, "pair *shape"],
-    query_vectors: Float[np.ndarray, "query dim"],
-    item_vectors: Float[np.ndarray, "item dim"],
-) -> Float[np.ndarray, "pair *shape"]:
-    """Returns the cosines of each pair's query to several items, float32.
-
-    Args:
-      query_index: row of `query_vectors` of each pair.
-      items: rows of `item_vectors` of each pair; the cosine of the item −1 means nothing.
-      query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
-    """
-    values = np.empty(items.shape, np.float32)
-    for query, rows in _by_query(query_index):
-        named, asked = items[rows], unit(query_vectors[query])
-        if named.size > len(item_vectors):
-            values[rows] = np.einsum("id,d->i", item_vectors, asked)[named]
-        else:
-            values[rows] = np.einsum("...d,d->...", item_vectors[named], asked)
-    return values
-
-
 def prf(
     *,
-    query_index: Int[np.ndarray, " pair"],
+    query_row: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
     item_vectors: Float[np.ndarray, "item dim"],
     near: Surroundings,
-) -> Float[np.ndarray, "pair 5"]:
+) -> Float[np.ndarray, "pair 2"]:
     """Returns pseudo-relevance feedback: how close the item is to what suits the query, it seems.
 
     In order: the weighted mean and the greatest of the item's cosines to the query's 50 nearest
-    items, itself left out; the same of the items that suit the nearest training queries, itself
-    among them where it does; and the cosine of the nearest training query. 0 where there are none.
+    items, itself left out; 0 where there are none.
 
     Args:
-      query_index: number of the query of each pair.
+      query_row: row of `near` of each pair.
       item_index: row of `item_vectors` of each pair.
       item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
-      near: of the pairs' queries, in the order of their numbers.
+      near: of the pairs' queries.
 
     Returns:
-      float32 `[pair, 5]`. Source: this project, after Rocchio 1971.
+      float32 `[pair, 2]`. Source: this project, after Rocchio 1971.
     """
     weights = near.items.weights()
-    values = np.zeros((len(query_index), 5), np.float32)
-    query_row = np.unique(query_index, return_inverse=True)[1]
+    values = np.zeros((len(query_row), 2), np.float32)
     for query, rows in _by_query(query_row):
-        items = item_index[rows]
-        voted = near.votes.weights[query] > 0
-        feedback = np.concatenate([near.items.index[query], near.votes.items[query][voted]])
-        cosines = item_vectors[items] @ item_vectors[feedback].T  # [pair, feedback]
-        retrieved = near.items.index.shape[1]
-        is_other = feedback[:retrieved] != items[:, None]
-        values[rows, :2] = _mean_and_max(cosines[:, :retrieved], weights[query] * is_other)
-        of_votes = np.broadcast_to(near.votes.weights[query][voted], cosines[:, retrieved:].shape)
-        values[rows, 2:4] = _mean_and_max(cosines[:, retrieved:], of_votes)
-    values[:, 4] = near.votes.nearest[query_row]
+        items, others = item_index[rows], near.items.index[query]
+        cosines = item_vectors[items] @ item_vectors[others].T  # [pair, other]
+        values[rows] = _mean_and_max(cosines, weights[query] * (others != items[:, None]))
+    return values
+
+
+def votes(
+    *,
+    query_row: Int[np.ndarray, " pair"],
+    item_index: Int[np.ndarray, " pair"],
+    item_vectors: Float[np.ndarray, "item dim"],
+    near: Surroundings,
+) -> Float[np.ndarray, "pair 3"]:
+    """Returns how close the item is to items that suit similar training queries.
+
+    In order: the weighted mean and the greatest of the item's cosines to these, itself among them
+    where it does; and the cosine of the nearest training query. 0 where there are none. A training
+    query spreads its weight evenly over its relevant items.
+
+    Args:
+      query_row: row of `near` of each pair.
+      item_index: row of `item_vectors` of each pair.
+      item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
+      near: of the pairs' queries.
+
+    Returns:
+      float32 `[pair, 3]`. Source: this project.
+    """
+    weights = near.queries.weights()
+    values = np.zeros((len(query_row), 3), np.float32)
+    for query, rows in _by_query(query_row):
+        voters = near.queries.index[query]
+        suits = near.judged.verdicts[voters] > 0  # [neighbour, vote]
+        shares = suits / np.maximum(suits.sum(axis=1, keepdims=True), 1)
+        of_votes = weights[query][:, None] * shares
+        voted = of_votes > 0
+        others = near.judged.items[voters][voted]
+        cosines = item_vectors[item_index[rows]] @ item_vectors[others].T  # [pair, other]
+        values[rows, :2] = _mean_and_max(cosines, np.broadcast_to(of_votes[voted], cosines.shape))
+    nearest_query = near.queries.cosine[:, 0]
+    values[:, 2] = np.where(np.isfinite(nearest_query), nearest_query, 0)[query_row]
     return values
 
 
@@ -404,6 +411,7 @@ def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 
 
 _sid_features = jax.jit(sid_features, static_argnames="groups")
+_heaviest_prefix = jax.jit(prefix_match.heaviest_prefix)
 
 
 def _mean_and_max(
@@ -416,17 +424,18 @@ def _mean_and_max(
     return np.where(total[:, None] > 0, np.stack([mean, greatest], axis=1), 0.0)
 
 
-def _by_query(query_index: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.ndarray]]:
+def _by_query(query_row: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.ndarray | slice]]:
     """Yields each query with the rows of its pairs."""
-    order = np.argsort(query_index, kind="stable")
-    queries, starts = np.unique(query_index[order], return_index=True)
+    if len(query_row) and (query_row == query_row[0]).all():
+        yield int(query_row[0]), slice(None)
+        return
+    order = np.argsort(query_row, kind="stable")
+    queries, starts = np.unique(query_row[order], return_index=True)
     for query, rows in zip(queries, np.split(order, starts[1:]), strict=False):
         yield int(query), rows
 
 
-def _in_chunks(
-    function: Callable[[OfPairs], Array], pairs: OfPairs, *, rows: int = PAIRS_AT_ONCE
-) -> np.ndarray:
+def _in_chunks(function: Callable[[OfPairs], Array], pairs: OfPairs, *, rows: int) -> np.ndarray:
     """Applies a jitted function to pairs block by block; every block has the same shape."""
     length = len(pairs.sids)
     rows = min(rows, 1 << max(length - 1, 1).bit_length())

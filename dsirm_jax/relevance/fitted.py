@@ -15,15 +15,27 @@ from flax import serialization, traverse_util
 from dsirm_jax import arrays as files
 from dsirm_jax.errors import InputError
 from dsirm_jax.relevance.calibration import Curve
-from dsirm_jax.relevance.model import BoostedTrees, Mlp, MlpParams, TreeParams
+from dsirm_jax.relevance.model import (
+    Blend,
+    BlendParams,
+    BoostedTrees,
+    Head,
+    Linear,
+    LinearParams,
+    Mlp,
+    MlpParams,
+    Params,
+    TreeParams,
+)
 
 KIND = "relevance head"
-HEADS = {head.__name__: head for head in (Mlp, BoostedTrees)}
+PARAMS = {Mlp: MlpParams, BoostedTrees: TreeParams, Linear: LinearParams}
+HEADS = {head.__name__: head for head in PARAMS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A head of either kind after training.
+    """A head of any kind after training.
 
     Attributes:
       head: its shape.
@@ -34,11 +46,11 @@ class Fitted:
       curve: its calibration.
     """
 
-    head: Mlp | BoostedTrees
+    head: Head
     features: tuple[str, ...]
     gains: tuple[float, ...]
     relevant: tuple[bool, ...]
-    params: MlpParams | TreeParams
+    params: Params
     curve: Curve
 
     @functools.cached_property
@@ -71,14 +83,13 @@ def load(path: Path) -> Fitted:
         "`dsirm relevance`",
     )
     tree = traverse_util.unflatten_dict(arrays, sep="/")
-    head = HEADS[header["kind"]]
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in header["head"].items()}
+    head = _head(**header["head"])
     fitted = Fitted(
-        head=head(**shape),
+        head=head,
         features=tuple(header["features"]),
         gains=tuple(header["gains"]),
         relevant=tuple(header["relevant"]),
-        params=(MlpParams if head is Mlp else TreeParams)(**tree["params"]),
+        params=_params(head, tree["params"]),
         curve=Curve(**tree["curve"]),
     )
     if fitted.version != header["version"]:
@@ -88,9 +99,31 @@ def load(path: Path) -> Fitted:
 
 def _description(fitted: Fitted) -> dict:
     return {
-        "kind": type(fitted.head).__name__,
-        "head": dataclasses.asdict(fitted.head),
+        "head": _shape(fitted.head),
         "features": fitted.features,
         "gains": fitted.gains,
         "relevant": fitted.relevant,
     }
+
+
+def _shape(head: Head) -> dict:
+    """Returns a head as JSON, of which `_head` makes it again."""
+    shape = {"kind": type(head).__name__}
+    if isinstance(head, Blend):
+        return shape | {"heads": [_shape(part) for part in head.heads]}
+    return shape | dataclasses.asdict(head)
+
+
+def _head(*, kind: str, **shape) -> Head:
+    if kind == Blend.__name__:
+        return Blend(heads=tuple(_head(**part) for part in shape["heads"]))
+    return HEADS[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
+
+
+def _params(head: Head, tree: dict) -> Params:
+    if isinstance(head, Blend):
+        parts = enumerate(head.heads)
+        return BlendParams(
+            parts=tuple(_params(part, tree["parts"][str(number)]) for number, part in parts)
+        )
+    return PARAMS[type(head)](**tree)

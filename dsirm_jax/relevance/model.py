@@ -1,7 +1,7 @@
-"""The relevance heads: a small network, or boosted trees, over the features of a pair.
+"""The relevance heads over the features of a pair: a network, trees, a linear one, a mean of these.
 
-Either head is a shape, its parameters (arrays alone) and `outputs`, which applies them: one output,
-the log-odds of being relevant, or one per grade, of which those follow.
+A head is a shape, its parameters (arrays alone) and `outputs`, which applies them: one output, the
+log-odds of being relevant, or one per grade, of which those follow.
 """
 
 from __future__ import annotations
@@ -55,14 +55,16 @@ class BoostedTrees:
       leaves: most leaves of a tree, at most 32.
       min_leaf: fewest pairs in a leaf.
       l2: penalty on the values of leaves.
+      columns: share of the features that each split chooses from, drawn anew.
       loss: as in `Mlp`.
     """
 
-    trees: int = 200
-    learning_rate: float = 0.05
-    leaves: int = 12
+    trees: int = 150
+    learning_rate: float = 0.04
+    leaves: int = 6
     min_leaf: int = 80
     l2: float = 10.0
+    columns: float = 0.3
     loss: str = BINARY
 
     def __post_init__(self):
@@ -71,9 +73,58 @@ class BoostedTrees:
             raise InputError(f"BoostedTrees.leaves = {self.leaves}: give 2 to {MOST_LEAVES}")
         if self.trees < 1:
             raise InputError(f"BoostedTrees.trees = {self.trees}: give 1 or more")
+        if not 0 < self.columns <= 1:
+            raise InputError(f"BoostedTrees.columns = {self.columns}: give above 0 to 1")
 
 
-def _check_loss(head: Mlp | BoostedTrees) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Logistic regression on normal scores: each feature as the normal quantile of its rank.
+
+    Attributes:
+      l2: penalty: half of it times the squared weights is added to the pairs' cross-entropies,
+        which are summed.
+      knots: values of a feature whose ranks are kept; between them scores are interpolated.
+      loss: as in `Mlp`.
+    """
+
+    l2: float = 100.0
+    knots: int = 64
+    loss: str = BINARY
+
+    def __post_init__(self):
+        _check_loss(self)
+        if not self.l2 > 0:
+            raise InputError(f"Linear.l2 = {self.l2}: give above 0")
+        if self.knots < 2:
+            raise InputError(f"Linear.knots = {self.knots}: give 2 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blend:
+    """The mean of the log-odds, or of the grades' log-probabilities, of several heads.
+
+    Attributes:
+      heads: each fitted on its own, of one loss.
+    """
+
+    heads: tuple[Mlp | BoostedTrees | Linear, ...]
+
+    def __post_init__(self):
+        losses = sorted({head.loss for head in self.heads})
+        if len(losses) != 1:
+            raise InputError(f"Blend.heads have the losses {losses}: give one or more heads of one")
+
+    @property
+    def loss(self) -> str:
+        """What all of them minimise."""
+        return self.heads[0].loss
+
+
+Head = Mlp | BoostedTrees | Linear | Blend
+
+
+def _check_loss(head: Mlp | BoostedTrees | Linear) -> None:
     if head.loss not in LOSSES:
         raise InputError(f"{type(head).__name__}.loss = {head.loss!r}: choose from {LOSSES}")
 
@@ -111,6 +162,32 @@ class TreeParams(struct.PyTreeNode):
     baseline: Float[Array, " output"]
 
 
+class LinearParams(struct.PyTreeNode):
+    """What `Linear` has learnt.
+
+    Attributes:
+      knots: some values of each feature among the training pairs, float32 `[feature, knot]`, rising
+        but for repetitions of the last.
+      scores: normal quantile of the rank of each, likewise.
+      weight: of each feature's score, float32 `[output, feature]`.
+      bias: float32 `[output]`.
+    """
+
+    knots: Float[Array, "feature knot"]
+    scores: Float[Array, "feature knot"]
+    weight: Float[Array, "output feature"]
+    bias: Float[Array, " output"]
+
+
+class BlendParams(struct.PyTreeNode):
+    """What the heads of a `Blend` have learnt, in their order."""
+
+    parts: tuple[MlpParams | TreeParams | LinearParams, ...]
+
+
+Params = MlpParams | TreeParams | LinearParams | BlendParams
+
+
 class Network(nn.Module):
     """From standardised features to outputs, which are 0 at first."""
 
@@ -124,7 +201,7 @@ class Network(nn.Module):
         return nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
 
 
-def num_outputs(head: Mlp | BoostedTrees, *, grades: int) -> int:
+def num_outputs(head: Head, *, grades: int) -> int:
     """Returns 1, or one per grade; two grades are told apart by the log-odds of one."""
     return grades if head.loss == GRADED and grades > 2 else 1
 
@@ -135,8 +212,8 @@ def network(head: Mlp, *, grades: int) -> Network:
 
 
 def outputs(
-    head: Mlp | BoostedTrees,
-    params: MlpParams | TreeParams,
+    head: Head,
+    params: Params,
     features: Float[Array, "pair feature"],
     *,
     grades: int,
@@ -153,11 +230,24 @@ def outputs(
       float32: the log-odds of being relevant, or the log-probability of each grade but for a
       constant.
     """
+    if isinstance(head, Blend):
+        parts = zip(head.heads, params.parts, strict=True)
+        return sum(outputs(*part, features, grades=grades) for part in parts) / len(head.heads)
     if isinstance(head, BoostedTrees):
         return sum_of_trees(params, features)
+    if isinstance(head, Linear):
+        return normal_scores(params, features) @ params.weight.T + params.bias
     standardised = (features - params.mean) / params.scale
     clipped = jnp.clip(standardised, -MOST_DEVIATIONS, MOST_DEVIATIONS)
     return network(head, grades=grades).apply({"params": params.network}, clipped)
+
+
+def normal_scores(
+    params: LinearParams, features: Float[Array, "pair feature"]
+) -> Float[Array, "pair feature"]:
+    """Returns the score of each feature; one outside what training saw has that of the nearest."""
+    of_columns = jax.vmap(jnp.interp, in_axes=(1, 0, 0), out_axes=1)
+    return of_columns(jnp.asarray(features), params.knots, params.scores)
 
 
 def sum_of_trees(

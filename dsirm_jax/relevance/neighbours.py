@@ -1,4 +1,4 @@
-"""Nearest neighbours of queries by cosine, and what they say about SIDs."""
+"""Nearest neighbours of queries by cosine: items, and training queries with their judgements."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 NEAR_ITEMS = 50
 NEAR_QUERIES = 20
-VOTES_PER_QUERY = 8
+JUDGED_PER_QUERY = 32
 TEMPERATURE = 0.1
 CANDIDATES_AT_ONCE = 1 << 16
 QUERIES_AT_ONCE = 256
@@ -35,18 +35,16 @@ class Neighbours(NamedTuple):
         return exponentials / np.maximum(exponentials.sum(axis=1, keepdims=True), 1e-9)
 
 
-class Votes(NamedTuple):
-    """Items that suit similar training queries, with weights.
+class Judged(NamedTuple):
+    """Judged items of training queries, one row a query.
 
     Attributes:
-      items: int32 `[query, vote]`.
-      weights: float32 `[query, vote]`; 0 marks padding.
-      nearest: cosine of the nearest training query, float32 `[query]`; 0 when there is none.
+      items: int32 `[voter, vote]`.
+      verdicts: float32 `[voter, vote]`: 1 relevant, −1 irrelevant; 0 marks padding.
     """
 
-    items: Int[np.ndarray, "query vote"]
-    weights: Float[np.ndarray, "query vote"]
-    nearest: Float[np.ndarray, " query"]
+    items: Int[np.ndarray, "voter vote"]
+    verdicts: Float[np.ndarray, "voter vote"]
 
 
 def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
@@ -126,37 +124,44 @@ def nearest_to(
     return Neighbours(index=near[None].astype(np.int32), cosine=cosines[near][None])
 
 
-def votes_of_near_queries(
+def near_queries(
     *,
     query_index: Int[np.ndarray, " query"],
     query_vectors: Float[np.ndarray, "all_queries dim"],
-    train_pairs: Int[np.ndarray, "vote 2"],
-) -> Votes:
-    """Returns the items that suit the training queries nearest to each query.
+    train_pairs: Int[np.ndarray, "train_pair 2"],
+    relevant: Bool[np.ndarray, " train_pair"],
+) -> tuple[Neighbours, Judged]:
+    """Returns the training queries nearest to each query, and what was judged for all of them.
 
-    Each near training query spreads its weight evenly over its first `VOTES_PER_QUERY` relevant
-    items. A query never votes for itself. Labels of head and test queries stay out because only
-    the pairs given here vote.
+    A query is no neighbour of itself. Labels of head and test queries stay out because only the
+    pairs given here vote.
 
     Args:
-      query_index: rows of `query_vectors` that want votes.
+      query_index: rows of `query_vectors` whose neighbours are wanted.
       query_vectors: vectors of all queries.
-      train_pairs: relevant (query, item) numbers of the training queries.
+      train_pairs: (query, item) numbers of the judgements of training queries.
+      relevant: whether each of these pairs is.
 
     Returns:
-      `Votes` with `NEAR_QUERIES * VOTES_PER_QUERY` columns. Source: this project.
+      At most `NEAR_QUERIES` neighbours, rows of the second: the first `JUDGED_PER_QUERY` pairs of
+      every training query. Source: this project.
     """
     if not len(train_pairs):
-        nothing = np.zeros((len(query_index), 1))
-        return Votes(nothing.astype(np.int32), nothing.astype(np.float32), nothing[:, 0])
-    ordered = train_pairs[np.argsort(train_pairs[:, 0], kind="stable")]
-    voters, starts = np.unique(ordered[:, 0], return_index=True)
-    sizes = np.minimum(np.diff(starts, append=len(ordered)), VOTES_PER_QUERY)
-    filled = np.arange(VOTES_PER_QUERY) < sizes[:, None]  # [voter, vote]
-    position = np.minimum(starts[:, None] + np.arange(VOTES_PER_QUERY), len(ordered) - 1)
-    items = np.where(filled, ordered[position, 1], 0)
-    shares = filled / sizes[:, None]
-
+        nothing = np.zeros((1, 1), np.float32)
+        alone = np.full((len(query_index), 1), -np.inf, np.float32)
+        return Neighbours(np.zeros(alone.shape, np.int32), alone), Judged(
+            nothing.astype(np.int32), nothing
+        )
+    order = np.argsort(train_pairs[:, 0], kind="stable")
+    voters, starts, counts = np.unique(train_pairs[order, 0], return_index=True, return_counts=True)
+    number = np.arange(min(JUDGED_PER_QUERY, counts.max()))
+    filled = number < counts[:, None]  # [voter, vote]
+    row = order[np.minimum(starts[:, None] + number, len(order) - 1)]
+    verdicts = np.where(relevant[row], 1, -1) * filled
+    judged = Judged(
+        items=np.where(filled, train_pairs[row, 1], 0).astype(np.int32),
+        verdicts=verdicts.astype(np.float32),
+    )
     place = np.searchsorted(voters, query_index).clip(max=len(voters) - 1)
     near = nearest(
         queries=query_vectors[query_index],
@@ -164,12 +169,7 @@ def votes_of_near_queries(
         k=NEAR_QUERIES,
         own=np.where(voters[place] == query_index, place, -1),
     )
-    weights = near.weights()[..., None] * shares[near.index]  # [query, neighbour, vote]
-    return Votes(
-        items=items[near.index].reshape(len(query_index), -1).astype(np.int32),
-        weights=weights.reshape(len(query_index), -1).astype(np.float32),
-        nearest=np.where(np.isfinite(near.cosine[:, 0]), near.cosine[:, 0], 0.0),
-    )
+    return near, judged
 
 
 @jax.jit

@@ -33,9 +33,9 @@ WITHOUT_SIDS = (
     Feature("type_named", "attributes", False, "1 if the title's product type is in the query"),
     Feature("prf_mean", "prf", False, "mean cosine of the item to the query's 50 nearest others"),
     Feature("prf_max", "prf", False, "greatest of these"),
-    Feature("voted_mean", "prf", False, "mean cosine to items that suit near training queries"),
-    Feature("voted_max", "prf", False, "greatest of these"),
-    Feature("near_query_cosine", "prf", False, "cosine of the nearest training query"),
+    Feature("voted_mean", "votes", False, "mean cosine to items that suit near training queries"),
+    Feature("voted_max", "votes", False, "greatest of these"),
+    Feature("near_query_cosine", "votes", False, "cosine of the nearest training query"),
 )
 COLUMNS_WITHOUT_SIDS = {
     group: tuple(feature.name for feature in WITHOUT_SIDS if feature.group == group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsirm_jax.errors import InputError
+from dsirm_jax.metrics import esci
 from dsirm_jax.relevance import calibration
 from dsirm_jax.relevance.fitted import Fitted
 from dsirm_jax.relevance.model import (
@@ -54,6 +55,25 @@ def grade_probabilities(fitted: Fitted, features: FeatureTable) -> Float[np.ndar
         name = type(fitted.head).__name__
         raise InputError(f"a head tells grades apart only with {name}.loss = {GRADED!r}: bind it")
     return _in_blocks(_grades, fitted, features)
+
+
+def esci_probabilities(
+    fitted: Fitted, features: FeatureTable, *, grade_of: Mapping[str, tuple[float, bool]]
+) -> Float[np.ndarray, "pair 4"] | None:
+    """Returns the probability of each of E, S, C and I; None where the head cannot tell them apart.
+
+    Args:
+      fitted: a head.
+      features: as in `score`.
+      grade_of: gain of each label, and whether it counts as relevant.
+    """
+    grades = {label: grade_of[label] for label in esci.GAINS if label in grade_of}
+    if fitted.head.loss != GRADED or len(set(grades.values())) < len(grades):
+        return None
+    found = grade_probabilities(fitted, features)
+    of_grade = dict(zip(zip(fitted.gains, fitted.relevant, strict=True), found.T, strict=True))
+    nothing = np.zeros(len(found), np.float32)  # of a label that training pairs do not have
+    return np.stack([of_grade.get(grades.get(label), nothing) for label in esci.GAINS], axis=1)
 
 
 def logits(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:

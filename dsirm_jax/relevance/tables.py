@@ -28,7 +28,7 @@ from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
-from dsirm_jax.sids.prefix_match import Beams, buckets_of
+from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
 
 ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 """Columns of `predictions.parquet` that are no rung's score."""
@@ -103,10 +103,11 @@ def read_rung(
     """
     check_same_version(sids, query_sids, pair_log_probs)
     items = read_sids(sids)
+    sizes = json.loads(health.read_text())["sizes"]
     table = pq.read_table(pair_log_probs, columns=["log_probs"])["log_probs"].combine_chunks()
     return {
         "sids": items.sids,
-        "buckets": buckets_of(items.sids, sizes=json.loads(health.read_text())["sizes"]),
+        "log_shares": log_prefix_shares(items.sids, sizes=sizes),
         "beams": read_beams(query_sids, levels=items.sids.shape[1]),
         "pair_log_probs": table.flatten().to_numpy().reshape(len(table), -1),
     }
@@ -247,9 +248,9 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
     `seen items` and `unseen items`, by whether a judgement of a query outside the split test names
     the item; and the largest first-level categories.
     """
-    columns = ["query_index", "item_index", "relevant", "gain", "split"]
+    columns = ["query_index", "item_index", "relevant", "gain", "label", "split"]
     table = pq.read_table(judgements, columns=columns)
-    query, item, relevant, gain, split = (table[name].to_numpy() for name in columns)
+    query, item, relevant, gain, label, split = (table[name].to_numpy() for name in columns)
     asked = pq.read_table(queries, columns=["query", "segment"])
     traffic = asked["segment"].to_numpy()[query]
     negated = np.array([is_negated(text) for text in asked["query"].to_pylist()], bool)[query]
@@ -262,6 +263,7 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
         query_index=query,
         relevant=relevant,
         gain=gain,
+        label=label,
         segments={
             **{name: traffic == name for name in SEGMENTS},
             "negation": negated,

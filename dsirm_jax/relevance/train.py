@@ -19,12 +19,16 @@ from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import calibration as calibrations
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.linear import fit_linear
 from dsirm_jax.relevance.losses import binary_loss, graded_loss, listwise_loss
 from dsirm_jax.relevance.model import (
-    BoostedTrees,
+    Blend,
+    BlendParams,
+    Head,
+    Linear,
     Mlp,
     MlpParams,
-    TreeParams,
+    Params,
     network,
     num_outputs,
     outputs,
@@ -47,7 +51,7 @@ def train(
     gains: Float[np.ndarray, " pair"],
     weights: Float[np.ndarray, " pair"],
     queries: Sequence[str],
-    head: Mlp | BoostedTrees,
+    head: Head,
     training: Training,
     calibration: Calibration,
     directory: Path,
@@ -62,8 +66,8 @@ def train(
       gains: gain of each pair; pairs of one gain and label are of one grade.
       weights: importance of each pair, non-negative; a pair without any is left out.
       queries: text of each pair's query.
-      head: an `Mlp` or `BoostedTrees`.
-      training: settings of the fit of an `Mlp`; trees have theirs in `head`.
+      head: its shape.
+      training: settings of the fit of an `Mlp`; the other heads have theirs in their shape.
       calibration: how probabilities are made honest.
       directory: where an `Mlp`'s checkpoints and logs go.
       seed: seed of the initial parameters, the order of pairs and the choice of queries that
@@ -95,11 +99,15 @@ def train(
     def fitted_to(rows: Bool[np.ndarray, " pair"], name: str, directory: Path) -> Fitted:
         chosen = {key: values[rows] for key, values in pairs.items()}
         _check_classes(chosen["labels"], name=name)
-        shared = {"relevant": relevant, "name": name, "seed": seed}
-        if isinstance(head, BoostedTrees):
-            params = _fit_trees(head, chosen, relevant=relevant, seed=seed)
-        else:
-            params = _fit_mlp(head, chosen, **shared, training=training, directory=directory)
+        params = _fit(
+            head,
+            chosen,
+            relevant=relevant,
+            name=name,
+            training=training,
+            directory=directory,
+            seed=seed,
+        )
         return Fitted(
             head=head,
             features=features.names,
@@ -141,18 +149,35 @@ def _check_classes(labels: Bool[np.ndarray, " pair"], *, name: str) -> None:
         )
 
 
-def _fit_trees(
-    head: BoostedTrees, pairs: Batch, *, relevant: tuple[bool, ...], seed: int
-) -> TreeParams:
-    grades = num_outputs(head, grades=len(relevant))
-    return fit_trees(
-        head,
-        features=pairs["features"],
-        classes=pairs["labels"].astype(int) if grades == 1 else pairs["grades"],
-        outputs=grades,
-        weights=pairs["weights"],
-        seed=seed,
-    )
+def _fit(
+    head: Head, pairs: Batch, *, relevant: tuple[bool, ...], name: str, directory: Path, **of_mlp
+) -> Params:
+    """Returns what a head of any kind learns from pairs."""
+    if isinstance(head, Blend):
+        parts = [
+            _fit(
+                part,
+                pairs,
+                relevant=relevant,
+                name=f"{name}, part {number}",
+                directory=directory / f"part_{number}",
+                **of_mlp,
+            )
+            for number, part in enumerate(head.heads)
+        ]
+        return BlendParams(parts=tuple(parts))
+    if isinstance(head, Mlp):
+        return _fit_mlp(head, pairs, relevant=relevant, name=name, directory=directory, **of_mlp)
+    outputs = num_outputs(head, grades=len(relevant))
+    told = {
+        "features": pairs["features"],
+        "classes": pairs["labels"].astype(int) if outputs == 1 else pairs["grades"],
+        "outputs": outputs,
+        "weights": pairs["weights"],
+    }
+    if isinstance(head, Linear):
+        return fit_linear(head, **told)
+    return fit_trees(head, **told, seed=of_mlp["seed"])
 
 
 def _fit_mlp(

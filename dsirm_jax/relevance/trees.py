@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.relevance.classes import outputs_told
 from dsirm_jax.relevance.model import BoostedTrees, TreeParams
 
 EVERY_LEAF = 0xFFFFFFFF
-ABSENT = -30.0  # Log-probability, but for a constant, of a class that no pair has.
 
 
 def fit_trees(
@@ -28,7 +28,8 @@ def fit_trees(
       classes: of each pair, from 0; at least two occur.
       outputs: 1, the log-odds of class 1 of two, or one per class of more.
       weights: importance of each pair, above 0.
-      seed: of the pairs that bins are cut from, where there are very many.
+      seed: of the features that splits choose from, and of the pairs that bins are cut from, where
+        there are very many.
 
     Returns:
       What `model.sum_of_trees` applies.
@@ -36,22 +37,18 @@ def fit_trees(
     """
     from threadpoolctl import threadpool_limits
 
-    present = np.unique(classes)
     # Several threads add up in another order, and on a busy machine wait for each other.
     with threadpool_limits(1, user_api="openmp"):
         fitted = classifier(head, seed=seed).fit(features, classes, sample_weight=weights)
-    # Of two classes scikit-learn has the log-odds of the second alone.
-    told = present if len(present) > 2 else present[1:]
-    columns = told if outputs > 1 else np.zeros(1, int)
+    columns, baseline = outputs_told(classes, outputs=outputs)
     shape = (head.trees, outputs, head.leaves - 1)
     params = TreeParams(
         feature=np.zeros(shape, np.int32),
         threshold=np.full(shape, np.inf, np.float32),
         kept=np.full(shape, EVERY_LEAF, np.uint32),
         value=np.zeros((*shape[:2], head.leaves), np.float32),
-        baseline=np.full(outputs, ABSENT, np.float32),
+        baseline=baseline,
     )
-    params.baseline[present if outputs > 1 else columns] = 0
     params.baseline[columns] = np.ravel(fitted._baseline_prediction)
     # scikit-learn has no public way to read its trees.
     for number, trees in enumerate(fitted._predictors):
@@ -70,6 +67,7 @@ def classifier(head: BoostedTrees, *, seed: int):
         max_leaf_nodes=head.leaves,
         min_samples_leaf=head.min_leaf,
         l2_regularization=head.l2,
+        max_features=head.columns,
         early_stopping=False,
         random_state=seed,
     )

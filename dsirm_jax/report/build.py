@@ -19,7 +19,14 @@ from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
 from dsirm_jax.report import charts
 from dsirm_jax.report.data import category_panel, data_panels
 from dsirm_jax.report.gather import gather
-from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, outcome, rung_name, signed
+from dsirm_jax.report.verdict import (
+    BASELINE,
+    METRIC_NAMES,
+    TASK_NAMES,
+    outcome,
+    rung_name,
+    signed,
+)
 
 COLOURS = 5
 
@@ -58,6 +65,7 @@ def build(*, layout: Layout, title: str) -> Path:
         category_panel=category_panel(found["summary"]),
         curve_panels=[curve_panels(stage) for stage in found["curves"]],
         metric_names={name: METRIC_NAMES[name] for name in METRICS},
+        task_names=task_names(found["metrics"]) if found["metrics"] else {},
         lower_is_better=LOWER_IS_BETTER,
         hits_at=HITS_AT,
     )
@@ -89,6 +97,12 @@ def lift_panels(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         if rows:
             panels.append(_interval_chart(metric, rows))
     return panels
+
+
+def task_names(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Returns how the page calls the metrics of ESCI's tasks that some rung has."""
+    rungs = metrics.get("esci", {"rungs": {}})["rungs"].values()
+    return {task: name for task, name in TASK_NAMES.items() if any(task in of for of in rungs)}
 
 
 def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

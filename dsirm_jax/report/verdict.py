@@ -23,7 +23,17 @@ METRIC_NAMES = {
     "log_loss": "log-loss",
     "ece": "ECE",
     "ndcg@10": "nDCG@10",
+    "mrr": "MRR",
+    "recall@5": "recall@5",
 }
+TASK_NAMES = {
+    "task_1_ndcg": "task 1, ranking: nDCG",
+    "task_2_micro_f1": "task 2, four classes: micro F1",
+    "task_2_macro_f1": "task 2: macro F1",
+    "task_3_micro_f1": "task 3, substitutes: micro F1",
+    "task_3_macro_f1": "task 3: macro F1",
+}
+"""Metrics of `metrics.esci`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@
 | `trie.safetensors` | the SIDs that exist |
 | `postings.safetensors` | the items of every SID |
 | `statistics.safetensors` | what features know of the whole catalogue |
-| `voters.safetensors` | vectors of the training queries, and the items that suit them |
+| `voters.safetensors` | vectors of the training queries, and what was judged for them |
 | `queries.mdb` | cached queries: a record each, see `record_type` |
 | `record.npy` | the type of these records |
 
@@ -35,9 +35,8 @@ from dsirm_jax import arrays
 from dsirm_jax.relevance.attributes import ItemTexts, Names
 from dsirm_jax.relevance.digests import Catalogue as Statistics
 from dsirm_jax.relevance.digests import ItemDigests, Reading, read_catalogue, read_items
-from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.lexical import PieceStatistics
-from dsirm_jax.relevance.neighbours import Neighbours, Votes
+from dsirm_jax.relevance.neighbours import Judged, Neighbours
 from dsirm_jax.serving import digested, store
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
@@ -103,26 +102,28 @@ class Cached(NamedTuple):
     Attributes:
       vectors: float32 `[query, dim]`.
       beams: the SIDs that the generator writes.
-      near: the nearest items, and the items that suit the nearest training queries.
+      items: the nearest items.
+      queries: the nearest training queries, rows of `Voters`.
       known: see `Known`.
     """
 
     vectors: Float[np.ndarray, "query dim"]
     beams: Beams
-    near: Surroundings
+    items: Neighbours
+    queries: Neighbours
     known: Known
 
 
 class Voters(NamedTuple):
-    """The training queries and the items that suit them, which a query's neighbours vote for.
+    """The training queries, whose judgements a query's neighbours among them vote with.
 
     Attributes:
-      vectors: float32 `[voter, dim]`, of the queries in their order.
-      pairs: int32 `[pair, 2]`: row of `vectors` and number of the item, in order.
+      vectors: of length 1, float32 `[voter, dim]`; a row of zeros where there is none.
+      judged: what was judged for each.
     """
 
     vectors: Float[np.ndarray, "voter dim"]
-    pairs: Int[np.ndarray, "pair 2"]
+    judged: Judged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +185,7 @@ class Catalogue:
             trie=tries.load(folder / TRIE),
             postings=Postings(**postings),
             statistics=_read_statistics(folder / STATISTICS),
-            voters=Voters(**voters),
+            voters=Voters(voters["vectors"], Judged(voters["items"], voters["verdicts"])),
         )
 
     def __len__(self) -> int:
@@ -213,7 +214,7 @@ class Catalogue:
 
 
 def record_type(
-    *, dim: int, beams: int, levels: int, near: int, votes: int, known: int
+    *, dim: int, beams: int, levels: int, near: int, voters: int, known: int
 ) -> np.dtype:
     """Returns the type of a cached query's record; little-endian, whichever machine writes it.
 
@@ -231,9 +232,8 @@ def record_type(
             ("log_probs", "<f4", (beams,)),
             ("near", "<i4", (near,)),
             ("cosines", "<f4", (near,)),
-            ("voted", "<i4", (votes,)),
-            ("votes", "<f4", (votes,)),
-            ("nearest", "<f4"),
+            ("voters", "<i4", (voters,)),
+            ("voter_cosines", "<f4", (voters,)),
             ("keys", "<i8", (known,)),
             ("known", "<f4", (known, levels)),
         ]
@@ -243,20 +243,19 @@ def record_type(
 def packed(cached: Cached) -> np.ndarray:
     """Returns queries as records."""
     (queries, dim), (_, beams, levels) = cached.vectors.shape, cached.beams.sids.shape
-    near, votes = cached.near
     type_ = record_type(
         dim=dim,
         beams=beams,
         levels=levels,
-        near=near.index.shape[1],
-        votes=votes.items.shape[1],
+        near=cached.items.index.shape[1],
+        voters=cached.queries.index.shape[1],
         known=cached.known.keys.shape[1],
     )
     records = np.empty(queries, type_)
     records["vector"], records["sids"] = cached.vectors, cached.beams.sids
     records["log_probs"] = np.where(cached.beams.valid, cached.beams.log_probs, -np.inf)
-    records["near"], records["cosines"] = near
-    records["voted"], records["votes"], records["nearest"] = votes
+    records["near"], records["cosines"] = cached.items
+    records["voters"], records["voter_cosines"] = cached.queries
     records["keys"], records["known"] = cached.known
     return records
 
@@ -267,10 +266,8 @@ def unpacked(records: np.ndarray) -> Cached:
     return Cached(
         vectors=records["vector"],
         beams=Beams(records["sids"], log_probs, np.isfinite(log_probs)),
-        near=Surroundings(
-            items=Neighbours(records["near"], records["cosines"]),
-            votes=Votes(records["voted"], records["votes"], records["nearest"]),
-        ),
+        items=Neighbours(records["near"], records["cosines"]),
+        queries=Neighbours(records["voters"], records["voter_cosines"]),
         known=Known(records["keys"], records["known"]),
     )
 
@@ -334,13 +331,11 @@ def write(
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
     digested.write(folder / DIGESTS, (read_items(some, reading) for some in texts))
-    buckets = prefix_match.buckets_of(sids, sizes=sizes)
-    shares = prefix_match.log_prefix_shares(buckets, items=np.arange(len(sids)))
-    np.save(folder / LOG_SHARES, shares)
+    np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
-    _save(folder / VOTERS, voters._asdict())
+    _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
     store.write(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
 
 

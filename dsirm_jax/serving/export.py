@@ -16,10 +16,12 @@ from jaxtyping import Float, Int
 from dsirm_jax.data.schema import ITEMS, TRAIN, number_columns
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.relevance.neighbours import Judged, unit
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
 from dsirm_jax.runner import fingerprint_of
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
 from dsirm_jax.serving.catalogue import Cached, Voters
+from dsirm_jax.serving.models import Models
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -68,19 +70,15 @@ def export(
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
     generator, trie, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
-    quantizer = quantizers.load(layout.quantizer)
-    settings, params = read_encoder(layout, encoder=encoder, into=model)
-    params |= {"generator": generator.params}
-    models.write_parameters(model / models.PARAMETERS, params)
-    models.write_weights(model / models.WEIGHTS, params)
-    quantizers.save(model / models.QUANTIZER, quantizer)
-    shutil.copyfile(layout.vocabulary, model / models.VOCABULARY)
+    settings, learnt = read_encoder(layout, encoder=encoder)
     served = {bundle.FULL: FULL}
     if (dense := dense_rung(rungs)) is not None:
         served[bundle.DENSE_ONLY] = dense
     fitted = {name: heads.load(layout.head(rung)) for name, rung in served.items()}
-    for name, head in fitted.items():
-        heads.save(models.head_file(model, name), head)
+    processor = vocabulary.processor(layout.vocabulary)
+    applied = Models(**learnt, generator=generator, heads=fitted, vocabulary=processor)
+    models.write_models(model, applied)
+    quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))
     forms, levels = tries.forms(trie), generator.config.num_levels
     extras = _extras(layout.items)
     numbers = tuple(number_columns(extras))
@@ -122,12 +120,12 @@ def export(
         numbers=numbers,
         voters=_voters(layout, vectors=vectors["query_vectors"]),
         queries=[(texts, cached)],
-        processor=vocabulary.processor(layout.vocabulary),
+        processor=processor,
         language=language,
     )
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
-    stablehlo.write_programs(model, opened.models, beams=beams, forms=forms)
+    stablehlo.write_programs(model, applied, beams=beams, forms=forms)
     saved_model.write(path / manifest.saved_model_folder, opened)
     bundle.seal(path, manifest)
     log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
@@ -186,36 +184,33 @@ def described_features(
 
 
 def read_encoder(
-    layout: Layout, *, encoder: TwoTowers | Pretrained | Precomputed, into: Path
+    layout: Layout, *, encoder: TwoTowers | Pretrained | Precomputed
 ) -> tuple[bundle.Encoder, dict[str, Any]]:
-    """Returns how texts become vectors, and `{"encoder": parameters}` where they can.
+    """Returns how texts become vectors, and what of `Models` makes them.
 
     Args:
       layout: the run.
       encoder: that of the run.
-      into: `model/` of the bundle, where the tokenizer of a BERT goes.
     """
-    from dsirm_jax.data import vocabulary, wordpieces
-    from dsirm_jax.data.vectors import shards
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.vectors import blocks, shards
     from dsirm_jax.encoder import pretrained
     from dsirm_jax.encoder.model import Precomputed, Pretrained
     from dsirm_jax.encoder.train import read_params
-    from dsirm_jax.files import write_text
 
-    directory = layout.stage("encode")
+    directory, tokenizer = layout.stage("encode"), None
     if isinstance(encoder, Precomputed):
-        import pyarrow.parquet as pq
-
-        first = next(pq.ParquetFile(shards(layout.item_vectors)[0]).iter_batches(1))
-        return bundle.Encoder(kind=models.NONE, dim=len(first["vector"][0])), {}
+        (file, *_) = shards(layout.item_vectors)
+        _, _, block = next(blocks(file, id_column="item_id", rows=1))
+        settings = bundle.Encoder(kind=models.NONE, dim=block.shape[1])
+        return settings, {"encoder": None, "encoder_params": None, "tokenizer": None}
     lengths = {
         "max_query_pieces": encoder.max_query_pieces,
         "max_item_pieces": encoder.max_item_pieces,
     }
     if isinstance(encoder, Pretrained):
         found = pretrained.load(encoder, folder=directory / pretrained.FOLDER)
-        write_text(into / wordpieces.TOKENIZER, wordpieces.to_json(found.tokenizer))
-        module = found.module
+        module, params, tokenizer = found.module, found.params, found.tokenizer
         settings = bundle.Encoder(
             kind=models.BERT,
             dim=module.dim or module.config.hidden_size,
@@ -229,15 +224,20 @@ def read_encoder(
             item_prefix=found.item_prefix,
             **lengths,
         )
-        return settings, {"encoder": found.params}
-    size = vocabulary.size(layout.vocabulary)
-    settings = bundle.Encoder(
-        kind=models.TOWERS,
-        dim=encoder.dim,
-        module={"vocab_size": size, "dim": encoder.dim, "hidden_dim": encoder.hidden_dim},
-        **lengths,
-    )
-    return settings, {"encoder": read_params(encoder, vocab_size=size, directory=directory)}
+    else:
+        size = vocabulary.size(layout.vocabulary)
+        settings = bundle.Encoder(
+            kind=models.TOWERS,
+            dim=encoder.dim,
+            module={"vocab_size": size, "dim": encoder.dim, "hidden_dim": encoder.hidden_dim},
+            **lengths,
+        )
+        params = read_params(encoder, vocab_size=size, directory=directory)
+    return settings, {
+        "encoder": models.encoder_module(settings),
+        "encoder_params": params,
+        "tokenizer": tokenizer,
+    }
 
 
 def padded(beams: Beams, *, to: int) -> Beams:
@@ -321,18 +321,28 @@ def _known_queries(
         first=(pairs["query_index"], sids[pairs["item_index"]]),
         sids=sids,
     )
-    return texts, Cached(vectors, found, near, known)
+    return texts, Cached(vectors, found, near.items, near.queries, known)
 
 
 def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:
-    from dsirm_jax.data.pairs import relevant_pairs
+    from dsirm_jax.data.pairs import judged_pairs
+    from dsirm_jax.relevance import tables
 
-    return voters_of(relevant_pairs(layout.judgements, split=TRAIN), vectors=vectors)
+    pairs, _ = judged_pairs(layout.judgements, split=TRAIN)
+    judged = tables.read_surroundings(layout.surroundings).judged
+    return voters_of(pairs, vectors=vectors, judged=judged)
 
 
 def voters_of(
-    pairs: Int[np.ndarray, "pair 2"], *, vectors: Float[np.ndarray, "query dim"]
+    pairs: Int[np.ndarray, "pair 2"], *, vectors: Float[np.ndarray, "query dim"], judged: Judged
 ) -> Voters:
-    """Returns what votes, from the relevant (query, item) numbers of the training queries."""
-    queries, row = np.unique(pairs[:, 0], return_inverse=True)
-    return Voters(vectors[queries], np.stack([row, pairs[:, 1]], axis=1).astype(np.int32))
+    """Returns what votes.
+
+    Args:
+      pairs: judged (query, item) numbers of the training queries.
+      vectors: of all queries.
+      judged: what `neighbours.near_queries` makes of these pairs.
+    """
+    queries = np.unique(pairs[:, 0])
+    found = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
+    return Voters(found, judged)

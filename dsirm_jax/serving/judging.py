@@ -25,7 +25,7 @@ PAIRS = (16, 128, 1024)
 Tree = TypeVar("Tree")
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     """What the heads make of pairs.
 
     Attributes:
@@ -78,27 +78,27 @@ class Judge:
         alone = {DENSE_ONLY: heads[DENSE_ONLY]} if self.has_dense_only else {}
         self._without_sids = jax.jit(_program(alone, names=names, groups=()))
 
-    def with_sids(self, dense: FeatureTable, queries: OfQueries, pairs: OfPairs) -> Judged:
+    def with_sids(self, dense: FeatureTable, queries: OfQueries, pairs: OfPairs) -> Judgement:
         """Judges pairs of one query by both heads."""
         count, (padded, pairs) = len(dense.values), _padded((dense.values, pairs))
         found, chances = self._with_sids(padded, queries, pairs)
         values = np.concatenate([dense.values, np.asarray(found)[:count]], axis=1)
         return self._judged(values, chances)
 
-    def without_sids(self, dense: FeatureTable) -> Judged:
+    def without_sids(self, dense: FeatureTable) -> Judgement:
         """Judges pairs by the head without SIDs alone."""
         count, missing = len(dense.values), len(self._shown) - self._dense
         _, chances = self._without_sids(_padded(dense.values), None, None)
         values = np.pad(dense.values, ((0, 0), (0, missing)), constant_values=np.nan)
         return self._judged(values[:count], chances)
 
-    def _judged(self, values: np.ndarray, chances: Mapping[str, Array]) -> Judged:
+    def _judged(self, values: np.ndarray, chances: Mapping[str, Array]) -> Judgement:
         unknown = np.full(len(values), np.nan, np.float32)
         full, dense_only = (
             np.asarray(chances[name])[: len(values)] if name in chances else unknown
             for name in (FULL, DENSE_ONLY)
         )
-        return Judged(full=full, dense_only=dense_only, features=values[:, self._shown])
+        return Judgement(full=full, dense_only=dense_only, features=values[:, self._shown])
 
 
 def _program(heads: Mapping[str, Fitted], *, names: list[str], groups: tuple[str, ...]):

@@ -13,10 +13,11 @@ import numpy as np
 from flax import traverse_util
 
 from dsirm_jax import arrays
-from dsirm_jax.data import vocabulary
+from dsirm_jax.data import vocabulary, wordpieces
 from dsirm_jax.encoder.bert import BertConfig, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.errors import InputError
+from dsirm_jax.files import replacing, write_text
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import config_from_json
 from dsirm_jax.relevance import fitted as heads
@@ -68,8 +69,6 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     params = read_weights(folder / WEIGHTS)
     tokenizer = None
     if settings.encoder.kind == BERT:
-        from dsirm_jax.data import wordpieces
-
         tokenizer = wordpieces.read_tokenizer(folder)
     return Models(
         encoder=encoder_module(settings.encoder),
@@ -84,6 +83,26 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
         vocabulary=vocabulary.processor(folder / VOCABULARY),
         tokenizer=tokenizer,
     )
+
+
+def write_models(folder: Path, models: Models) -> None:
+    """Writes what `read_models` reads, beside the manifest.
+
+    Args:
+      folder: `model/` of the bundle.
+      models: that go into it.
+    """
+    params = {"generator": models.generator.params}
+    if models.encoder is not None:
+        params["encoder"] = models.encoder_params
+    write_parameters(folder / PARAMETERS, params)
+    write_weights(folder / WEIGHTS, params)
+    for name, head in models.heads.items():
+        heads.save(head_file(folder, name), head)
+    with replacing(folder / VOCABULARY) as partial:
+        partial.write_bytes(models.vocabulary.serialized_model_proto())
+    if models.tokenizer is not None:
+        write_text(folder / wordpieces.TOKENIZER, wordpieces.to_json(models.tokenizer))
 
 
 def encoder_module(encoder: Encoder) -> nn.Module | None:

@@ -28,13 +28,20 @@ from dsirm_jax.errors import InputError
 from dsirm_jax.relevance import features
 from dsirm_jax.relevance.digests import QueryDigests, Reading, read_queries
 from dsirm_jax.relevance.features import OfPairs, OfQueries, Surroundings, Texts
+from dsirm_jax.relevance.neighbours import (
+    NEAR_ITEMS,
+    NEAR_QUERIES,
+    Judged,
+    Neighbours,
+    nearest_to,
+)
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.serving import catalogue, store
 from dsirm_jax.serving.batching import Batcher, Overloaded
 from dsirm_jax.serving.bundle import Bundle, Feature, open_bundle
 from dsirm_jax.serving.catalogue import UNKNOWN, Known
 from dsirm_jax.serving.generation import Generated, Generator, Request, generate, on_device
-from dsirm_jax.serving.judging import Judge, Judged
+from dsirm_jax.serving.judging import Judge, Judgement
 from dsirm_jax.serving.vectors import query_encoder
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
@@ -206,9 +213,7 @@ class Scorer:
         )
         columns = zip(manifest.settings.numbers, self._catalogue.numbers.T, strict=True)
         self._numbers = {name: features.filled(values) for name, values in columns}
-        from dsirm_jax.sids.prefix_match import buckets_of
-
-        self._buckets = buckets_of(np.asarray(self._catalogue.sids), sizes=self.sizes)
+        self._base = features.relevant_share(self._catalogue.voters.judged)
         self._judge = Judge(manifest, heads=models.heads)
         self.schema = self._judge.schema
         self._vector = query_encoder(models, encoder=manifest.settings.encoder)
@@ -254,7 +259,7 @@ class Scorer:
             asked = self._asked(text, self._vector(text) if self._vector else vector)
             dense = self._dense(asked, items)
             of_query = self._of_query(asked, Beams(*(part[None] for part in generated.beams)))
-            pairs = self._pairs(asked, items, generated.log_probs)
+            pairs = self._pairs(items, generated.log_probs)
             self._judge.with_sids(dense, of_query, pairs)
             self._judge.without_sids(dense)
 
@@ -405,15 +410,14 @@ class Scorer:
 
     def _judged(
         self, text: str, items: Int[np.ndarray, " item"], *, until: float
-    ) -> tuple[Judged, Source]:
+    ) -> tuple[Judgement, Source]:
         """Returns what the heads make of items, and where the query's SIDs came from."""
         cached, sids = self._cached(text), self._sids(items)
         log_probs = None if cached is None else _found(cached.known, sids, sizes=self.sizes)
         if log_probs is not None:
             dense = self._dense(cached.asked, items)
-            return self._judge.with_sids(
-                dense, cached.of_query, self._pairs(cached.asked, items, log_probs)
-            ), CACHED
+            pairs = self._pairs(items, log_probs)
+            return self._judge.with_sids(dense, cached.of_query, pairs), CACHED
         self._check_vector(text, cached)
         future = self._submit(text, sids=sids)
         # While the generator is at work:
@@ -427,7 +431,7 @@ class Scorer:
             return self._judge.without_sids(dense), FALLBACK
         beams = Beams(*(part[None] for part in generated.beams))
         of_query = self._of_query(asked, beams) if cached is None else cached.of_query
-        pairs = self._pairs(asked, items, generated.log_probs)
+        pairs = self._pairs(items, generated.log_probs)
         return self._judge.with_sids(dense, of_query, pairs), LIVE
 
     def _check_vector(self, text: str, cached: Remembered | None) -> None:
@@ -440,29 +444,30 @@ class Scorer:
 
     def _asked(self, text: str, vector: Float[np.ndarray, " dim"]) -> Asked:
         """Returns what is known of a query without the generator."""
-        return Asked(vector[None], self._near(vector), read_queries([text], self._reading))
+        near = self._near(
+            nearest_to(vector, self._catalogue.vectors, k=NEAR_ITEMS),
+            nearest_to(vector, self._catalogue.voters.vectors, k=NEAR_QUERIES),
+        )
+        return Asked(vector[None], near, read_queries([text], self._reading))
 
     def _read_cached(self, text: str) -> Remembered | None:
         """Returns what the bundle knows of a query."""
         found = self._catalogue.cached(text)
         if found is None:
             return None
-        asked = Asked(found.vectors, found.near, read_queries([text], self._reading))
+        near = self._near(found.items, found.queries)
+        asked = Asked(found.vectors, near, read_queries([text], self._reading))
         of_query = jax.device_put(self._of_query(asked, found.beams))
         return Remembered(asked=asked, beams=found.beams, known=found.known, of_query=of_query)
 
-    def _near(self, vector: Float[np.ndarray, " dim"]) -> Surroundings:
-        """Returns what lies near a query."""
-        from dsirm_jax.relevance.neighbours import NEAR_ITEMS, nearest_to, votes_of_near_queries
-
-        voters = self._catalogue.voters
-        pairs = np.concatenate([voters.pairs, [[len(voters.vectors), 0]]])
-        votes = votes_of_near_queries(
-            query_index=np.array([len(voters.vectors)]),
-            query_vectors=np.concatenate([voters.vectors, vector[None]]),
-            train_pairs=pairs,
+    def _near(self, items: Neighbours, queries: Neighbours) -> Surroundings:
+        """Returns what lies near one query, with the judgements of its neighbours alone."""
+        voters, judged = queries.index[0], self._catalogue.voters.judged
+        return Surroundings(
+            items=items,
+            queries=Neighbours(np.arange(len(voters))[None], queries.cosine),
+            judged=Judged(judged.items[voters], judged.verdicts[voters]),
         )
-        return Surroundings(nearest_to(vector, self._catalogue.vectors, k=NEAR_ITEMS), votes)
 
     def _dense(self, asked: Asked, items: Int[np.ndarray, " item"]) -> FeatureTable:
         """Returns the features that know nothing of SIDs."""
@@ -480,24 +485,19 @@ class Scorer:
 
     def _of_query(self, asked: Asked, beams: Beams) -> OfQueries:
         """Returns what the features that SIDs give look at of a query."""
-        return features.of_queries(beams=beams, sids=self._catalogue.sids, near=asked.near)
+        return features.of_queries(
+            beams=beams, near=asked.near, sids=self._catalogue.sids, base=self._base
+        )
 
     def _pairs(
-        self,
-        asked: Asked,
-        items: Int[np.ndarray, " item"],
-        log_probs: Float[np.ndarray, "item level"],
+        self, items: Int[np.ndarray, " item"], log_probs: Float[np.ndarray, "item level"]
     ) -> OfPairs:
         """Returns what they look at of pairs."""
-        return features.of_pairs(
-            groups=self._judge.sid_groups,
-            query_index=np.zeros(len(items), int),
-            item_index=items,
-            query_vectors=asked.vector,
-            item_vectors=self._catalogue.vectors,
-            sids=self._catalogue.sids,
-            buckets=self._buckets,
-            pair_log_probs=log_probs,
+        return OfPairs(
+            query_row=np.zeros(len(items), np.int32),
+            sids=self._sids(items),
+            log_probs=log_probs,
+            log_shares=self._catalogue.log_shares[items],
         )
 
     def _sids(self, items: Int[np.ndarray, "*items"]) -> Int[np.ndarray, "*items level"]:

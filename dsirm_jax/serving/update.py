@@ -35,13 +35,12 @@ from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import Fitted as Quantizer
-from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
+    NEAR_QUERIES,
     Neighbours,
     nearest,
     unit,
-    votes_of_near_queries,
 )
 from dsirm_jax.serving import bundle as bundles
 from dsirm_jax.serving import catalogue as catalogues
@@ -313,13 +312,13 @@ def _known(
         texts = [key.decode() for key, _ in some]
         cached = catalogues.unpacked(np.frombuffer(b"".join(of for _, of in some), old.record))
         beams = _searched(bundle, texts, trie) if grew else cached.beams
-        near = _nearest(cached.vectors, cached.near.items, new, numbered_from=len(old))
+        near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old))
         known = cached.known
         if len(new.sids):
             query, place = np.nonzero(known.keys != catalogues.NO_KEY)
             before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
             known = _asked_about(bundle, texts, beams, near, first=(query, before), sids=sids)
-        yield texts, Cached(cached.vectors, beams, Surroundings(near, cached.near.votes), known)
+        yield texts, cached._replace(beams=beams, items=near, known=known)
 
 
 def _fresh(
@@ -334,20 +333,15 @@ def _fresh(
     """Yields what is known of new queries."""
     old = bundle.catalogue
     nothing = (np.empty(0, int), sids[:0])
-    voters = len(old.voters.vectors)
     for start in range(0, len(texts), QUERIES_AT_ONCE):
         rows = slice(start, start + QUERIES_AT_ONCE)
         near = nearest(queries=found[rows], candidates=old.vectors, k=NEAR_ITEMS)
-        votes = votes_of_near_queries(
-            query_index=np.arange(voters, voters + len(found[rows])),
-            query_vectors=np.concatenate([old.voters.vectors, found[rows]]),
-            train_pairs=np.asarray(old.voters.pairs),
-        )
+        queries = nearest(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
         some = list(texts[rows])
         beams = _searched(bundle, some, trie)
         near = _nearest(found[rows], near, new, numbered_from=len(old))
         known = _asked_about(bundle, some, beams, near, first=nothing, sids=sids)
-        yield some, Cached(found[rows], beams, Surroundings(near, votes), known)
+        yield some, Cached(found[rows], beams, near, queries, known)
 
 
 def _asked_about(

@@ -1,7 +1,7 @@
 """How far a query's SIDs and an item's SID agree: the features that SIDs give a ranker.
 
 A query has several SIDs with weights: the beams of the generator, the SIDs of its nearest items, or
-those of items that suit similar training queries. An item has one SID. Two SIDs agree at level l
+those of items judged for similar training queries. An item has one SID. Two SIDs agree at level l
 when their first l codes are equal. Everything here is a pure, vectorised JAX function of arrays.
 """
 
@@ -18,7 +18,9 @@ from jaxtyping import Array, Bool, Float, Int
 from dsirm_jax.sids import codes
 
 MIN_LOG_PROB = -30.0  # Keeps log-probs of impossible prefixes finite.
-TIE = 1e-6  # Cosines of equal vectors differ by rounding.
+KERNEL_WIDTH = 0.15  # Of the cosine of two queries.
+SHRINKAGE = 0.3  # As much weight without any opinion is added to votes.
+QUERIES_AT_ONCE = 256
 
 
 class Feature(NamedTuple):
@@ -38,10 +40,12 @@ FEATURES = (
     Feature("pmi", "prefix", True, "log_prob minus log share of items with these first l codes"),
     Feature("beam_entropy", "prefix", False, "entropy in nats of P(beam | query) over the beams"),
     Feature("near_items", "neighbours", True, "share of near items' weight that agrees at l"),
+    Feature("near_share", "neighbours", True, "share of near items that agree at l"),
+    Feature("near_rank", "neighbours", True, "1 / rank of the first that agrees at l, 0 if none"),
+    Feature("near_peak", "neighbours", True, "near_items over the greatest of any prefix"),
     Feature("near_queries", "neighbours", True, "share of near queries' votes that agrees at l"),
-    Feature("prefix_cosine", "margins", True, "mean cosine of the query to others of the prefix"),
-    Feature("margin", "margins", True, "the item's cosine to the query minus prefix_cosine"),
-    Feature("prefix_rank", "margins", True, "share of these others that the item is nearer than"),
+    Feature("near_rejected", "neighbours", True, "the same of the items irrelevant to them"),
+    Feature("near_verdict", "neighbours", True, "their judgements where l agrees, shrunk to 0"),
 )
 GROUPS = tuple(dict.fromkeys(feature.group for feature in FEATURES))
 
@@ -131,132 +135,127 @@ def prefix_features(
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
-def weighted_agreement(
-    sids: Int[Array, "query sid level"],
-    weights: Float[Array, "query sid"],
-    query_index: Int[Array, " pair"],
-    item_sids: Int[Array, "pair level"],
-) -> Float[Array, "pair level"]:
-    """Returns the share of a query's weight on SIDs that agree with the item's, at each level.
+def heaviest_prefix(
+    sids: Int[Array, "query sid level"], weights: Float[Array, "query sid"]
+) -> Float[Array, "query level"]:
+    """Returns the greatest weight that the SIDs with one prefix have, at each level.
 
     Args:
-      sids: weighted SIDs of all queries, e.g. of their nearest items.
+      sids: weighted SIDs of each query, e.g. of its nearest items.
       weights: non-negative, `[query, sid]`; 0 marks padding.
+    """
+
+    def of_query(query: tuple[Array, Array]) -> Float[Array, " level"]:
+        sids, weights = query
+        agrees = agreement(jnp.broadcast_to(sids, (len(sids), *sids.shape)), sids)
+        return jnp.max(jnp.einsum("psl,s->pl", agrees.astype(weights.dtype), weights), axis=0)
+
+    return jax.lax.map(of_query, (sids, weights), batch_size=QUERIES_AT_ONCE)
+
+
+def near_item_features(
+    sids: Int[Array, "query sid level"],
+    weights: Float[Array, "query sid"],
+    heaviest: Float[Array, "query level"],
+    query_index: Int[Array, " pair"],
+    item_sids: Int[Array, "pair level"],
+) -> Float[Array, "pair feature"]:
+    """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
+
+    Args:
+      sids: SIDs of the nearest items of all queries, nearest first.
+      weights: of these items, non-negative; 0 marks padding.
+      heaviest: `heaviest_prefix` of these.
       query_index: row of `sids` of each pair.
       item_sids: the item's SID of each pair.
 
     Returns:
-      float32 `[pair, level]` in [0, 1]; 0 for a query without weight. Source: this project.
+      float32 `[pair, 4 L]` in [0, 1]; 0 for a query without near items. Source: this project.
     """
     weights = weights[query_index]
-    agrees = agreement(sids[query_index], item_sids)
-    mass = jnp.einsum("psl,ps->pl", agrees.astype(weights.dtype), weights)
-    total = weights.sum(axis=1, keepdims=True)
-    return jnp.where(total > 0, mass / jnp.where(total > 0, total, 1), 0).astype(jnp.float32)
-
-
-def within_prefix(
-    cosines: Float[Array, " pair"],
-    others: Float[Array, "pair level other"],
-    are_there: Bool[Array, "pair level other"],
-) -> Float[Array, "pair feature"]:
-    """Returns the features of the group `margins`, in the order of `columns("margins", ...)`.
-
-    Args:
-      cosines: of each pair's query and item.
-      others: cosines of the query to other items with the item's first l codes, for l = 1..L.
-      are_there: which of them there are. Without any, the item stands for them: prefix_cosine is
-        its own, margin 0 and prefix_rank a half.
-
-    Returns:
-      float32 `[pair, 3 L]`; an item as near as another counts half. Source: this project.
-    """
-    count = jnp.sum(are_there, axis=-1)  # [pair, level]
-    own = cosines[:, None]
-
-    def mean(values: Array, otherwise: Array | float) -> Array:
-        total = jnp.sum(jnp.where(are_there, values, 0.0), axis=-1)
-        return jnp.where(count > 0, total / jnp.maximum(count, 1), otherwise)
-
-    prefix_cosine = mean(others, own)
-    ahead = own[..., None] - others
-    rank = mean((jnp.where(jnp.abs(ahead) < TIE, 0.0, jnp.sign(ahead)) + 1) / 2, 0.5)
-    parts = [prefix_cosine, own - prefix_cosine, rank]
+    there = weights > 0
+    agrees = agreement(sids[query_index], item_sids) & there[..., None]  # [pair, sid, level]
+    mass = jnp.sum(agrees * weights[..., None], axis=1)
+    parts = [
+        _ratio(mass, jnp.sum(weights, axis=1, keepdims=True)),
+        _ratio(jnp.sum(agrees, axis=1), jnp.sum(there, axis=1, keepdims=True)),
+        jnp.where(agrees.any(axis=1), 1.0 / (1 + jnp.argmax(agrees, axis=1)), 0.0),
+        _ratio(mass, heaviest[query_index]),
+    ]
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
-class Buckets(NamedTuple):
-    """Which items share their first l codes, for l = 1..L: the items of a catalogue by bucket.
+def vote_features(
+    judged_sids: Int[Array, "voter vote level"],
+    verdicts: Float[Array, "voter vote"],
+    near: Int[Array, "query neighbour"],
+    cosines: Float[Array, "query neighbour"],
+    weights: Float[Array, "query neighbour"],
+    query_index: Int[Array, " pair"],
+    item_sids: Int[Array, "pair level"],
+    *,
+    base: Float[Array, ""] | float,
+) -> Float[Array, "pair feature"]:
+    """Returns `near_queries`, `near_rejected` and `near_verdict` of each level, in this order.
 
-    Attributes:
-      order: the items, by their first l codes and then by number, int32 `[level, item]`.
-      place: where each item stands in `order`, int32 `[level, item]`.
-      first: where its bucket begins there, int32 `[level, item]`.
-      end: where it ends, int32 `[level, item]`.
+    The first two are shares of the near queries' weight, which each spreads evenly over its
+    relevant, or its irrelevant, items. The last is Σ k [agrees] (relevant − r) / (Σ k [agrees] + s)
+    over all their judgements, with k = exp((cosine − 1) / `KERNEL_WIDTH`), r the share of
+    judgements that are relevant, and s = `SHRINKAGE`.
+
+    Args:
+      judged_sids: SIDs of the items judged for training queries.
+      verdicts: 1 relevant, −1 irrelevant; 0 marks padding.
+      near: training queries near all queries, rows of `judged_sids`.
+      cosines: of these; −inf marks padding.
+      weights: of these, non-negative.
+      query_index: row of `near` of each pair.
+      item_sids: the item's SID of each pair.
+      base: r, of the judgements of all training queries.
+
+    Returns:
+      float32 `[pair, 3 L]`; 0 for a query without near queries. Source: this project.
     """
+    voters = near[query_index]  # [pair, neighbour]
+    of_item = item_sids[:, None, None, :]
+    agrees = jnp.cumprod(judged_sids[voters] == of_item, axis=-1, dtype=jnp.float32)
+    kernel = jnp.exp((cosines - 1) / KERNEL_WIDTH)
 
-    order: Int[np.ndarray, "level item"]
-    place: Int[np.ndarray, "level item"]
-    first: Int[np.ndarray, "level item"]
-    end: Int[np.ndarray, "level item"]
+    def total(of_voters: Array, of_votes: Array) -> tuple[Array, Array]:
+        weight = of_voters[query_index][..., None] * of_votes[voters]  # [pair, neighbour, vote]
+        return jnp.einsum("pnvl,pnv->pl", agrees, weight), jnp.sum(weight, axis=(1, 2))
+
+    def share(votes: Array) -> Float[Array, "pair level"]:
+        agreeing, of_all = total(weights, _ratio(votes, jnp.sum(votes, axis=1, keepdims=True)))
+        return _ratio(agreeing, of_all[:, None])
+
+    relevant, irrelevant = verdicts > 0, verdicts < 0
+    opinion, _ = total(kernel, relevant - base * (verdicts != 0))
+    heard, _ = total(kernel, verdicts != 0)
+    parts = [share(relevant), share(irrelevant), opinion / (heard + SHRINKAGE)]
+    return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
-def buckets_of(sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Buckets:
-    """Returns the buckets of a catalogue.
+def log_prefix_shares(
+    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
+) -> Float[np.ndarray, "item level"]:
+    """Returns the log share of items that have the first l codes of each item, float32.
 
     Args:
       sids: codes of the catalogue.
       sizes: codes per level.
     """
-    found = Buckets(*np.empty((4, sids.shape[1], len(sids)), np.int32))
-    for level, keys in enumerate(codes.prefix_keys(sids, sizes=sizes).T):
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        found.order[level] = order
-        found.place[level, order] = np.arange(len(order))
-        found.first[level, order] = np.searchsorted(ordered, ordered, "left")
-        found.end[level, order] = np.searchsorted(ordered, ordered, "right")
-    return found
+    keys = codes.prefix_keys(sids, sizes=sizes)
+    shares = np.empty(sids.shape, np.float32)
+    for level in range(sids.shape[1]):
+        _, inverse, counts = np.unique(keys[:, level], return_inverse=True, return_counts=True)
+        shares[:, level] = np.log(counts / len(sids))[inverse]
+    return shares
 
 
-def log_prefix_shares(
-    buckets: Buckets, *, items: Int[np.ndarray, " wanted"]
-) -> Float[np.ndarray, "wanted level"]:
-    """Returns the log share of the catalogue's items that have an item's first l codes, float32.
-
-    Args:
-      buckets: of the catalogue.
-      items: numbers of items.
-    """
-    count = buckets.end[:, items] - buckets.first[:, items]  # [level, wanted]
-    return np.log(count / buckets.order.shape[1]).T.astype(np.float32)
-
-
-def others_of_prefix(
-    buckets: Buckets, *, items: Int[np.ndarray, " wanted"], most: int
-) -> Int[np.ndarray, "wanted level most"]:
-    """Returns other items that have the first l codes of each item wanted, for l = 1..L.
-
-    Of more than `most` it takes some that are spread evenly over the catalogue.
-
-    Args:
-      buckets: of the catalogue.
-      items: numbers of items.
-      most: others of an item and level.
-
-    Returns:
-      int32 numbers of items, rising; −1 after the last.
-    """
-    first = buckets.first[:, items].T.astype(np.int64)[..., None]  # [wanted, level, 1]
-    others = buckets.end[:, items].T[..., None] - first - 1
-    count = np.minimum(others, most)
-    number = np.arange(most)
-    # The middles of `count` equal parts of the others, which lie on both sides of the item.
-    place = (2 * number + 1) * others // np.maximum(2 * count, 1) + first
-    place += place >= buckets.place[:, items].T[..., None]
-    levels = np.arange(len(buckets.order))[:, None]
-    found = buckets.order[levels, np.minimum(place, buckets.order.shape[1] - 1)]
-    return np.where(number < count, found, -1)
+def _ratio(part: Array, whole: Array) -> Array:
+    """Returns part / whole; 0 where the whole is 0."""
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0.0)
 
 
 def _entropy(log_weights: Float[Array, "pair beam"]) -> Float[Array, " pair"]:

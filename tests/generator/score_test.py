@@ -104,6 +104,17 @@ def test_shared_prefixes_equal_separate_passes(pairs):
     np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_few_sids_of_a_query_are_scored_at_once():
+    sids = np.random.default_rng(0).integers(0, SIZES, size=(2, 4, len(SIZES)))
+    tokens = np.zeros((2, 8), np.int32)
+    for row in range(2):
+        tokens[row, : len(PIECES[row])] = PIECES[row][:8]
+    encoded = score.encode(FITTED.params, tokens, config=FITTED.config)
+    found = score.log_probs_of(FITTED.params, encoded, sids, config=FITTED.config)
+    expected = [[teacher_forced(row, tuple(sid)) for sid in sids[row]] for row in range(2)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=50)
 @given(data=st.data(), most=st.sampled_from([1, 2, 3, 100]))
 def test_distinct_sids_number_every_prefix_once(data, most):

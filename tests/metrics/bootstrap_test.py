@@ -37,6 +37,8 @@ def test_statistics_equal_the_metrics_on_the_resample_written_out(seed):
         "ece": bootstrap.ece(query, labels, scores),
         "per_query_auc": bootstrap.per_query_auc(query, labels, scores),
         "ndcg": bootstrap.ndcg_at_k(query, gains, scores, k=3),
+        "mrr": bootstrap.mrr(query, labels, scores),
+        "recall": bootstrap.recall_at_k(query, labels, scores, k=2),
     }
     for number in range(6):
         rows, copies = copied(query, counts[:, number])
@@ -48,6 +50,8 @@ def test_statistics_equal_the_metrics_on_the_resample_written_out(seed):
             "ece": classification.ece(label, score),
             "per_query_auc": ranking.per_query_auc(copies, label, score),
             "ndcg": ranking.ndcg_at_k(copies, gain, score, k=3),
+            "mrr": ranking.mrr(copies, label, score),
+            "recall": ranking.recall_at_k(copies, label, score, k=2),
         }
         for name, statistic in statistics.items():
             assert statistic(counts)[number] == pytest.approx(expected[name]), name

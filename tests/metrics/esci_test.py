@@ -12,12 +12,22 @@ from dsirm_jax.metrics import esci
 LABELS = np.array(list("ESCI"))
 
 
+def value(statistic, queries):
+    """The metric once every query is drawn once."""
+    return float(statistic(np.ones((len(np.unique(queries)), 1), np.int32))[0])
+
+
+def values(statistics, queries):
+    return {name: value(statistic, queries) for name, statistic in statistics.items()}
+
+
 def test_ranking_by_hand():
     queries, labels = np.array([1, 1, 1, 2]), ["I", "E", "S", "I"]
     discounted = 1 / np.log2(3) + 0.1 / np.log2(4)
     expected = discounted / (1 + 0.1 / np.log2(3))
     found = esci.ranking(queries, labels, np.array([3.0, 2, 1, 0]))
-    assert found == pytest.approx((expected + 0) / 2)  # a query of I alone counts as 0
+    # A query of I alone counts as 0.
+    assert value(found, queries) == pytest.approx((expected + 0) / 2)
 
 
 def test_ranking_agrees_with_trec_eval():
@@ -31,7 +41,7 @@ def test_ranking_agrees_with_trec_eval():
         [ir_measures.Qrel(query, item, gains[label]) for query, item, label, _ in rows],
         [ir_measures.ScoredDoc(query, item, score) for query, item, _, score in rows],
     )
-    found = esci.ranking(queries, labels, scores)
+    found = value(esci.ranking(queries, labels, scores), queries)
     assert found == pytest.approx(reference[ir_measures.nDCG])
 
 
@@ -50,7 +60,9 @@ def f1_of(matrix: np.ndarray) -> dict[str, float]:
 def test_classification_agrees_with_the_confusion_matrix(rows):
     labels, predicted = zip(*rows, strict=True)
     expected = f1_of(confusion_matrix(labels, predicted, labels=LABELS))
-    assert esci.classification(labels, predicted) == pytest.approx(expected)
+    queries = np.arange(len(rows)) // 3
+    found = esci.classification(queries, labels, predicted)
+    assert values(found, queries) == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=40)
@@ -58,23 +70,40 @@ def test_classification_agrees_with_the_confusion_matrix(rows):
 def test_substitutes_agree_with_the_confusion_matrix(rows):
     labels, probabilities = (np.array(of) for of in zip(*rows, strict=True))
     matrix = confusion_matrix(labels == "S", probabilities > 0.4, labels=[False, True])
-    assert esci.substitutes(labels, probabilities) == pytest.approx(f1_of(matrix))
+    queries = np.arange(len(rows)) % 4
+    found = esci.substitutes(queries, labels, probabilities)
+    assert values(found, queries) == pytest.approx(f1_of(matrix))
+
+
+def test_a_query_that_is_drawn_twice_counts_twice():
+    queries, labels, predicted = np.array([0, 0, 1, 2]), list("ESEC"), list("EEES")
+    found = esci.classification(queries, labels, predicted)
+    drawn = np.array([[2], [0], [1]])
+    expected = f1_of(confusion_matrix(list("ESESC"), list("EEEES"), labels=LABELS))
+    assert {name: float(of(drawn)[0]) for name, of in found.items()} == pytest.approx(expected)
+
+
+def test_labels_are_those_of_esci_or_not():
+    assert esci.are_labels(["E", "I"])
+    assert not esci.are_labels(["E", None]) and not esci.are_labels(["good"])
+    assert not esci.are_labels([])
 
 
 def test_nothing_to_measure_is_nan():
-    assert np.isnan(esci.ranking(np.empty(0, int), [], np.empty(0)))
-    assert np.isnan(esci.classification([], [])["micro_f1"])
-    assert np.isnan(esci.substitutes([], np.empty(0))["macro_f1"])
+    nothing = np.empty(0, int)
+    assert np.isnan(value(esci.ranking(nothing, [], np.empty(0)), nothing))
+    assert np.isnan(value(esci.classification(nothing, [], [])["micro_f1"], nothing))
+    assert np.isnan(value(esci.substitutes(nothing, [], np.empty(0))["macro_f1"], nothing))
 
 
 def test_what_is_no_label_or_no_number_is_an_error():
     with pytest.raises(ValueError, match="'Exact'"):
-        esci.classification(["E", "Exact"], ["E", "E"])
+        esci.classification([0, 0], ["E", "Exact"], ["E", "E"])
     with pytest.raises(ValueError, match="'nan'"):
         esci.ranking(np.array([0]), [float("nan")], np.array([1.0]))
     with pytest.raises(ValueError, match="position 0"):
         esci.ranking(np.array([0]), ["E"], np.array([np.nan]))
     with pytest.raises(ValueError, match="position 1"):
-        esci.substitutes(["E", "S"], np.array([0, np.nan]))
+        esci.substitutes([0, 0], ["E", "S"], np.array([0, np.nan]))
     with pytest.raises(ValueError, match="2 labels and 1 predictions"):
-        esci.classification(["E", "S"], ["E"])
+        esci.classification([0, 0], ["E", "S"], ["E"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -23,6 +24,7 @@ def pairs():
         query_index=query,
         relevant=relevant,
         gain=relevant * 1.0,
+        label=np.where(relevant, "E", generator.choice(list("SCI"), rows)),
         segments={"head": query % 2 == 0, "torso": query % 2 == 1, "tail": query < 0},
     )
 
@@ -55,6 +57,36 @@ def test_values_are_those_of_scikit_learn_and_lifts_their_differences(pairs, sco
     assert lift["roc_auc"]["relative"] == pytest.approx(values["full"] / values["no_sid"] - 1)
     over = metrics["lifts"]["full over unsupervised"]
     assert over["roc_auc"]["value"] == pytest.approx(values["full"] - values["unsupervised"])
+
+
+def test_ece_stands_beside_its_floor(pairs, scores, metrics):
+    true = pairs.relevant * 1.0  # certain, and right: there is nothing to expect
+    found = evaluate.evaluate(pairs=pairs, scores={"full": true}, lifts=(), resamples=5)
+    assert found["rungs"]["full"]["ece"] == {"value": 0, "low": 0, "high": 0, "floor": 0}
+    for rung, values in scores.items():
+        floor = metrics["rungs"][rung]["ece"]["floor"]
+        # Each of 15 bins has about 40 pairs, whose mean is off by .4 of its deviation, or less.
+        assert 0.02 < floor < 0.8 * np.sqrt(np.mean(values * (1 - values)) / 40)
+    [row] = [line.split() for line in evaluate.table(metrics).splitlines() if "ece floor" in line]
+    floors = [metrics["rungs"][rung]["ece"]["floor"] for rung in scores]
+    assert row == ["ece", "floor", *(f"{floor:.4f}" for floor in floors)]
+
+
+def test_the_tasks_of_esci_are_measured_where_labels_and_head_tell(pairs, scores):
+    sure = np.eye(4)[[list("ESCI").index(label) for label in pairs.label]]
+    blind = np.tile([0.0, 0.0, 0.0, 1.0], (len(sure), 1))
+    given = {"scores": scores, "lifts": (("full", "no_sid"),), "resamples": 20}
+    found = evaluate.evaluate(pairs=pairs, **given, grades={"full": sure, "no_sid": blind})
+    tasks = found["esci"]
+    assert tasks["rungs"]["full"]["task_2_micro_f1"]["value"] == 1
+    assert tasks["rungs"]["full"]["task_3_macro_f1"]["value"] == 1
+    irrelevant = np.mean(pairs.label == "I")
+    assert tasks["rungs"]["no_sid"]["task_2_micro_f1"]["value"] == pytest.approx(irrelevant)
+    assert set(tasks["rungs"]["unsupervised"]) == {"task_1_ndcg"}
+    lift = tasks["lifts"]["full"]["task_2_micro_f1"]
+    assert lift["value"] == pytest.approx(1 - irrelevant) and lift["low"] > 0
+    unknown = dataclasses.replace(pairs, label=np.where(pairs.relevant, None, pairs.label))
+    assert "esci" not in evaluate.evaluate(pairs=unknown, **given)
 
 
 def test_intervals_of_lifts_are_paired(metrics):

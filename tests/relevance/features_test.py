@@ -7,7 +7,7 @@ from dsirm_jax.relevance import features, schema
 from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
 from dsirm_jax.relevance.neighbours import unit
-from dsirm_jax.sids.prefix_match import Beams, buckets_of
+from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
 
 ITEMS = ["red shoe", "red red bag", "blue shoe size 10", "Leather wallet"]
 QUERIES = ["red shoe", "SHOE", "zebra"]
@@ -35,7 +35,7 @@ def sid_arrays(pairs: int = 50, items: int = 20, queries: int = 9):
     sids = generator.integers(0, SIZES, size=(items, 2))
     return {
         "sids": sids,
-        "buckets": buckets_of(sids, sizes=SIZES),
+        "log_shares": log_prefix_shares(sids, sizes=SIZES),
         "beams": Beams(
             sids=generator.integers(0, SIZES, size=(queries, 4, 2)),
             log_probs=np.where(valid, -np.arange(4.0), -np.inf).astype(np.float32),
@@ -51,12 +51,16 @@ def near_of(given, *, items: int = 20, queries: int = 9):
     drawn = [generator.integers(queries, size=12), generator.integers(items, size=12)]
     names = ("query_index", "query_vectors", "item_vectors")
     return features.surroundings(
-        **{name: given[name] for name in names}, train_pairs=np.stack(drawn, axis=1)
+        **{name: given[name] for name in names},
+        train_pairs=np.stack(drawn, axis=1),
+        relevant=generator.random(12) < 0.6,
     )
 
 
-def sid_features(given, of_sids, groups):
-    return features.with_sids(**given, **of_sids, near=near_of(given), groups=groups)
+def sid_features(given, of_sids, groups, *, near=None):
+    near = near or near_of(given)
+    pairs = {name: given[name] for name in ("query_index", "item_index")}
+    return features.with_sids(**pairs, **of_sids, near=near, groups=groups)
 
 
 def texts_of(processor, given, *, items: int = 20):
@@ -81,12 +85,12 @@ def test_cosine_equals_a_loop():
         assert values[row, 0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_feedback_by_a_loop():
+def test_feedback_and_votes_by_a_loop():
     given = arrays(items=5)
     near = near_of(given, items=5)
-    values = features.prf(
-        **{name: given[name] for name in ("query_index", "item_index", "item_vectors")}, near=near
-    )
+    about = {name: given[name] for name in ("item_index", "item_vectors")}
+    about["query_row"] = np.unique(given["query_index"], return_inverse=True)[1]
+    values = np.concatenate([of(**about, near=near) for of in (features.prf, features.votes)], 1)
     vectors = {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
     row_of = {query: row for row, query in enumerate(np.unique(given["query_index"]))}
     for row, (query, item) in enumerate(
@@ -97,54 +101,57 @@ def test_feedback_by_a_loop():
         weights = np.exp(others @ vectors["query_vectors"][query] / 0.1)
         cosines = others @ own
         voted = dict.fromkeys(range(5), 0.0)
-        for vote, weight in zip(
-            near.votes.items[row_of[query]], near.votes.weights[row_of[query]], strict=True
-        ):
-            voted[int(vote)] += float(weight)
+        asked = near.queries.cosine[row_of[query]]
+        for voter, cosine in zip(near.queries.index[row_of[query]], asked, strict=True):
+            suits = near.judged.items[voter][near.judged.verdicts[voter] > 0]
+            for vote in suits:
+                voted[int(vote)] += np.exp(cosine / 0.1) / len(suits)
         of_votes = {item: vectors["item_vectors"][item] @ own for item in voted if voted[item]}
         expected = [
             weights @ cosines / weights.sum(),
             cosines.max(),
             sum(voted[item] * of_votes[item] for item in of_votes) / sum(voted.values()),
             max(of_votes.values()),
-            near.votes.nearest[row_of[query]],
+            asked.max(),
         ]
         np.testing.assert_allclose(values[row], expected, rtol=1e-3, atol=1e-5)
 
 
-def test_feedback_of_a_catalogue_of_one_item_without_votes_says_nothing():
+def test_of_one_item_without_training_queries_neither_feedback_nor_codes_say_anything():
+    pair = {"query_index": np.array([0]), "item_index": np.array([0])}
+    given = pair | {"query_vectors": np.ones((1, 2)), "item_vectors": unit(np.ones((1, 2)))}
+    rows = {"query_row": np.array([0]), "item_index": np.array([0])}
     near = features.surroundings(
-        query_index=np.array([0]),
-        query_vectors=np.ones((1, 2)),
-        item_vectors=np.ones((1, 2)),
+        **{name: values for name, values in given.items() if name != "item_index"},
         train_pairs=np.empty((0, 2), int),
+        relevant=np.empty(0, bool),
     )
-    values = features.prf(
-        query_index=np.array([0]),
-        item_index=np.array([0]),
-        item_vectors=unit(np.ones((1, 2))),
-        near=near,
-    )
-    assert values.tolist() == [[0] * 5]
+    assert features.prf(**rows, item_vectors=unit(np.ones((1, 2))), near=near).tolist() == [[0] * 2]
+    assert features.votes(**rows, item_vectors=unit(np.ones((1, 2))), near=near).tolist() == [
+        [0] * 3
+    ]
+    found = sid_features(given, sid_arrays(pairs=1, items=1, queries=1), ("neighbours",), near=near)
+    assert found.values.tolist() == [[1] * 8 + [0] * 6]
 
 
-def test_margins_by_a_loop():
+def test_codes_of_near_items_and_queries_are_looked_up_in_the_catalogue():
     given, of_sids = arrays(), sid_arrays()
-    table = sid_features(given, of_sids, ("margins",))
-    vectors = {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
-    for row, (query, item) in enumerate(
-        zip(given["query_index"], given["item_index"], strict=True)
-    ):
-        cosines = vectors["item_vectors"] @ vectors["query_vectors"][query]
-        found = dict(zip(table.names, table.values[row], strict=True))
-        for level in (1, 2):
-            agree = (of_sids["sids"][:, :level] == of_sids["sids"][item, :level]).all(axis=1)
-            others = cosines[agree & (np.arange(20) != item)]
-            mean = others.mean() if len(others) else cosines[item]
-            rank = np.mean(cosines[item] > others) if len(others) else 0.5
-            expected = [mean, cosines[item] - mean, rank]
-            names = [f"{name}_{level}" for name in ("prefix_cosine", "margin", "prefix_rank")]
-            np.testing.assert_allclose([found[n] for n in names], expected, rtol=1e-4, atol=1e-6)
+    near = near_of(given)
+    table = sid_features(given, of_sids, ("neighbours",))
+    weights, row_of = near.items.weights(), np.unique(given["query_index"], return_inverse=True)[1]
+    for pair, (row, item) in enumerate(zip(row_of, given["item_index"], strict=True)):
+        found = dict(zip(table.names, table.values[pair], strict=True))
+        first = of_sids["sids"][:, 0] == of_sids["sids"][item, 0]
+        mass = weights[row] @ first[near.items.index[row]]
+        assert found["near_items_1"] == pytest.approx(mass, rel=1e-4)
+        voters = near.queries.index[row]
+        suits = near.judged.verdicts[voters] > 0
+        shares = suits / np.maximum(suits.sum(axis=1), 1)[:, None]
+        votes = near.queries.weights()[row] @ (shares * first[near.judged.items[voters]]).sum(
+            axis=1
+        )
+        total = near.queries.weights()[row] @ shares.sum(axis=1)
+        assert found["near_queries_1"] == pytest.approx(votes / total, rel=1e-4)
 
 
 def test_numbers_of_the_users_own_with_one_that_is_not_known():
@@ -198,9 +205,7 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
             numbers={"price": np.arange(20.0)},
             groups=schema.GROUPS,
         )
-        own = features.with_sids(
-            **some, **of_sids | {"pair_log_probs": log_probs}, near=near, groups=schema.GROUPS
-        )
+        own = sid_features(some, of_sids | {"pair_log_probs": log_probs}, schema.GROUPS, near=near)
         return schema.join([dense, own])
 
     rows = np.flatnonzero(given["query_index"] == 3)

@@ -40,57 +40,54 @@ def test_a_zero_vector_stays_zero():
     np.testing.assert_array_equal(neighbours.unit(np.zeros((1, 3))), np.zeros((1, 3)))
 
 
-def weight_of_items(votes: neighbours.Votes, row: int) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for item, weight in zip(votes.items[row], votes.weights[row], strict=True):
-        if weight > 0:
-            found[int(item)] = found.get(int(item), 0.0) + float(weight)
-    return found
+def judgements(*pairs: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    query, item, relevant = np.array(pairs, int).reshape(-1, 3).T
+    return {"train_pairs": np.stack([query, item], axis=1), "relevant": relevant.astype(bool)}
 
 
-def test_votes_by_hand():
+def test_near_queries_and_their_judgements_by_hand():
     vectors = neighbours.unit(np.array([[1, 0], [1, 0], [0, 1], [1, 1]]))
-    # Query 1 suits items 10 and 11, query 2 suits item 20; queries 0 and 3 ask.
-    votes = neighbours.votes_of_near_queries(
+    # Query 1 suits item 10 and not 11, query 2 suits item 20; queries 0 and 3 ask.
+    near, judged = neighbours.near_queries(
         query_index=np.array([0, 3]),
         query_vectors=vectors,
-        train_pairs=np.array([[2, 20], [1, 10], [1, 11]]),
+        **judgements((2, 20, 1), (1, 10, 1), (1, 11, 0)),
     )
-    near, far = np.exp(1 / 0.1), np.exp(0.0)
-    first, last = weight_of_items(votes, 0), weight_of_items(votes, 1)
-    assert first[10] == first[11] == pytest.approx(near / (near + far) / 2, rel=1e-4)
-    assert first[20] == pytest.approx(far / (near + far), rel=1e-3)
-    assert last == pytest.approx({10: 0.25, 11: 0.25, 20: 0.5}, rel=1e-4)
-    np.testing.assert_allclose(votes.nearest, [1.0, np.sqrt(0.5)], rtol=1e-5)
+    np.testing.assert_array_equal(judged.verdicts, [[1, -1], [1, 0]])
+    assert judged.items[0].tolist() == [10, 11] and judged.items[1, 0] == 20
+    assert near.index[0].tolist() == [0, 1]
+    np.testing.assert_allclose(near.cosine, [[1, 0], [np.sqrt(0.5)] * 2], rtol=1e-5)
 
 
-def test_a_training_query_has_no_vote_on_itself():
-    vectors = unit_vectors(2, 3)
-    votes = neighbours.votes_of_near_queries(
+def test_a_training_query_is_no_neighbour_of_itself():
+    near, judged = neighbours.near_queries(
         query_index=np.array([0, 1, 2]),
-        query_vectors=vectors,
-        train_pairs=np.array([[0, 5], [1, 6], [1, 7]]),
+        query_vectors=unit_vectors(2, 3),
+        **judgements((0, 5, 1), (1, 6, 1), (1, 7, 0)),
     )
-    assert weight_of_items(votes, 0).keys() == {6, 7}
-    assert weight_of_items(votes, 1).keys() == {5}
-    assert weight_of_items(votes, 2).keys() == {5, 6, 7}
+    assert judged.items[0, 0] == 5
+    there = np.isfinite(near.cosine)
+    assert [set(row[of]) for row, of in zip(near.index, there, strict=True)] == [{1}, {0}, {0, 1}]
 
 
-def test_the_only_voter_asking_for_itself_gets_nothing():
-    votes = neighbours.votes_of_near_queries(
+def test_a_query_brings_as_many_judgements_as_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(neighbours, "JUDGED_PER_QUERY", 2)
+    _, judged = neighbours.near_queries(
         query_index=np.array([0]),
-        query_vectors=unit_vectors(3, 1),
-        train_pairs=np.array([[0, 5]]),
+        query_vectors=unit_vectors(3, 9),
+        **judgements(
+            *((query, 10 * query + item, item % 2) for query in (4, 8) for item in range(5))
+        ),
     )
-    assert weight_of_items(votes, 0) == {}
-    assert votes.nearest.tolist() == [0]
+    assert judged.items.tolist() == [[40, 41], [80, 81]]
+    assert judged.verdicts.tolist() == [[-1, 1], [-1, 1]]
 
 
-def test_without_training_pairs_there_are_no_votes():
-    votes = neighbours.votes_of_near_queries(
-        query_index=np.array([0, 1]),
-        query_vectors=unit_vectors(3, 2),
-        train_pairs=np.empty((0, 2), int),
+@pytest.mark.parametrize("pairs", [(), ((0, 5, 1),)], ids=["nobody", "only itself"])
+def test_without_another_training_query_none_is_near(pairs):
+    near, judged = neighbours.near_queries(
+        query_index=np.array([0]), query_vectors=unit_vectors(3, 2), **judgements(*pairs)
     )
-    assert not votes.weights.any()
-    assert votes.nearest.tolist() == [0, 0]
+    assert not np.isfinite(near.cosine).any()
+    assert not near.weights().any()
+    assert near.index.max() < len(judged.items)

@@ -10,7 +10,7 @@ from dsirm_jax.layout import Layout
 from dsirm_jax.relevance import tables
 from dsirm_jax.relevance.evaluate import evaluate
 from dsirm_jax.relevance.features import Surroundings
-from dsirm_jax.relevance.neighbours import Neighbours, Votes
+from dsirm_jax.relevance.neighbours import Judged, Neighbours
 from dsirm_jax.relevance.schema import FeatureTable
 
 
@@ -71,9 +71,8 @@ def test_a_pair_has_the_features_of_the_half_that_has_not_seen_it(tmp_path):
 def test_surroundings_are_read_as_they_were_written(tmp_path):
     near = Surroundings(
         items=Neighbours(np.array([[1, 2]], np.int32), np.array([[0.5, -np.inf]], np.float32)),
-        votes=Votes(
-            np.array([[3]], np.int32), np.array([[1.0]], np.float32), np.array([0.25], np.float32)
-        ),
+        queries=Neighbours(np.array([[0]], np.int32), np.array([[0.25]], np.float32)),
+        judged=Judged(np.array([[3, 4]], np.int32), np.array([[1.0, -1.0]], np.float32)),
     )
     tables.write_surroundings(tmp_path / "near.safetensors", near)
     found = tables.read_surroundings(tmp_path / "near.safetensors")

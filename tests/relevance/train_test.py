@@ -15,17 +15,22 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import model, train
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.schema import FeatureTable, columns_named
-from dsirm_jax.relevance.score import grade_probabilities, score
+from dsirm_jax.relevance.score import esci_probabilities, grade_probabilities, score
 from dsirm_jax.training.settings import Training
 
 MLP = model.Mlp(hidden=(16,))
 TREES = model.BoostedTrees(trees=60, min_leaf=20)
-HEADS = pytest.mark.parametrize("head", [MLP, TREES], ids=["mlp", "trees"])
-GRADED = pytest.mark.parametrize(
-    "head",
-    [model.Mlp(hidden=(16,), loss="graded"), model.BoostedTrees(trees=60, loss="graded")],
-    ids=["mlp", "trees"],
+LINEAR = model.Linear(l2=10.0, knots=32)
+BLEND = model.Blend(heads=(LINEAR, MLP))
+HEADS = pytest.mark.parametrize(
+    "head", [MLP, TREES, LINEAR, BLEND], ids=["mlp", "trees", "linear", "blend"]
 )
+OF_GRADES = [
+    model.Mlp(hidden=(16,), loss="graded"),
+    model.BoostedTrees(trees=60, loss="graded"),
+    model.Linear(l2=1.0, loss="graded"),
+]
+GRADED = pytest.mark.parametrize("head", OF_GRADES, ids=["mlp", "trees", "linear"])
 TRAINING = Training(epochs=6, batch_size=64, learning_rate=1e-2)
 
 
@@ -72,6 +77,8 @@ def leaves(fitted):
         (TREES, Calibration()),
         (TREES, Calibration(folds=3)),
         (TREES, Calibration(kind="isotonic")),
+        (LINEAR, Calibration()),
+        (BLEND, Calibration()),
     ],
 )
 def test_reaches_the_auc_and_calibration_of_the_truth(tmp_path, head, calibration):
@@ -160,6 +167,15 @@ def test_a_graded_head_knows_grades_and_what_of_them_is_relevant(tmp_path, head)
     )
     assert np.mean(of_grade.argmax(axis=1) == grades) > 0.6
     assert roc_auc_score(np.isin(grades, [1, 3]), score(fitted, table(features))) > 0.75
+    grade_of = dict(zip("ICSE", zip(fitted.gains, fitted.relevant, strict=True), strict=True))
+    of_label = esci_probabilities(fitted, table(features), grade_of=grade_of)
+    np.testing.assert_array_equal(of_label, of_grade[:, ::-1])
+    without = {label: grade for label, grade in grade_of.items() if label != "C"}
+    of_label = esci_probabilities(fitted, table(features), grade_of=without)
+    np.testing.assert_array_equal(of_label[:, 2], 0)
+    np.testing.assert_array_equal(of_label[:, 1], of_grade[:, 2])
+    shared = grade_of | {"C": grade_of["I"]}
+    assert esci_probabilities(fitted, table(features), grade_of=shared) is None
 
 
 @GRADED
@@ -175,6 +191,8 @@ def test_two_grades_are_the_two_classes(tmp_path, head):
     np.testing.assert_allclose(of_grade[:, 0], found, rtol=1e-6)
     with pytest.raises(InputError, match="bind it"):
         grade_probabilities(binary, table(features))
+    grade_of = {"E": (-1.0, True), "I": (0.0, False)}
+    assert esci_probabilities(binary, table(features), grade_of=grade_of) is None
 
 
 def test_a_grade_that_the_fit_lacks_is_improbable(tmp_path):
@@ -267,6 +285,12 @@ def test_settings_out_of_range_name_their_binding():
         (lambda: model.Mlp(listwise=-1), "Mlp.listwise"),
         (lambda: model.BoostedTrees(leaves=33), "BoostedTrees.leaves = 33"),
         (lambda: model.BoostedTrees(trees=0), "BoostedTrees.trees = 0"),
+        (lambda: model.BoostedTrees(columns=0.0), "BoostedTrees.columns = 0.0"),
+        (lambda: model.Linear(l2=0.0), "Linear.l2 = 0.0"),
+        (lambda: model.Linear(knots=1), "Linear.knots = 1"),
+        (lambda: model.Linear(loss="hinge"), "Linear.loss = 'hinge'"),
+        (lambda: model.Blend(heads=(MLP, OF_GRADES[1])), "Blend.heads have the losses"),
+        (lambda: model.Blend(heads=()), "Blend.heads have the losses"),
         (lambda: Calibration(kind="platt"), "Calibration.kind = 'platt'"),
         (lambda: Calibration(folds=1), "Calibration.folds = 1"),
         (lambda: Calibration(share=1.0), "Calibration.share = 1.0"),

@@ -104,6 +104,19 @@ def test_the_page_tells_the_numbers_of_the_run(layout):
     assert "+0.0200 *" not in text
 
 
+def test_the_page_shows_the_floor_of_ece_and_the_tasks_that_a_head_can_do(layout):
+    assert "The tasks of ESCI" not in page_of(layout).text
+    metrics = json.loads(layout.metrics.read_text())
+    about = {"value": 0.75, "low": 0.5, "high": 1.0}
+    metrics["rungs"]["full"]["ece"] = about | {"floor": 0.0625}
+    metrics["esci"] = {"rungs": {"full": {"task_1_ndcg": about}}, "lifts": {}}
+    layout.metrics.write_text(json.dumps(metrics))
+    text = page_of(layout).text
+    assert "ECE lower is better – – 0.7500 0.5000 – 1.0000 floor 0.0625" in text
+    assert "metric full model task 1, ranking: nDCG 0.7500 0.5000 – 1.0000" in text
+    assert "task 2" not in text.split("The tasks of ESCI")[1]
+
+
 def test_the_page_shows_the_ladder_and_the_leak(layout):
     text = page_of(layout).text
     assert "each query is a test query of one of 5 folds" in text

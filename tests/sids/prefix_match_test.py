@@ -97,68 +97,98 @@ def test_equals_a_loop_over_pairs_and_beams(seed):
         assert depth[pair, 0] == (2.0 ** (deepest - levels) if deepest else 0)
 
 
-def test_weighted_agreement_by_hand():
-    sids = jnp.array([[[0, 1], [0, 2], [5, 1]], [[0, 1]] * 3])
-    weights = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0]])
-    found = prefix_match.weighted_agreement(
-        sids, weights, jnp.array([0, 0, 1]), jnp.array([[0, 2], [5, 2], [0, 1]])
+# The last item of the first query is padding, and all of the second.
+NEAR = (
+    jnp.array([[[0, 1], [0, 2], [5, 1], [0, 2]], [[0, 1]] * 4]),
+    jnp.array([[4.0, 2.0, 1.0, 0.0], [0.0] * 4]),
+)
+
+
+def test_the_heaviest_prefix_by_hand():
+    np.testing.assert_allclose(prefix_match.heaviest_prefix(*NEAR), [[6, 4], [0, 0]])
+
+
+def test_features_of_near_items_by_hand():
+    items = jnp.array([[0, 2], [5, 2], [0, 1]])
+    heaviest = prefix_match.heaviest_prefix(*NEAR)
+    found = prefix_match.near_item_features(*NEAR, heaviest, jnp.array([0, 0, 1]), items)
+    expected = [
+        [6 / 7, 2 / 7, 2 / 3, 1 / 3, 1, 1 / 2, 1, 2 / 4],
+        [1 / 7, 0, 1 / 3, 0, 1 / 3, 0, 1 / 6, 0],
+        [0] * 8,
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    names = prefix_match.columns("neighbours", levels=2)
+    assert names[:4] == ("near_items_1", "near_items_2", "near_share_1", "near_share_2")
+
+
+def test_features_of_votes_by_hand():
+    # Voter 0 suits two items and not a third, voter 1 suits one.
+    sids = jnp.array([[[0, 1], [0, 2], [0, 2]], [[3, 1], [9, 9], [9, 9]]])
+    verdicts = jnp.array([[1.0, 1.0, -1.0], [1.0, 0.0, 0.0]])
+    near, cosines = jnp.array([[0, 1], [1, 0]]), jnp.array([[1.0, 0.7], [-jnp.inf, -jnp.inf]])
+    weights = jnp.array([[0.8, 0.2], [0.0, 0.0]])
+    items = jnp.array([[0, 2], [3, 1], [0, 2]])
+    found = prefix_match.vote_features(
+        sids, verdicts, near, cosines, weights, jnp.array([0, 0, 1]), items, base=3 / 4
     )
-    np.testing.assert_allclose(found, [[0.75, 0.5], [0.25, 0.0], [0.0, 0.0]])
+    far, base = np.exp(-0.3 / 0.15), 3 / 4
+    expected = [
+        [0.8, 0.4, 1, 1, (2 - 3 * base) / 3.3, (1 - 2 * base) / 2.3],
+        [0.2, 0.2, 0, 0, *[far * (1 - base) / (far + 0.3)] * 2],
+        [0] * 6,
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**16))
+def test_votes_equal_a_loop_over_judgements(seed):
+    generator = np.random.default_rng(seed)
+    voters, votes, queries, pairs, levels = 5, 4, 3, 9, 2
+    sids = generator.integers(2, size=(voters, votes, levels))
+    verdicts = generator.integers(-1, 2, size=(voters, votes)).astype(float)
+    near = np.stack([generator.permutation(voters)[:3] for _ in range(queries)])
+    cosines = generator.uniform(-1, 1, near.shape)
+    weights = generator.random(near.shape)
+    query_index = generator.integers(queries, size=pairs)
+    items = generator.integers(2, size=(pairs, levels))
+    given = (sids, verdicts, near, cosines, weights, query_index, items)
+    base = 0.4
+    found = np.asarray(prefix_match.vote_features(*map(jnp.asarray, given), base=base))
+    for pair, (query, item) in enumerate(zip(query_index, items, strict=True)):
+        expected = np.zeros((3, levels))
+        for level in range(levels):
+            agrees, totals, opinion, heard = {1: 0.0, -1: 0.0}, {1: 0.0, -1: 0.0}, 0.0, 0.3
+            for voter, cosine, weight in zip(
+                near[query], cosines[query], weights[query], strict=True
+            ):
+                for sid, verdict in zip(sids[voter], verdicts[voter], strict=True):
+                    if not verdict:
+                        continue
+                    share = weight / np.sum(verdicts[voter] == verdict)
+                    totals[verdict] += share
+                    if (sid[: level + 1] == item[: level + 1]).all():
+                        agrees[verdict] += share
+                        heard += np.exp((cosine - 1) / 0.15)
+                        opinion += np.exp((cosine - 1) / 0.15) * ((verdict > 0) - base)
+            expected[:2, level] = [agrees[v] / totals[v] if totals[v] else 0 for v in (1, -1)]
+            expected[2, level] = opinion / heard
+        np.testing.assert_allclose(found[pair], expected.ravel(), rtol=1e-4, atol=1e-6)
 
 
 def test_log_prefix_shares_by_hand():
     sids = np.array([[0, 0], [0, 1], [0, 1], [1, 1]])
     expected = np.log([[3 / 4, 1 / 4], [3 / 4, 2 / 4], [3 / 4, 2 / 4], [1 / 4, 1 / 4]])
-    buckets = prefix_match.buckets_of(sids, sizes=(2, 2))
-    found = prefix_match.log_prefix_shares(buckets, items=np.arange(4))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_within_prefix_by_hand():
-    others = jnp.array([[[0.2, 0.4, 0.6, 9.0], [0.5, 9.0, 9.0, 9.0]], [[9.0] * 4] * 2])
-    are_there = jnp.array([[[1, 1, 1, 0], [1, 0, 0, 0]], [[0] * 4] * 2], bool)
-    found = prefix_match.within_prefix(jnp.array([0.5, 0.7]), others, are_there)
-    expected = [[0.4, 0.5, 0.1, 0.0, 2 / 3, 0.5], [0.7, 0.7, 0.0, 0.0, 0.5, 0.5]]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_a_cosine_that_rounding_alone_makes_greater_is_the_same():
-    others = jnp.array([[[0.5 + 1e-7, 0.5 - 1e-7, 0.4, 0.6]]])
-    found = prefix_match.within_prefix(jnp.array([0.5]), others, jnp.ones((1, 1, 4), bool))
-    assert found[0, 2] == 0.5
-    assert prefix_match.within_prefix(jnp.array([0.5]), others - 1e-5, others > 0)[0, 2] == 0.75
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**16), st.integers(1, 6))
-def test_others_of_a_prefix_are_some_of_all_others(seed, most):
-    generator = np.random.default_rng(seed)
-    sids = generator.integers(0, [2, 3], size=(30, 2))
-    items = generator.integers(30, size=7)
-    buckets = prefix_match.buckets_of(sids, sizes=(2, 3))
-    found = prefix_match.others_of_prefix(buckets, items=items, most=most)
-    for row, item in enumerate(items):
-        for level in (0, 1):
-            agree = (sids[:, : level + 1] == sids[item, : level + 1]).all(axis=1)
-            others = set(np.flatnonzero(agree)) - {item}
-            chosen = found[row, level][found[row, level] >= 0]
-            assert len(chosen) == min(len(others), most)
-            assert set(chosen) <= others
-            assert (np.diff(chosen) > 0).all()
-            assert (found[row, level, len(chosen) :] == -1).all()
-
-
-def test_others_of_a_prefix_are_spread_evenly():
-    sids = np.zeros((9, 1), int)
-    buckets = prefix_match.buckets_of(sids, sizes=(1,))
-    found = prefix_match.others_of_prefix(buckets, items=np.array([0, 8]), most=2)
-    assert found[:, 0].tolist() == [[3, 7], [2, 6]]
+    np.testing.assert_allclose(
+        prefix_match.log_prefix_shares(sids, sizes=(2, 2)), expected, rtol=1e-6
+    )
 
 
 def test_every_feature_is_named_once():
     names = [
         name for group in prefix_match.GROUPS for name in prefix_match.columns(group, levels=3)
     ]
-    assert len(set(names)) == len(names) == 1 + 13 + 6 + 9
+    assert len(set(names)) == len(names) == 1 + 13 + 21
     assert prefix_match.columns("paper_match", levels=4) == ("match_depth",)
     assert prefix_match.columns("prefix", levels=2)[:2] == ("beam_mass_1", "beam_mass_2")

@@ -112,6 +112,12 @@ def test_a_level_takes_the_smaller_form():
     assert isinstance(second, tries.Bitmap) and second.bitmaps.shape == (2, 2)
 
 
+def test_a_level_takes_the_form_it_is_told():
+    sids = np.array([[0, 1], [2, 2]])
+    for forms in itertools.product((tries.BITMAP, tries.RANGES), repeat=2):
+        assert tries.forms(tries.build(sids, sizes=(3, 3), kind=forms)) == forms
+
+
 @settings(deadline=None, max_examples=60)
 @given(catalogues(), st.integers(0, 40))
 def test_adding_sids_equals_building_from_all(drawn, first):

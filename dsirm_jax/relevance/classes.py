@@ -1,0 +1,31 @@
+"""Which outputs of a head scikit-learn's classifiers speak of."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+ABSENT = -30.0  # Log-probability, but for a constant, of a class that no pair has.
+
+
+def outputs_told(
+    classes: Int[np.ndarray, " pair"], *, outputs: int
+) -> tuple[Int[np.ndarray, " told"], Float[np.ndarray, " output"]]:
+    """Returns the outputs that a fitted classifier has a number for, and what all start from.
+
+    Of two classes scikit-learn has the log-odds of the second alone.
+
+    Args:
+      classes: of each pair, from 0; at least two occur.
+      outputs: 1, the log-odds of class 1 of two, or one per class of more.
+
+    Returns:
+      Numbers of outputs in the order of the classifier's, and 0 for each output, `ABSENT` for that
+      of a class that no pair has.
+    """
+    if outputs == 1:
+        return np.zeros(1, int), np.zeros(1, np.float32)
+    present = np.unique(classes)
+    start = np.full(outputs, ABSENT, np.float32)
+    start[present] = 0
+    return present if len(present) > 2 else present[1:], start

@@ -1,0 +1,269 @@
+"""A bundle of untrained models, small enough to be made by every test that wants to break one."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+
+from dsirm_jax.data import vocabulary
+from dsirm_jax.encoder.embed import embed
+from dsirm_jax.encoder.model import TextTower
+from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator.predict import predict
+from dsirm_jax.quantizer import fitted as quantizers
+from dsirm_jax.quantizer.assign import assign_vectors
+from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
+from dsirm_jax.relevance import fitted as heads
+from dsirm_jax.relevance.calibration import divided_by
+from dsirm_jax.relevance.features import surroundings
+from dsirm_jax.relevance.model import Mlp, MlpParams, network
+from dsirm_jax.relevance.schema import WITHOUT_SIDS
+from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
+from dsirm_jax.serving.catalogue import Cached
+from dsirm_jax.serving.export import described_features, voters_of
+from dsirm_jax.serving.known import known_sids
+from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids import trie as tries
+
+SIZES, DIM, BEAMS, PIECES = (4, 5, 6), 8, 3, 12
+COLOURS = ("red", "blue", "green", "grau", "ruž")
+THINGS = ("shoe", "mug", "lamp stand", "garden hose", "phone case")
+EXTRAS = {"price": "double", "material": "string"}
+QUERIES = [f"{colour} {thing}" for colour in COLOURS[:3] for thing in THINGS[:4]]
+TRAIN = np.array([[query, item] for query in range(8) for item in (query, 3 * query)])
+
+
+def items(first, last):
+    """Returns rows of items, of which those from 60 on are of a brand that the others lack."""
+    return [
+        {
+            "item_id": f"item {number}",
+            "title": f"{COLOURS[number % 5]} {THINGS[number // 5 % 5]} no. {number}",
+            "brand": "Acme" if number < 60 else "Newcomer",
+            "colour": COLOURS[number % 5] if number % 3 else None,
+            "category": ["home", THINGS[number // 5 % 5]] if number % 4 else None,
+            "price": 9.5 + number if number % 7 else None,
+            "material": "wood",
+        }
+        for number in range(first, last)
+    ]
+
+
+def with_text(rows):
+    """Returns rows of items as `prepare` writes them: no title names the brand, all the colour."""
+    return [row | {"text": f"{row['title']} {row['brand']}"} for row in rows]
+
+
+def make(path, *, count=60, whole=False):
+    """Writes a bundle.
+
+    Args:
+      path: where to.
+      count: items.
+      whole: with StableHLO and a SavedModel that runs; else there are variables alone.
+    """
+    rows = with_text(items(0, count))
+    path.mkdir()
+    titles = [row["title"] for row in with_text(items(0, 100))]
+    vocabulary.train_vocabulary(
+        texts=iter([*titles, *QUERIES]), size=330, path=path / "vocabulary.model", seed=0
+    )
+    processor = vocabulary.processor(path / "vocabulary.model")
+    (path / "vocabulary.model").unlink()
+    learnt = untrained(processor)
+
+    def vectors(texts, most):
+        return embed(
+            tower=learnt.encoder,
+            params=learnt.encoder_params,
+            pieces=processor.encode(texts, out_type=int),
+            max_pieces=most,
+            name="encode",
+        )
+
+    of_items = vectors([row["text"] for row in rows], 16)
+    of_queries = vectors(QUERIES, 8)
+    quantizer = random_quantizer()
+    sids = assign_vectors(fitted=quantizer, vectors=of_items).codes
+    trie = tries.build(sids, sizes=SIZES, kind=(tries.BITMAP, tries.RANGES, tries.BITMAP))
+    (path / bundle.MODEL).mkdir()
+    models.write_models(path / bundle.MODEL, learnt)
+    quantizers.save(path / bundle.MODEL / models.QUANTIZER, quantizer)
+    described = {
+        name: described_features(head, levels=3, numbers=["price"])
+        for name, head in learnt.heads.items()
+    }
+    manifest = bundle.Manifest(
+        packages=bundle.package_versions(),
+        sid_version="v",
+        stages={},
+        settings=bundle.Settings(
+            encoder=bundle.Encoder(
+                kind=models.TOWERS,
+                dim=DIM,
+                module={"vocab_size": processor.vocab_size(), "dim": DIM, "hidden_dim": 8},
+                max_query_pieces=8,
+                max_item_pieces=16,
+            ),
+            generator=dataclasses.asdict(learnt.generator.config),
+            max_pieces=PIECES,
+            beams=BEAMS,
+            language="en",
+            groups={
+                name: tuple(dict.fromkeys(feature.group for feature in of))
+                for name, of in described.items()
+            },
+            extras=EXTRAS,
+            numbers=("price",),
+            types_from_titles=False,
+            trie=tries.forms(trie),
+        ),
+        features=described,
+        catalogue=1,
+        items=count,
+        queries=len(QUERIES),
+        files={},
+    )
+    table = pa.Table.from_pylist(
+        rows,
+        pa.schema(
+            [
+                *((name, pa.string()) for name in ("item_id", "title", "text", "brand", "colour")),
+                ("category", pa.list_(pa.string())),
+                *((name, pa.type_for_alias(of)) for name, of in EXTRAS.items()),
+            ]
+        ),
+    )
+    near = surroundings(
+        query_index=np.arange(len(QUERIES)),
+        query_vectors=of_queries,
+        item_vectors=of_items,
+        train_pairs=TRAIN,
+        relevant=np.arange(len(TRAIN)) % 3 > 0,
+    )
+    beams = predict(
+        fitted=learnt.generator,
+        trie=trie,
+        pieces=processor.encode(QUERIES, out_type=int),
+        beams=BEAMS,
+        batch_size=8,
+    )
+    known = known_sids(
+        generator=learnt.generator,
+        pieces=processor.encode(QUERIES, out_type=int),
+        beams=beams,
+        near=near.items,
+        first=(TRAIN[:, 0], sids[TRAIN[:, 1]]),
+        sids=sids,
+    )
+    catalogue.write(
+        path / manifest.catalogue_folder,
+        rows=lambda: iter([table[:25], table[25:]]),
+        vectors=catalogue.blocks(of_items, rows=25),
+        sids=sids,
+        trie=trie,
+        numbers=("price",),
+        voters=voters_of(TRAIN, vectors=of_queries, judged=near.judged),
+        queries=[(QUERIES, Cached(of_queries, beams, near.items, near.queries, known))],
+        processor=processor,
+        language="en",
+    )
+    opened = bundle.Bundle(path=path, manifest=manifest)
+    if whole:
+        forms = manifest.settings.trie
+        stablehlo.write_programs(path / bundle.MODEL, learnt, beams=BEAMS, forms=forms)
+        saved_model.write(path / manifest.saved_model_folder, opened)
+    else:
+        write_variables(path / manifest.saved_model_folder, opened)
+    bundle.seal(path, manifest)
+    return path
+
+
+def untrained(processor):
+    """Returns models with random parameters."""
+    size = processor.vocab_size()
+    tower = TextTower(vocab_size=size, dim=DIM, hidden_dim=8)
+    config = T5Config(
+        emb_dim=16,
+        num_heads=2,
+        head_dim=8,
+        mlp_dim=16,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        text_vocab_size=size,
+        sid_sizes=SIZES,
+    )
+    dense = [feature.name for feature in WITHOUT_SIDS] + ["price"]
+    of_sids = [prefix_match.columns(group, levels=3) for group in prefix_match.GROUPS]
+    return models.Models(
+        encoder=tower,
+        encoder_params=tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32)),
+        generator=generators.Fitted(
+            config=config,
+            params=jax.device_get(init_params(config, seed=2)),
+            max_pieces=PIECES,
+            sid_version="v",
+        ),
+        heads={
+            bundle.FULL: random_head([*dense, *itertools.chain(*of_sids)], seed=3),
+            bundle.DENSE_ONLY: random_head(dense, seed=5),
+        },
+        vocabulary=processor,
+        tokenizer=None,
+    )
+
+
+def random_head(columns, *, seed):
+    head = Mlp(hidden=(8,))
+    zeros = jnp.zeros((1, len(columns)))
+    params = network(head, grades=2).init(jax.random.key(seed), zeros)["params"]
+    spread = jax.tree.map(
+        lambda array: array + 0.1 * np.sin(np.arange(array.size)).reshape(array.shape), params
+    )
+    return heads.Fitted(
+        head=head,
+        features=tuple(columns),
+        gains=(0.0, 1.0),
+        relevant=(False, True),
+        params=MlpParams(
+            network=jax.device_get(spread),
+            mean=np.zeros(len(columns), np.float32),
+            scale=np.ones(len(columns), np.float32),
+        ),
+        curve=divided_by(2.0),
+    )
+
+
+def random_quantizer():
+    random = np.random.default_rng(4)
+    words = [
+        random.normal(size=(size, DIM)).astype(np.float32) / (2 + level)
+        for level, size in enumerate(SIZES)
+    ]
+    return quantizers.Fitted(
+        config=QuantizerConfig(
+            codebook_sizes=SIZES, latent_dim=DIM, hidden_dim=4, pin_depth=0, kind="residual_kmeans"
+        ),
+        dim=DIM,
+        params={},
+        codebooks=tuple(
+            Codebook(codewords=of, count=np.ones(len(of), np.float32), total=of) for of in words
+        ),
+    )
+
+
+def write_variables(folder, opened):
+    """Writes a SavedModel that holds what an update exchanges, and runs nothing."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    arrays = saved_model.of_catalogue(opened.catalogue)
+    module.catalogue = jax.tree.map(
+        lambda array: tf.Variable(np.asarray(array), shape=tf.TensorShape(None)), arrays
+    )
+    module.kept = tf.Variable([1.0, 2.0])
+    tf.saved_model.save(module, str(folder))

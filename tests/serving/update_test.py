@@ -1,0 +1,170 @@
+import fcntl
+import os
+import shutil
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dsirm_jax.errors import InputError
+from dsirm_jax.serving.bundle import open_bundle
+from dsirm_jax.serving.update import update
+from dsirm_jax.sids import trie as tries
+from tests.serving import tiny
+
+NEW_QUERIES = ["green phone case", "ruž mug", "Ünknown thing"]
+
+
+@pytest.fixture
+def path(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Items, of which three are there already and one stands there twice, and queries."""
+    folder = tmp_path_factory.mktemp("tables")
+    rows = [*tiny.items(57, 80), tiny.items(70, 71)[0] | {"title": "another title"}]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
+    asked = "".join(f"{query}\n" for query in [*NEW_QUERIES, NEW_QUERIES[0], tiny.QUERIES[0]])
+    (folder / "queries.csv").write_text(f"query\n{asked}")
+    return {"items": str(folder / "items.parquet"), "queries": str(folder / "queries.csv")}
+
+
+@pytest.fixture(scope="module")
+def updated(made, tables, tmp_path_factory):
+    path = shutil.copytree(made, tmp_path_factory.mktemp("updated") / "bundle")
+    update(path, **tables)
+    return path
+
+
+def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
+    found = open_bundle(updated, verify=True)
+    expected = open_bundle(tiny.make(tmp_path / "larger", count=80))
+    assert (found.manifest.items, found.manifest.queries) == (80, len(tiny.QUERIES) + 3)
+    one, other = found.catalogue, expected.catalogue
+    assert list(one.ids) == list(other.ids)
+    assert one.items(range(80)) == other.items(range(80))
+    np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
+    np.testing.assert_array_equal(one.sids, other.sids)
+    np.testing.assert_array_equal(one.numbers, other.numbers)
+    assert one.statistics.names == other.statistics.names
+    assert "newcomer" in one.statistics.names.brands
+    assert one.statistics.pieces.documents == 80
+    for name in ("with_piece", "mean_length"):
+        pieces = [getattr(of.statistics.pieces, name) for of in (one, other)]
+        np.testing.assert_array_equal(*pieces)
+    np.testing.assert_array_equal(one.postings.rows, other.postings.rows)
+    leaves = [tries.enumerate_sids(of.trie) for of in (one, other)]
+    np.testing.assert_array_equal(*leaves)
+    assert tries.forms(one.trie) == tries.forms(other.trie)
+    for query in tiny.QUERIES:
+        a, b = one.cached(query), other.cached(query)
+        np.testing.assert_array_equal(a.beams.sids, b.beams.sids)
+        np.testing.assert_allclose(a.beams.log_probs, b.beams.log_probs, atol=1e-5)
+        np.testing.assert_allclose(a.items.cosine, b.items.cosine, atol=1e-6)
+        assert (a.items.index == b.items.index).mean() > 0.9  # ties come in any order
+        np.testing.assert_array_equal(a.queries.index, b.queries.index)
+
+
+def test_new_queries_are_cached_as_the_old_ones_are(updated):
+    catalogue = open_bundle(updated).catalogue
+    existing = set(map(tuple, np.asarray(catalogue.sids).tolist()))
+    vectors = np.asarray(catalogue.vectors)
+    for query in NEW_QUERIES:
+        found = catalogue.cached(query)
+        assert set(map(tuple, found.beams.sids[0].tolist())) <= existing
+        best = np.sort(-(vectors @ found.vectors[0]) / np.linalg.norm(vectors, axis=1))
+        np.testing.assert_allclose(found.items.cosine[0], -best[:50], atol=1e-6)
+        assert (found.queries.cosine > -1).all()
+
+
+def test_tensorflows_variables_are_those_of_the_new_catalogue(updated):
+    import tensorflow as tf
+
+    found = open_bundle(updated)
+    loaded = tf.saved_model.load(str(updated / found.manifest.saved_model_folder))
+    np.testing.assert_array_equal(loaded.kept.numpy(), [1, 2])
+    for level, expected in enumerate(found.catalogue.trie.levels):
+        for name, array in loaded.catalogue["trie"][level].items():
+            np.testing.assert_array_equal(array.numpy(), getattr(expected, name))
+
+
+def test_who_has_a_bundle_open_keeps_it_for_two_updates(path, tables):
+    before = open_bundle(path)
+    sids, titles = np.array(before.catalogue.sids), before.catalogue.items(range(60))
+    update(path, **tables)
+    middle = open_bundle(path, verify=True)
+    update(path, items=None, queries=tables["queries"])
+    after = open_bundle(path, verify=True)
+    assert [of.manifest.catalogue for of in (before, middle, after)] == [1, 2, 3]
+    assert not (path / "catalogue-0001").exists() and not (path / "saved_model/1").exists()
+    np.testing.assert_array_equal(before.catalogue.sids, sids)
+    assert before.catalogue.items(range(60)) == titles
+    assert before.catalogue.cached(NEW_QUERIES[0]) is None
+    assert len(middle.catalogue) == len(after.catalogue) == 80
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_an_update_that_stops_anywhere_leaves_a_whole_bundle(path, tables):
+    """It stops at every change of the folder, one after the other, until none is left."""
+    moments, left = 0, 0
+
+    def watch(event, arguments):
+        nonlocal left
+        writes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir") or (
+            event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wxa+")
+        )
+        if writes and left and str(path) in str(arguments[0]):
+            left -= 1
+            if not left:
+                raise Killed
+
+    sys.addaudithook(watch)
+    while True:
+        moments += 1
+        left = moments
+        try:
+            update(path, **tables)
+        except Killed:
+            assert open_bundle(path, verify=True).manifest.catalogue in (1, 2)
+            if open_bundle(path).manifest.catalogue == 2:
+                break
+        else:
+            break
+    left = 0
+    found = open_bundle(path, verify=True)
+    assert moments > 10 and (found.manifest.catalogue, len(found.catalogue)) == (2, 80)
+
+
+def test_nothing_to_add_or_rows_that_are_none_are_refused_with_their_place(path, tmp_path):
+    with pytest.raises(InputError, match="nothing to add"):
+        update(path, items=None, queries=None)
+    table = tmp_path / "items.jsonl"
+    table.write_text(
+        '{"item_id": "a", "title": "a mug", "price": 1, "material": "x"}\n'
+        '{"item_id": "b", "title": " ", "price": 1, "material": "x"}\n'
+    )
+    with pytest.raises(InputError, match=rf"{table} row 2: column title = .*empty title"):
+        update(path, items=str(table), queries=None)
+    table.write_text('{"item_id": "a", "title": "a mug"}\n')
+    with pytest.raises(InputError, match="'price'"):
+        update(path, items=str(table), queries=None)
+    assert open_bundle(path, verify=True).manifest.catalogue == 1
+    with pytest.raises(InputError, match="no such folder"):
+        update(tmp_path / "nowhere", items=str(table), queries=None)
+
+
+def test_two_updates_at_once_are_refused(path, tables):
+    folder = os.open(path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(InputError, match="another update is under way"):
+            update(path, **tables)
+    finally:
+        os.close(folder)
