@@ -20,7 +20,9 @@ from schemathesis import GenerationMode
 
 from dsirm_jax.serving.http import BODY_BYTES, PAGE, Settings, application
 from dsirm_jax.serving.messages import ITEMS, QUERY_LENGTH
-from dsirm_jax.serving.scorer import Overloaded
+from dsirm_jax.serving.scorer import Overloaded, Scorer
+from dsirm_jax.serving.scorer import Settings as OfScorer
+from tests.serving import tiny
 from tests.serving.hostile import drawn, forbidden, hostile_requests, operations
 from tests.serving.stand_in import StandIn, served
 
@@ -28,9 +30,9 @@ HOSTILE = "</script><img src=x onerror=alert(1)> & 'ṩ' 👟 שלום {{ 7 * 7 
 
 
 @contextlib.contextmanager
-def client_of(scorer):
+def client_of(scorer, **settings):
     """A client of an application whose lifespan has begun."""
-    app = application(scorer, settings=Settings())
+    app = application(scorer, settings=Settings(**settings))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
@@ -329,6 +331,30 @@ def test_what_the_schema_allows_is_answered_as_it_says(scorer):
             answer = case.call(app=app, base_url="http://localhost")
             assert answer.status_code in (200, 404, 422), answer.text  # unknown ids and prefixes
             operation.validate_response(answer)
+
+
+@pytest.mark.slow
+def test_a_bundle_is_served(made):
+    opened = Scorer.open(made, settings=OfScorer(warm=(), deadline=600.0))
+    with opened as scorer, client_of(scorer, workers=1) as client:
+        wait_until_ready(client)
+        about = client.get("/api/about").json()
+        assert (about["sizes"], about["items"]) == (list(tiny.SIZES), 60)
+        assert set(about["examples"]) <= set(tiny.QUERIES)
+        query = tiny.QUERIES[0]
+        for path in ("sids", "candidates"):
+            assert client.get(f"/api/{path}", params={"query": query}).status_code == 200
+        ids = [f"item {number}" for number in range(30)]
+        told = client.post("/api/score", json=asked(query=query, items=ids, features=True)).json()
+        expected = scorer.score(query, ids)
+        shown = [item["probability"] for item in told["items"]]
+        np.testing.assert_array_equal(np.array(shown, np.float32), expected.probabilities)
+        assert told["source"] == expected.source
+        assert len(told["items"][0]["features"]) == len(about["features"])
+        branches = client.get("/api/tree").json()["branches"]
+        assert sum(branch["items"] for branch in branches) == 60
+        first = client.get("/api/items", params={"prefix": branches[0]["code"]}).json()["items"]
+        assert len(first) == branches[0]["items"]
 
 
 def fetch(url):
