@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +55,9 @@ PAGE = Path(__file__).parent / "explorer"
 STYLE = Path(dsirm_jax.__file__).parent / "report" / "page.css"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 BODY_BYTES, HEADER_BYTES = 512 * 1024, 16 * 1024
-EXAMPLES, WARM_UP_SECONDS = 8, 120.0
+EXAMPLES, WARM_UP_SECONDS, SHOWN = 8, 120.0, 64
+# Of Python's threads: those that compute must let the event loop in soon, which refuses at once.
+SWITCH_SECONDS = 0.0005
 CODES = {
     400: "unreadable",
     404: "not_found",
@@ -368,6 +371,7 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
         timeout_graceful_shutdown=settings.goodbye_seconds,
     )
     print(f"serving: http://{name}:{listener.getsockname()[1]}/", flush=True)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
@@ -419,7 +423,8 @@ def _problem(status: int, reason: str, **headers: str) -> JSONResponse:
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
     # Where and why, never what: it may be huge, or no text that can be written.
     reasons = [
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        f"{'.'.join(str(part)[:SHOWN] for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors()
     ]
     more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
     return _problem(422, "; ".join(reasons[:5]) + more)

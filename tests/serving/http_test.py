@@ -157,6 +157,8 @@ def test_a_wrong_address_is_refused_with_a_reason(client, path, status, reason):
         (asked(items=["x"]), 404, "none of the items is in the catalogue"),
         (asked(query=7), 422, "body.query: Input should be a valid string"),
         (asked(query="\ud800"), 422, "unable to parse raw data as a unicode string"),
+        (asked() | {"\ud800": 1}, 422, "body: Input should be a valid string"),
+        (asked() | {"x" * 9999: 1}, 422, f"body.{'x' * 64}: Extra inputs are not permitted"),
         (asked(gin_file="x.gin"), 422, "body.gin_file: Extra inputs are not permitted"),
         (asked(deadline_ms="5"), 422, "body.deadline_ms: Input should be a valid number"),
         (asked(items=[{}] * 9), 422, "; and 4 more"),
