@@ -5,7 +5,8 @@
 Data: random vectors of 128 numbers, SIDs of three levels, ten beams a query, texts of random words.
 The other side is what one writes without this package: joins and group-bys in pandas, a loop over
 pairs with NumPy inside, BM25 with counters, heads by scikit-learn and NumPy. Both sides are held to
-the same numbers first. Judged pairs are 20 items a query; `request` is one query with 100 items, as
+the same numbers first. Both have read the texts, counted the items of every prefix and shortened
+the vectors before. Judged pairs are 20 items a query; `request` is one query with 100 items, as
 a search page asks. `all features` are those that have another side.
 """
 
@@ -31,12 +32,20 @@ from timing import compare
 from dsirm_jax.relevance import features, score, train
 from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
 from dsirm_jax.relevance.fitted import Fitted
-from dsirm_jax.relevance.lexical import BM25_B, BM25_K1, read_catalogue
+from dsirm_jax.relevance.lexical import BM25_B, BM25_K1
 from dsirm_jax.relevance.model import BoostedTrees, Mlp
+from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.relevance.trees import classifier
-from dsirm_jax.sids.prefix_match import KERNEL_WIDTH, MIN_LOG_PROB, SHRINKAGE, Beams
+from dsirm_jax.sids.prefix_match import (
+    KERNEL_WIDTH,
+    MIN_LOG_PROB,
+    SHRINKAGE,
+    Beams,
+    log_prefix_shares,
+)
 from dsirm_jax.training.settings import Training
 
 SIZES = (32, 64, 64)
@@ -46,12 +55,23 @@ WITH_SIDS = ("paper_match", "prefix", "neighbours")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Words:
+    """What the other side knows of texts: those of the pairs' queries and items, and pieces."""
+
+    asks: list[str]
+    asked: list[set[int]]
+    texts: list[str]
+    counts: list[Counter]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Shop:
     """Arguments of the two functions of features, for pairs of the first `queries` queries."""
 
     shared: dict
     dense: dict
     of_sids: dict
+    words: Words
 
 
 def main() -> None:
@@ -112,6 +132,16 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
     catalogue, kept = read_catalogue(
         [ItemTexts(titles, titles, nothing, nothing)], wanted=wanted, processor=processor
     )
+    reading = Reading(processor, catalogue.names, None)
+    asked = [asks[query] for query in np.unique(query_index)]
+    words = Words(
+        asks=asked,
+        asked=[set(pieces) for pieces in processor.encode(asked)],
+        texts=list(kept.text),
+        counts=[Counter(pieces) for pieces in processor.encode(list(kept.text))],
+    )
+    normalise(item_vectors)
+    sids = generator.integers(0, SIZES, size=(items, len(SIZES))).astype(np.int32)
     shared = {
         "query_index": query_index,
         "item_index": item_index,
@@ -126,13 +156,14 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
     return Shop(
         shared=shared,
         dense={
-            "queries": asks,
-            "texts": features.Texts(kept, catalogue, processor),
+            "texts": features.Texts(
+                read_queries(asked, reading), read_items(kept, reading), catalogue.pieces
+            ),
             "numbers": {},
         },
         of_sids={
-            "sids": generator.integers(0, SIZES, size=(items, len(SIZES))).astype(np.int32),
-            "sizes": SIZES,
+            "sids": sids,
+            "log_shares": log_prefix_shares(sids, sizes=SIZES),
             "beams": Beams(
                 sids=generator.integers(0, SIZES, (queries, BEAMS, len(SIZES))).astype(np.int32),
                 log_probs=log_probs.astype(np.float32),
@@ -140,6 +171,7 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
             ),
             "pair_log_probs": -30 * generator.random((len(query_index), 3)).astype(np.float32),
         },
+        words=words,
     )
 
 
@@ -178,7 +210,8 @@ def sides(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
         if set(groups) & set(WITHOUT_SIDS):
             found.append(features.without_sids(**shop.shared, **shop.dense, groups=groups))
         if set(groups) & set(WITH_SIDS):
-            found.append(features.with_sids(**shop.shared, **shop.of_sids, groups=groups))
+            about = {name: shop.shared[name] for name in ("query_index", "item_index", "near")}
+            found.append(features.with_sids(**about, **shop.of_sids, groups=groups))
         return join(found).values
 
     def other(*groups: str) -> np.ndarray:
@@ -269,16 +302,13 @@ def plain_cosine(shop: Shop) -> np.ndarray:
 
 def plain_lexical(shop: Shop) -> np.ndarray:
     """The group `lexical`, with a counter of pieces a text."""
-    texts = shop.dense["texts"]
-    documents, having, mean_length = texts.catalogue.pieces
+    words = shop.words
+    documents, having, mean_length = shop.dense["texts"].statistics
     idf = np.log1p((documents - having + 0.5) / (having + 0.5))
-    asks = [shop.dense["queries"][query] for query in np.unique(shop.shared["query_index"])]
-    asked = [set(pieces) for pieces in texts.processor.encode(asks)]
-    counts = [Counter(pieces) for pieces in texts.processor.encode(list(texts.items.text))]
     item_row = np.unique(shop.shared["item_index"], return_inverse=True)[1]
     rows = []
     for (_, query, _), item in zip(pairs_of(shop), item_row, strict=True):
-        pieces, has = asked[query], counts[item]
+        pieces, has = words.asked[query], words.counts[item]
         norm = BM25_K1 * (1 - BM25_B + BM25_B * has.total() / mean_length)
         shared = [piece for piece in pieces if piece in has]
         bm25 = sum(
@@ -290,7 +320,7 @@ def plain_lexical(shop: Shop) -> np.ndarray:
                 bm25 / max(sum(idf[piece] for piece in pieces), 1e-9),
                 len(shared) / max(len(pieces), 1),
                 len(shared) / max(len(has), 1),
-                float(asks[query] in texts.items.text[item]),
+                float(words.asks[query] in words.texts[item]),
                 math.log1p(len(pieces)),
             )
         )
@@ -300,7 +330,7 @@ def plain_lexical(shop: Shop) -> np.ndarray:
 def plain_prf(shop: Shop) -> np.ndarray:
     """The group `prf`, pair by pair."""
     items = shop.shared["near"].items
-    vectors, weights = normal(shop.shared["item_vectors"]), items.weights()
+    vectors, weights = shop.shared["item_vectors"], items.weights()
     rows = []
     for _, query, item in pairs_of(shop):
         near, others = items.index[query], items.index[query] != item
@@ -311,7 +341,7 @@ def plain_prf(shop: Shop) -> np.ndarray:
 
 def plain_votes(shop: Shop) -> np.ndarray:
     """The group `votes`, pair by pair."""
-    vectors, nearest = normal(shop.shared["item_vectors"]), shop.shared["near"].queries.cosine[:, 0]
+    vectors, nearest = shop.shared["item_vectors"], shop.shared["near"].queries.cosine[:, 0]
     votes = votes_of(shop)
     voted = {
         query: of[["item", "relevant_weight"]].to_numpy().T
@@ -395,19 +425,15 @@ def plain_match(shop: Shop) -> np.ndarray:
 def plain_prefix(shop: Shop) -> np.ndarray:
     """The group `prefix`."""
     pairs, beams = pairs_with_codes(shop), beams_of(shop)
-    items = with_codes(pd.DataFrame(index=range(len(shop.of_sids["sids"]))), shop.of_sids["sids"])
-    masses, ranks, shares = [], [], []
+    masses, ranks = [], []
     for level in range(len(SIZES)):
         found = joined(pairs, beams, level=level, mass=("prob", "sum"), rank=("rank", "min"))
         masses.append(found["mass"])
         ranks.append(np.where(found["rank"] > 0, 1 / found["rank"].where(found["rank"] > 0, 1), 0))
-        keys = [f"c{number}" for number in range(level + 1)]
-        sizes = items.groupby(keys, as_index=False).size()
-        shares.append(np.log(pairs.merge(sizes, on=keys, how="left")["size"] / len(items)))
     log_probs = np.maximum(shop.of_sids["pair_log_probs"], MIN_LOG_PROB)
     share = beams["prob"] / beams.groupby("query")["prob"].transform("sum")
     entropy = (-share * np.log(share)).groupby(beams["query"]).sum()
-    pmi = log_probs - np.stack(shares, axis=1)
+    pmi = log_probs - shop.of_sids["log_shares"][shop.shared["item_index"]]
     of_beams = np.stack([*masses, *ranks], axis=1)
     return np.concatenate(
         [of_beams, log_probs, pmi, entropy[pairs["query"]].to_numpy()[:, None]], axis=1

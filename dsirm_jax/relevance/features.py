@@ -7,9 +7,8 @@ Functions take arrays and texts and read no file, so that serving computes the s
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +35,9 @@ from dsirm_jax.relevance.schema import (
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
-PAIRS_AT_ONCE = 1 << 14
-VOTED_AT_ONCE = 1 << 11
+PAIRS_AT_ONCE = 1 << 11
+
+Tree = TypeVar("Tree")
 
 
 class Surroundings(NamedTuple):
@@ -161,25 +161,15 @@ class OfQueries(NamedTuple):
       beams: the generator's SIDs.
       near_sids: SIDs of the nearest items.
       near_weights: weights of these.
-      heaviest: see `prefix_match.heaviest_prefix`.
-      voters: the nearest training queries, rows of the two below.
-      cosines: of these.
-      weights: of these.
-      judged_sids: SIDs of the items judged for training queries.
-      verdicts: what was judged.
-      base: share of all judgements of training queries that say relevant.
+      vote_sids: SIDs of the items judged for the nearest training queries.
+      vote_weights: see `prefix_match.vote_weights`.
     """
 
     beams: Beams
     near_sids: Int[Array, "query near level"]
     near_weights: Float[Array, "query near"]
-    heaviest: Float[Array, "query level"]
-    voters: Int[Array, "query neighbour"]
-    cosines: Float[Array, "query neighbour"]
-    weights: Float[Array, "query neighbour"]
-    judged_sids: Int[Array, "voter vote level"]
-    verdicts: Float[Array, "voter vote"]
-    base: Float[Array, ""]
+    vote_sids: Int[Array, "query vote level"]
+    vote_weights: Float[Array, "query vote 4"]
 
 
 class OfPairs(NamedTuple):
@@ -205,12 +195,11 @@ def sid_features(
     rows = (pairs.query_row, pairs.sids)
 
     def neighbours() -> Float[Array, "pair feature"]:
-        near = (queries.near_sids, queries.near_weights, queries.heaviest)
-        voting = (queries.judged_sids, queries.verdicts, queries.voters)
-        weighed = (queries.cosines, queries.weights)
+        near = (queries.near_sids, queries.near_weights)
+        heaviest = prefix_match.heaviest_prefix(*near)
         parts = [
-            prefix_match.near_item_features(*near, *rows),
-            prefix_match.vote_features(*voting, *weighed, *rows, base=queries.base),
+            prefix_match.near_item_features(*near, heaviest, *rows),
+            prefix_match.vote_features(queries.vote_sids, queries.vote_weights, *rows),
         ]
         return jnp.concatenate(parts, axis=1)
 
@@ -255,24 +244,30 @@ def with_sids(
     if not chosen:
         return _table((), (), np.empty((len(query_index), 0)))
     wanted, query_row = np.unique(query_index, return_inverse=True)
-    queries = of_queries(
-        beams=Beams(*(np.asarray(part)[wanted] for part in beams)),
-        near=near,
-        sids=sids,
-        base=relevant_share(near.judged),
-    )
-    pairs = OfPairs(query_row, sids[item_index], pair_log_probs, log_shares[item_index])
+    base = relevant_share(near.judged)
     columns = [
         (group, name)
         for group in chosen
         for name in prefix_match.columns(group, levels=sids.shape[1])
     ]
-    compute = functools.partial(_sid_features, jax.device_put(queries), groups=chosen)
-    rows = VOTED_AT_ONCE if "neighbours" in chosen else PAIRS_AT_ONCE
+    blocks = [np.empty((0, len(columns)), np.float32)]
+    for block in _slices(len(query_row), PAIRS_AT_ONCE):
+        asked, row = np.unique(query_row[block], return_inverse=True)
+        queries = of_queries(
+            beams=Beams(*(np.asarray(part)[wanted[asked]] for part in beams)),
+            near=Surroundings(near.items.take(asked), near.queries.take(asked), near.judged),
+            sids=sids,
+            base=base,
+        )
+        items = item_index[block]
+        pairs = OfPairs(row, sids[items], pair_log_probs[block], log_shares[items])
+        # Few shapes, so that few programs are compiled.
+        found = _sid_features(_grown(queries), _grown(pairs), groups=chosen)
+        blocks.append(np.asarray(found)[: len(items)])
     return _table(
         tuple(name for _, name in columns),
         tuple(group for group, _ in columns),
-        _in_chunks(compute, pairs, rows=rows),
+        np.concatenate(blocks),
     )
 
 
@@ -291,18 +286,16 @@ def of_queries(
       sids: SID of every item of the catalogue.
       base: `relevant_share` of all training queries.
     """
-    near_sids, near_weights = sids[near.items.index], near.items.weights()
+    rows, (voters, cosines) = len(near.queries.index), near.queries
+    weights = prefix_match.vote_weights(
+        near.judged.verdicts[voters], cosines=cosines, weights=near.queries.weights(), base=base
+    )
     return OfQueries(
         beams=beams,
-        near_sids=near_sids,
-        near_weights=near_weights,
-        heaviest=_heaviest_prefix(near_sids, near_weights),
-        voters=near.queries.index,
-        cosines=near.queries.cosine,
-        weights=near.queries.weights(),
-        judged_sids=sids[near.judged.items],
-        verdicts=near.judged.verdicts,
-        base=np.float32(base),
+        near_sids=sids[near.items.index],
+        near_weights=near.items.weights(),
+        vote_sids=sids[near.judged.items[voters]].reshape(rows, -1, sids.shape[1]),
+        vote_weights=weights.reshape(rows, -1, weights.shape[-1]),
     )
 
 
@@ -411,7 +404,6 @@ def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 
 
 _sid_features = jax.jit(sid_features, static_argnames="groups")
-_heaviest_prefix = jax.jit(prefix_match.heaviest_prefix)
 
 
 def _mean_and_max(
@@ -435,16 +427,14 @@ def _by_query(query_row: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.nda
         yield int(query), rows
 
 
-def _in_chunks(function: Callable[[OfPairs], Array], pairs: OfPairs, *, rows: int) -> np.ndarray:
-    """Applies a jitted function to pairs block by block; every block has the same shape."""
-    length = len(pairs.sids)
-    rows = min(rows, 1 << max(length - 1, 1).bit_length())
-    blocks = []
-    for block in _slices(length, rows):
-        missing = rows - (block.stop - block.start)
-        padded = [np.concatenate([a[block], np.repeat(a[:1], missing, axis=0)]) for a in pairs]
-        blocks.append(np.asarray(function(OfPairs(*padded)))[: rows - missing])
-    return np.concatenate(blocks)
+def _grown(tree: Tree) -> Tree:
+    """Returns arrays with their first row repeated at the end, up to a power of two of rows."""
+
+    def grown(array: np.ndarray) -> np.ndarray:
+        missing = (1 << (len(array) - 1).bit_length()) - len(array)
+        return np.concatenate([array, np.repeat(array[:1], missing, axis=0)])
+
+    return jax.tree.map(grown, tree)
 
 
 def _slices(length: int, rows: int) -> list[slice]:

@@ -28,6 +28,10 @@ class Neighbours(NamedTuple):
     index: Int[np.ndarray, "query neighbour"]
     cosine: Float[np.ndarray, "query neighbour"]
 
+    def take(self, rows: Int[np.ndarray, " row"]) -> Neighbours:
+        """Returns those of some queries."""
+        return Neighbours(self.index[rows], self.cosine[rows])
+
     def weights(self) -> Float[np.ndarray, "query neighbour"]:
         """Softmax of cosine / `TEMPERATURE` over the neighbours; 0 where there is none."""
         nearest = np.maximum(self.cosine[:, :1], -1.0)

@@ -18,8 +18,8 @@ def main(folder: str, questions: str, answers: str) -> None:
       folder: of the SavedModel.
       questions: `.npz` with `query` (UTF-8) and the further inputs of `relevance`, all
         `[pair, ...]`, and `batches`, the batch sizes.
-      answers: `.npz` to be written: for every batch size n `sids@n`, `log_probs@n` and
-        `probability@n`, all `[pair, ...]`.
+      answers: `.npz` to be written: for every batch size n `sids@n`, `log_probs@n`, `probability@n`
+        and, where there is the signature, `vector@n`, all `[pair, ...]`.
     """
     sys.modules |= dict.fromkeys(ABSENT)  # which TensorFlow, too, imports where it can
     import tensorflow as tf
@@ -37,6 +37,8 @@ def main(folder: str, questions: str, answers: str) -> None:
             rows = np.arange(start, start + batch) % pairs  # all batches are of one size
             given = {name: tf.constant(values[rows]) for name, values in inputs.items()}
             found = signatures["query_sids"](query=given["query"])
+            if "query_vector" in signatures:
+                found |= signatures["query_vector"](query=given["query"])
             parts.append(found | signatures["relevance"](**given))
         for name in parts[0]:
             told[f"{name}@{batch}"] = np.concatenate([part[name] for part in parts])[:pairs]

@@ -69,6 +69,7 @@ class Settings:
       most_characters: of a query.
       warm_items: items of a call that programs are compiled for when the bundle is opened.
       remembered: cached queries of which what is read from the bundle is kept in memory.
+      remembered_items: items whose numbers are kept likewise.
       programs: folder where compiled programs are kept for the next start, which then compiles
         none; None: where JAX is told to keep them, if at all.
     """
@@ -81,6 +82,7 @@ class Settings:
     most_characters: int = 1024
     warm_items: int = 100
     remembered: int = 4096
+    remembered_items: int = 1 << 16
     programs: str | None = None
 
 
@@ -223,6 +225,7 @@ class Scorer:
         self._run = run
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
         self._cached = functools.lru_cache(settings.remembered)(self._read_cached)
+        self._numbers_by_id: dict[str, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
         self._counting = threading.Lock()
 
@@ -294,7 +297,7 @@ class Scorer:
             raise InputError(
                 f"{len(item_ids)} items in one call; give at most {self._settings.most_items}"
             )
-        numbers = self._catalogue.numbers_of(item_ids)
+        numbers = self._numbered(item_ids)
         there = numbers != UNKNOWN
         items, row = np.unique(numbers[there], return_inverse=True)
         judged, source = self._judged(text, items, until=until)
@@ -407,6 +410,18 @@ class Scorer:
             "items": len(self._catalogue),
             "cached_queries": len(self._catalogue.queries),
         }
+
+    def _numbered(self, item_ids: Sequence[str]) -> Int[np.ndarray, " item"]:
+        """Returns the number of each item; those asked for lately are not looked up again."""
+        known = self._numbers_by_id
+        found = {item_id: known[item_id] for item_id in item_ids if item_id in known}
+        if missing := [item_id for item_id in item_ids if item_id not in found]:
+            numbers = self._catalogue.numbers_of(missing).tolist()
+            found |= zip(missing, numbers, strict=True)
+            if len(known) > self._settings.remembered_items:
+                known = self._numbers_by_id = {}
+            known.update(pair for pair in found.items() if pair[1] != UNKNOWN)
+        return np.fromiter((found[item_id] for item_id in item_ids), np.int64, len(item_ids))
 
     def _judged(
         self, text: str, items: Int[np.ndarray, " item"], *, until: float

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax import serialization
 from jax import export
 from jaxtyping import Array, Float, Int
 
@@ -140,14 +141,14 @@ def score(
 
 def head_params(head: Head) -> dict[str, Any]:
     """Returns what a head has learnt, in plain containers."""
-    return {"params": vars(head.params), "curve": head.curve._asdict()}
+    return {"params": serialization.to_state_dict(head.params), "curve": head.curve._asdict()}
 
 
 def head_probabilities(
     params: dict[str, Any], features: Float[Array, "pair feature"], *, head: Head
 ) -> Float[Array, " pair"]:
     """Returns the probabilities of pairs; of `head` only its shape counts."""
-    learnt = type(head.params)(**params["params"])
+    learnt = serialization.from_state_dict(head.params, params["params"])
     curve = type(head.curve)(**params["curve"])
     return probabilities(head.head, head.relevant, learnt, curve, features)
 

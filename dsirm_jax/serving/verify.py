@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dsirm_jax.data import wordpieces
+from dsirm_jax.encoder.bert import ABSENT
 from dsirm_jax.errors import InputError
 from dsirm_jax.generator.model import PAD
 from dsirm_jax.generator.predict import predict
@@ -25,6 +27,7 @@ from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
 from dsirm_jax.serving.bundle import FULL, Bundle, open_bundle
+from dsirm_jax.serving.models import BERT
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -55,11 +58,13 @@ class Answers(NamedTuple):
       sids: of the query, int32 `[pair, beam, level]`.
       log_probs: of these, float32 `[pair, beam]`.
       probability: that the item is relevant, float32 `[pair]`.
+      vector: of the query, float32 `[pair, dim]`; `dim` is 0 where the form makes none of texts.
     """
 
     sids: Int[np.ndarray, "pair beam level"]
     log_probs: Float[np.ndarray, "pair beam"]
     probability: Float[np.ndarray, " pair"]
+    vector: Float[np.ndarray, "pair dim"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,7 @@ class Comparison:
       other_sids: SIDs at another rank, or none there, but for those of equal probability.
       of_sids: greatest difference of the probabilities of SIDs.
       of_pairs: greatest difference of the probabilities of pairs.
+      of_vectors: greatest difference of the coordinates of vectors, where the form makes them.
     """
 
     form: str
@@ -81,10 +87,12 @@ class Comparison:
     other_sids: int
     of_sids: float
     of_pairs: float
+    of_vectors: float
 
     @property
     def agrees(self) -> bool:
-        return not self.other_sids and max(self.of_sids, self.of_pairs) <= TOLERANCE
+        greatest = max(self.of_sids, self.of_pairs, self.of_vectors)
+        return not self.other_sids and greatest <= TOLERANCE
 
 
 def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[Comparison]:
@@ -121,6 +129,8 @@ def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list
 
 def compared(found: Answers, expected: Answers, *, form: str, batch: int) -> Comparison:
     """Returns how far two answers are from each other."""
+    # A SavedModel may lack the vectors.
+    vectors = expected.vector[:, : found.vector.shape[1]]
     probabilities = [np.exp(answers.log_probs) for answers in (found, expected)]
     differs = (found.sids != expected.sids).any(axis=-1) & ~tied(probabilities[1])
     return Comparison(
@@ -130,6 +140,7 @@ def compared(found: Answers, expected: Answers, *, form: str, batch: int) -> Com
         other_sids=int(differs.sum()),
         of_sids=float(np.abs(probabilities[0] - probabilities[1]).max(initial=0)),
         of_pairs=float(np.abs(found.probability - expected.probability).max(initial=0)),
+        of_vectors=float(np.abs(found.vector - vectors).max(initial=0)),
     )
 
 
@@ -146,10 +157,11 @@ def tied(falling: Float[np.ndarray, "pair beam"]) -> Bool[np.ndarray, "pair beam
 
 def table(found: Sequence[Comparison]) -> str:
     """Returns comparisons as text."""
-    lines = ["form        batch  pairs  other SIDs  greatest difference of SIDs  of pairs"]
+    lines = ["form        batch  pairs  other SIDs  greatest difference of SIDs    pairs  vectors"]
     lines += [
         f"{of.form:<11} {of.batch:>5} {of.pairs:>6} {of.other_sids:>11} {of.of_sids:>28.1e} "
-        f"{of.of_pairs:>9.1e}{'' if of.agrees else '  <- over ' + format(TOLERANCE, '.0e')}"
+        f"{of.of_pairs:>8.1e} {of.of_vectors:>8.1e}"
+        f"{'' if of.agrees else '  <- over ' + format(TOLERANCE, '.0e')}"
         for of in found
     ]
     return "\n".join(lines)
@@ -200,7 +212,33 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     )
     head = models.heads[FULL]
     features = _features(bundle, asked, beams=beams, exact=exact)
-    return Answers(beams.sids, beams.log_probs, score(head, features))
+    vector = np.empty((len(pieces), 0), np.float32)
+    if models.encoder is not None:
+        texts = encoder_pieces(bundle, asked.queries)
+        vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
+    return Answers(beams.sids, beams.log_probs, score(head, features), vector)
+
+
+def encoder_pieces(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
+    """Returns the pieces of queries as the encoder reads them."""
+    encoder, models = bundle.manifest.settings.encoder, bundle.models
+    most = encoder.max_query_pieces
+    if encoder.kind == BERT:
+        prefix = encoder.query_prefix
+        pieces = wordpieces.encode(models.tokenizer, queries, prefix=prefix, max_pieces=most)
+        return _rectangle(pieces, most=most, beyond=ABSENT)
+    return _rectangle(models.vocabulary.encode(queries, out_type=int), most=most, beyond=PAD)
+
+
+def _rectangle(
+    pieces: Sequence[Sequence[int]], *, most: int, beyond: int
+) -> Int[np.ndarray, "text piece"]:
+    """Returns texts of different lengths as one array."""
+    array = np.full((len(pieces), most), beyond, np.int32)
+    for row, text in enumerate(pieces):
+        kept = text[:most]
+        array[row, : len(kept)] = kept
+    return array
 
 
 def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
@@ -213,10 +251,12 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     params = jax.device_put(models.generator.params)
     trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
     head_params = stablehlo.head_params(models.heads[FULL])
-    tokens = np.full((pairs, models.generator.max_pieces), PAD, np.int32)
-    for row, text in enumerate(models.vocabulary.encode(asked.queries, out_type=int)):
-        kept = text[: tokens.shape[1]]
-        tokens[row, : len(kept)] = kept
+    pieces = models.vocabulary.encode(asked.queries, out_type=int)
+    tokens = _rectangle(pieces, most=models.generator.max_pieces, beyond=PAD)
+    embed = texts = None
+    if models.encoder is not None:
+        embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
+        texts = encoder_pieces(bundle, asked.queries)
     parts = []
     for start in range(0, pairs, batch):
         rows = np.arange(start, start + batch) % pairs
@@ -225,7 +265,11 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         some = Questions([], asked.sids[rows], asked.given[rows])
         exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
         features = _features(bundle, some, beams=beams, exact=exact)
-        parts.append(Answers(sids, log_probs, np.asarray(head(head_params, features.values))))
+        vector = np.empty((batch, 0), np.float32)
+        if embed is not None:
+            vector = np.asarray(embed(models.encoder_params, texts[rows]))
+        probability = np.asarray(head(head_params, features.values))
+        parts.append(Answers(sids, log_probs, probability, vector))
     return Answers(*(np.concatenate(of)[:pairs] for of in zip(*parts)))
 
 
@@ -257,8 +301,10 @@ def in_fresh_process(
             raise InputError(f"{folder}: TensorFlow cannot run it ({reason[:300]}); export it anew")
         with np.load(answers) as found:
             told = dict(found)
+    nothing = np.empty((len(asked.queries), 0), np.float32)
     return {
-        batch: Answers(*(told[f"{name}@{batch}"] for name in Answers._fields)) for batch in batches
+        batch: Answers(*(told.get(f"{name}@{batch}", nothing) for name in Answers._fields))
+        for batch in batches
     }
 
 

@@ -80,7 +80,9 @@ def agreement(
     query_sids: Int[Array, "pair sid level"], item_sids: Int[Array, "pair level"]
 ) -> Bool[Array, "pair sid level"]:
     """Returns whether the first l codes agree, for each level l."""
-    return jnp.cumprod(query_sids == item_sids[:, None, :], axis=-1, dtype=jnp.int8).astype(bool)
+    agrees = query_sids == item_sids[:, None, :]
+    so_far = [agrees[..., : level + 1].all(axis=-1) for level in range(agrees.shape[-1])]
+    return jnp.stack(so_far, axis=-1)
 
 
 def match_depth(
@@ -185,55 +187,67 @@ def near_item_features(
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
+def vote_weights(
+    verdicts: Float[np.ndarray, "query neighbour vote"],
+    *,
+    cosines: Float[np.ndarray, "query neighbour"],
+    weights: Float[np.ndarray, "query neighbour"],
+    base: float,
+) -> Float[np.ndarray, "query neighbour vote 4"]:
+    """Returns what each judgement of training queries near a query adds to `vote_features`.
+
+    Args:
+      verdicts: 1 relevant, −1 irrelevant; 0 marks padding.
+      cosines: of the near queries; −inf marks padding.
+      weights: of these, non-negative.
+      base: r, the share of all judgements of training queries that say relevant.
+
+    Returns:
+      float32: its share of the weight of what is relevant, and of what is not, which each near
+      query spreads evenly over its items; k (relevant − r); and k = exp((cosine − 1) /
+      `KERNEL_WIDTH`).
+    """
+    there = verdicts != 0
+    kernel = np.exp((cosines - 1) / KERNEL_WIDTH)[..., None] * there
+
+    def share(votes: Bool[np.ndarray, "query neighbour vote"]) -> np.ndarray:
+        spread = weights[..., None] * votes / np.maximum(votes.sum(axis=2, keepdims=True), 1)
+        total = spread.sum(axis=(1, 2), keepdims=True)
+        return spread / np.where(total > 0, total, 1)
+
+    parts = [share(verdicts > 0), share(verdicts < 0), kernel * ((verdicts > 0) - base), kernel]
+    return np.stack(parts, axis=-1).astype(np.float32)
+
+
 def vote_features(
-    judged_sids: Int[Array, "voter vote level"],
-    verdicts: Float[Array, "voter vote"],
-    near: Int[Array, "query neighbour"],
-    cosines: Float[Array, "query neighbour"],
-    weights: Float[Array, "query neighbour"],
+    sids: Int[Array, "query vote level"],
+    weights: Float[Array, "query vote 4"],
     query_index: Int[Array, " pair"],
     item_sids: Int[Array, "pair level"],
-    *,
-    base: Float[Array, ""] | float,
 ) -> Float[Array, "pair feature"]:
     """Returns `near_queries`, `near_rejected` and `near_verdict` of each level, in this order.
 
-    The first two are shares of the near queries' weight, which each spreads evenly over its
-    relevant, or its irrelevant, items. The last is Σ k [agrees] (relevant − r) / (Σ k [agrees] + s)
-    over all their judgements, with k = exp((cosine − 1) / `KERNEL_WIDTH`), r the share of
-    judgements that are relevant, and s = `SHRINKAGE`.
+    The first two are sums of `vote_weights` over the votes that agree. The last is
+    Σ k [agrees] (relevant − r) / (Σ k [agrees] + s), s being `SHRINKAGE`.
 
     Args:
-      judged_sids: SIDs of the items judged for training queries.
-      verdicts: 1 relevant, −1 irrelevant; 0 marks padding.
-      near: training queries near all queries, rows of `judged_sids`.
-      cosines: of these; −inf marks padding.
-      weights: of these, non-negative.
-      query_index: row of `near` of each pair.
+      sids: SIDs of the items judged for training queries near all queries.
+      weights: `vote_weights` of these judgements.
+      query_index: row of `sids` of each pair.
       item_sids: the item's SID of each pair.
-      base: r, of the judgements of all training queries.
 
     Returns:
       float32 `[pair, 3 L]`; 0 for a query without near queries. Source: this project.
     """
-    voters = near[query_index]  # [pair, neighbour]
-    of_item = item_sids[:, None, None, :]
-    agrees = jnp.cumprod(judged_sids[voters] == of_item, axis=-1, dtype=jnp.float32)
-    kernel = jnp.exp((cosines - 1) / KERNEL_WIDTH)
-
-    def total(of_voters: Array, of_votes: Array) -> tuple[Array, Array]:
-        weight = of_voters[query_index][..., None] * of_votes[voters]  # [pair, neighbour, vote]
-        return jnp.einsum("pnvl,pnv->pl", agrees, weight), jnp.sum(weight, axis=(1, 2))
-
-    def share(votes: Array) -> Float[Array, "pair level"]:
-        agreeing, of_all = total(weights, _ratio(votes, jnp.sum(votes, axis=1, keepdims=True)))
-        return _ratio(agreeing, of_all[:, None])
-
-    relevant, irrelevant = verdicts > 0, verdicts < 0
-    opinion, _ = total(kernel, relevant - base * (verdicts != 0))
-    heard, _ = total(kernel, verdicts != 0)
-    parts = [share(relevant), share(irrelevant), opinion / (heard + SHRINKAGE)]
-    return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+    if len(sids) == 1:  # one query: one product of matrices, and nothing is copied
+        agrees = agreement(sids, item_sids).astype(weights.dtype)
+        sums = jnp.einsum("pvl,vk->klp", agrees, weights[0])
+    else:
+        agrees = agreement(sids[query_index], item_sids).astype(weights.dtype)
+        sums = jnp.einsum("pvl,pvk->klp", agrees, weights[query_index])
+    relevant, irrelevant, opinion, heard = sums  # [level, pair]
+    parts = [relevant, irrelevant, opinion / (heard + SHRINKAGE)]
+    return jnp.concatenate(parts).T.astype(jnp.float32)
 
 
 def log_prefix_shares(

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +26,7 @@ from dsirm_jax.serving.batching import Overloaded
 from dsirm_jax.serving.bundle import DENSE_ONLY, FULL, open_bundle
 from dsirm_jax.serving.generation import generate
 from dsirm_jax.serving.scorer import CACHED, FALLBACK, LIVE, Scorer, Settings
+from dsirm_jax.sids.codes import pack
 from tests.serving import tiny
 
 LIVE_QUERIES = ["green phone case without stand", "ruž mug 64 oz", "Acme"]
@@ -126,6 +129,12 @@ def expected(bundle):
     }
 
 
+def foreseen(bundle, query):
+    """Returns the items whose SIDs the bundle knows the probabilities of, for a cached query."""
+    keys = bundle.catalogue.cached(query).known.keys[0]
+    return np.flatnonzero(np.isin(pack(np.asarray(bundle.catalogue.sids), sizes=tiny.SIZES), keys))
+
+
 def _vector(models, query):
     pieces = np.zeros((1, 8), np.int32)
     found = models.vocabulary.encode(query, out_type=int)[:8]
@@ -134,8 +143,10 @@ def _vector(models, query):
 
 
 @pytest.mark.parametrize("query", [*tiny.QUERIES[:2], *LIVE_QUERIES])
-def test_pairs_have_the_numbers_that_training_computes(scorer, expected, query):
-    order = np.random.default_rng(0).permutation(60)
+def test_pairs_have_the_numbers_that_training_computes(scorer, bundle, expected, query):
+    numbers = np.arange(60) if query in LIVE_QUERIES else foreseen(bundle, query)
+    assert len(numbers) >= 40
+    order = np.random.default_rng(0).permutation(numbers)
     found = scorer.score(f"  <b>{query}</b> ", [IDS[number] for number in order])
     assert found.source == (LIVE if query in LIVE_QUERIES else CACHED)
     names = [feature.name for feature in scorer.schema]
@@ -156,11 +167,12 @@ def test_sids_of_a_query(scorer, expected, query):
     np.testing.assert_allclose(found.probabilities, np.exp(log_probs), atol=1e-5)
 
 
-def test_ids_may_repeat_and_unknown_ones_are_named(scorer, expected):
+def test_ids_may_repeat_and_unknown_ones_are_named(scorer, bundle, expected):
     query = tiny.QUERIES[0]
-    found = scorer.score(query, ["item 7", "nothing", "item 2", "item 7", ""])
+    one, other = foreseen(bundle, query)[[3, 0]]
+    found = scorer.score(query, [IDS[one], "nothing", IDS[other], IDS[one], ""])
     assert found.unknown == ("nothing", "")
-    wanted = expected[query].full[[7, 0, 2, 7, 0]]
+    wanted = expected[query].full[[one, 0, other, one, 0]]
     wanted[[1, 4]] = np.nan
     np.testing.assert_allclose(found.probabilities, wanted, atol=1e-5)
     assert np.isnan(found.features[1]).all() and np.isfinite(found.features[0]).all()
@@ -186,8 +198,9 @@ def test_a_cached_query_asks_the_generator_about_sids_that_were_not_foreseen(
     np.testing.assert_allclose(found.probabilities, expected[query].full, atol=1e-5)
 
 
-def test_when_the_generator_is_late_the_head_without_sids_answers(held, expected):
+def test_when_the_generator_is_late_the_head_without_sids_answers(held, bundle, expected):
     scorer, gate = held
+    near = [IDS[number] for number in foreseen(bundle, tiny.QUERIES[0])]
     query = LIVE_QUERIES[1]
     found = scorer.score(query, IDS, deadline=0.0)
     assert found.source == FALLBACK
@@ -200,7 +213,7 @@ def test_when_the_generator_is_late_the_head_without_sids_answers(held, expected
     assert not known[[feature.name in of_sids for feature in scorer.schema]].any()
     sids = scorer.query_sids(query, deadline=0.0)
     assert sids.source == FALLBACK and sids.sids.shape == (0, 3)
-    assert scorer.score(tiny.QUERIES[0], IDS, deadline=0.0).source == CACHED
+    assert scorer.score(tiny.QUERIES[0], near, deadline=0.0).source == CACHED
     assert scorer.statistics()[FALLBACK] == 2
     gate.go.set()
     assert scorer.score(query, IDS).source == LIVE
@@ -219,7 +232,6 @@ def test_more_queries_than_may_wait_are_refused_at_once(held):
     for call in (lambda: scorer.query_sids("four"), lambda: scorer.score("four", IDS)):
         with pytest.raises(Overloaded):
             call()
-    assert scorer.score(tiny.QUERIES[0], IDS).source == CACHED
     gate.go.set()
     for thread in (first, *others):
         thread.join(timeout=60)
@@ -299,7 +311,8 @@ def test_a_query_that_nothing_can_make_a_vector_of_is_refused(bundle):
     models = dataclasses.replace(bundle.models, encoder=None)
     blind = SimpleNamespace(manifest=bundle.manifest, catalogue=bundle.catalogue, models=models)
     with Scorer(blind, settings=Settings()) as scorer:
-        assert scorer.score(tiny.QUERIES[0], IDS).source == CACHED
+        near = [IDS[number] for number in foreseen(bundle, tiny.QUERIES[0])]
+        assert scorer.score(tiny.QUERIES[0], near).source == CACHED
         with pytest.raises(InputError, match="'Acme' has no vector"):
             scorer.score("Acme", IDS)
         assert scorer.statistics()["batches"] == 0
@@ -313,15 +326,21 @@ def test_a_head_that_reads_an_experiments_features_is_refused(bundle):
         Scorer(changed, settings=Settings())
 
 
-def test_a_bundle_opens_without_what_trains(made):
-    program = f"""
-import sys
-from dsirm_jax.serving.scorer import Scorer, Settings
-
-with Scorer.open({str(made)!r}, settings=Settings(warm=())) as scorer:
-    scorer.score({tiny.QUERIES[0]!r}, ["item 1"])
-print([name for name in ("gin", "tensorflow", "optax", "orbax") if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+def test_what_the_page_about_serving_shows_runs_without_what_trains(made, tmp_path):
+    (shown,) = re.findall(r"```python\n(.*?)```", Path("docs/serving.md").read_text(), re.DOTALL)
+    for told, here in (
+        ("out/demo/export/bundle", made),
+        ("/var/cache/dsirm", tmp_path),
+        ("deadline=0.02", "deadline=60.0"),
+    ):
+        assert told in shown
+        shown = shown.replace(told, str(here))
+    names = ("gin", "tensorflow", "optax", "orbax")
+    shown += f"import sys\nprint([name for name in {names} if name in sys.modules])\n"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "[]"
+    scored, found, imported = done.stdout.splitlines()
+    assert scored.startswith("live {'item ")
+    assert "Item(item_id='item " in found
+    assert imported == "[]"
+    assert list(tmp_path.iterdir())  # compiled programs, for the next start

@@ -122,6 +122,24 @@ def test_features_of_near_items_by_hand():
     assert names[:4] == ("near_items_1", "near_items_2", "near_share_1", "near_share_2")
 
 
+def vote_features(sids, verdicts, near, cosines, weights, query_index, items, *, base):
+    """Returns the features, with judged SIDs and verdicts given by training query."""
+    sids, verdicts, near, cosines, weights = map(
+        np.asarray, (sids, verdicts, near, cosines, weights)
+    )
+    of_votes = prefix_match.vote_weights(
+        verdicts[near], cosines=cosines, weights=weights, base=base
+    )
+    return np.asarray(
+        prefix_match.vote_features(
+            jnp.asarray(sids[near].reshape(len(near), -1, sids.shape[-1])),
+            jnp.asarray(of_votes.reshape(len(near), -1, 4)),
+            jnp.asarray(query_index),
+            jnp.asarray(items),
+        )
+    )
+
+
 def test_features_of_votes_by_hand():
     # Voter 0 suits two items and not a third, voter 1 suits one.
     sids = jnp.array([[[0, 1], [0, 2], [0, 2]], [[3, 1], [9, 9], [9, 9]]])
@@ -129,7 +147,7 @@ def test_features_of_votes_by_hand():
     near, cosines = jnp.array([[0, 1], [1, 0]]), jnp.array([[1.0, 0.7], [-jnp.inf, -jnp.inf]])
     weights = jnp.array([[0.8, 0.2], [0.0, 0.0]])
     items = jnp.array([[0, 2], [3, 1], [0, 2]])
-    found = prefix_match.vote_features(
+    found = vote_features(
         sids, verdicts, near, cosines, weights, jnp.array([0, 0, 1]), items, base=3 / 4
     )
     far, base = np.exp(-0.3 / 0.15), 3 / 4
@@ -155,7 +173,12 @@ def test_votes_equal_a_loop_over_judgements(seed):
     items = generator.integers(2, size=(pairs, levels))
     given = (sids, verdicts, near, cosines, weights, query_index, items)
     base = 0.4
-    found = np.asarray(prefix_match.vote_features(*map(jnp.asarray, given), base=base))
+    found = vote_features(*given, base=base)
+    for query in range(queries):  # alone it has the numbers that it has among others
+        rows = np.flatnonzero(query_index == query)
+        one = slice(query, query + 1)
+        alone = (sids, verdicts, near[one], cosines[one], weights[one], 0 * rows, items[rows])
+        np.testing.assert_allclose(vote_features(*alone, base=base), found[rows], atol=1e-6)
     for pair, (query, item) in enumerate(zip(query_index, items, strict=True)):
         expected = np.zeros((3, levels))
         for level in range(levels):

@@ -1,0 +1,215 @@
+"""How soon the scorer answers, how soon it is open, and what memory a catalogue takes.
+
+    python benchmarks/serving.py [--bundle DIR] [--quick] [--json FILE]
+
+Models: those of a bundle of the demo (`make demo`, then `dsirm export`), and the same bundle with
+an untrained generator of T5-small's size in place of its own. A call scores 100 items in process.
+Cached: head queries with the items that stand first for them. Live: queries that no bundle knows.
+Callers are threads of one process, which share the GIL; each calls again at once.
+
+Start: a fresh Python until the first score of a cached query, programs compiled before. Memory:
+what a catalogue of 10,000,000 SIDs maps to find items by SID and SIDs by item; and a million items
+of the bundle with vectors, digests of texts, and all else.
+
+Goals, on two CPU cores: P99 of 1 ms cached and of 10 ms live with the demo's model and one caller,
+5 s to start, 2 GiB mapped for 1e7 SIDs. A ratio is the goal over what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from lines import line, print_heading, print_row, write
+
+from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.serving import store
+from dsirm_jax.serving.bundle import Bundle, open_bundle
+from dsirm_jax.serving.scorer import Scorer, Settings
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.codes import unpack
+
+CALLERS, ITEMS, QUERIES = (1, 8, 32), 100, 256
+GOALS = {"cached": 1.0, "live": 10.0}
+SECONDS, BYTES = 5.0, 2 * 2**30
+SIZES, SIDS = (216, 512, 512), 10_000_000
+OPEN = """
+import sys
+from dsirm_jax.serving.scorer import Scorer, Settings
+
+bundle, programs, query, *items = sys.argv[1:]
+with Scorer.open(bundle, settings=Settings(programs=programs)) as scorer:
+    print(scorer.score(query, items).source)
+"""
+
+
+def main() -> None:
+    """Prints tables and writes the cases."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=Path("out/demo/export/bundle"))
+    parser.add_argument("--quick", action="store_true", help="fewer calls and SIDs")
+    parser.add_argument("--json", type=Path, help="file of one JSON object a line")
+    given = parser.parse_args()
+    bundle = open_bundle(given.bundle)
+    calls, sids = (200, SIDS // 10) if given.quick else (2_000, SIDS)
+    cases = []
+    print_heading("case", "mean ms", "P50", "P99", "calls/s", "goal")
+    settings = Settings(deadline=60.0, warm=(1, 2, 4, 8, 16, 32), warm_items=ITEMS)
+    for model, served in (("demo", bundle), ("t5_small", with_t5_small(bundle))):
+        with Scorer(served, settings=settings) as scorer:
+            scorer.warm(*settings.warm)
+            asked = head_queries(scorer, bundle)
+            for kind, ask in (("cached", lambda text: text), ("live", lambda text: f"{text} ?")):
+                few = calls if kind == "cached" else calls // (10 if model == "demo" else 50)
+                for callers in CALLERS:
+                    named = [(ask(text), items) for text, items in asked]
+                    milliseconds, seconds = timed(scorer, named, callers=callers, calls=few)
+                    goal = GOALS[kind] if (model, callers) == ("demo", 1) else None
+                    case = f"{kind}/{model}/{callers} callers"
+                    cases.append(shown(case, milliseconds, seconds, goal=goal))
+    print_heading("case", "measured", "goal", "ratio")
+    cases += [start(bundle), *memory(bundle, sids=sids)]
+    write(given.json, cases)
+
+
+def with_t5_small(bundle: Bundle) -> SimpleNamespace:
+    """Returns a bundle with an untrained generator of T5-small's size."""
+    known = bundle.models.generator
+    config = T5Config(
+        emb_dim=512,
+        num_heads=6,
+        head_dim=64,
+        mlp_dim=1024,
+        num_encoder_layers=8,
+        num_decoder_layers=8,
+        text_vocab_size=known.config.text_vocab_size,
+        sid_sizes=known.config.sid_sizes,
+    )
+    generator = Fitted(
+        config=config,
+        params=init_params(config, seed=0),
+        max_pieces=known.max_pieces,
+        sid_version=known.sid_version,
+    )
+    models = dataclasses.replace(bundle.models, generator=generator)
+    return SimpleNamespace(manifest=bundle.manifest, catalogue=bundle.catalogue, models=models)
+
+
+def head_queries(scorer: Scorer, bundle: Bundle) -> list[tuple[str, list[str]]]:
+    """Returns cached queries, each with items of the SIDs that are known for it."""
+    found = []
+    for key, _ in bundle.catalogue.queries:
+        text = key.decode()
+        known = bundle.catalogue.cached(text).known.keys[0]
+        sids = unpack(known[known < np.iinfo(np.int64).max], sizes=bundle.manifest.sizes)
+        below = np.concatenate([bundle.catalogue.items_below(sid) for sid in sids])
+        items = bundle.catalogue.items(below[:ITEMS])
+        if len(items) == ITEMS:
+            found.append((text, [item.item_id for item in items]))
+        if len(found) == QUERIES:
+            break
+    return found
+
+
+def timed(
+    scorer: Scorer, asked: Sequence[tuple[str, list[str]]], *, callers: int, calls: int
+) -> tuple[np.ndarray, float]:
+    """Returns milliseconds of every call, and the seconds that all took."""
+    each = -(-calls // callers)
+    milliseconds = np.zeros((callers, each))
+
+    def call(caller: int) -> None:
+        for number in range(each):
+            text, items = asked[(caller * each + number) % len(asked)]
+            started = time.perf_counter()
+            scorer.score(text, items)
+            milliseconds[caller, number] = 1e3 * (time.perf_counter() - started)
+
+    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return milliseconds.ravel(), time.perf_counter() - started
+
+
+def shown(case: str, milliseconds: np.ndarray, seconds: float, *, goal: float | None) -> dict:
+    """Prints a case and returns it."""
+    middle, last = np.quantile(milliseconds, [0.5, 0.99])
+    cells = [f"{value:.2f}" for value in (milliseconds.mean(), middle, last)]
+    print_row(case, *cells, f"{len(milliseconds) / seconds:,.0f}", goal or "–")
+    return line(case, last, goal, "ms P99", ratio=goal and goal / last) | {
+        "mean": float(milliseconds.mean()),
+        "p50": float(middle),
+        "per_second": len(milliseconds) / seconds,
+    }
+
+
+def compared(case: str, measured: float, goal: float | None, unit: str) -> dict:
+    """Prints a case and returns it."""
+    ratio = goal and goal / measured
+    print_row(case, f"{measured:.2f} {unit}", goal or "–", f"{ratio:.1f}" if ratio else "–")
+    return line(case, measured, goal, unit, ratio=ratio)
+
+
+def start(bundle: Bundle) -> dict:
+    """Times fresh processes; the first one compiles, and does not count."""
+    query = next(iter(bundle.catalogue.queries))[0].decode()
+    items = [item.item_id for item in bundle.catalogue.items(range(ITEMS))]
+    with tempfile.TemporaryDirectory() as programs:
+        command = [sys.executable, "-c", OPEN, str(bundle.path), programs, query, *items]
+        seconds = [seconds_of(lambda: subprocess.run(command, check=True)) for _ in range(6)]
+    print_row("start/demo, nothing compiled", f"{seconds[0]:.2f} s", "–", "–")
+    return compared("start/demo", float(np.median(seconds[1:])), SECONDS, "s")
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Returns the seconds that something takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def memory(bundle: Bundle, *, sids: int) -> list[dict]:
+    """Measures what is mapped of many SIDs, and files of the bundle by item."""
+    with tempfile.TemporaryDirectory() as folder:
+        mapped = bytes_of_sids(Path(folder), sids=sids)
+    gigabytes = mapped * (SIDS / sids) / 2**30
+    cases = [compared("memory/1e7 item SIDs", gigabytes, BYTES / 2**30, "GiB")]
+    catalogue = bundle.path / bundle.manifest.catalogue_folder
+    files = {path: path.stat().st_size for path in catalogue.rglob("*") if path.is_file()}
+    queries = ("queries.mdb", "voters.safetensors", "record.npy")
+    of_items = sum(size for path, size in files.items() if path.name not in queries)
+    millions = len(bundle.catalogue) / 1e6
+    cases.append(compared("memory/a million items", of_items / millions / 2**30, None, "GiB"))
+    thousands = len(bundle.catalogue.queries) / 1e3
+    of_queries = (catalogue / "queries.mdb").stat().st_size / 2**20
+    return [*cases, compared("memory/1000 cached queries", of_queries / thousands, None, "MiB")]
+
+
+def bytes_of_sids(folder: Path, *, sids: int) -> int:
+    """Returns the bytes that a catalogue maps of SIDs: those of items, trie, items of each SID."""
+    drawn = np.random.default_rng(0).integers(0, SIZES, size=(sids, len(SIZES)), dtype=np.int32)
+    np.save(folder / "sids.npy", drawn.astype(np.uint16))
+    tries.save(folder / "trie.safetensors", tries.build(drawn, sizes=SIZES))
+    found = tries.postings(drawn, sizes=SIZES)
+    np.save(folder / "rows.npy", found.rows)
+    np.save(folder / "starts.npy", found.starts)
+    keys = ((f"B{number:09d}".encode(), number.to_bytes(4, "big")) for number in range(sids))
+    store.write(folder / "ids.mdb", keys)
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dsirm_jax.data import wordpieces
+from dsirm_jax.data.vectors import write_vectors
+from dsirm_jax.encoder import hugging_face, pretrained
+from dsirm_jax.encoder.model import Precomputed, Pretrained
+from dsirm_jax.errors import InputError
+from dsirm_jax.layout import Layout
+from dsirm_jax.serving import bundle, models
+from dsirm_jax.serving.bundle import FULL, open_bundle
+from dsirm_jax.serving.export import check, dense_rung, described_features, read_encoder
+from dsirm_jax.serving.update import update
+from dsirm_jax.training.settings import Training
+from tests.serving import tiny
+
+BERT = Path(__file__).parents[1] / "encoder" / "golden" / "bert"
+RUNGS = {
+    "bare": ("dense",),
+    "no_sid": ("dense", "lexical"),
+    "own": ("dense", "lexical", "prefix@own"),
+    "full": ("dense", "lexical", "prefix"),
+}
+
+
+def test_what_cannot_be_served_is_refused():
+    check(RUNGS, crossfit=False)
+    with pytest.raises(InputError, match=r"Job\.crossfit = False and another MODEL_DIR"):
+        check(RUNGS, crossfit=True)
+    with pytest.raises(InputError, match=r"pipeline\.relevance\.rungs has no 'full'"):
+        check({"no_sid": ("dense",)}, crossfit=False)
+
+
+def test_the_fallback_is_the_richest_rung_that_knows_nothing_of_sids():
+    assert dense_rung(RUNGS) == "no_sid"
+    assert dense_rung({"full": ("dense",), "own": ("prefix@own",)}) is None
+
+
+def test_every_column_of_a_head_is_described(made):
+    found = open_bundle(made).manifest.features[FULL]
+    head = open_bundle(made).models.heads[FULL]
+    assert tuple(feature.name for feature in found) == head.features
+    told = {feature.name: (feature.group, feature.about) for feature in found}
+    assert told["bm25"][0] == "lexical" and told["price"][0] == "numeric"
+    assert told["log_prob_2"][0] == "prefix" and told["log_prob_2"][1].endswith("l = 2")
+    assert all(about for _, about in told.values())
+    other = dataclasses.replace(head, features=("match_depth@5", "beam_mass_1@own"))
+    groups = [feature.group for feature in described_features(other, levels=3, numbers=[])]
+    assert groups == ["paper_match@5", "prefix@own"]
+
+
+def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes(made, tmp_path):
+    layout = Layout(model_dir=tmp_path)
+    encoder = hugging_face.read(BERT)
+    hugging_face.write(layout.stage("encode") / pretrained.FOLDER, encoder)
+    config = Pretrained(
+        folder=str(BERT),
+        max_query_pieces=6,
+        max_item_pieces=9,
+        training=Training(epochs=0, batch_size=8, learning_rate=0.0),
+        query_prefix="query: ",
+    )
+    settings, found = read_encoder(layout, encoder=config)
+    assert (settings.kind, settings.query_prefix, settings.item_prefix) == ("BERT", "query: ", "")
+    assert (settings.max_query_pieces, settings.max_item_pieces) == (6, 9)
+    # As from a manifest.
+    module = models.encoder_module(
+        bundle.Encoder(**json.loads(json.dumps(dataclasses.asdict(settings))))
+    )
+    (tmp_path / "model").mkdir()
+    models.write_models(tmp_path / "model", dataclasses.replace(open_bundle(made).models, **found))
+    params = models.read_parameters(tmp_path / "model" / models.PARAMETERS)["encoder"]
+    tokenizer = wordpieces.read_tokenizer(tmp_path / "model")
+    pieces = np.array(wordpieces.encode(tokenizer, ["red shoe"], prefix="", max_pieces=9))
+    expected = encoder.module.apply(encoder.params, pieces)
+    np.testing.assert_allclose(module.apply(params, pieces), expected, atol=1e-6)
+
+
+def test_vectors_of_ones_own_leave_a_bundle_without_an_encoder(tmp_path):
+    layout = Layout(model_dir=tmp_path)
+    path = layout.item_vectors.with_name("items-00000-of-00001.parquet")
+    write_vectors(path, ["a", "b"], np.ones((2, 5), np.float32), id_column="item_id")
+    settings, found = read_encoder(layout, encoder=Precomputed(items="i", queries="q"))
+    assert (settings.kind, settings.dim) == (models.NONE, 5)
+    assert found == {"encoder": None, "encoder_params": None, "tokenizer": None}
+    assert models.encoder_module(settings) is None
+
+
+def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
+    path = shutil.copytree(made, tmp_path / "bundle")
+    manifest = open_bundle(path).manifest
+    settings = dataclasses.replace(
+        manifest.settings, encoder=bundle.Encoder(kind=models.NONE, dim=tiny.DIM)
+    )
+    bundle.seal(path, dataclasses.replace(manifest, settings=settings))
+    table = pa.Table.from_pylist(tiny.items(60, 63))
+    pq.write_table(table, tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"items\.parquet: column 'vector' is missing"):
+        update(path, items=str(tmp_path / "items.parquet"), queries=None)
+    vectors = np.random.default_rng(0).normal(size=(3, tiny.DIM)).astype(np.float32)
+    pq.write_table(
+        table.append_column("vector", pa.array(vectors.tolist(), pa.list_(pa.float32()))),
+        tmp_path / "items.parquet",
+    )
+    pq.write_table(
+        pa.table({"query": ["unheard of"], "vector": [vectors[1].tolist()]}),
+        tmp_path / "queries.parquet",
+    )
+    update(path, items=str(tmp_path / "items.parquet"), queries=str(tmp_path / "queries.parquet"))
+    found = open_bundle(path, verify=True).catalogue
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.vectors[60:], vectors / lengths, atol=1e-6)
+    cached = found.cached("unheard of")
+    np.testing.assert_array_equal(cached.vectors, vectors[1:2])
+    assert cached.items.index[0, 0] == 61  # the item of the same vector

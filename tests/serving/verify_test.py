@@ -1,0 +1,91 @@
+import dataclasses
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dsirm_jax.serving import verify
+from dsirm_jax.serving.bundle import open_bundle
+from dsirm_jax.serving.update import update
+from tests.serving import tiny
+
+ANSWERS = verify.Answers(
+    sids=np.array([[[0, 1], [1, 2], [1, 0]]]),
+    log_probs=np.log(np.array([[0.5, 0.25, 0.25]], np.float32)),
+    probability=np.array([0.5], np.float32),
+    vector=np.array([[1.0, 0.0]], np.float32),
+)
+
+
+@pytest.fixture
+def items(tmp_path):
+    pq.write_table(pa.Table.from_pylist(tiny.items(60, 75)), tmp_path / "items.parquet")
+    return str(tmp_path / "items.parquet")
+
+
+def compared(**changes):
+    found = ANSWERS._replace(**changes)
+    return verify.compared(found, ANSWERS, form="a form", batch=1)
+
+
+def test_forms_agree_up_to_rounding_and_the_order_of_equals():
+    swapped = ANSWERS.sids[:, [0, 2, 1]]
+    assert compared(sids=swapped, probability=ANSWERS.probability + 4e-6).agrees
+    assert compared(vector=np.empty((1, 0), np.float32)).agrees
+
+
+def test_forms_that_differ_are_told_apart():
+    others = [
+        {"sids": ANSWERS.sids[:, [1, 0, 2]]},
+        {"probability": ANSWERS.probability + 4e-5},
+        {"log_probs": ANSWERS.log_probs + 1e-3},
+        {"vector": ANSWERS.vector + 1e-4},
+    ]
+    found = [compared(**change) for change in others]
+    assert not any(of.agrees for of in found)
+    assert [of.other_sids for of in found] == [1, 0, 0, 0]
+    assert "over 1e-05" in verify.table(found).splitlines()[1]
+    agreed = dataclasses.replace(found[0], other_sids=0)
+    assert "over" not in verify.table([agreed])
+
+
+@pytest.mark.slow
+def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
+    path = tiny.make(tmp_path / "bundle", whole=True)
+    before = verify.verify(path, pairs=8, batches=(1, 7))
+    update(path, items=items, queries=None)
+    after = verify.verify(path, pairs=8, batches=(7,))
+    for of in (*before, *after):
+        assert of.agrees, verify.table([of])
+    assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"}
+
+
+@pytest.mark.slow
+def test_an_update_killed_at_any_moment_leaves_the_bundle_as_it_was(made, items, tmp_path):
+    """The kill comes at a random moment after the first file of the new catalogue is there."""
+    chance = random.Random(0)
+    path = shutil.copytree(made, tmp_path / "bundle")
+    command = [sys.executable, "-m", "dsirm_jax", "update-bundle", path, f"--items={items}"]
+    for _ in range(4):
+        process = subprocess.Popen(
+            command, env=os.environ | {"PYTHONPATH": os.getcwd()}, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not (path / "catalogue-0002").exists():
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if open_bundle(path, verify=True).manifest.catalogue == 2:
+            break
+    if open_bundle(path).manifest.catalogue == 1:
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": os.getcwd()}, check=True)
+    found = open_bundle(path, verify=True)
+    assert (found.manifest.catalogue, len(found.catalogue)) == (2, 75)
