@@ -12,7 +12,7 @@ const SOURCES = {
   fallback: "the generator was late: what follows is what dense features alone say",
 };
 const GROUPS = {
-  dense: "Dense", lexical: "Words", attributes: "Attributes", prf: "Dense, by feedback", numeric: "Numbers of the item",
+  dense: "Dense", lexical: "Words", attributes: "Attributes", prf: "Dense, by feedback", votes: "Votes without codes", numeric: "Numbers of the item",
   paper_match: "SID match", prefix: "SID prefix", neighbours: "SIDs of neighbours", margins: "Within the prefix",
 };
 
