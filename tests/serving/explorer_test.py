@@ -317,6 +317,33 @@ def test_texts_of_the_shop_stay_text(opened, browser, address):
     assert page.locator("details.item .figure").all_text_contents() == ["0.500"]
 
 
+def test_a_shared_sid_that_is_gone_leaves_the_rest_of_the_page(browser, address):
+    page = browser.new_context().new_page()
+    page.goto(f"{address}/?q={quote(QUERY)}&sid=61.46.3")
+    page.wait_for_selector(".items [role='alert']")
+    assert "no item has the prefix 61.46.3" in page.text_content(".items [role='alert']")
+    assert page.locator("[role='treeitem']").count() > 3
+    page.context.close()
+
+
+def test_a_branch_that_does_not_come_is_asked_for_again(browser, address):
+    page = browser.new_context().new_page()
+    page.goto(address)
+    branch = page.locator("[role='treeitem']").first
+    branch.wait_for()
+    page.route("**/api/tree?*", lambda route: route.abort())
+    page.keyboard.press("Tab")
+    branch.focus()
+    for key, text in (("ArrowRight", "The server does not answer."), ("ArrowLeft", None)):
+        page.keyboard.press(key)
+        if text:
+            branch.locator(".title", has_text=text).wait_for()
+    page.unroute("**/api/tree?*")
+    page.keyboard.press("ArrowRight")
+    branch.locator("[role='treeitem'] .sid").first.wait_for()
+    page.context.close()
+
+
 def test_trouble_is_told_and_can_be_tried_again(browser, address):
     page = browser.new_context().new_page()
     page.route("**/api/sids*", lambda route: route.abort())

@@ -176,7 +176,6 @@ function card(item, place, all, { levels, best, schema, opened, go }) {
 }
 
 async function scored(query, found) {
-  if (!found.length) return { source: null, items: [] };
   const answer = await scores(query, found.map((item) => item.item_id));
   const byId = new Map(answer.items.map((item) => [item.item_id, item]));
   const all = found.filter((item) => byId.has(item.item_id)).map((item) => ({ ...item, ...byId.get(item.item_id) }));
@@ -196,10 +195,20 @@ export async function search(view, { query, levels, schema, sid, opened, go }) {
   async function showItems(open) {
     const wanted = prefix;
     list.ariaBusy = "true";
-    const { items: found } = wanted.length ? await items(wanted, SHOWN) : await candidates(query, SHOWN);
-    const { items: all } = await scored(query, found);
+    let answer;
+    try {
+      const { items: found } = wanted.length ? await items(wanted, SHOWN) : await candidates(query, SHOWN);
+      answer = await scored(query, found);
+    } catch (error) {
+      answer = { trouble: error.message };
+    }
     if (wanted !== prefix) return;
     list.ariaBusy = "false";
+    if (answer.trouble) {
+      list.replaceChildren(element("p", { role: "alert", textContent: answer.trouble }));
+      return;
+    }
+    const { source: late, items: all } = answer;
     const best = beams.map((beam) => beam.sid);
     const around = { levels, best, schema, opened: open, go };
     const back = element("button", { type: "button", className: "plain", textContent: "all candidates" });
@@ -208,6 +217,7 @@ export async function search(view, { query, levels, schema, sid, opened, go }) {
       element(
         "p", { className: "note" },
         ...(wanted.length ? [`${counted(all.length, "item")} of `, code(wanted), " · show ", back] : [`${counted(all.length, "candidate")}: items of these SIDs, then the nearest by cosine`]),
+        late === "fallback" ? `; ${SOURCES.fallback}` : null,
       ),
       element("ol", {}, ...all.map((item, place) => card(item, place, all, around))),
     );

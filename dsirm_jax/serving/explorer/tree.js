@@ -4,14 +4,15 @@ import { element } from "./elements.js";
 
 const FIRST = 30;
 
-// Nodes are { key, row: elements, below: async () => nodes, or nothing for a leaf }.
+// Nodes are { key, row: elements, below: async () => nodes, or nothing for a leaf }; one without a
+// key only tells something.
 // `choose(node)` is called on click, Enter or Space.
 export function tree({ label, nodes, choose }) {
   const root = element("ul", { className: "sid-tree", role: "tree", ariaLabel: label });
   fill(root, nodes, 1);
 
   function fill(list, all, level) {
-    list.style.setProperty("--code", `${Math.max(...all.map(({ key }) => key.replaceAll(".", " · ").length))}ch`);
+    list.style.setProperty("--code", `${Math.max(...all.map(({ key }) => String(key).replaceAll(".", " · ").length))}ch`);
     const grow = (from, to) => list.append(...all.slice(from, to).map((node) => branch(node, level)));
     list.whole = () => {
       list.querySelector(":scope > .rest")?.remove();
@@ -49,14 +50,18 @@ export function tree({ label, nodes, choose }) {
   async function open(item) {
     if (!item.node.below || item.ariaExpanded === "true") return;
     item.ariaExpanded = "true";
-    if (item.querySelector("[role='group']")) return;
+    const before = item.querySelector(":scope > [role='group']");
+    if (before && !item.failed) return;
+    before?.remove();
+    item.failed = false;
     const group = element("ul", { role: "group" });
     item.append(group);
     item.ariaBusy = "true";
     try {
       fill(group, await item.node.below(), Number(item.ariaLevel) + 1);
     } catch (error) {
-      group.append(element("li", { className: "note", role: "treeitem", tabIndex: -1, textContent: error.message }));
+      item.failed = true;
+      fill(group, [{ key: null, row: [element("span", { className: "title", textContent: error.message })] }], Number(item.ariaLevel) + 1);
     }
     item.ariaBusy = "false";
   }
@@ -82,8 +87,9 @@ export function tree({ label, nodes, choose }) {
 
   function activate(item) {
     if (item.more) return item.more();
+    if (item.node.key === null) return null;
     select(item);
-    return choose(item.node, item);
+    return choose(item.node);
   }
 
   root.addEventListener("click", (event) => {
