@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     given = parser.parse_args()
     bundle = open_bundle(given.bundle)
-    calls, sids = (200, SIDS // 10) if given.quick else (2_000, SIDS)
+    calls, sids = (1_000, SIDS // 10) if given.quick else (5_000, SIDS)
     cases = []
     print_heading("case", "mean ms", "P50", "P99", "calls/s", "goal")
     settings = Settings(deadline=60.0, warm=(1, 2, 4, 8, 16, 32), warm_items=ITEMS)
@@ -70,7 +70,7 @@ def main() -> None:
             scorer.warm(*settings.warm)
             asked = head_queries(scorer, bundle)
             for kind, ask in (("cached", lambda text: text), ("live", lambda text: f"{text} ?")):
-                few = calls if kind == "cached" else calls // (10 if model == "demo" else 50)
+                few = calls if kind == "cached" else calls // (5 if model == "demo" else 25)
                 for callers in CALLERS:
                     named = [(ask(text), items) for text, items in asked]
                     milliseconds, seconds = timed(scorer, named, callers=callers, calls=few)

@@ -190,6 +190,31 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
     assert f"{table}: 1 of 2 rows cannot be scored; the first: row 1 column item_id" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
+    from dsirm_jax.serving.scorer import Scorer, Settings
+
+    model_dir, _ = run
+    config, table = f"--gin_file={model_dir}/config.gin", tmp_path / "pairs.parquet"
+    known = pq.read_table(model_dir / "prepare/queries.parquet")["query"].to_pylist()[::40]
+    ids = pq.read_table(model_dir / "prepare/items.parquet")["item_id"].to_pylist()[::9]
+    queries = [*known, "red shoes without laces", "64 gb phone", "Geschenk"]
+    asked = [(query, item) for query in queries for item in ids]
+    columns = dict(zip(("query", "item_id"), zip(*asked, strict=True), strict=True))
+    pq.write_table(pa.table({name: list(of) for name, of in columns.items()}), table)
+    for stage, *more in (("export",), ("score", f"--pairs={table}")):
+        arguments = [sys.executable, "-m", "dsirm_jax", stage, config, *more]
+        done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+        assert done.returncode == 0, done.stderr[-3000:]
+    expected = pq.read_table(model_dir / "score/scores.parquet")["score"].to_numpy()
+    settings = Settings(deadline=600.0, warm=())
+    with Scorer.open(model_dir / "export/bundle", settings=settings) as scorer:
+        found = [scorer.score(query, ids) for query in queries]
+    assert [of.source for of in found[-3:]] == ["live"] * 3
+    scores = np.concatenate([of.probabilities for of in found])
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
 def test_a_run_is_compared_with_another(run, tmp_path):
     model_dir, _ = run
     shutil.copytree(model_dir / "relevance", tmp_path / "relevance")

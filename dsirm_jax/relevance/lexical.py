@@ -52,8 +52,8 @@ class Pieces(NamedTuple):
 
     def take(self, wanted: Int[np.ndarray, " wanted"]) -> Pieces:
         """Returns some texts, in the order wanted."""
-        _, place = places(self.pieces.starts, wanted)
-        return Pieces(taken(self.pieces, wanted), self.counts[place], taken(self.folded, wanted))
+        counts = taken(Rows(self.pieces.starts, self.counts), wanted).values
+        return Pieces(taken(self.pieces, wanted), counts, taken(self.folded, wanted))
 
 
 def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces:

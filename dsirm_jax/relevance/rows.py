@@ -99,6 +99,8 @@ def shared(
 
 def taken(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Rows:
     """Returns some rows, in the order wanted."""
-    row, place = places(rows.starts, wanted)
-    starts = np.append(0, np.cumsum(np.bincount(row, minlength=len(wanted))))
-    return Rows(starts, rows.values[place])
+    first, end = rows.starts[wanted].tolist(), rows.starts[wanted + 1].tolist()
+    # Many times faster than places of all values, where rows are texts.
+    parts = [rows.values[start:stop] for start, stop in zip(first, end, strict=True)]
+    starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return Rows(starts, np.concatenate([rows.values[:0], *parts]))

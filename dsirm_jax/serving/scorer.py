@@ -208,6 +208,8 @@ class Scorer:
         run: Callable[[Generator, Sequence[Request]], list[Generated]] = generate,
     ):
         """Opens what a bundle holds; `run` is what the thread that serves does."""
+        # The products of a request are small: more threads would only wait for each other.
+        threadpool_limits(1, user_api="blas")
         manifest, models = bundle.manifest, bundle.models
         self._settings, self.sizes, self._catalogue = settings, manifest.sizes, bundle.catalogue
         self._reading = Reading(
@@ -241,8 +243,6 @@ class Scorer:
           InputError: there is no bundle, or a file of it is not what it was.
         """
         settings = settings or Settings()
-        # The products of a request are small: more threads would only wait for each other.
-        threadpool_limits(1, user_api="blas")
         if settings.programs is not None:
             jax.config.update("jax_compilation_cache_dir", settings.programs)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -44,7 +44,7 @@ class KeyValues:
     def get(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """Returns the value of each key, None where there is none."""
         with self._file.begin() as reading:
-            return [reading.get(key) for key in keys]
+            return [reading.get(key) if key else None for key in keys]  # no key is empty
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Yields keys and values, in the order of the keys' bytes."""

@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.serving import verify
+from dsirm_jax.encoder import hugging_face
+from dsirm_jax.serving import bundle, models, saved_model, stablehlo, verify
 from dsirm_jax.serving.bundle import open_bundle
 from dsirm_jax.serving.update import update
 from tests.serving import tiny
 
+BERT = Path(__file__).parents[1] / "encoder" / "golden" / "bert"
 ANSWERS = verify.Answers(
     sids=np.array([[[0, 1], [1, 2], [1, 0]]]),
     log_probs=np.log(np.array([[0.5, 0.25, 0.25]], np.float32)),
@@ -66,6 +69,45 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
     for of in (*before, *after):
         assert of.agrees, verify.table([of])
     assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"}
+
+
+@pytest.mark.slow
+def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
+    path = shutil.copytree(made, tmp_path / "bundle")
+    shutil.rmtree(path / "saved_model")
+    before, encoder = open_bundle(made), hugging_face.read(BERT)
+    module = encoder.module
+    settings = bundle.Encoder(
+        kind=models.BERT,
+        dim=module.config.hidden_size,
+        module={
+            "config": dataclasses.asdict(module.config),
+            "pooling": module.pooling,
+            "dim": None,
+            "dtype": "float32",
+        },
+        max_query_pieces=5,
+        query_prefix="Kid: ",
+    )
+    shutil.rmtree(path / bundle.MODEL / models.PARAMETERS)
+    given = {"encoder": module, "encoder_params": encoder.params, "tokenizer": encoder.tokenizer}
+    learnt = dataclasses.replace(before.models, **given)
+    models.write_models(path / bundle.MODEL, learnt)
+    forms = before.manifest.settings.trie
+    stablehlo.write_programs(path / bundle.MODEL, learnt, beams=tiny.BEAMS, forms=forms)
+    manifest = dataclasses.replace(
+        before.manifest,
+        settings=dataclasses.replace(before.manifest.settings, encoder=settings),
+        files={},
+    )
+    opened = bundle.Bundle(path=path, manifest=manifest)
+    saved_model.write(path / manifest.saved_model_folder, opened)
+    bundle.seal(path, manifest)
+    asked = verify.questions(opened, pairs=4)
+    assert verify.in_memory(opened, asked, batch=4).vector.shape == (4, settings.dim)
+    assert verify.in_fresh_process(opened, asked, batches=[4])[4].vector.shape == (4, settings.dim)
+    for of in verify.verify(path, pairs=4, batches=(4,)):
+        assert of.agrees, verify.table([of])
 
 
 @pytest.mark.slow
