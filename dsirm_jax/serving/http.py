@@ -83,15 +83,16 @@ class Settings:
     """How much a server takes on at once.
 
     Attributes:
-      workers: threads that call the scorer.
+      workers: threads that call the scorer; the more of them compute, the longer the event loop
+        waits for its turn.
       waiting: further requests that may wait for a thread; any more are refused at once.
       connections: open connections; any more are refused at once.
       body_seconds: how long a request's body may take to come.
       goodbye_seconds: how long what is under way may take when the server is told to stop.
     """
 
-    workers: int = 8
-    waiting: int = 56
+    workers: int = 4
+    waiting: int = 60
     connections: int = 1000
     body_seconds: float = 10.0
     goodbye_seconds: int = 30

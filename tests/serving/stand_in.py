@@ -152,7 +152,7 @@ def _words(text):
 
 
 @contextlib.contextmanager
-def served(*, seconds=0.0, workers=8, waiting=56, port=0):
+def served(*, seconds=0.0, workers=4, waiting=60, port=0):
     """Serves a stand-in in a process of its own, and yields the process and its address."""
     flags = [f"--{name}={value}" for name, value in (("seconds", seconds), ("port", port))]
     flags += [f"--{name}={value}" for name, value in (("workers", workers), ("waiting", waiting))]
