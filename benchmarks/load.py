@@ -4,8 +4,8 @@
 
 The server is `dsirm serve` in a process of its own, its clients are threads of this one, each with
 a connection that stays open; in-process the same threads call the scorer. A request is a query with
-100 items; `cached` queries are those of the bundle, `live` ones are titles of items, whose SIDs the
-generator has to write. One client, for 10 s, then 32 for 60 s, as fast as they are answered.
+its candidates, at most 100 items; `cached` queries are those of the bundle, `live` ones are titles
+of items, whose SIDs the generator has to write. One client, for 10 s, then 32 for 60 s, as fast as they are answered.
 Overload are 256 clients for 20 s, four times as many as may wait, which come back a second after
 they were refused: what is refused, and how soon.
 """
@@ -34,8 +34,10 @@ from dsirm_jax.serving.scorer import Scorer, Settings
 
 CLIENTS, CROWD, ITEMS, QUERIES = 32, 256, 100, 200
 ANSWERED, REFUSED, FAILED = 200, 503, 0
-Ask = Callable[[str], int]
-"""Asks one query and returns the status."""
+Pairs = tuple[str, Sequence[str]]
+"""A query and the ids of items."""
+Ask = Callable[[Pairs], int]
+"""Asks for the scores of pairs and returns the status."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,17 +76,19 @@ def main() -> None:
     if given.quick:
         seconds = {clients: of / 6 for clients, of in seconds.items()}
     with Scorer.open(given.bundle, settings=Settings(warm=(1, 2, 4, 8, 16, 32))) as scorer:
-        ids = [item.item_id for item in scorer.items((), most=ITEMS)]
         titles = [item.title for item in scorer.items((), most=QUERIES)]
-        queries = {"cached": scorer.examples(most=QUERIES), "live": titles}
+        asked = {
+            name: [(query, scorer.candidates(query, most=ITEMS)) for query in queries]
+            for name, queries in (("cached", scorer.examples(most=QUERIES)), ("live", titles))
+        }
 
-        def call(query: str) -> int:
-            scorer.score(query, ids)
+        def call(pairs: Pairs) -> int:
+            scorer.score(*pairs)
             return ANSWERED
 
-        plan = [(name, clients) for name in queries for clients in (1, CLIENTS)]
+        plan = [(name, clients) for name in asked for clients in (1, CLIENTS)]
         direct = [
-            load(lambda: call, queries[name], clients=clients, seconds=seconds[clients])
+            load(lambda: call, asked[name], clients=clients, seconds=seconds[clients])
             for name, clients in plan
         ]
     cases = []
@@ -95,13 +99,13 @@ def main() -> None:
     with served(given.bundle) as address:
 
         def connect() -> Ask:
-            return over_http(address, ids)
+            return over_http(address)
 
         for (name, clients), other in zip(plan, direct):
-            over = load(connect, queries[name], clients=clients, seconds=seconds[clients])
+            over = load(connect, asked[name], clients=clients, seconds=seconds[clients])
             cases += compared(f"{name}, {clients}", over, other)
         before = resident(address)
-        over = load(connect, titles, clients=CROWD, seconds=seconds[CROWD])
+        over = load(connect, asked["live"], clients=CROWD, seconds=seconds[CROWD])
         cases += compared(f"live, {CROWD}", over, None)
         waited = [over.time(quantile, status=REFUSED) for quantile in (0.5, 0.99)]
         grown = resident(address) - before
@@ -134,13 +138,13 @@ def compared(case: str, over: Load, other: Load | None) -> list[dict]:
 
 
 def load(
-    connect: Callable[[], Ask], queries: Sequence[str], *, clients: int, seconds: float
+    connect: Callable[[], Ask], requests: Sequence[Pairs], *, clients: int, seconds: float
 ) -> Load:
     """Asks from several threads, each again as soon as it has an answer.
 
     Args:
       connect: makes what a thread asks with.
-      queries: asked in turn, from another one on by each thread.
+      requests: asked in turn, from another one on by each thread.
       clients: number of threads.
       seconds: how long no thread stops asking.
     """
@@ -149,12 +153,12 @@ def load(
 
     def run(number: int) -> None:
         ask = connect()
-        for query in itertools.islice(itertools.cycle(queries), number, None):
+        for pairs in itertools.islice(itertools.cycle(requests), number, None):
             asked = time.perf_counter()
             if asked > started + seconds:
                 return
             try:
-                status = ask(query)
+                status = ask(pairs)
             except OSError:
                 status, ask = FAILED, connect()
             taken.append((status, 1e3 * (time.perf_counter() - asked)))
@@ -170,11 +174,12 @@ def load(
     return Load(seconds=time.perf_counter() - started, statuses=statuses, milliseconds=milliseconds)
 
 
-def over_http(address: str, ids: Sequence[str]) -> Ask:
+def over_http(address: str) -> Ask:
     """Returns what asks a server, over a connection of its own."""
     connection = HTTPConnection(urlsplit(address).netloc, timeout=30)
 
-    def ask(query: str) -> int:
+    def ask(pairs: Pairs) -> int:
+        query, ids = pairs
         body = json.dumps({"query": query, "items": ids})
         connection.request("POST", "/api/score", body, {"content-type": "application/json"})
         answer = connection.getresponse()
