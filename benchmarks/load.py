@@ -5,9 +5,9 @@
 The server is `dsirm serve` in a process of its own, its clients are threads of this one, each with
 a connection that stays open; in-process the same threads call the scorer. A request is a query with
 its candidates, at most 100 items; `cached` queries are those of the bundle, `live` ones are titles
-of items, whose SIDs the generator has to write. One client, for 10 s, then 32 for 60 s, as fast as they are answered.
-Overload are 256 clients for 20 s, four times as many as may wait, which come back a second after
-they were refused: what is refused, and how soon.
+of items, whose SIDs the generator has to write. One client, for 10 s, then 32 for 60 s, as fast as
+they are answered. Overload are 256 clients for 20 s, four times as many as may wait, which come
+back a second after they were refused: what is refused, and how soon.
 """
 
 from __future__ import annotations
