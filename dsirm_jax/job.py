@@ -130,12 +130,11 @@ MODEL_DIR/export/bundle, a folder that can be copied anywhere, see docs/serving.
   --pairs=100              pairs of a query and an item that every form scores
 exit code 2: a file is not what was written; 1: two forms do not agree""",
     "update-bundle": """argument: DIR, a bundle
-  --items=FILE             a table of further items, columns as in docs/contract.md's items: item_id
-                           and title, perhaps brand, colour, category and the run's extra columns;
-                           with encoder None also vector
-  --queries=FILE           a table with a column query, and with encoder None also vector: queries
-                           that are cached, too
-who has the bundle open keeps what is there; a catalogue goes with the second update after it""",
+  --items=FILE             a table of further items: item_id, title and the run's own columns, and
+                           brand, colour and category where they are known
+  --queries=FILE           a table with a column query: further queries to be cached
+Where the run's vectors came from tables of your own, both are Parquet with a column vector.
+Who has the bundle open keeps what is there; a catalogue goes with the second update after it.""",
     "serve": """flags:
   --bundle=DIR             the folder that `dsirm export` wrote
   --host=ADDRESS           where to listen; 127.0.0.1, which only this machine reaches

@@ -257,7 +257,7 @@ def generate(
     config = dataclasses.replace(
         config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
     )
-    batches, num_rows = tasks.text_sid_batches(
+    batches, num_rows, held_out = tasks.text_sid_batches(
         tfds_dir=layout.tfds,
         vocabulary=layout.vocabulary,
         sids=table.sids,
@@ -265,6 +265,7 @@ def generate(
         max_pieces=max_pieces,
         curriculum=curriculum,
         training=training,
+        num_queries=pq.read_metadata(layout.queries).num_rows,
         seed=seed,
     )
     params = train(
@@ -273,6 +274,7 @@ def generate(
         training=training,
         batches=batches,
         num_rows=num_rows,
+        held_out=held_out,
         directory=layout.stage("generate"),
         seed=seed,
         params=with_sid_rows(Path(start), config=config, seed=seed) if start else None,

@@ -511,6 +511,8 @@ def test_a_run_killed_in_quantize_and_in_generate_ends_as_an_uninterrupted_one(t
     often = [
         "--gin.quantize/settings.Training.checkpoint_every=2",
         "--gin.generate/settings.Training.checkpoint_every=2",
+        "--gin.encode/settings.Training.held_out=0.2",
+        "--gin.generate/settings.Training.held_out=0.2",
     ]
     dsirm("run", tmp_path / "whole", *often)
     for stage in ("quantize", "generate"):
@@ -529,6 +531,7 @@ def test_a_run_killed_in_quantize_and_in_generate_ends_as_an_uninterrupted_one(t
         assert not record["finished"]
     done = dsirm("run", tmp_path / "killed", *often)
     assert "generate: was interrupted, goes on" in done.stderr
+    assert "generate: the parameters are those of step" in done.stderr
     whole, killed = contents(tmp_path / "whole"), contents(tmp_path / "killed")
     for one, other in zip(whole[0], killed[0], strict=True):
         assert one.equals(other)

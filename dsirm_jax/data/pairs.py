@@ -43,6 +43,11 @@ def judged(judgements: Path, *names: str) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in names}
 
 
+def held_out_queries(queries: int, *, share: float, seed: int) -> Bool[np.ndarray, " query"]:
+    """Returns which queries are held out from training, a random share of all by their number."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(queries) < share
+
+
 def positives_of(pairs: Int[np.ndarray, "pair 2"], *, queries: int) -> np.ndarray:
     """Returns the items relevant to each query, which are no negatives of it.
 

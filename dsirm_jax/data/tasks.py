@@ -18,8 +18,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from dsirm_jax.data.pairs import held_out_queries
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
 from dsirm_jax.errors import InputError
 from dsirm_jax.sids import codes
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dsirm_jax.training.settings import Training
 
 BLOCK_ROWS, CHUNK_ROWS = 2**17, 2**12
+QUERY = "query_index"
 TRAINED_ON = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
 """The split of the TFDS dataset that tasks call `train`, by config."""
 HELD_OUT = {"judgements": (HEAD, TEST), "items": ()}
@@ -195,13 +197,20 @@ def sid_features(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.
     }
 
 
-def num_rows(task: seqio.Task | seqio.Mixture) -> int:
+def num_rows(
+    task: seqio.Task | seqio.Mixture, *, queries: Bool[np.ndarray, " query"] | None = None
+) -> int:
     """Returns the rows of an epoch: those of a task, or of a mixture's tasks together.
+
+    Args:
+      task: whose.
+      queries: see `batches`.
 
     Raises:
       InputError: a task without rows.
     """
-    return sum(map(_num_rows, _seqio().get_subtasks(task)))
+    whole = [(one, [0, _num_rows(one)]) for one in _seqio().get_subtasks(task)]
+    return sum(sum(_sizes(one, edges, queries)) for one, edges in whole)
 
 
 def batches(
@@ -214,6 +223,7 @@ def batches(
     host: int = 0,
     hosts: int = 1,
     block_rows: int = BLOCK_ROWS,
+    queries: Bool[np.ndarray, " query"] | None = None,
 ) -> Iterator[Row]:
     """Returns batches of tokenised, cut and padded rows without end, from step `start_step` on.
 
@@ -236,6 +246,8 @@ def batches(
       host: number of this host, from 0.
       hosts: number of hosts.
       block_rows: most rows of a block.
+      queries: those whose rows are wanted, all when not given; rows of no query always are. How
+        many there are in each block is counted first, which takes a pass over all rows.
 
     Returns:
       Batches of one array per feature, its first axis the rows; those of a mixture's tasks follow
@@ -252,15 +264,33 @@ def batches(
         edges = _block_edges(one, host=host, hosts=hosts, block_rows=block_rows)
         taken = functools.partial(_taken, task=number, rates=rates)
         visited = visits(
-            sizes=np.diff(edges).tolist(),
+            sizes=_sizes(one, edges, queries),
             seed=seed,
             start=taken(start_step * batch_size),
             stream=(number, host),
         )
-        pieces = _read_ahead(functools.partial(_read, one, edges, lengths), visited)
+        pieces = _read_ahead(
+            functools.partial(_read, one, edges, lengths, queries=queries), visited
+        )
         sizes = _growth(taken, batch_size=batch_size, start_step=start_step)
         streams.append(cut(pieces, sizes))
     return map(concatenate, zip(*streams, strict=True))
+
+
+def first_epoch(
+    *,
+    task: seqio.Task | seqio.Mixture,
+    batch_size: int,
+    queries: Bool[np.ndarray, " query"],
+    **drawn: Any,
+) -> list[Row]:
+    """Returns the batches of the first epoch; rows that do not fill the last are left out.
+
+    Arguments as in `batches`. With too few rows for one batch, it has some of them twice.
+    """
+    rows = num_rows(task, queries=queries)
+    endless = batches(task=task, batch_size=batch_size, queries=queries, **drawn)
+    return list(itertools.islice(endless, max(rows // batch_size, 1)))
 
 
 def staged(
@@ -291,9 +321,12 @@ def text_sid_batches(
     max_pieces: int,
     curriculum: Curriculum,
     training: Training,
+    num_queries: int,
     seed: int,
-) -> tuple[Callable[[int], Iterator[Row]], int]:
+) -> tuple[Callable[[int], Iterator[Row]], int, list[Row]]:
     """Returns what the generator learns from: its batches from any step on, and rows in an epoch.
+
+    And the batches of the queries that are held out, as `training` wants it.
 
     Args:
       tfds_dir: see `query_sid`.
@@ -303,28 +336,38 @@ def text_sid_batches(
       max_pieces: pieces read of a text.
       curriculum: what it learns from, and when.
       training: how long, and in batches of what size.
-      seed: of the order.
+      num_queries: of all splits.
+      seed: of the order, and of the queries held out.
     """
     shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "sids": sids, "sizes": sizes}
-    titles, mixed = (text_sid(**shared, title_rate=rate) for rate in (1, curriculum.title_rate))
+    titles, mixed, asked = (
+        text_sid(**shared, title_rate=rate) for rate in (1, curriculum.title_rate, 0)
+    )
+    drawn = {
+        "lengths": {"inputs": max_pieces, "targets": len(sizes)},
+        "batch_size": training.batch_size,
+        "seed": seed,
+    }
+    learnt, held_out = None, []
+    if training.held_out:
+        apart = held_out_queries(num_queries, share=training.held_out, seed=seed)
+        learnt = ~apart
+        held_out = [
+            generator_features(batch) for batch in first_epoch(task=asked, **drawn, queries=apart)
+        ]
 
     def of_task(task: seqio.Task | seqio.Mixture, start: int) -> Iterator[Row]:
-        drawn = batches(
-            task=task,
-            lengths={"inputs": max_pieces, "targets": len(sizes)},
-            batch_size=training.batch_size,
-            seed=seed,
-            start_step=start,
+        return map(
+            generator_features, batches(task=task, **drawn, start_step=start, queries=learnt)
         )
-        return map(generator_features, drawn)
 
-    rows = num_rows(mixed)
+    rows = num_rows(mixed, queries=learnt)
     stages = staged(
         functools.partial(of_task, titles),
         functools.partial(of_task, mixed),
         steps=int(curriculum.title_first * training.num_steps(rows)),
     )
-    return stages, rows
+    return stages, rows, held_out
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -432,12 +475,34 @@ def _read_ahead(
             yield current
 
 
-def _read(task: seqio.Task, edges: Sequence[int], lengths: Mapping[str, int], block: int) -> Row:
-    """Returns the rows of a block in the order of the files, tokenised, cut and padded.
+def _sizes(
+    task: seqio.Task, edges: Sequence[int], queries: Bool[np.ndarray, " query"] | None
+) -> list[int]:
+    """Returns the rows of each block that are wanted.
 
-    The rows are those that the task's source yields, but its preprocessors see chunks of them: one
-    by one, the calls take many times as long as the work.
+    Raises:
+      InputError: there are none.
     """
+    sizes = np.diff(edges).tolist()
+    if queries is None or QUERY not in task.source.tfds_dataset.builder.info.features:
+        return sizes
+    counted = (_chunks(task, edges, block, queries) for block in range(len(sizes)))
+    sizes = [sum(len(chunk[QUERY]) for chunk in of.as_numpy_iterator()) for of in counted]
+    if not sum(sizes):
+        raise InputError(
+            f"task {task.name}: no row is of the queries that are wanted; bind Training.held_out "
+            f"to another share, or to 0"
+        )
+    return sizes
+
+
+def _chunks(
+    task: seqio.Task,
+    edges: Sequence[int],
+    block: int,
+    queries: Bool[np.ndarray, " query"] | None,
+) -> tf.data.Dataset:
+    """Returns the rows of a block that are wanted, in the order of the files, some at a time."""
     import tensorflow as tf
 
     splits, name = _training_split(task)
@@ -449,6 +514,37 @@ def _read(task: seqio.Task, edges: Sequence[int], lengths: Mapping[str, int], bl
         for name, type_ in types.items()
     }
 
+    def kept(row: Mapping[str, Any]) -> Row:
+        asked = tf.gather(wanted, row[QUERY])
+        return {name: tf.boolean_mask(values, asked) for name, values in row.items()}
+
+    files = [
+        tf.data.TFRecordDataset(file.filename).skip(file.skip).take(file.take)
+        for file in splits[f"{name}[{first}:{last}]"].file_instructions
+    ]
+    chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(CHUNK_ROWS)
+    chunks = chunks.map(lambda records: tf.io.parse_example(records, spec))
+    if queries is None or QUERY not in spec:
+        return chunks
+    wanted = tf.constant(queries)
+    return chunks.map(kept)
+
+
+def _read(
+    task: seqio.Task,
+    edges: Sequence[int],
+    lengths: Mapping[str, int],
+    block: int,
+    *,
+    queries: Bool[np.ndarray, " query"] | None = None,
+) -> Row:
+    """Returns the rows of a block in the order of the files, tokenised, cut and padded.
+
+    The rows are those that the task's source yields, but its preprocessors see chunks of them: one
+    by one, the calls take many times as long as the work.
+    """
+    import tensorflow as tf
+
     def padded(row: Mapping[str, Any]) -> Row:
         row = dict(row)
         for name, length in lengths.items():
@@ -458,12 +554,7 @@ def _read(task: seqio.Task, edges: Sequence[int], lengths: Mapping[str, int], bl
             row[name] = ragged[:, :length].to_tensor(shape=(None, length))
         return row
 
-    files = [
-        tf.data.TFRecordDataset(file.filename).skip(file.skip).take(file.take)
-        for file in splits[f"{name}[{first}:{last}]"].file_instructions
-    ]
-    chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(CHUNK_ROWS)
-    chunks = chunks.map(lambda records: tf.io.parse_example(records, spec))
+    chunks = _chunks(task, edges, block, queries)
     chunks = task.preprocess_postcache(chunks, sequence_length=lengths).map(padded)
     return concatenate(list(chunks.as_numpy_iterator()))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -298,11 +299,19 @@ def _fit(
     positives = pairs.positives_of(relevant, queries=num_queries)
     irrelevant = read_irrelevant(judgements, queries=num_queries)
 
-    def batches(start: int) -> Iterator[Batch]:
-        size = config.training.batch_size
-        order = index_batches(rows=len(relevant), batch_size=size, seed=seed, start=start)
+    size, apart = config.training.batch_size, np.zeros(len(relevant), bool)
+    if share := config.training.held_out:
+        apart = pairs.held_out_queries(num_queries, share=share, seed=seed)[relevant[:, 0]]
+        if apart.all() or not apart.any():
+            raise InputError(
+                f"Training.held_out = {share} holds {apart.sum()} of {len(apart)} training rows "
+                f"out; bind another share, or 0"
+            )
+
+    def batches(rows: Int[np.ndarray, "row 2"], start: int) -> Iterator[Batch]:
+        order = index_batches(rows=len(rows), batch_size=size, seed=seed, start=start)
         for step, chosen in enumerate(order, start):
-            query, item = relevant[chosen].T
+            query, item = rows[chosen].T
             batch = {
                 "query": np.asarray(features[QUERY][query]),
                 "item": np.asarray(features[ITEM][item]),
@@ -321,14 +330,16 @@ def _fit(
                 batch["negative_index"] = negative.astype(np.int32)
             yield batch
 
+    whole = max(int(apart.sum()) // size, int(apart.any()))  # batches
     return fit_pairs(
         embed=embed,
         params=params,
         temperature=config.temperature,
         training=config.training,
-        batches=batches,
-        num_rows=len(relevant),
+        batches=functools.partial(batches, relevant[~apart]),
+        num_rows=int((~apart).sum()),
         directory=directory,
+        held_out=list(itertools.islice(batches(relevant[apart], 0), whole)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +53,25 @@ def encode_tables(
       InputError: no rows to train on; there is no run of this shape at `start`.
     """
     relevant = pairs.relevant_pairs(judgements, split=TRAIN)
+    num_queries = pq.read_metadata(queries).num_rows
     task = tasks.query_item(tfds_dir=tfds_dir, vocabulary=pieces)
-
-    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
-        return tasks.batches(
-            task=task,
-            lengths={"query": config.max_query_pieces, "item": config.max_item_pieces},
-            batch_size=config.training.batch_size,
-            seed=seed,
-            start_step=start,
-        )
-
+    drawn = {
+        "task": task,
+        "lengths": {"query": config.max_query_pieces, "item": config.max_item_pieces},
+        "batch_size": config.training.batch_size,
+        "seed": seed,
+    }
+    learnt, held_out = None, []
+    if share := config.training.held_out:
+        apart = pairs.held_out_queries(num_queries, share=share, seed=seed)
+        learnt, held_out = ~apart, tasks.first_epoch(**drawn, queries=apart)
     params = train(
         config=config,
         vocab_size=vocabulary.size(pieces),
-        batches=batches,
-        num_rows=tasks.num_rows(task),
-        positives=pairs.positives_of(relevant, queries=pq.read_metadata(queries).num_rows),
+        batches=lambda start: tasks.batches(**drawn, start_step=start, queries=learnt),
+        num_rows=tasks.num_rows(task, queries=learnt),
+        positives=pairs.positives_of(relevant, queries=num_queries),
+        held_out=held_out,
         directory=directory,
         seed=seed,
         start=start,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training import checkpoints
-from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit
+from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -35,6 +35,7 @@ def train(
     directory: Path,
     seed: int,
     start: Path | None = None,
+    held_out: Sequence[Batch] = (),
 ) -> Any:
     """Fits the shared tower with in-batch softmax in both directions.
 
@@ -49,6 +50,8 @@ def train(
       seed: of the parameters.
       start: directory of another run, whose parameters this one goes on from; with no epochs of
         training they stay as they are.
+      held_out: such batches, whose loss says which checkpoint is the best, which training then ends
+        with.
 
     Returns:
       The parameters. Source: two-tower training with in-batch negatives (Yi et al. 2019).
@@ -59,36 +62,33 @@ def train(
     """
     tower = text_tower(config, vocab_size=vocab_size)
 
-    def judged(start: int) -> Iterator[Batch]:
-        for batch in batches(start):
-            yield {
-                "query": batch["query"],
-                "item": batch["item"],
-                "item_index": batch["item_index"].astype(np.int32),
-                "positives": positives[batch["query_index"]],
-            }
+    def judged(batch: Batch) -> Batch:
+        return {
+            "query": batch["query"],
+            "item": batch["item"],
+            "item_index": batch["item_index"].astype(np.int32),
+            "positives": positives[batch["query_index"]],
+        }
 
     return fit_pairs(
         embed=tower.apply,
         params=tower.init(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32)),
         temperature=config.temperature,
         training=config.training,
-        batches=judged,
+        batches=lambda start: map(judged, batches(start)),
         num_rows=num_rows,
         directory=directory,
         start=start,
+        held_out=list(map(judged, held_out)),
     )
 
 
-def make_step(
-    *,
-    embed: Callable[[Any, Array], Float[Array, "row dim"]],
-    optimizer: optax.GradientTransformation,
-    temperature: float,
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """Returns the compiled training step; see `fit_pairs` for its arguments and its batches."""
+def make_loss(
+    *, embed: Callable[[Any, Array], Float[Array, "row dim"]], temperature: float
+) -> Callable[[Any, Any], Float[Array, ""]]:
+    """Returns `loss(params, batch)`; see `fit_pairs` for its arguments and its batches."""
 
-    def loss_fn(params, batch):
+    def loss(params, batch):
         rows = everyone = Pairs(
             query=embed(params, batch["query"]),
             item=embed(params, batch["item"]),
@@ -103,6 +103,18 @@ def make_step(
             )
         own = jnp.arange(rows.item.shape[0])
         return jnp.mean(symmetric_info_nce(rows, everyone, own=own, temperature=temperature))
+
+    return loss
+
+
+def make_step(
+    *,
+    embed: Callable[[Any, Array], Float[Array, "row dim"]],
+    optimizer: optax.GradientTransformation,
+    temperature: float,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Returns the compiled training step; see `fit_pairs` for its arguments and its batches."""
+    loss_fn = make_loss(embed=embed, temperature=temperature)
 
     @jax.jit(donate_argnums=0)
     def step(state: TrainState, batch):
@@ -125,7 +137,7 @@ def read_params(config: TwoTowers, *, vocab_size: int, directory: Path) -> Any:
     params = tower.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     opt_state = make_optimizer(config.training, num_steps=1).init(params)
     like = TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=opt_state)
-    return checkpoints.read_newest(directory / "checkpoints", like=jax.device_get(like)).params
+    return checkpoints.read_result(directory / "checkpoints", like=jax.device_get(like)).params
 
 
 def fit_pairs(
@@ -138,6 +150,7 @@ def fit_pairs(
     num_rows: int,
     directory: Path,
     start: Path | None = None,
+    held_out: Sequence[Batch] = (),
 ) -> Any:
     """Fits any encoder that both sides share, with in-batch softmax in both directions.
 
@@ -153,6 +166,7 @@ def fit_pairs(
       num_rows: training rows in an epoch.
       directory: see `train`.
       start: see `train`.
+      held_out: see `train`.
 
     Returns:
       The parameters. Source: as `train`; negatives that come along: Karpukhin et al. 2020, arXiv
@@ -168,8 +182,10 @@ def fit_pairs(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
     )
     if start is not None:
-        before = checkpoints.read_newest(start / "checkpoints", like=jax.device_get(state))
+        before = checkpoints.read_result(start / "checkpoints", like=jax.device_get(state))
         state = state.replace(params=before.params)
+    placement = sharded(data_mesh())
+    loss = jax.jit(make_loss(embed=embed, temperature=temperature))
     state = fit(
         name="encode",
         state=jax.device_get(state),  # the step takes the place of its arguments
@@ -178,6 +194,7 @@ def fit_pairs(
         num_steps=num_steps,
         directory=directory,
         training=training,
-        placement=sharded(data_mesh()),
+        placement=placement,
+        held_out=mean_loss(loss, held_out, placement=placement) if held_out else None,
     )
     return jax.device_get(state.params)

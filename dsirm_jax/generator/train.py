@@ -24,7 +24,7 @@ from dsirm_jax.generator.model import (
     param_axes,
 )
 from dsirm_jax.sids import codes
-from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit
+from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -164,6 +164,7 @@ def train(
     params: Any = None,
     devices: Sequence[jax.Device] | None = None,
     model_parallel: int = 1,
+    held_out: Sequence[Batch] = (),
 ) -> Any:
     """Fits the generator to (text, SID) rows.
 
@@ -181,6 +182,7 @@ def train(
       devices: what rows and parameters are split over; all devices when not given. Losses are means
         over the global batch, so the devices do not change the result.
       model_parallel: devices that share a row and split its parameters, see `meshes.MESH_AXES`.
+      held_out: batches whose loss says which checkpoint is the best, which training then ends with.
 
     Returns:
       The parameters, in memory of the host. Source: teacher forcing with a softmax per level, this
@@ -204,6 +206,12 @@ def train(
         params=params,
         opt_state=jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params),
     )
+    placement = sharded(mesh, state_shardings=shardings)
+
+    @jax.jit
+    def loss(params: Any, batch: Batch) -> jax.Array:
+        return batch_loss(params, batch, config=config, objective=objective)[0]
+
     state = fit(
         name="generate",
         state=state,
@@ -214,6 +222,7 @@ def train(
         num_steps=num_steps,
         directory=directory,
         training=training,
-        placement=sharded(mesh, state_shardings=shardings),
+        placement=placement,
+        held_out=mean_loss(loss, held_out, placement=placement) if held_out else None,
     )
     return multihost_utils.process_allgather(state.params, tiled=True)

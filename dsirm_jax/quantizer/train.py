@@ -472,6 +472,7 @@ def train(
     devices = list(devices or jax.devices())
     model = autoencoder(config, dim=dim)
     rows = catalogue.alone() if config.kind == RESIDUAL_KMEANS else catalogue.rows()
+    training.check_none_held_out("quantize")
     num_steps = training.num_steps(len(rows))
     optimizer = make_optimizer(training, num_steps=num_steps)
     state = initial_state(

@@ -190,6 +190,7 @@ def _fit_mlp(
     directory: Path,
     seed: int,
 ) -> MlpParams:
+    training.check_none_held_out(name)
     num_steps = training.num_steps(len(pairs["labels"]))
     optimizer = make_optimizer(training, num_steps=num_steps)
     params = initial_params(head, pairs["features"], grades=len(relevant), seed=seed)

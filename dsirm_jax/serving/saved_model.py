@@ -5,10 +5,13 @@ Signatures:
 - `query_sids`: `query` string `[batch]` -> `sids` int32 `[batch, beam, level]`, `log_probs` float32
   `[batch, beam]`, which is −inf where fewer SIDs exist than beams.
 - `query_vector`, where the bundle has an encoder: `query` -> `vector` float32 `[batch, dim]`.
-- `relevance`: `query` string `[pair]`, `sid` int32 `[pair, level]`, that of the item, and a float32
-  `[pair]` for every feature of the full model's head that does not follow from these two, by its
-  name (what is neither letter nor digit being `_`) -> `probability` float32 `[pair]`. A query that
-  several pairs have is searched for once.
+- `relevance`: `query` string `[pair]`, `sid` int32 `[pair, level]`, that of an item which the
+  catalogue has, and a float32 `[pair]` for every feature of the full model's head that does not
+  follow from these two, by its name (what is neither letter nor digit being `_`) -> `probability`
+  float32 `[pair]`. A query that several pairs have is searched for once.
+
+TensorFlow compiles a signature once for each number of rows (of `relevance` also of different
+queries), which takes seconds: send batches of a few sizes, and warm these up.
 
 The trie is among the variables, which `with_catalogue` exchanges. Reading one takes TensorFlow and
 tensorflow-text, nothing else.

@@ -11,9 +11,11 @@ import contextlib
 import functools
 import hashlib
 import itertools
+import json
 import logging
+import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
@@ -28,12 +31,15 @@ from dsirm_jax.training import processes
 
 log = logging.getLogger(__name__)
 KEEP = 2
+LOSS = "held_out_loss"
+METRICS = "metrics/metrics"
+"""Where Orbax puts the metrics of a step."""
 CHECKSUMS = "SHA256SUMS"
 UNREADABLE = "unreadable"
 
 
 @contextlib.contextmanager
-def manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
+def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointManager]:
     """Opens the checkpoints below `directory`; leaving the block waits for saves under way.
 
     The newest step is verified first. One that is damaged is named in the log and kept in
@@ -41,23 +47,31 @@ def manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
 
     Args:
       directory: of one training run, on a file system that all processes share.
+      best: the step of least loss is kept beside the newest, and every step is verified.
 
     Raises:
       InputError: the last save failed.
     """
     directory = Path(directory).absolute()
-    processes.first(functools.partial(_set_damaged_aside, directory))
+    processes.first(functools.partial(_set_damaged_aside, directory, every=best))
 
     def seal_all() -> None:
         """Runs on the first process, when all have written their files and none is renamed."""
         for partial in _partial(directory):
             seal(partial)
 
+    kept = [LatestN(n=KEEP)]
+    if best:
+        order = {"get_metric_fn": _loss_of, "reverse": True}
+        # One that was saved on SIGTERM has no loss.
+        kept.append(BestN(**order, n=1, keep_checkpoints_without_metrics=False))
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=KEEP,
+        preservation_policy=AnyPreservationPolicy(kept),
+        best_fn=_loss_of if best else None,
+        best_mode="min",
         create=True,
         cleanup_tmp_directories=True,
-        lightweight_initialize=True,  # reads no file that no checksum covers
+        lightweight_initialize=not best,  # reads no file that no checksum covers
         async_options=ocp.AsyncOptions(post_finalization_callback=seal_all),
     )
     with ocp.CheckpointManager(directory, options=options) as opened:
@@ -69,8 +83,12 @@ def manager(directory: Path) -> Iterator[ocp.CheckpointManager]:
             raise InputError(f"{failure}; make room or mend the disk, and run the same again")
 
 
-def save(opened: ocp.CheckpointManager, *, step: int, state: Any) -> None:
+def save(
+    opened: ocp.CheckpointManager, *, step: int, state: Any, loss: float | None = None
+) -> None:
     """Saves `state` as `step` in the background; a step that exists already is left as it is.
+
+    `loss` is that of the rows held out, where it was measured.
 
     A save that fails is an error in the log, at the next save at the latest; that one is made all
     the same, and what was saved before stays.
@@ -78,8 +96,10 @@ def save(opened: ocp.CheckpointManager, *, step: int, state: Any) -> None:
     _failure(opened.wait_until_finished, opened)
     if step not in opened.all_steps():
         args = ocp.args.StandardSave(state)
+        metrics = None if loss is None else {LOSS: loss}
         # Forced: without it Orbax skips, silently, what it takes for a step of the past.
-        _failure(functools.partial(opened.save, step, args=args, force=True), opened)
+        write = functools.partial(opened.save, step, args=args, metrics=metrics, force=True)
+        _failure(write, opened)
 
 
 def restore_newest(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, int]:
@@ -101,8 +121,28 @@ def restore_newest(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, in
     return _read(Path(opened.directory) / str(step), like=like), step
 
 
-def read_newest(directory: Path, *, like: Any) -> Any:
-    """Returns the newest good checkpoint of another run, which is left as it is.
+def restore_best(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, int]:
+    """Returns the checkpoint with the least loss of rows held out, and its step.
+
+    Args:
+      opened: see `manager`; it keeps the best.
+      like: see `restore_newest`.
+
+    Raises:
+      InputError: the last save failed, or the checkpoint is not what was written.
+    """
+    if failure := _failure(opened.wait_until_finished, opened):
+        raise InputError(f"{failure}; make room or mend the disk, and run the same again")
+    step = Path(opened.directory) / str(opened.best_step())
+    if reason := damage(step):
+        raise InputError(f"{step} is damaged ({reason}); run the same again")
+    return _read(step, like=like), int(step.name)
+
+
+def read_result(directory: Path, *, like: Any) -> Any:
+    """Returns the state that another run arrived at: its newest good checkpoint, or its best.
+
+    The run is left as it is.
 
     Args:
       directory: its `checkpoints`.
@@ -111,7 +151,7 @@ def read_newest(directory: Path, *, like: Any) -> Any:
     Raises:
       InputError: there is none, or it is of another model.
     """
-    for step in _steps(directory):
+    for step in sorted(_steps(directory), key=_loss_in):
         if not (reason := damage(step)):
             return _read(step.absolute(), like=like)
         log.warning("checkpoint %s is damaged (%s); the one before it is tried", step, reason)
@@ -172,10 +212,24 @@ def _partial(directory: Path) -> list[Path]:
     return list(directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"))
 
 
-def _set_damaged_aside(directory: Path) -> None:
-    """Moves damaged steps away until the newest one is good."""
+def _loss_of(metrics: Mapping[str, float]) -> float:
+    return metrics[LOSS]
+
+
+def _loss_in(step: Path) -> float:
+    """Returns the loss that was measured at a step; infinite where none was."""
+    try:
+        return _loss_of(json.loads((step / METRICS).read_text()))
+    except (OSError, ValueError, KeyError):
+        return math.inf
+
+
+def _set_damaged_aside(directory: Path, *, every: bool) -> None:
+    """Moves damaged steps away: every one, or until the newest one is good."""
     for step in _steps(directory):
         if not (reason := damage(step)):
+            if every:
+                continue
             return
         kept = directory / UNREADABLE
         kept.mkdir(exist_ok=True)

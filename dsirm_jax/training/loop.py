@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def fit(
     directory: Path,
     training: Training,
     placement: Placement,
+    held_out: Callable[[Any], float] | None = None,
 ) -> Any:
     """Fits `state` for `num_steps` steps and returns it.
 
@@ -59,9 +60,11 @@ def fit(
       directory: where `checkpoints/` and TensorBoard's `logs/` go.
       training: settings; here `checkpoint_every`, `log_every` and `max_skipped_steps`.
       placement: how the step wants its arguments.
+      held_out: the loss of rows held out under a state, measured at every checkpoint.
 
     Returns:
-      The final state, as `placement.get_state` gives it.
+      The final state, as `placement.get_state` gives it; or that of the checkpoint where the loss
+      of the rows held out was least.
 
     Raises:
       FloatingPointError: a loss, a gradient or the state was not finite, more often than
@@ -105,19 +108,33 @@ def fit(
             writer.write_scalars(last_step, shown)
         window.clear()
 
-    def save(step_number: int) -> None:
+    def measured(step_number: int) -> float:
+        """Returns the loss of the rows held out."""
+        loss = held_out(state)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"{name}: the loss of the rows held out is {loss} after step {step_number}; "
+                f"nothing was saved since the last finite checkpoint. Lower Training.learning_rate"
+            )
+        writer.write_scalars(step_number, {checkpoints.LOSS: loss})
+        log.info("%s: loss %.6g of the rows held out after step %d", name, loss, step_number)
+        return loss
+
+    def save(step_number: int, *, scheduled: bool = True) -> None:
         kept = placement.get_state(state)
         if not _is_finite(kept):
             raise FloatingPointError(
                 f"{name}: the state after step {step_number} is not finite, though the losses are; "
                 f"nothing was saved since the last finite checkpoint. Lower Training.learning_rate"
             )
-        checkpoints.save(opened, step=step_number, state=kept)
+        # Only where an uninterrupted run measures, too: what is best must not hang on a SIGTERM.
+        loss = measured(step_number) if held_out and scheduled else None
+        checkpoints.save(opened, step=step_number, state=kept, loss=loss)
 
     stops = False
     with (
         preemption.notice() as stopping,
-        checkpoints.manager(directory / "checkpoints") as opened,
+        checkpoints.manager(directory / "checkpoints", best=held_out is not None) as opened,
     ):
         state = placement.put_state(state)
         kept, start = checkpoints.restore_newest(opened, like=placement.get_state(state))
@@ -139,16 +156,20 @@ def fit(
             jax.block_until_ready(window[-1:])
             window.append(metrics)
             stops = stopping()
-            is_last = index == num_steps
-            saves = stops or is_last or index % training.checkpoint_every == 0
+            scheduled = index == num_steps or index % training.checkpoint_every == 0
+            saves = stops or scheduled
             if saves or index % training.log_every == 0:
                 settle_window(index)
             if saves:
-                save(index)
+                save(index, scheduled=scheduled)
             if stops:
                 break
         if not num_steps:
             save(0)
+        if held_out and not stops:
+            kept, best = checkpoints.restore_best(opened, like=placement.get_state(state))
+            log.info("%s: the parameters are those of step %d of %d", name, best, num_steps)
+            state = placement.put_state(kept)
     writer.close()
     if stops:
         log.warning(
@@ -157,6 +178,25 @@ def fit(
         )
         raise SystemExit(preemption.EXIT_CODE)
     return placement.get_state(state)
+
+
+def mean_loss(
+    loss: Callable[[Any, Any], jax.Array], batches: Sequence[Batch], *, placement: Placement
+) -> Callable[[TrainState], float]:
+    """Returns what `fit` wants to know of rows held out: the mean of a loss over some batches.
+
+    Args:
+      loss: compiled `(params, batch) -> loss`.
+      batches: of the rows.
+      placement: how the loss wants its arguments.
+    """
+
+    def held_out(state: TrainState) -> float:
+        # One after the other: see `fit` on steps that are queued.
+        found = [float(loss(state.params, placement.put_batch(batch))) for batch in batches]
+        return float(np.mean(found))
+
+    return held_out
 
 
 def _is_finite(state: Any) -> bool:

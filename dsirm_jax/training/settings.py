@@ -31,6 +31,9 @@ class Training:
         are its own.
       max_skipped_steps: steps with a loss or gradient that is not finite that are left out, each
         named in the log, before training stops; counted from each start.
+      held_out: share of the training queries that are held out, of `encode` and `generate`. The
+        loss of their rows is measured at every checkpoint, and training ends with the one where it
+        was least.
     """
 
     epochs: float
@@ -44,6 +47,7 @@ class Training:
     log_every: int = 50
     accumulate_steps: int = 1
     max_skipped_steps: int = 0
+    held_out: float = 0.0
 
     def __post_init__(self):
         if self.optimizer not in ("adamw", "adafactor"):
@@ -54,6 +58,16 @@ class Training:
             raise InputError("Training.weight_decay is AdamW's: bind it to 0 for 'adafactor'")
         if self.accumulate_steps < 1:
             raise InputError(f"Training.accumulate_steps = {self.accumulate_steps}: give 1 or more")
+        if not 0 <= self.held_out < 1:
+            raise InputError(f"Training.held_out = {self.held_out}: give a share from 0 to below 1")
+
+    def check_none_held_out(self, name: str) -> None:
+        """Raises InputError where a stage that holds nothing out is asked to."""
+        if self.held_out:
+            raise InputError(
+                f"{name}: Training.held_out = {self.held_out}, but `encode` and `generate` alone "
+                f"hold queries out; bind it to 0"
+            )
 
     def num_steps(self, rows: int) -> int:
         """Steps for `rows` training rows; a part of a batch counts as a step."""

@@ -1,6 +1,7 @@
 """Tasks: the right pairs and tokens, in an order that a resumed run repeats."""
 
 import collections
+import dataclasses
 import itertools
 import math
 
@@ -12,6 +13,7 @@ import pytest
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
 from dsirm_jax.errors import InputError
+from dsirm_jax.training.settings import Training
 
 QUERIES, ITEMS, SIZES = 20, 30, (4, 8, 8)
 LENGTHS = {"inputs": 12, "targets": 3}
@@ -91,6 +93,54 @@ def test_query_item_is_the_relevant_training_pairs(run):
     assert batch["query"].dtype == batch["item"].dtype == np.int32
 
 
+def test_rows_of_some_queries_alone_are_read(run, sids):
+    some = np.arange(QUERIES) % 8 == 0
+    expected = {pair for pair in RELEVANT if some[pair[0]]}
+    task, lengths = tasks.query_item(**run), {"query": 6, "item": 9}
+    drawn = {"task": task, "lengths": lengths, "seed": 0, "queries": some}
+    assert tasks.num_rows(task, queries=some) == len(expected) == 6
+    # Two epochs, in blocks of which some have no row left.
+    both = next(tasks.batches(**drawn, batch_size=12, block_rows=2))
+    found = list(zip(both["query_index"].tolist(), both["item_index"].tolist(), strict=True))
+    assert sorted(found[:6]) == sorted(found[6:]) == sorted(expected)
+    first = tasks.first_epoch(**drawn, batch_size=4)
+    whole = next(tasks.batches(**drawn, batch_size=4))
+    assert len(first) == 1
+    np.testing.assert_array_equal(first[0]["query_index"], whole["query_index"])
+    assert len(tasks.first_epoch(**drawn, batch_size=8)) == 1
+    others = tasks.num_rows(task, queries=~some)
+    assert others == len(RELEVANT) - 6
+    mixed = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=0.5)
+    assert tasks.num_rows(mixed, queries=some) == 6 + ITEMS  # titles are of no query
+    with pytest.raises(InputError, match="query_item: no row is of the queries that are wanted"):
+        tasks.num_rows(task, queries=np.zeros(QUERIES, bool))
+
+
+def test_the_generators_rows_are_parted_by_query(run, sids):
+    training = Training(epochs=1, batch_size=4, learning_rate=1e-3, held_out=0.3)
+    arguments = {
+        **run,
+        "sids": sids,
+        "sizes": SIZES,
+        "max_pieces": 12,
+        "curriculum": tasks.Curriculum(title_rate=0),
+        "num_queries": QUERIES,
+        "seed": 1,
+    }
+    batches, rows, held_out = tasks.text_sid_batches(**arguments, training=training)
+    learnt = list(itertools.islice(batches(0), -(-rows // 4)))
+
+    def queries(drawn):
+        return {tuple(row) for batch in drawn for row in batch["encoder_input_tokens"].tolist()}
+
+    assert queries(held_out) and not queries(held_out) & queries(learnt)
+    training = dataclasses.replace(training, held_out=0.0)
+    batches, whole, nothing = tasks.text_sid_batches(**arguments, training=training)
+    assert nothing == [] and whole == len(RELEVANT) > rows
+    everything = itertools.islice(batches(0), -(-whole // 4))
+    assert queries(held_out) | queries(learnt) <= queries(everything)
+
+
 def test_query_sid_targets_and_weights(run, sids):
     task = tasks.query_sid(**run, sids=sids, sizes=SIZES)
     batch = next(tasks.batches(task=task, lengths=LENGTHS, batch_size=len(RELEVANT), seed=0))
@@ -158,7 +208,7 @@ def read_once(monkeypatch):
     """Each block is read but once, as TensorFlow takes a tenth of a second to set that up."""
     read, known = tasks._read, {}
 
-    def remembered(task, edges, lengths, block):
+    def remembered(task, edges, lengths, block, *, queries):
         key = (task.name, tuple(edges[block : block + 2]), tuple(lengths.items()))
         if key not in known:
             known[key] = read(task, edges, lengths, block)
@@ -250,7 +300,7 @@ def test_every_epoch_visits_every_row_in_its_own_order(run, hosts, block_rows):
 
 def test_a_restart_reads_one_block_and_an_only_block_is_read_once(run, monkeypatch):
     read, reads = tasks._read, []
-    monkeypatch.setattr(tasks, "_read", lambda *args: reads.append(args[-1]) or read(*args))
+    monkeypatch.setattr(tasks, "_read", lambda *args, **_: reads.append(args[-1]) or read(*args))
     shared = {"task": tasks.query_item(**run), "lengths": {"query": 6, "item": 9}, "seed": 0}
 
     stream = tasks.batches(**shared, batch_size=2, start_step=13, block_rows=5)  # 4 blocks of 5

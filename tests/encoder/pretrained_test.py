@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from pathlib import Path
 
 import jax
@@ -174,6 +175,29 @@ def test_hard_negatives_are_judged_items_of_the_query_where_there_are_any(tables
     random = np.random.default_rng(0)
     drawn = irrelevant.draw(queries, each=200, num_items=6, random=random)
     assert [set(row) for row in drawn.tolist()] == [{1, 2}, {3}, set(range(6)), set(range(6))]
+
+
+def test_no_batch_has_a_query_that_is_held_out(tables, tmp_path, monkeypatch):
+    given = {}
+
+    def fit_pairs(*, params, batches, held_out, num_rows, **others):
+        given.update(learnt=list(itertools.islice(batches(0), 8)), held_out=held_out, rows=num_rows)
+        return params
+
+    monkeypatch.setattr(pretrained, "fit_pairs", fit_pairs)
+    training = dataclasses.replace(SOMETHING, batch_size=1, held_out=0.4)
+    config = dataclasses.replace(CONFIGS["projected"], training=training)
+    encode(tables, tmp_path, config)
+    asked = {
+        name: {int(query) for batch in given[name] for query in batch["query_index"]}
+        for name in ("learnt", "held_out")
+    }
+    assert asked["held_out"] and asked["learnt"]
+    assert asked["held_out"] | asked["learnt"] == {query for query, _ in RELEVANT}
+    assert given["rows"] == len(asked["learnt"]) == 5 - len(asked["held_out"])
+    all_of_it = dataclasses.replace(config, training=dataclasses.replace(training, held_out=0.99))
+    with pytest.raises(InputError, match="held_out = 0.99 holds 5 of 5 training rows out"):
+        encode(tables, tmp_path, all_of_it)
 
 
 def test_items_without_a_query_are_negatives_of_the_query_alone():

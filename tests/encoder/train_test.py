@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -38,7 +39,7 @@ def make_rows():
     return arrays, query, item
 
 
-def fit(directory):
+def fit(directory, *, config=CONFIG, held_out=()):
     rows, query, item = make_rows()
     pairs = np.stack([np.arange(8)] * 2, axis=1)
 
@@ -47,13 +48,14 @@ def fit(directory):
             yield {name: values[chosen] for name, values in rows.items()}
 
     params = train.train(
-        config=CONFIG,
+        config=config,
         vocab_size=VOCAB,
         batches=batches,
         num_rows=8,
         positives=positives_of(pairs, queries=8),
         directory=directory,
         seed=0,
+        held_out=held_out,
     )
     return params, query, item
 
@@ -63,6 +65,24 @@ def test_training_brings_each_query_to_its_item(tmp_path):
     tower = train.text_tower(CONFIG, vocab_size=VOCAB)
     cosine = np.asarray(tower.apply(params, query) @ tower.apply(params, item).T)
     np.testing.assert_array_equal(cosine.argmax(axis=1), np.arange(8))
+
+
+def test_training_ends_with_what_is_best_for_rows_held_out(tmp_path):
+    often = dataclasses.replace(CONFIG.training, checkpoint_every=4)
+    config = dataclasses.replace(CONFIG, training=often)
+    rows, *_ = make_rows()
+    # An item and the next one's query, whose own item is a rival: it fits worse and worse.
+    wrong = {name: np.concatenate([values, values]) for name, values in rows.items()}
+    wrong |= {"query": np.roll(wrong["query"], 1, axis=0), "query_index": np.full(16, -1)}
+    params, *_ = fit(tmp_path / "wrong", config=config, held_out=[wrong])
+    steps = sorted(int(path.name) for path in (tmp_path / "wrong/checkpoints").glob("[0-9]*"))
+    assert steps == [4, 16, 20]
+    found = train.read_params(config, vocab_size=VOCAB, directory=tmp_path / "wrong")
+    jax.tree.map(np.testing.assert_array_equal, params, found)
+    right = {name: np.concatenate([values, values]) for name, values in rows.items()}
+    last, *_ = fit(tmp_path / "right", config=config, held_out=[right])
+    whole, *_ = fit(tmp_path / "whole", config=config)
+    jax.tree.map(np.testing.assert_array_equal, last, whole)
 
 
 def test_one_device_gives_the_result_of_eight(tmp_path, monkeypatch):

@@ -126,16 +126,50 @@ def test_a_whole_checkpoint_of_another_model_is_an_error_and_stays(saved, tmp_pa
 def test_another_run_is_read_and_left_as_it_is(saved, tmp_path, caplog):
     directory = tmp_path / "c"
     shutil.copytree(saved, directory)
-    assert_is(checkpoints.read_newest(directory, like=state_of(0)), 2)
+    assert_is(checkpoints.read_result(directory, like=state_of(0)), 2)
     (directory / "2/default/manifest.ocdbt").write_bytes(b"")
-    assert_is(checkpoints.read_newest(directory, like=state_of(0)), 1)
+    assert_is(checkpoints.read_result(directory, like=state_of(0)), 1)
     assert "default/manifest.ocdbt is not what was written" in caplog.text
     with pytest.raises(InputError, match="whole, but"):
-        checkpoints.read_newest(directory, like=state_of(0, rows=9))
+        checkpoints.read_result(directory, like=state_of(0, rows=9))
     (directory / "1/SHA256SUMS").unlink()
     assert committed(directory) == [1, 2]
     with pytest.raises(InputError, match="no good checkpoint"):
-        checkpoints.read_newest(directory, like=state_of(0))
+        checkpoints.read_result(directory, like=state_of(0))
+
+
+LOSSES = {1: 0.5, 2: 0.25, 3: 0.75, 4: 1.0}
+
+
+def save_measured(directory):
+    with checkpoints.manager(directory, best=True) as opened:
+        for step, loss in LOSSES.items():
+            checkpoints.save(opened, step=step, state=state_of(step), loss=loss)
+        return checkpoints.restore_best(opened, like=state_of(0))
+
+
+def test_the_step_of_least_loss_is_kept_and_is_what_another_run_goes_on_from(tmp_path, caplog):
+    state, best = save_measured(tmp_path)
+    assert best == 2
+    assert_is(state, 2)
+    assert committed(tmp_path) == [2, 3, 4]
+    assert_is(checkpoints.read_result(tmp_path, like=state_of(0)), 2)
+    assert restore(tmp_path)[1] == 4  # a run that was killed goes on from the newest
+    (tmp_path / "2/metrics/metrics").write_text("{")
+    assert_is(checkpoints.read_result(tmp_path, like=state_of(0)), 3)
+    with checkpoints.manager(tmp_path, best=True) as opened:
+        assert opened.best_step() == 3
+    assert (tmp_path / "unreadable/2-1").is_dir()
+    assert "2 is damaged (metrics/metrics is not what was written)" in caplog.text
+
+
+def test_a_best_step_that_is_damaged_while_training_goes_on_is_an_error(tmp_path):
+    with checkpoints.manager(tmp_path, best=True) as opened:
+        checkpoints.save(opened, step=1, state=state_of(1), loss=0.5)
+        opened.wait_until_finished()
+        (tmp_path / "1/default/manifest.ocdbt").write_bytes(b"")
+        with pytest.raises(InputError, match="1 is damaged .*run the same again"):
+            checkpoints.restore_best(opened, like=state_of(0))
 
 
 @pytest.mark.parametrize("background", [True, False])

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from dsirm_jax.errors import InputError
+from dsirm_jax.report.curves import read_curves
 from dsirm_jax.training.loop import TrainState, fit
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh, pmapped, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
@@ -32,7 +33,16 @@ def step(state, batch):
     return state.replace(step=state.step + 1, params=total), {"loss": jnp.mean(batch["x"])}
 
 
-def run(directory, *, num_steps=10, source=batches, state=None, compiled=step, training=TRAINING):
+def run(
+    directory,
+    *,
+    num_steps=10,
+    source=batches,
+    state=None,
+    compiled=step,
+    training=TRAINING,
+    held_out=None,
+):
     if state is None:
         state = TrainState(step=jnp.zeros((), jnp.int32), params=jnp.zeros(()), opt_state=())
     return fit(
@@ -44,6 +54,7 @@ def run(directory, *, num_steps=10, source=batches, state=None, compiled=step, t
         directory=directory,
         training=training,
         placement=sharded(data_mesh()),
+        held_out=held_out,
     )
 
 
@@ -74,6 +85,46 @@ def test_a_finished_run_is_restored_and_not_run_again(tmp_path):
         raise AssertionError("no batch is needed")
 
     assert float(run(tmp_path, source=none_left).params) == EXPECTED
+
+
+def far_from(best):
+    """A loss of rows held out that is least at one step."""
+    return lambda state: abs(float(state.step) - best)
+
+
+@pytest.mark.parametrize("best, kept", [(3, [3, 9, 10]), (6, [6, 9, 10]), (10, [9, 10])])
+def test_training_ends_with_the_step_that_is_best_on_rows_held_out(tmp_path, best, kept):
+    state = run(tmp_path, held_out=far_from(best))
+    assert int(state.step) == best
+    seen = run(tmp_path / "other", num_steps=best)
+    assert float(state.params) == float(seen.params)
+    assert committed(tmp_path) == kept
+    assert int(run(tmp_path, held_out=far_from(best)).step) == best
+    (logged,) = [of for tag, of in read_curves(tmp_path / "logs").items() if "held_out" in tag]
+    assert [(step, loss) for step, loss in logged] == [(s, abs(s - best)) for s in (3, 6, 9, 10)]
+
+
+def test_what_is_best_does_not_hang_on_where_a_run_was_stopped(tmp_path):
+    def source(start):
+        for index, batch in enumerate(batches(start), start=start):
+            if index == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    # Step 5 would be the best, but it is saved on SIGTERM alone and not measured.
+    with pytest.raises(SystemExit):
+        run(tmp_path, source=source, held_out=far_from(5))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, source=lambda start: batches(start, stop=8), held_out=far_from(5))
+    assert committed(tmp_path) == [5, 6]
+    assert int(run(tmp_path, held_out=far_from(5)).step) == 6
+    assert committed(tmp_path) == [6, 9, 10]
+
+
+def test_a_loss_of_rows_held_out_that_is_not_finite_stops(tmp_path):
+    with pytest.raises(FloatingPointError, match="held out is nan after step 3"):
+        run(tmp_path, held_out=lambda state: float("nan"))
+    assert committed(tmp_path) == []
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
