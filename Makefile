@@ -9,6 +9,8 @@ SPREAD := --numprocesses=auto --dist=worksteal
 
 demo: $(VENV)/installed
 	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
+	$(BIN)/dsirm export --gin_file=out/demo/config.gin
+	@echo "explore it: $(BIN)/dsirm serve --bundle=out/demo/export/bundle"
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(SPREAD)

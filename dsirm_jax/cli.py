@@ -102,6 +102,9 @@ def _run(argv: list[str]) -> int:
         return 0
     if stage in ("verify-bundle", "update-bundle"):
         return _of_bundle(stage, given, rest)
+    if stage == "serve":
+        job.serve(given.bundle, host=given.host, port=given.port, programs=given.programs)
+        return 0
     if not given.gin_file:
         raise InputError("no --gin_file given; try --gin_file=gin/runs/demo.gin")
     if given.distributed:
@@ -174,6 +177,11 @@ def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValue
         flags.DEFINE_multi_enum("step", [], list(ahead.STEPS), "", flag_values=given)
     if command == "score":
         flags.DEFINE_string("pairs", None, "", flag_values=given, required=True)
+    if command == "serve":
+        flags.DEFINE_string("bundle", None, "", flag_values=given, required=True)
+        flags.DEFINE_string("host", "127.0.0.1", "", flag_values=given)
+        flags.DEFINE_integer("port", 8080, "", 0, 65535, flag_values=given)
+        flags.DEFINE_string("programs", None, "", flag_values=given)
     if command == "import-t5":
         flags.DEFINE_string("from", None, "", flag_values=given, required=True)
         flags.DEFINE_string("to", None, "", flag_values=given, required=True)

@@ -97,7 +97,7 @@ SCORE = Stage(name="score", function=scoring.score, needs=("relevance",))
 COMMANDS = (
     *(stage.name for stage in STAGES),
     *("run", ASSIGN.name, "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
-    *("export", "verify-bundle", "update-bundle"),
+    *("export", "verify-bundle", "update-bundle", "serve"),
 )
 FLAGS = {
     "ablate": """gin bindings, all in gin/runs/ablate.gin, which comes after a run's own file:
@@ -135,6 +135,12 @@ exit code 2: a file is not what was written; 1: two forms do not agree""",
   --queries=FILE           a table with a column query: further queries to be cached
 Where the run's vectors came from tables of your own, both are Parquet with a column vector.
 Who has the bundle open keeps what is there; a catalogue goes with the second update after it.""",
+    "serve": """flags:
+  --bundle=DIR             the folder that `dsirm export` wrote
+  --host=ADDRESS           where to listen; 127.0.0.1, which only this machine reaches
+  --port=NUMBER            8080; 0: any that is free
+  --programs=DIR           keep compiled programs there, so that the next start is ready soon
+endpoints: /openapi.json has them all; / is the explorer, /metrics is for Prometheus""",
 }
 SUMMARIES = {
     "run": "all stages in order; what is finished and unchanged is skipped",
@@ -147,6 +153,7 @@ SUMMARIES = {
     "verify-bundle": "a bundle -> its checksums, and whether all its forms give the same numbers",
     "update-bundle": "further items and queries -> into a bundle, while it is being read",
     "compile": "models -> memory and least time of every step on TPUs that are not here",
+    "serve": "a bundle -> HTTP on this machine, with a page that explores its SIDs",
 }
 
 
@@ -378,6 +385,33 @@ def export(*, force: bool) -> None:
         force=force,
     )
     print(f"bundle: {layout.bundle}")
+
+
+def serve(bundle: str, *, host: str, port: int, programs: str | None) -> None:
+    """Serves a bundle over HTTP until it is told to stop.
+
+    Args:
+      bundle: its folder.
+      host: address to listen at.
+      port: 0 for any that is free.
+      programs: folder where compiled programs are kept for the next start.
+
+    Raises:
+      InputError: there is no bundle, the address cannot be had, or the extra is not installed.
+    """
+    from dsirm_jax.serving.scorer import Scorer, Settings
+
+    try:
+        from dsirm_jax.serving import http
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"):
+            raise
+        raise InputError(
+            f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
+        ) from error
+    # The server compiles when it listens already, and says when it is ready.
+    with Scorer.open(bundle, settings=Settings(warm=(), programs=programs)) as scorer:
+        http.serve(scorer, host=host, port=port)
 
 
 def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:

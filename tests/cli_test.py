@@ -10,7 +10,7 @@ STAGES = (
     *("prepare", "encode", "quantize", "generate"),
     *("features", "match", "relevance", "report", "run"),
     *("assign", "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
-    *("export", "verify-bundle", "update-bundle"),
+    *("export", "verify-bundle", "update-bundle", "serve"),
 )
 
 
@@ -58,6 +58,8 @@ def test_every_stage_is_a_command():
         (["verify-bundle"], "name one bundle: dsirm verify-bundle DIR"),
         (["verify-bundle", "nowhere"], "nowhere/manifest.json: no such file"),
         (["update-bundle", "nowhere"], "nothing to add: give --items=FILE"),
+        (["serve"], "flag --bundle"),
+        (["serve", "--bundle=out", "--port=70000"], "flag --port=70000"),
         (
             ["compile", "--gin_file=gin/models/tiny.gin"],
             "gin binding ahead.Target.topology is missing",

@@ -23,6 +23,9 @@ def test_the_gin_files_are_found_from_an_installed_wheel(tmp_path):
     for file in Path("gin").rglob("*.gin"):
         assert f"dsirm_jax/{file}" in names
     assert {"dsirm_jax/report/page.html", "dsirm_jax/report/page.js"} <= set(names)
+    assert {f"dsirm_jax/serving/explorer/{name}" for name in ("index.html", "main.js")} <= set(
+        names
+    )
     done = subprocess.run(
         [sys.executable, "-m", "dsirm_jax", "run", "--gin_file=gin/runs/demo.gin"],
         cwd=tmp_path,

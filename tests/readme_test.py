@@ -1,11 +1,13 @@
 """README.md is true: its commands run, its links and files exist."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -91,14 +93,21 @@ def test_dsirm_commands_run(tmp_path):
             shutil.copytree(tmp_path / "out/mine", tmp_path / "out/mine-again")
         if words[1] == "quantize" and flags:
             words = ["dsirm", "run", *words[2:]]  # a stage alone needs those before it
-        done = subprocess.run(
-            [sys.executable, "-m", "dsirm_jax", *words[1:], *flags],
-            cwd=tmp_path,
-            env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-            | {"PYTHONPATH": str(gin.parent)},
-            capture_output=True,
-            text=True,
-        )
+        if words[1] in ("export", "serve"):
+            flags = []
+        command = [sys.executable, "-m", "dsirm_jax", *words[1:], *flags]
+        env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+        env |= {"PYTHONPATH": str(gin.parent)}
+        if words[1] == "serve":
+            with subprocess.Popen(
+                [*command, "--port=0"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+            ) as process:
+                address = process.stdout.readline().split()[1]
+                with urllib.request.urlopen(f"{address}api/tree") as answer:
+                    assert json.load(answer)["branches"]
+                process.terminate()
+            continue
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr[-2000:]}"
         ran += 1
     assert ran >= 4

@@ -8,7 +8,7 @@
 | `sids.npy` | uint16 or int32 `[item, level]` |
 | `numbers.npy` | float64 `[item, column]`, the user's own, NaN where not known |
 | `log_shares.npy` | float32 `[item, level]`, see `prefix_match.log_prefix_shares` |
-| `categories.npy` | int32 `[item]`, number of the first-level category, −1 where not known |
+| `categories.npy` | int32 `[item]`, number of the category path, −1 where not known |
 | `digests/` | texts of items as features read them, see `digested` |
 | `trie.safetensors` | the SIDs that exist |
 | `postings.safetensors` | the items of every SID |
@@ -139,7 +139,7 @@ class Catalogue:
       sids: their SIDs.
       numbers: the user's own of each item.
       log_shares: log share of the items that have the first codes of each.
-      categories: first-level category of each item, `UNKNOWN` where it has none.
+      categories: number of each item's category path, `UNKNOWN` where it has none.
       digests: texts of the items as features read them.
       trie: the SIDs that exist.
       postings: the items of each SID, by number.
@@ -411,10 +411,10 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
-    """Returns the number of each item's first-level category, in the order in which they occur."""
-    numbers: dict[str | None, int] = {None: UNKNOWN}
+    """Returns the number of each item's category path, in the order in which they occur."""
+    numbers: dict[tuple[str, ...], int] = {(): UNKNOWN}
     found = [
-        numbers.setdefault(path[0] if path else None, len(numbers) - 1)
+        numbers.setdefault(tuple(path or ()), len(numbers) - 1)
         for table in tables
         for path in table["category"].to_pylist()
     ]

@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ from dsirm_jax.relevance.neighbours import (
     nearest_to,
 )
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving import catalogue
+from dsirm_jax.serving import catalogue, store
 from dsirm_jax.serving.batching import Batcher, Overloaded
 from dsirm_jax.serving.bundle import Bundle, Feature, open_bundle
 from dsirm_jax.serving.catalogue import UNKNOWN, Known
@@ -50,6 +51,8 @@ CACHED, LIVE, FALLBACK = SOURCES = ("cached", "live", "fallback")
 OVERLOADED, BATCHES, BATCHED = "overloaded", "batches", "batched"
 TITLES = 3
 """Titles shown of a branch."""
+EXAMPLES_FROM = 10_000
+"""Cached queries that examples are chosen from."""
 Source = Literal["cached", "live", "fallback"]
 
 
@@ -142,13 +145,14 @@ class Branch:
     Attributes:
       code: the next code.
       items: number of items below it.
-      purity: share of these items that have its commonest first-level category; None where no
-        category is known.
-      titles: of some of these items.
+      category: the end of their commonest category path; None where none is known.
+      purity: its share of those whose path is known.
+      titles: of some of these items, evenly spread over the SIDs below.
     """
 
     code: int
     items: int
+    category: str | None
     purity: float | None
     titles: tuple[str, ...]
 
@@ -340,11 +344,7 @@ class Scorer:
         Raises:
           InputError: no item has this prefix.
         """
-        numbers = self._below(sid_prefix)[:most]
-        return [
-            _shown(item, sid=tuple(self._sids(item.number).tolist()))
-            for item in self._catalogue.items(numbers)
-        ]
+        return self._shown(self._below(sid_prefix)[:most])
 
     def children(self, sid_prefix: Sequence[int]) -> list[Branch]:
         """Returns the codes that go on from a prefix, in ascending order; none from a whole SID.
@@ -358,6 +358,18 @@ class Scorer:
         node = int(tries.find(self._catalogue.trie, np.asarray(sid_prefix, np.int32)))
         _, codes_below = self._catalogue.trie.levels[len(sid_prefix)].children(node, node + 1)
         return [self._branch((*sid_prefix, code)) for code in codes_below.tolist()]
+
+    def described(self, item_ids: Sequence[str]) -> list[Item]:
+        """Returns items by their ids, in that order, without those that are not there."""
+        numbers = self._catalogue.numbers_of(item_ids)
+        return self._shown(numbers[numbers != UNKNOWN])
+
+    def examples(self, *, most: int = 12) -> list[str]:
+        """Returns texts of some cached queries, short ones from all over the alphabet."""
+        keys = [key for key, _ in itertools.islice(self._catalogue.queries, EXAMPLES_FROM)]
+        whole = [key.decode() for key in keys if len(key) < store.KEY_BYTES]
+        ends = np.linspace(0, len(whole), min(most, len(whole)) + 1).astype(int)
+        return [min(whole[start:end], key=len) for start, end in itertools.pairwise(ends)]
 
     def candidates(self, query: str, *, most: int = 50) -> list[str]:
         """Returns ids of items to show for a query, each once.
@@ -543,16 +555,29 @@ class Scorer:
             raise InputError(f"no item's SID starts with {'-'.join(map(str, prefix))}")
         return found
 
+    def _shown(self, numbers: Int[np.ndarray, " item"]) -> list[Item]:
+        return [
+            _shown(item, sid=tuple(self._sids(item.number).tolist()))
+            for item in self._catalogue.items(numbers)
+        ]
+
     def _branch(self, prefix: tuple[int, ...]) -> Branch:
         numbers = self._catalogue.items_below(prefix)
         categories = self._catalogue.categories[numbers]
         known = categories[categories != UNKNOWN]
-        some = self._catalogue.items(numbers[:TITLES])
+        category = purity = None
+        if len(known):
+            counts = np.bincount(known)
+            purity = float(counts.max() / len(known))
+            (one,) = self._catalogue.items(numbers[categories == counts.argmax()][:1])
+            category = one.category[-1]
+        places = np.linspace(0, len(numbers) - 1, min(TITLES, len(numbers))).astype(int)
         return Branch(
             code=prefix[-1],
             items=len(numbers),
-            purity=float(np.bincount(known).max() / len(known)) if len(known) else None,
-            titles=tuple(item.title for item in some),
+            category=category,
+            purity=purity,
+            titles=tuple(item.title for item in self._catalogue.items(numbers[places])),
         )
 
     def _checked(self, query: str) -> str:

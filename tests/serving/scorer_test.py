@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 import subprocess
@@ -247,8 +248,10 @@ def test_items_and_branches_below_a_prefix(scorer, bundle):
     for branch in branches:
         below = np.flatnonzero(sids[:, 0] == branch.code)
         assert branch.items == len(below)
-        known = [rows[number]["category"][0] for number in below if rows[number]["category"]]
-        assert branch.purity == (1.0 if known else None)  # all are of one category
+        known = [rows[number]["category"][1] for number in below if rows[number]["category"]]
+        counts = collections.Counter(known)
+        assert branch.purity == (max(counts.values()) / len(known) if known else None)
+        assert not known or counts[branch.category] == max(counts.values())
         assert set(branch.titles) <= {rows[number]["title"] for number in below}
         deeper = scorer.children((branch.code,))
         assert sum(child.items for child in deeper) == branch.items
@@ -263,6 +266,19 @@ def test_items_and_branches_below_a_prefix(scorer, bundle):
         "category": "home > mug",
         "material": "wood",
     }
+
+
+def test_items_are_described_in_the_order_asked(scorer):
+    titles = {row["item_id"]: row["title"] for row in tiny.items(0, 60)}
+    found = scorer.described(["item 41", "nothing", "item 3", "item 41"])
+    assert [item.item_id for item in found] == ["item 41", "item 3", "item 41"]
+    assert all(item.title == titles[item.item_id] for item in found)
+
+
+def test_examples_are_cached_queries_from_all_over_the_alphabet(scorer):
+    assert scorer.examples(most=100) == sorted(tiny.QUERIES)
+    three = scorer.examples(most=3)  # the shortest of each four: blue, green and red
+    assert three == ["blue mug", "green mug", "red mug"]
 
 
 @pytest.mark.parametrize("query", [tiny.QUERIES[0], LIVE_QUERIES[0]])
