@@ -267,7 +267,10 @@ def generate_step(bindings: Bindings, target: Target, devices: Sequence[jax.Devi
 
 
 def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
-    """Returns the same of the generator's search, on the devices of one host."""
+    """Returns the same of the generator's search, on the devices of one host.
+
+    libtpu compiles for whole slices alone, so that these are a slice of their own.
+    """
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
@@ -275,11 +278,12 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     from dsirm_jax.generator.model import init_params
     from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, search, searched_at_once
     from dsirm_jax.sids.trie import shapes
+    from dsirm_jax.training.chips import Slice
     from dsirm_jax.training.meshes import data_mesh, sharded
 
     bound = bindings["generate"]
     config = dataclasses.replace(_generator_config(bindings), scan_layers=False)
-    local = [device for device in devices if device.process_index == devices[0].process_index]
+    local = Slice(name=target.topology).host().devices()
     mesh = data_mesh(local)
     everywhere = NamedSharding(mesh, PartitionSpec())
     params = jax.eval_shape(functools.partial(init_params, config, seed=0))

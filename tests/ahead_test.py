@@ -94,6 +94,12 @@ def test_run_files_are_for_all_chips_from_one_host_to_256():
     assert {"h100_8", "h100_64"} <= names
 
 
+def test_a_host_has_a_slice_of_its_own():
+    of_hosts = {"v5e:16x16": "v5e:2x2", "v5p:4x8x8": "v5p:2x2x1", "h100:64": "h100:8"}
+    assert {name: Slice(name=name).host().name for name in of_hosts} == of_hosts
+    assert Slice(name="v5e:1x1").host().name == "v5e:1x1"
+
+
 def program(total):
     memory = Memory(arguments=total, outputs=0, temporaries=0, code=0)
     exchange = Collective(kind="all-reduce", group=4, calls=3, sent=4_000_000_000)

@@ -25,6 +25,7 @@ class Chip:
       bandwidth: bytes a second from and to that memory.
       interconnect: bytes a second that it sends to other chips, over all links; as many come in.
       source: where these are published.
+      host: shape of the slice that one host has.
       topology: further arguments of `get_topology_desc`; None: nothing here compiles for it, and
         the CPU's compiler stands in.
     """
@@ -34,6 +35,7 @@ class Chip:
     bandwidth: float
     interconnect: float
     source: str
+    host: str
     topology: Mapping[str, Any] | None = dataclasses.field(default_factory=dict)
 
 
@@ -44,6 +46,7 @@ CHIPS = {
         bandwidth=1228e9,
         interconnect=300e9,
         source="https://cloud.google.com/tpu/docs/v4",
+        host="2x2x1",
         topology={"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)},
     ),
     "v5e": Chip(
@@ -52,6 +55,7 @@ CHIPS = {
         bandwidth=819e9,
         interconnect=200e9,
         source="https://cloud.google.com/tpu/docs/v5e",
+        host="2x2",
     ),
     "v5p": Chip(
         flops=459e12,
@@ -59,6 +63,7 @@ CHIPS = {
         bandwidth=2765e9,
         interconnect=600e9,
         source="https://cloud.google.com/tpu/docs/v5p",
+        host="2x2x1",
     ),
     "v6e": Chip(
         flops=918e12,
@@ -66,6 +71,7 @@ CHIPS = {
         bandwidth=1640e9,
         interconnect=400e9,
         source="https://cloud.google.com/tpu/docs/v6e",
+        host="2x2",
     ),
     "h100": Chip(
         flops=989e12,
@@ -73,6 +79,7 @@ CHIPS = {
         bandwidth=3350e9,
         interconnect=450e9,
         source="https://www.nvidia.com/en-us/data-center/h100",
+        host="8",
         topology=None,
     ),
 }
@@ -106,6 +113,11 @@ class Slice:
     def size(self) -> int:
         """Returns the number of chips."""
         return math.prod(map(int, self.name.partition(":")[2].split("x")))
+
+    def host(self) -> Slice:
+        """Returns the slice that one of its hosts has."""
+        one = Slice(name=f"{self.name.partition(':')[0]}:{self.chip.host}")
+        return one if one.size < self.size else self
 
     def devices(self) -> Sequence[jax.Device]:
         """Returns the chips as JAX has them for compilation, or CPU devices that stand in.
