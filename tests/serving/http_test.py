@@ -355,7 +355,8 @@ def test_a_bundle_is_served(made):
         assert len(told["items"][0]["features"]) == len(about["features"])
         branches = client.get("/api/tree").json()["branches"]
         assert sum(branch["items"] for branch in branches) == 60
-        first = client.get("/api/items", params={"prefix": branches[0]["code"]}).json()["items"]
+        asked_for = {"prefix": branches[0]["code"], "most": 60}
+        first = client.get("/api/items", params=asked_for).json()["items"]
         assert len(first) == branches[0]["items"]
 
 
