@@ -54,6 +54,8 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
     """
     directory = Path(directory).absolute()
     processes.first(functools.partial(_set_damaged_aside, directory, every=best))
+    # Orbax would do so beside other work, and trip over what it has removed itself.
+    processes.first(functools.partial(_remove_partial, directory))
 
     def seal_all() -> None:
         """Runs on the first process, when all have written their files and none is renamed."""
@@ -70,7 +72,6 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
         best_fn=_loss_of if best else None,
         best_mode="min",
         create=True,
-        cleanup_tmp_directories=True,
         lightweight_initialize=not best,  # reads no file that no checksum covers
         async_options=ocp.AsyncOptions(post_finalization_callback=seal_all),
     )
@@ -212,6 +213,11 @@ def _partial(directory: Path) -> list[Path]:
     return list(directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"))
 
 
+def _remove_partial(directory: Path) -> None:
+    for partial in _partial(directory):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _loss_of(metrics: Mapping[str, float]) -> float:
     return metrics[LOSS]
 
@@ -266,8 +272,7 @@ def _failure(write: Callable[[], Any], opened: ocp.CheckpointManager) -> str | N
     except Exception as error:  # whatever a file system has to say
         opened.reload()  # a step counts from its commit, not from the start of its save
         if processes.is_first():  # what is left of it must not keep the next from its room
-            for partial in _partial(Path(opened.directory)):
-                shutil.rmtree(partial, ignore_errors=True)
+            _remove_partial(Path(opened.directory))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         failure = f"a checkpoint in {opened.directory} could not be written ({reason})"
         log.error("%s", failure)
