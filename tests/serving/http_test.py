@@ -318,7 +318,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
 
 def test_what_the_schema_forbids_is_refused(scorer):
     app = application(scorer, settings=Settings(), hosts=("*",))
-    cases = forbidden(app, most=10)
+    cases = forbidden(app, most=12)
     assert len(cases) >= 45
     for case in cases:
         answer = case.call(app=app, base_url="http://localhost")
