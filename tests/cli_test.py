@@ -70,7 +70,7 @@ def test_every_stage_is_a_command():
         (["score", "--gin_file=gin/runs/demo.gin"], "flag --pairs"),
         (["compare", "out/a"], "name two finished MODEL_DIRs"),
         (["compare", "nowhere/a", "nowhere/b"], "nowhere/a/relevance/predictions.parquet: no such"),
-        (["import-t5", "--from=nowhere", "--to=nowhere/else"], "nowhere/spiece.model: no such file"),
+        (["import-t5", "--from=nowhere", "--to=nowhere/t5"], "nowhere/spiece.model: no such file"),
     ],
 )
 def test_wrong_usage_gives_one_line_and_code_2(arguments, message, capsys):
