@@ -118,6 +118,8 @@ def head_queries(scorer: Scorer, bundle: Bundle) -> list[tuple[str, list[str]]]:
             found.append((text, [item.item_id for item in items]))
         if len(found) == QUERIES:
             break
+    if not found:
+        raise SystemExit(f"no cached query of the bundle knows the SIDs of {ITEMS} items")
     return found
 
 
