@@ -211,7 +211,8 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         batch_size=batch,
     )
     head = models.heads[FULL]
-    features = _features(bundle, asked, beams=beams, exact=exact)
+    shares = _log_shares(bundle, asked.sids)
+    features = _features(bundle, asked, beams=beams, exact=exact, log_shares=shares)
     vector = np.empty((len(pieces), 0), np.float32)
     if models.encoder is not None:
         texts = encoder_pieces(bundle, asked.queries)
@@ -251,6 +252,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     params = jax.device_put(models.generator.params)
     trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
     head_params = stablehlo.head_params(models.heads[FULL])
+    shares = _log_shares(bundle, asked.sids)
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
     tokens = _rectangle(pieces, most=models.generator.max_pieces, beyond=PAD)
     embed = texts = None
@@ -264,7 +266,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         beams = Beams(sids, log_probs, np.isfinite(log_probs))
         some = Questions([], asked.sids[rows], asked.given[rows])
         exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
-        features = _features(bundle, some, beams=beams, exact=exact)
+        features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
         vector = np.empty((batch, 0), np.float32)
         if embed is not None:
             vector = np.asarray(embed(models.encoder_params, texts[rows]))
@@ -308,23 +310,33 @@ def in_fresh_process(
     }
 
 
-def _features(
-    bundle: Bundle, asked: Questions, *, beams: Beams, exact: Float[np.ndarray, "pair level"]
-) -> FeatureTable:
-    """Returns the columns of the full model's head, beams and log-probs being one row a pair."""
-    catalogue, head = bundle.catalogue, bundle.models.heads[FULL]
-    levels = asked.sids.shape[1]
-    own = jnp.arange(len(asked.sids))
+def _log_shares(
+    bundle: Bundle, sids: Int[np.ndarray, "pair level"]
+) -> Float[np.ndarray, "pair level"]:
+    """Returns the log share of the catalogue's items that have the first l codes of each SID."""
+    catalogue = bundle.catalogue
     of_nodes = saved_model.log_shares_of(catalogue.trie, catalogue.postings)
     shares = [
-        of[tries.find(catalogue.trie, asked.sids[:, : level + 1])]
-        for level, of in enumerate(of_nodes)
+        of[tries.find(catalogue.trie, sids[:, : level + 1])] for level, of in enumerate(of_nodes)
     ]
+    return np.stack(shares, axis=1)
+
+
+def _features(
+    bundle: Bundle,
+    asked: Questions,
+    *,
+    beams: Beams,
+    exact: Float[np.ndarray, "pair level"],
+    log_shares: Float[np.ndarray, "pair level"],
+) -> FeatureTable:
+    """Returns the columns of the full model's head; all arguments have one row a pair."""
+    head = bundle.models.heads[FULL]
+    levels = asked.sids.shape[1]
+    own = jnp.arange(len(asked.sids))
     computed = {
         "paper_match": prefix_match.match_depth(beams, own, asked.sids),
-        "prefix": prefix_match.prefix_features(
-            beams, own, asked.sids, exact, np.stack(shares, axis=1)
-        ),
+        "prefix": prefix_match.prefix_features(beams, own, asked.sids, exact, log_shares),
     }
     columns = dict(zip(saved_model.given_features(head, levels=levels), asked.given.T))
     for group, values in computed.items():
