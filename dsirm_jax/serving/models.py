@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,24 @@ def encoder_module(encoder: Encoder) -> nn.Module | None:
     if encoder.kind == BERT:
         return SentenceEncoder(config=BertConfig(**arguments.pop("config")), **arguments)
     return None
+
+
+def encoder_pieces(
+    models: Models, *, encoder: Encoder, texts: Sequence[str], of_items: bool = False
+) -> list[list[int]]:
+    """Returns the pieces of texts as the encoder reads them, cut where it cuts them.
+
+    Args:
+      models: whose tokenizer, which threads may not share, or vocabulary.
+      encoder: how texts become vectors.
+      texts: of queries.
+      of_items: they are of items.
+    """
+    most = encoder.max_item_pieces if of_items else encoder.max_query_pieces
+    if encoder.kind == BERT:
+        prefix = encoder.item_prefix if of_items else encoder.query_prefix
+        return wordpieces.encode(models.tokenizer, texts, prefix=prefix, max_pieces=most)
+    return [text[:most] for text in models.vocabulary.encode(list(texts), out_type=int)]
 
 
 def head_file(folder: Path, name: str) -> Path:

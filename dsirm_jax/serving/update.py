@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
-from dsirm_jax.data import formats, vectors, wordpieces
+from dsirm_jax.data import formats, vectors
 from dsirm_jax.data.columns import split_categories, wanted_items
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.readers import read_queries
@@ -236,23 +236,15 @@ def _embed(
 ) -> Float[np.ndarray, "text dim"]:
     """Returns the vectors of texts."""
     encoder, learnt = bundle.manifest.settings.encoder, bundle.models
-    most = encoder.max_item_pieces if of_items else encoder.max_query_pieces
+    shared = {
+        "params": learnt.encoder_params,
+        "pieces": models.encoder_pieces(learnt, encoder=encoder, texts=texts, of_items=of_items),
+        "max_pieces": encoder.max_item_pieces if of_items else encoder.max_query_pieces,
+        "name": "encode",
+    }
     if encoder.kind == models.TOWERS:
-        return embed(
-            tower=learnt.encoder,
-            params=learnt.encoder_params,
-            pieces=learnt.vocabulary.encode(list(texts), out_type=int),
-            max_pieces=most,
-            name="encode",
-        )
-    prefix = encoder.item_prefix if of_items else encoder.query_prefix
-    return embed_by_length(
-        module=learnt.encoder,
-        params=learnt.encoder_params,
-        pieces=wordpieces.encode(learnt.tokenizer, texts, prefix=prefix, max_pieces=most),
-        max_pieces=most,
-        name="encode",
-    )
+        return embed(tower=learnt.encoder, **shared)
+    return embed_by_length(module=learnt.encoder, **shared)
 
 
 def _write_catalogue(

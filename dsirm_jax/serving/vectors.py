@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -9,11 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from dsirm_jax.data import wordpieces
 from dsirm_jax.encoder.bert import ABSENT
 from dsirm_jax.encoder.model import PAD
 from dsirm_jax.serving.bundle import Encoder
-from dsirm_jax.serving.models import BERT, Models
+from dsirm_jax.serving.models import BERT, Models, encoder_pieces
 
 SHORTEST = 8
 
@@ -30,19 +30,13 @@ def query_encoder(
     if models.encoder is None:
         return None
     apply, params = jax.jit(models.encoder.apply), jax.device_put(models.encoder_params)
-    most, reading = encoder.max_query_pieces, threading.Lock()
-
-    def pieces(query: str) -> list[int]:
-        if encoder.kind != BERT:
-            return models.vocabulary.encode(query, out_type=int)[:most]
-        with reading:  # the tokenizer is told where to cut, and then cuts
-            of_texts = wordpieces.encode(
-                models.tokenizer, [query], prefix=encoder.query_prefix, max_pieces=most
-            )
-        return of_texts[0]
+    most = encoder.max_query_pieces
+    # A BERT's tokenizer is told where to cut, and then cuts.
+    reading = threading.Lock() if encoder.kind == BERT else contextlib.nullcontext()
 
     def vector(query: str) -> Float[np.ndarray, " dim"]:
-        found = pieces(query)
+        with reading:
+            (found,) = encoder_pieces(models, encoder=encoder, texts=[query])
         # Few lengths, so that few programs are compiled.
         length = min(max(SHORTEST, 1 << (len(found) - 1).bit_length()), most)
         padded = np.full((1, length), ABSENT if encoder.kind == BERT else PAD, np.int32)

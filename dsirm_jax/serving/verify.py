@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsirm_jax.data import wordpieces
 from dsirm_jax.encoder.bert import ABSENT
 from dsirm_jax.errors import InputError
 from dsirm_jax.generator.model import PAD
@@ -27,7 +26,7 @@ from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
 from dsirm_jax.serving.bundle import FULL, Bundle, open_bundle
-from dsirm_jax.serving.models import BERT
+from dsirm_jax.serving.models import BERT, encoder_pieces
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -215,20 +214,17 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     features = _features(bundle, asked, beams=beams, exact=exact, log_shares=shares)
     vector = np.empty((len(pieces), 0), np.float32)
     if models.encoder is not None:
-        texts = encoder_pieces(bundle, asked.queries)
+        texts = _encoder_texts(bundle, asked.queries)
         vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
     return Answers(beams.sids, beams.log_probs, score(head, features), vector)
 
 
-def encoder_pieces(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
-    """Returns the pieces of queries as the encoder reads them."""
-    encoder, models = bundle.manifest.settings.encoder, bundle.models
-    most = encoder.max_query_pieces
-    if encoder.kind == BERT:
-        prefix = encoder.query_prefix
-        pieces = wordpieces.encode(models.tokenizer, queries, prefix=prefix, max_pieces=most)
-        return _rectangle(pieces, most=most, beyond=ABSENT)
-    return _rectangle(models.vocabulary.encode(queries, out_type=int), most=most, beyond=PAD)
+def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
+    """Returns queries as the encoder reads them."""
+    encoder = bundle.manifest.settings.encoder
+    pieces = encoder_pieces(bundle.models, encoder=encoder, texts=queries)
+    beyond = ABSENT if encoder.kind == BERT else PAD
+    return _rectangle(pieces, most=encoder.max_query_pieces, beyond=beyond)
 
 
 def _rectangle(
@@ -258,7 +254,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     embed = texts = None
     if models.encoder is not None:
         embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
-        texts = encoder_pieces(bundle, asked.queries)
+        texts = _encoder_texts(bundle, asked.queries)
     parts = []
     for start in range(0, pairs, batch):
         rows = np.arange(start, start + batch) % pairs
