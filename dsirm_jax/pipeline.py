@@ -326,12 +326,12 @@ def features(layout: Layout, *, language: str | None = None) -> None:
 
 
 def write_features(layout: Layout, *, voting: Path, language: str | None) -> None:
-    """Does what `features` does, with the table of judgements given whose split `train` votes."""
+    """Does what `features` does, where the judgements given vote, but those of test queries."""
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import judged, judged_pairs
-    from dsirm_jax.data.schema import TRAIN
+    from dsirm_jax.data.schema import HEAD, TRAIN
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
     from dsirm_jax.relevance.features import Texts, filled, surroundings, without_sids
@@ -340,7 +340,7 @@ def write_features(layout: Layout, *, voting: Path, language: str | None) -> Non
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     pairs = judged(layout.judgements, "query_index", "item_index")
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
-    train_pairs, relevant = judged_pairs(voting, split=TRAIN)
+    train_pairs, relevant = judged_pairs(voting, splits=(TRAIN, HEAD))
     near = surroundings(
         query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
     )
@@ -422,7 +422,7 @@ def relevance(
     """features -> calibrated probabilities of every rung, and their metrics.
 
     A pair's features come from a half of the cross-fit that has not seen its query: of a test query
-    that is both, whose features are averaged. Without a cross-fit there is one half.
+    that is both, whose probabilities are averaged. Without a cross-fit there is one half.
     """
     import pyarrow.parquet as pq
 
@@ -431,7 +431,7 @@ def relevance(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
-    from dsirm_jax.relevance.score import esci_probabilities, score
+    from dsirm_jax.relevance.score import esci_probabilities, mean_of_halves, score
     from dsirm_jax.relevance.train import train
 
     pairs = judged(layout.judgements, *tables.ABOUT_THE_PAIR, "weight")
@@ -462,15 +462,18 @@ def relevance(
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
         sources = [(half.features, half.sid_features) for half in at]
         of_halves = tables.read_halves(sources, groups=rungs[rung], rung=rung)
-        unseen = tables.averaged(of_halves, where=~seen)
-        fitted = fit(rung, unseen, kept & ~tested)
+        fitted = fit(rung, tables.first_of(of_halves, where=~seen), kept & ~tested)
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
-        scores[rung] = score(fitted, unseen.rows(kept))
-        grades[rung] = esci_probabilities(fitted, unseen.rows(tested), grade_of=grade_of)
+        scores[rung] = mean_of_halves(
+            [score(fitted, half.rows(kept)) for half in of_halves], where=~seen[:, kept]
+        )
+        tests = [half.rows(tested) for half in of_halves]
+        of_grades = [esci_probabilities(fitted, half, grade_of=grade_of) for half in tests]
+        grades[rung] = None if of_grades[0] is None else np.mean(of_grades, axis=0)
         if rung == FULL:
-            known = tables.averaged(of_halves, where=seen)
+            known = tables.first_of(of_halves, where=seen)
             flattered = fit(ON_SEEN, known, seen.any(axis=0) & ~tested)
-            on_seen = score(flattered, unseen.rows(tested))
+            on_seen = np.mean([score(flattered, half) for half in tests], axis=0)
     tables.write_predictions(
         layout.predictions,
         judged={name: values[kept] for name, values in pairs.items()},
@@ -479,9 +482,9 @@ def relevance(
     asked = tables.read_pairs(
         queries=layout.queries, items=layout.items, judgements=layout.judgements
     ).where(tested)
-    tests = {rung: values[tested[kept]] for rung, values in scores.items()}
+    of_tests = {rung: values[tested[kept]] for rung, values in scores.items()}
     lifts = lifts_between(rungs)
-    metrics = evaluate(pairs=asked, scores=tests, grades=grades, lifts=lifts, seed=seed)
+    metrics = evaluate(pairs=asked, scores=of_tests, grades=grades, lifts=lifts, seed=seed)
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
@@ -489,7 +492,7 @@ def relevance(
         seed=seed,
     )
     if FULL in rungs:
-        both = {FULL: tests[FULL], ON_SEEN: on_seen}
+        both = {FULL: of_tests[FULL], ON_SEEN: on_seen}
         metrics["leak"] = evaluate(pairs=asked, scores=both, lifts=((ON_SEEN, FULL),), seed=seed)
     write_json(layout.metrics, metrics)
 

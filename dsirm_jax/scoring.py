@@ -44,7 +44,7 @@ def score(
       language: as in `pipeline.features`.
       match_beams: as in `pipeline.match`.
       max_rejected_share: share of the rows that may have no score.
-      halves: of the run's cross-fit, or the run alone; features are averaged over them.
+      halves: of the run's cross-fit, or the run alone; probabilities are averaged over them.
 
     Raises:
       InputError: the file cannot be read, or too few of its rows are pairs; a query has no vector
@@ -56,7 +56,7 @@ def score(
     from dsirm_jax.data.readers import read_pairs
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.score import score as apply
-    from dsirm_jax.relevance.tables import averaged, read_halves
+    from dsirm_jax.relevance.tables import read_halves
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
     given, items, rejected = read_pairs(pairs, item_ids=ids)
@@ -79,11 +79,10 @@ def score(
         pipeline.write_features(at, voting=half.judgements, language=language)
         pipeline.match(at, beams=match_beams)
         sources.append((at.features, at.sid_features))
-    everywhere = np.ones((len(halves), len(names)), bool)
-    table = averaged(read_halves(sources, groups=groups, rung=FULL), where=everywhere)
-    _write_scores(
-        layout.scores, given, rejected, scores=apply(heads.load(layout.head(FULL)), table)
-    )
+    head = heads.load(layout.head(FULL))
+    of_halves = read_halves(sources, groups=groups, rung=FULL)
+    scores = np.mean([apply(head, half) for half in of_halves], axis=0)
+    _write_scores(layout.scores, given, rejected, scores=scores)
 
 
 def _check(file: str, given: pa.Table, rejected: pa.Table, *, most: float) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
@@ -23,16 +25,16 @@ def relevant_pairs(judgements: Path, *, split: str) -> Int[np.ndarray, "pair 2"]
     Returns:
       int64 `[pair, 2]`: query_index and item_index.
     """
-    pairs, relevant = judged_pairs(judgements, split=split)
+    pairs, relevant = judged_pairs(judgements, splits=(split,))
     return pairs[relevant]
 
 
 def judged_pairs(
-    judgements: Path, *, split: str
+    judgements: Path, *, splits: Sequence[str]
 ) -> tuple[Int[np.ndarray, "pair 2"], Bool[np.ndarray, " pair"]]:
-    """Reads all pairs of one split, and whether each is relevant; see `relevant_pairs`."""
+    """Reads all pairs of some splits, and whether each is relevant; see `relevant_pairs`."""
     table = pq.read_table(judgements, columns=["query_index", "item_index", "relevant", "split"])
-    table = table.filter(pc.equal(table["split"], split))
+    table = table.filter(pc.is_in(table["split"], pa.array(splits)))
     pairs = [table[name].to_numpy() for name in ("query_index", "item_index")]
     return np.stack(pairs, axis=1), table["relevant"].to_numpy()
 

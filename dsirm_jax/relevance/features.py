@@ -1,8 +1,9 @@
 """Features of (query, item) pairs: those that know nothing of SIDs, and those that SIDs give.
 
 `schema.WITHOUT_SIDS` and `sids.prefix_match.FEATURES` say what each column is. No statistic comes
-from labels of head or test queries: votes are of training queries, counts of the catalogue alone.
-Functions take arrays and texts and read no file, so that serving computes the same numbers.
+from labels of the query itself or of test queries: votes are of other queries, counts of the
+catalogue alone. Functions take arrays and texts and read no file, so that serving computes the same
+numbers.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def surroundings(
       query_index: row of `query_vectors` of each pair.
       query_vectors: dense vector of every query.
       item_vectors: dense vector of every item, in memory or memory-mapped.
-      train_pairs: judged (query, item) numbers of the split `train`, never of another.
+      train_pairs: judged (query, item) numbers of the splits `train` and `head`, never of `test`.
       relevant: whether each of these is.
     """
     wanted = np.unique(query_index)

@@ -137,13 +137,14 @@ def near_queries(
 ) -> tuple[Neighbours, Judged]:
     """Returns the training queries nearest to each query, and what was judged for all of them.
 
-    A query is no neighbour of itself. Labels of head and test queries stay out because only the
-    pairs given here vote.
+    A query is no neighbour of itself, so that its own labels stay out of its features. Those of
+    test queries stay out because only the pairs given here vote.
 
     Args:
       query_index: rows of `query_vectors` whose neighbours are wanted.
       query_vectors: vectors of all queries.
-      train_pairs: (query, item) numbers of the judgements of training queries.
+      train_pairs: (query, item) numbers of the judgements of training queries, those of the head
+        among them.
       relevant: whether each of these pairs is.
 
     Returns:

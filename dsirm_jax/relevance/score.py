@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dsirm_jax.errors import InputError
 from dsirm_jax.metrics import esci
@@ -74,6 +74,22 @@ def esci_probabilities(
     of_grade = dict(zip(zip(fitted.gains, fitted.relevant, strict=True), found.T, strict=True))
     nothing = np.zeros(len(found), np.float32)  # of a label that training pairs do not have
     return np.stack([of_grade.get(grades.get(label), nothing) for label in esci.GAINS], axis=1)
+
+
+def mean_of_halves(
+    found: Sequence[Float[np.ndarray, "pair *what"]], *, where: Bool[np.ndarray, "half pair"]
+) -> Float[np.ndarray, "pair *what"]:
+    """Returns the mean, over the halves of a cross-fit that count, of what was found from each.
+
+    Probabilities are averaged and not features: the mean of two halves' features is less noisy than
+    those that a head was fitted to.
+
+    Args:
+      found: from the features of each half, of the same pairs.
+      where: the halves that count, at least one a pair.
+    """
+    shares = (where / where.sum(axis=0)).astype(np.float32)
+    return np.einsum("hp,hp...->p...", shares, np.stack(found))
 
 
 def logits(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:

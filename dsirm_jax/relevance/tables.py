@@ -183,18 +183,19 @@ def read_halves(
     return [join([read_features(path, groups=groups) for path in tables]) for tables in sources]
 
 
-def averaged(
+def first_of(
     halves: Sequence[FeatureTable], *, where: Bool[np.ndarray, "half pair"]
 ) -> FeatureTable:
-    """Returns the features of pairs, averaged over the halves of a cross-fit that count.
+    """Returns each pair's features from the first half of a cross-fit that counts.
 
     Args:
       halves: of the same pairs, with the same columns.
-      where: the halves that count; where none does, features are 0.
+      where: the halves that count; where none does, the first is taken.
     """
-    shares = (where / np.maximum(where.sum(axis=0), 1)).astype(np.float32)
-    of_halves = (s[:, None] * half.values for s, half in zip(shares, halves, strict=True))
-    return dataclasses.replace(halves[0], values=sum(of_halves, 0.0))
+    values = np.stack([half.values for half in halves])  # [half, pair, feature]
+    return dataclasses.replace(
+        halves[0], values=values[where.argmax(axis=0), np.arange(values.shape[1])]
+    )
 
 
 def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
