@@ -87,7 +87,7 @@ class Texts(NamedTuple):
 
     Attributes:
       queries: those of the pairs, in the order of their numbers, each once.
-      items: likewise.
+      items: those of the pairs and perhaps others, in memory or memory-mapped.
       statistics: of all items.
     """
 
@@ -101,6 +101,7 @@ def without_sids(
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
+    item_row: Int[np.ndarray, " pair"],
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     near: Surroundings,
@@ -113,6 +114,7 @@ def without_sids(
       groups: those wanted; names of SID groups among them are passed over.
       query_index: row of `query_vectors` of each pair.
       item_index: row of `item_vectors` of each pair.
+      item_row: row of `texts.items` of each pair.
       query_vectors: dense vector of every query.
       item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
       near: see `surroundings`.
@@ -123,9 +125,7 @@ def without_sids(
       The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
       column per column of `numbers`.
     """
-    query_row, item_row = (
-        np.unique(index, return_inverse=True)[1] for index in (query_index, item_index)
-    )
+    _, query_row = np.unique(query_index, return_inverse=True)
     rows = {"query_row": query_row, "item_row": item_row}
 
     def by_words() -> Float[np.ndarray, "pair 6"]:
