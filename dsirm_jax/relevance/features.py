@@ -347,7 +347,11 @@ def prf(
     for query, rows in _by_query(query_row):
         items, others = item_index[rows], near.items.index[query]
         cosines = item_vectors[items] @ item_vectors[others].T  # [pair, other]
-        values[rows] = _mean_and_max(cosines, weights[query] * (others != items[:, None]))
+        of_others = weights[query] * (others != items[:, None])
+        total = of_others.sum(axis=1)
+        mean = np.einsum("po,po->p", cosines, of_others) / np.maximum(total, 1e-9)
+        greatest = np.where(of_others > 0, cosines, -1.0).max(axis=1, initial=-1.0)
+        values[rows] = np.where(total > 0, [mean, greatest], 0.0).T
     return values
 
 
@@ -381,9 +385,11 @@ def votes(
         shares = suits / np.maximum(suits.sum(axis=1, keepdims=True), 1)
         of_votes = weights[query][:, None] * shares
         voted = of_votes > 0
-        others = near.judged.items[voters][voted]
-        cosines = item_vectors[item_index[rows]] @ item_vectors[others].T  # [pair, other]
-        values[rows, :2] = _mean_and_max(cosines, np.broadcast_to(of_votes[voted], cosines.shape))
+        if voted.any():
+            others, of_others = near.judged.items[voters][voted], of_votes[voted]
+            cosines = item_vectors[item_index[rows]] @ item_vectors[others].T  # [pair, other]
+            values[rows, 0] = cosines @ of_others / np.maximum(of_others.sum(), 1e-9)
+            values[rows, 1] = cosines.max(axis=1)
     nearest_query = near.queries.cosine[:, 0]
     values[:, 2] = np.where(np.isfinite(nearest_query), nearest_query, 0)[query_row]
     return values
@@ -404,16 +410,6 @@ def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 
 
 _sid_features = jax.jit(sid_features, static_argnames="groups")
-
-
-def _mean_and_max(
-    values: Float[np.ndarray, "pair other"], weights: Float[np.ndarray, "pair other"]
-) -> Float[np.ndarray, "pair 2"]:
-    """Returns weighted mean and greatest of the values with weight; 0 where there are none."""
-    total = weights.sum(axis=1)
-    mean = np.einsum("po,po->p", values, weights) / np.maximum(total, 1e-9)
-    greatest = np.where(weights > 0, values, -1.0).max(axis=1, initial=-1.0)
-    return np.where(total[:, None] > 0, np.stack([mean, greatest], axis=1), 0.0)
 
 
 def _by_query(query_row: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.ndarray | slice]]:

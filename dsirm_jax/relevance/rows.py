@@ -108,7 +108,9 @@ def lengths_of(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Int[np.ndarray
 
 def bytes_in(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Iterator[bytes]:
     """Yields the values of some rows, bytes, in the order wanted."""
-    distinct, place = np.unique(wanted, return_inverse=True)
-    ends = zip(rows.starts[distinct].tolist(), rows.starts[distinct + 1].tolist(), strict=True)
-    spelt = [rows.values[start:end].tobytes() for start, end in ends]
-    return map(spelt.__getitem__, place.tolist())
+    numbers = wanted.tolist()
+    spelt = {
+        number: rows.values[rows.starts[number] : rows.starts[number + 1]].tobytes()
+        for number in set(numbers)
+    }
+    return map(spelt.__getitem__, numbers)
