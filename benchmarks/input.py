@@ -30,6 +30,7 @@ import numpy as np
 import optax
 import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
+from shapes import T5_SMALL
 
 from dsirm_jax.data import dataset, pairs, simulated_shop, tasks, vocabulary
 from dsirm_jax.data.prepare import prepare
@@ -224,16 +225,7 @@ def _optimised(loss: Callable[..., jax.Array], params: Any, training: Training) 
 
 def _generator(shop: Shop, size: str):
     training = _bound(Training, "generate")
-    config = _bound(T5Config)
-    if size == "small":
-        config = T5Config(
-            emb_dim=512,
-            num_heads=6,
-            head_dim=64,
-            mlp_dim=1024,
-            num_encoder_layers=8,
-            num_decoder_layers=8,
-        )
+    config = T5_SMALL if size == "small" else _bound(T5Config)
     sizes = (128, 128, 128)
     config = dataclasses.replace(
         config,

@@ -128,7 +128,7 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
     train_pairs = np.stack([generator.integers(of, size=5 * queries) for of in (queries, items)], 1)
     nothing = [None] * items
     processor = vocabulary(titles[:2_000])
-    wanted = np.unique(item_index)
+    wanted, item_row = np.unique(item_index, return_inverse=True)
     catalogue, kept = read_catalogue(
         [ItemTexts(titles, titles, nothing, nothing)], wanted=wanted, processor=processor
     )
@@ -156,6 +156,7 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
     return Shop(
         shared=shared,
         dense={
+            "item_row": item_row,
             "texts": features.Texts(
                 read_queries(asked, reading), read_items(kept, reading), catalogue.pieces
             ),

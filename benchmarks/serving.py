@@ -4,7 +4,8 @@
 
 Models: those of a bundle of the demo (`make demo`, then `dsirm export`), and the same bundle with
 an untrained generator of T5-small's size in place of its own. A call scores 100 items in process.
-Cached: head queries with the items that stand first for them. Live: queries that no bundle knows.
+Cached: head queries with items of the SIDs that are known for them. Live: queries that no bundle
+knows. Whoever answers otherwise than the case says ends the benchmark.
 Callers are threads of one process, which share the GIL; each calls again at once.
 
 Start: a fresh Python until the first score of a cached query, programs compiled before. Memory:
@@ -22,20 +23,21 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from lines import line, print_heading, print_row, write
+from shapes import T5_SMALL
 
 from dsirm_jax.generator.fitted import Fitted
-from dsirm_jax.generator.model import T5Config, init_params
+from dsirm_jax.generator.model import init_params
 from dsirm_jax.serving import store
 from dsirm_jax.serving.bundle import Bundle, open_bundle
-from dsirm_jax.serving.scorer import Scorer, Settings
+from dsirm_jax.serving.scorer import CACHED, LIVE, Scorer, Settings, Source
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.codes import unpack
 
@@ -62,36 +64,32 @@ def main() -> None:
     given = parser.parse_args()
     bundle = open_bundle(given.bundle)
     calls, sids = (1_000, SIDS // 10) if given.quick else (5_000, SIDS)
-    cases = []
+    asked, cases = head_queries(bundle), []
     print_heading("case", "mean ms", "P50", "P99", "calls/s", "goal")
     settings = Settings(deadline=60.0, warm=(1, 2, 4, 8, 16, 32), warm_items=ITEMS)
     for model, served in (("demo", bundle), ("t5_small", with_t5_small(bundle))):
         with Scorer(served, settings=settings) as scorer:
             scorer.warm(*settings.warm)
-            asked = head_queries(scorer, bundle)
-            for kind, ask in (("cached", lambda text: text), ("live", lambda text: f"{text} ?")):
-                few = calls if kind == "cached" else calls // (5 if model == "demo" else 25)
+            for kind, added in ((CACHED, ""), (LIVE, " ?")):
+                few = calls if kind == CACHED else calls // (5 if model == "demo" else 25)
+                named = [(text + added, items) for text, items in asked]
                 for callers in CALLERS:
-                    named = [(ask(text), items) for text, items in asked]
-                    milliseconds, seconds = timed(scorer, named, callers=callers, calls=few)
+                    milliseconds, seconds = timed(
+                        scorer, named, source=kind, callers=callers, calls=few
+                    )
                     goal = GOALS[kind] if (model, callers) == ("demo", 1) else None
                     case = f"{kind}/{model}/{callers} callers"
                     cases.append(shown(case, milliseconds, seconds, goal=goal))
     print_heading("case", "measured", "goal", "ratio")
-    cases += [start(bundle), *memory(bundle, sids=sids)]
+    cases += [start(bundle, *asked[0]), *memory(bundle, sids=sids)]
     write(given.json, cases)
 
 
 def with_t5_small(bundle: Bundle) -> SimpleNamespace:
     """Returns a bundle with an untrained generator of T5-small's size."""
     known = bundle.models.generator
-    config = T5Config(
-        emb_dim=512,
-        num_heads=6,
-        head_dim=64,
-        mlp_dim=1024,
-        num_encoder_layers=8,
-        num_decoder_layers=8,
+    config = dataclasses.replace(
+        T5_SMALL,
         text_vocab_size=known.config.text_vocab_size,
         sid_sizes=known.config.sid_sizes,
     )
@@ -105,7 +103,7 @@ def with_t5_small(bundle: Bundle) -> SimpleNamespace:
     return SimpleNamespace(manifest=bundle.manifest, catalogue=bundle.catalogue, models=models)
 
 
-def head_queries(scorer: Scorer, bundle: Bundle) -> list[tuple[str, list[str]]]:
+def head_queries(bundle: Bundle) -> list[tuple[str, list[str]]]:
     """Returns cached queries, each with items of the SIDs that are known for it."""
     found = []
     for key, _ in bundle.catalogue.queries:
@@ -124,26 +122,36 @@ def head_queries(scorer: Scorer, bundle: Bundle) -> list[tuple[str, list[str]]]:
 
 
 def timed(
-    scorer: Scorer, asked: Sequence[tuple[str, list[str]]], *, callers: int, calls: int
+    scorer: Scorer,
+    asked: Sequence[tuple[str, list[str]]],
+    *,
+    source: Source,
+    callers: int,
+    calls: int,
 ) -> tuple[np.ndarray, float]:
     """Returns milliseconds of every call, and the seconds that all took."""
     each = -(-calls // callers)
-    milliseconds = np.zeros((callers, each))
 
-    def call(caller: int) -> None:
+    def call(caller: int) -> list[float]:
+        milliseconds = []
         for number in range(each):
             text, items = asked[(caller * each + number) % len(asked)]
             started = time.perf_counter()
-            scorer.score(text, items)
-            milliseconds[caller, number] = 1e3 * (time.perf_counter() - started)
+            scored = scorer.score(text, items)
+            milliseconds.append(1e3 * (time.perf_counter() - started))
+            check(scored.source, source, query=text)
+        return milliseconds
 
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return milliseconds.ravel(), time.perf_counter() - started
+    with ThreadPoolExecutor(callers) as threads:
+        started = time.perf_counter()
+        milliseconds = list(threads.map(call, range(callers)))
+        return np.array(milliseconds).ravel(), time.perf_counter() - started
+
+
+def check(source: str, expected: Source, *, query: str) -> None:
+    """Ends the benchmark where a call was not answered as it says."""
+    if source != expected:
+        raise SystemExit(f"query {query!r} was answered as {source}, not as {expected}")
 
 
 def shown(case: str, milliseconds: np.ndarray, seconds: float, *, goal: float | None) -> dict:
@@ -165,22 +173,18 @@ def compared(case: str, measured: float, goal: float | None, unit: str) -> dict:
     return line(case, measured, goal, unit, ratio=ratio)
 
 
-def start(bundle: Bundle) -> dict:
+def start(bundle: Bundle, query: str, items: list[str]) -> dict:
     """Times fresh processes; the first one compiles, and does not count."""
-    query = next(iter(bundle.catalogue.queries))[0].decode()
-    items = [item.item_id for item in bundle.catalogue.items(range(ITEMS))]
+    seconds = []
     with tempfile.TemporaryDirectory() as programs:
         command = [sys.executable, "-c", OPEN, str(bundle.path), programs, query, *items]
-        seconds = [seconds_of(lambda: subprocess.run(command, check=True)) for _ in range(6)]
+        for _ in range(6):
+            started = time.perf_counter()
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            seconds.append(time.perf_counter() - started)
+            check(done.stdout.strip(), CACHED, query=query)
     print_row("start/demo, nothing compiled", f"{seconds[0]:.2f} s", "–", "–")
     return compared("start/demo", float(np.median(seconds[1:])), SECONDS, "s")
-
-
-def seconds_of(run: Callable[[], object]) -> float:
-    """Returns the seconds that something takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def memory(bundle: Bundle, *, sids: int) -> list[dict]:

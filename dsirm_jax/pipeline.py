@@ -346,16 +346,16 @@ def write_features(layout: Layout, *, voting: Path, language: str | None) -> Non
     )
     tables.write_surroundings(layout.surroundings, near)
     processor = vocabulary.processor(layout.vocabulary)
+    wanted, item_row = np.unique(pairs["item_index"], return_inverse=True)
     catalogue, texts = read_catalogue(
-        tables.read_item_texts(layout.items),
-        wanted=np.unique(pairs["item_index"]),
-        processor=processor,
+        tables.read_item_texts(layout.items), wanted=wanted, processor=processor
     )
     reading = Reading(processor, catalogue.names, language)
     asked = [queries[query] for query in np.unique(pairs["query_index"])]
     table = without_sids(
         **pairs,
         **vectors,
+        item_row=item_row,
         groups=tuple(COLUMNS_WITHOUT_SIDS),
         near=near,
         texts=Texts(read_queries(asked, reading), read_items(texts, reading), catalogue.pieces),

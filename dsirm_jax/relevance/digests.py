@@ -18,7 +18,7 @@ from dsirm_jax.relevance.attributes import (
     terms,
 )
 from dsirm_jax.relevance.lexical import Pieces, PieceStatistics, pieces_of
-from dsirm_jax.relevance.rows import Rows, taken
+from dsirm_jax.relevance.rows import Rows
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -50,10 +50,6 @@ class ItemDigests(NamedTuple):
 
     pieces: Pieces
     has: Rows
-
-    def take(self, wanted: Int[np.ndarray, " wanted"]) -> ItemDigests:
-        """Returns some items, in the order wanted."""
-        return ItemDigests(self.pieces.take(wanted), taken(self.has, wanted))
 
 
 def read_queries(texts: Sequence[str], reading: Reading) -> QueryDigests:

@@ -88,7 +88,7 @@ class Texts(NamedTuple):
 
     Attributes:
       queries: those of the pairs, in the order of their numbers, each once.
-      items: likewise.
+      items: those of the pairs and perhaps others, in memory or memory-mapped.
       statistics: of all items.
     """
 
@@ -102,6 +102,7 @@ def without_sids(
     groups: Sequence[str],
     query_index: Int[np.ndarray, " pair"],
     item_index: Int[np.ndarray, " pair"],
+    item_row: Int[np.ndarray, " pair"],
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
     near: Surroundings,
@@ -114,6 +115,7 @@ def without_sids(
       groups: those wanted; names of SID groups among them are passed over.
       query_index: row of `query_vectors` of each pair.
       item_index: row of `item_vectors` of each pair.
+      item_row: row of `texts.items` of each pair.
       query_vectors: dense vector of every query.
       item_vectors: dense vector of every item, of length 1, in memory or memory-mapped.
       near: see `surroundings`.
@@ -124,9 +126,7 @@ def without_sids(
       The table, columns in the order of `schema.COLUMNS_WITHOUT_SIDS`; the group `numeric` has a
       column per column of `numbers`.
     """
-    query_row, item_row = (
-        np.unique(index, return_inverse=True)[1] for index in (query_index, item_index)
-    )
+    _, query_row = np.unique(query_index, return_inverse=True)
     rows = {"query_row": query_row, "item_row": item_row}
 
     def by_words() -> Float[np.ndarray, "pair 6"]:
@@ -348,7 +348,11 @@ def prf(
     for query, rows in _by_query(query_row):
         items, others = item_index[rows], near.items.index[query]
         cosines = item_vectors[items] @ item_vectors[others].T  # [pair, other]
-        values[rows] = _mean_and_max(cosines, weights[query] * (others != items[:, None]))
+        of_others = weights[query] * (others != items[:, None])
+        total = of_others.sum(axis=1)
+        mean = np.einsum("po,po->p", cosines, of_others) / np.maximum(total, 1e-9)
+        greatest = np.where(of_others > 0, cosines, -1.0).max(axis=1, initial=-1.0)
+        values[rows] = np.where(total > 0, [mean, greatest], 0.0).T
     return values
 
 
@@ -382,9 +386,11 @@ def votes(
         shares = suits / np.maximum(suits.sum(axis=1, keepdims=True), 1)
         of_votes = weights[query][:, None] * shares
         voted = of_votes > 0
-        others = near.judged.items[voters][voted]
-        cosines = item_vectors[item_index[rows]] @ item_vectors[others].T  # [pair, other]
-        values[rows, :2] = _mean_and_max(cosines, np.broadcast_to(of_votes[voted], cosines.shape))
+        if voted.any():
+            others, of_others = near.judged.items[voters][voted], of_votes[voted]
+            cosines = item_vectors[item_index[rows]] @ item_vectors[others].T  # [pair, other]
+            values[rows, 0] = cosines @ of_others / np.maximum(of_others.sum(), 1e-9)
+            values[rows, 1] = cosines.max(axis=1)
     nearest_query = near.queries.cosine[:, 0]
     values[:, 2] = np.where(np.isfinite(nearest_query), nearest_query, 0)[query_row]
     return values
@@ -405,16 +411,6 @@ def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 
 
 _sid_features = jax.jit(sid_features, static_argnames="groups")
-
-
-def _mean_and_max(
-    values: Float[np.ndarray, "pair other"], weights: Float[np.ndarray, "pair other"]
-) -> Float[np.ndarray, "pair 2"]:
-    """Returns weighted mean and greatest of the values with weight; 0 where there are none."""
-    total = weights.sum(axis=1)
-    mean = np.einsum("po,po->p", values, weights) / np.maximum(total, 1e-9)
-    greatest = np.where(weights > 0, values, -1.0).max(axis=1, initial=-1.0)
-    return np.where(total[:, None] > 0, np.stack([mean, greatest], axis=1), 0.0)
 
 
 def _by_query(query_row: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.ndarray | slice]]:

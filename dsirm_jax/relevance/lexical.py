@@ -7,14 +7,22 @@ the formula stands below.
 
 from __future__ import annotations
 
-import itertools
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from dsirm_jax.relevance.rows import Rows, bytes_of, places, rows_of, shared, taken
+from dsirm_jax.relevance.rows import (
+    Rows,
+    bytes_in,
+    bytes_of,
+    lengths_of,
+    places,
+    rows_of,
+    shared,
+)
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -43,17 +51,14 @@ class Pieces(NamedTuple):
     Attributes:
       pieces: the distinct pieces of each text, rising, int32.
       counts: how often each of them occurs, int32, in the order of `pieces.values`.
+      lengths: how many pieces each text has, those that repeat among them, int32.
       folded: bytes of each text without regard to case, UTF-8.
     """
 
     pieces: Rows
     counts: Int[np.ndarray, " value"]
+    lengths: Int[np.ndarray, " text"]
     folded: Rows
-
-    def take(self, wanted: Int[np.ndarray, " wanted"]) -> Pieces:
-        """Returns some texts, in the order wanted."""
-        counts = taken(Rows(self.pieces.starts, self.counts), wanted).values
-        return Pieces(taken(self.pieces, wanted), counts, taken(self.folded, wanted))
 
 
 def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces:
@@ -67,6 +72,7 @@ def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces
     return Pieces(
         pieces=Rows(starts, (keys % size).astype(np.int32)),
         counts=counts.astype(np.int32),
+        lengths=np.diff(encoded.starts).astype(np.int32),
         folded=bytes_of(folded),
     )
 
@@ -94,20 +100,19 @@ def lexical(
     pairs = len(query_row)
     pair, asked, has = shared(queries.pieces, items.pieces, query_row=query_row, item_row=item_row)
     idf = inverse_frequencies(statistics, queries.pieces.values)
-    lengths = _sums(items.pieces.starts, items.counts)
-    gained = bm25(items.counts[has], lengths[item_row[pair]], idf[asked], statistics)
+    gained = bm25(items.counts[has], items.lengths[item_row[pair]], idf[asked], statistics)
     score = np.bincount(pair, gained, minlength=pairs)
     both = np.bincount(pair, minlength=pairs)
     most = np.maximum(_sums(queries.pieces.starts, idf), 1e-9)
-    query_pieces, item_pieces = (np.diff(of.pieces.starts) for of in (queries, items))
+    query_pieces = lengths_of(queries.pieces, query_row)
     return np.stack(
         [
             score,
             score / most[query_row],
-            both / np.maximum(query_pieces[query_row], 1),
-            both / np.maximum(item_pieces[item_row], 1),
+            both / np.maximum(query_pieces, 1),
+            both / np.maximum(lengths_of(items.pieces, item_row), 1),
             stands_in(queries.folded, items.folded, query_row=query_row, item_row=item_row),
-            np.log1p(query_pieces[query_row]),
+            np.log1p(query_pieces),
         ],
         axis=1,
     )
@@ -149,12 +154,8 @@ def stands_in(
     item_row: Int[np.ndarray, " pair"],
 ) -> Bool[np.ndarray, " pair"]:
     """Returns whether the bytes of a pair's query stand in those of its item."""
-    asked, has = (
-        [rows.values[start:end].tobytes() for start, end in itertools.pairwise(rows.starts)]
-        for rows in (queries, items)
-    )
-    pairs = zip(query_row.tolist(), item_row.tolist(), strict=True)
-    return np.fromiter((asked[query] in has[item] for query, item in pairs), bool, len(query_row))
+    asked, has = bytes_in(queries, query_row), bytes_in(items, item_row)
+    return np.fromiter(map(operator.contains, has, asked), bool, len(query_row))
 
 
 def _sums(

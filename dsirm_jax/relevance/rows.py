@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,18 +73,22 @@ def shared(
 
     Args:
       asked: of the queries, in any order; what stands there twice is found twice.
-      has: of the items, whole numbers, each row rising.
+      has: of the items, whole numbers, each row rising, in memory or memory-mapped.
       query_row: row of `asked` of each pair.
       item_row: row of `has` of each pair.
     """
     known = np.unique(asked.values)
     if not len(known):
         return Shared(*np.empty((3, 0), np.int64))
-    code = np.searchsorted(known, has.values)
-    (place,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == has.values)
-    row = np.searchsorted(has.starts, place, side="right") - 1
+    # Only these rows are read: a few of a catalogue that is mapped into memory, it may be.
+    wanted, item_row = np.unique(item_row, return_inverse=True)
+    row, place = places(has.starts, wanted)
+    values = has.values[place]
+    code = np.searchsorted(known, values)
+    (there,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == values)
+    row, place = row[there], place[there]
     # Sorted, for rows and the values of each rise; a number above all stands at the end.
-    keys = np.append(row * len(known) + code[place], np.iinfo(np.int64).max)
+    keys = np.append(row * len(known) + code[there], np.iinfo(np.int64).max)
     number = np.searchsorted(known, asked.values)
     found = []
     for start in range(0, max(len(query_row), 1), PAIRS_AT_ONCE):
@@ -97,10 +101,16 @@ def shared(
     return Shared(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def taken(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Rows:
-    """Returns some rows, in the order wanted."""
-    first, end = rows.starts[wanted].tolist(), rows.starts[wanted + 1].tolist()
-    # Many times faster than places of all values, where rows are texts.
-    parts = [rows.values[start:stop] for start, stop in zip(first, end, strict=True)]
-    starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    return Rows(starts, np.concatenate([rows.values[:0], *parts]))
+def lengths_of(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Int[np.ndarray, " wanted"]:
+    """Returns how many values some rows have."""
+    return rows.starts[wanted + 1] - rows.starts[wanted]
+
+
+def bytes_in(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Iterator[bytes]:
+    """Yields the values of some rows, bytes, in the order wanted."""
+    numbers = wanted.tolist()
+    spelt = {
+        number: rows.values[rows.starts[number] : rows.starts[number + 1]].tobytes()
+        for number in set(numbers)
+    }
+    return map(spelt.__getitem__, numbers)

@@ -50,7 +50,7 @@ def held_out_queries(layout: Layout, catalogue: Catalogue, *, seed: int = 0) -> 
     beams = read_beams(layout.query_sids, levels=len(catalogue.sizes))
     item_sids = catalogue.sids[judged["item_index"].to_numpy()]
     # [pair, beam]
-    depths = np.asarray(agreement(beams.sids[query], item_sids)).sum(axis=-1) * beams.valid[query]
+    depths = np.asarray(agreement(beams.sids[query], item_sids)).sum(axis=0) * beams.valid[query]
     best = np.full(len(segments), -1)  # -1: no relevant item was judged
     np.maximum.at(best, query[relevant], depths[relevant].max(axis=1))
     chosen = choose(best, segments, per_outcome=EXAMPLES_PER_OUTCOME, seed=seed)

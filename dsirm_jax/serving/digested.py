@@ -13,7 +13,13 @@ from dsirm_jax.relevance.digests import ItemDigests
 from dsirm_jax.relevance.lexical import Pieces
 from dsirm_jax.relevance.rows import Rows
 
-TYPES = {"pieces": np.int32, "folded": np.uint8, "terms": np.int64, "counts": np.int32}
+TYPES = {
+    "pieces": np.int32,
+    "folded": np.uint8,
+    "terms": np.int64,
+    "counts": np.int32,
+    "lengths": np.int32,
+}
 ROWS = ("pieces", "folded", "terms")
 """Those whose rows differ in length; where they begin is in files of their own."""
 
@@ -36,8 +42,9 @@ def write(folder: Path, parts: Iterable[ItemDigests]) -> None:
         written = dict.fromkeys(ROWS, 0)
         for file in starts.values():
             file.write(np.zeros(1, np.int64).tobytes())
-        for (pieces, counts, folded), terms in parts:
-            values["counts"].write(counts.astype(TYPES["counts"]).tobytes())
+        for (pieces, counts, lengths, folded), terms in parts:
+            for name, flat in (("counts", counts), ("lengths", lengths)):
+                values[name].write(flat.astype(TYPES[name]).tobytes())
             for name, rows in zip(ROWS, (pieces, folded, terms), strict=True):
                 values[name].write(rows.values.astype(TYPES[name]).tobytes())
                 starts[name].write((rows.starts[1:] + written[name]).astype(np.int64).tobytes())
@@ -57,8 +64,8 @@ def read(folder: Path) -> ItemDigests:
             _mapped(folder / f"{name}.bin", TYPES[name]),
         )
 
-    counts = _mapped(folder / "counts.bin", TYPES["counts"])
-    return ItemDigests(Pieces(rows("pieces"), counts, rows("folded")), rows("terms"))
+    counts, lengths = (_mapped(folder / f"{of}.bin", TYPES[of]) for of in ("counts", "lengths"))
+    return ItemDigests(Pieces(rows("pieces"), counts, lengths, rows("folded")), rows("terms"))
 
 
 def _mapped(path: Path, type_: type) -> np.ndarray:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.data.schema import HEAD, ITEMS, TRAIN, number_columns
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
-from dsirm_jax.relevance.neighbours import Judged, unit
+from dsirm_jax.relevance.neighbours import Judged, nearest, unit
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
 from dsirm_jax.runner import fingerprint_of
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
@@ -108,9 +108,7 @@ def export(
         files={},
     )
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("export"))
-    texts, cached = _known_queries(
-        layout, generator=generator, beams=beams, sids=sids, vectors=vectors["query_vectors"]
-    )
+    texts, cached = _known_queries(layout, generator=generator, beams=beams, sids=sids, **vectors)
     catalogue.write(
         path / manifest.catalogue_folder,
         rows=functools.partial(_item_rows, layout.items),
@@ -294,7 +292,8 @@ def _known_queries(
     generator: Generator,
     beams: int,
     sids: Int[np.ndarray, "item level"],
-    vectors: Float[np.ndarray, "query dim"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
 ) -> tuple[list[str], Cached]:
     """Returns the run's queries and what is known of them."""
     import pyarrow.parquet as pq
@@ -302,7 +301,7 @@ def _known_queries(
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import judged
     from dsirm_jax.relevance import tables
-    from dsirm_jax.serving.known import known_sids
+    from dsirm_jax.serving.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
 
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     near = tables.read_surroundings(layout.surroundings)
@@ -316,12 +315,13 @@ def _known_queries(
     known = known_sids(
         generator=generator,
         pieces=vocabulary.encode(layout.vocabulary, texts),
-        beams=found,
-        near=near.items,
-        first=(pairs["query_index"], sids[pairs["item_index"]]),
-        sids=sids,
+        asked=[
+            Asked(pairs["query_index"], sids[pairs["item_index"]]),
+            of_beams(found),
+            of_near(nearest(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids),
+        ],
     )
-    return texts, Cached(vectors, found, near.items, near.queries, known)
+    return texts, Cached(query_vectors, found, near.items, near.queries, known)
 
 
 def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -19,40 +19,56 @@ if TYPE_CHECKING:
     from dsirm_jax.sids.prefix_match import Beams
 
 MOST_SIDS = 128
+"""SIDs of a query. The `MOST_SIDS` nearest items fill what others leave, so that at least as many
+items can be scored for it without the generator, whether or not they share SIDs."""
+
+
+class Asked(NamedTuple):
+    """SIDs that some queries will be asked about.
+
+    Attributes:
+      query: number of the query, `[asked]`.
+      sids: `[asked, level]`.
+    """
+
+    query: Int[np.ndarray, " asked"]
+    sids: Int[np.ndarray, "asked level"]
+
+
+def of_beams(beams: Beams) -> Asked:
+    """Returns the SIDs that the generator writes."""
+    query, _ = np.nonzero(beams.valid)
+    return Asked(query, beams.sids[beams.valid])
+
+
+def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> Asked:
+    """Returns the SIDs of near items, nearest first.
+
+    Args:
+      near: of each query.
+      sids: SID of every item.
+    """
+    queries, most = near.index.shape
+    return Asked(np.repeat(np.arange(queries), most), sids[near.index.ravel()])
 
 
 def known_sids(
     *,
     generator: Fitted,
     pieces: Sequence[Sequence[int]],
-    beams: Beams,
-    near: Neighbours,
-    first: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, "asked level"]],
-    sids: Int[np.ndarray, "item level"],
+    asked: Sequence[Asked],
     most: int = MOST_SIDS,
 ) -> Known:
     """Returns the log-probabilities of the SIDs that some queries will be asked about.
 
-    Those named first come first, then its beams, then those of its nearest items, up to `most` of a
-    query. A query that is asked about others has to run the generator.
-
     Args:
       generator: from query to SIDs.
       pieces: tokens of each query.
-      beams: of each query.
-      near: the nearest items of each query.
-      first: numbers of queries, and SIDs, such as those of the items judged for them.
-      sids: SID of every item.
+      asked: about which SIDs; up to `most` of a query, those named first. A query that is asked
+        about others has to run the generator.
       most: SIDs of a query.
     """
     sizes = generator.config.sid_sizes
-    queries = np.arange(len(pieces))
-    beam_query, _ = np.nonzero(beams.valid)
-    asked = [
-        first,
-        (beam_query, beams.sids[beams.valid]),
-        (np.repeat(queries, near.index.shape[1]), sids[near.index.ravel()]),
-    ]
     query = np.concatenate([of for of, _ in asked])
     keys = np.concatenate([codes.pack(of, sizes=sizes) for _, of in asked])
     order = np.lexsort([np.arange(len(keys)), keys, query])

@@ -486,15 +486,16 @@ class Scorer:
 
     def _dense(self, asked: Asked, items: Int[np.ndarray, " item"]) -> FeatureTable:
         """Returns the features that know nothing of SIDs."""
-        digests = self._catalogue.digests.take(items)
+        catalogue = self._catalogue
         return features.without_sids(
             groups=self._judge.dense_groups,
             query_index=np.zeros(len(items), int),
             item_index=items,
+            item_row=items,
             query_vectors=asked.vector,
-            item_vectors=self._catalogue.vectors,
+            item_vectors=catalogue.vectors,
             near=asked.near,
-            texts=Texts(asked.digests, digests, self._catalogue.statistics.pieces),
+            texts=Texts(asked.digests, catalogue.digests, catalogue.statistics.pieces),
             numbers=self._numbers,
         )
 

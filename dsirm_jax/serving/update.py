@@ -47,7 +47,7 @@ from dsirm_jax.serving import catalogue as catalogues
 from dsirm_jax.serving import models, saved_model
 from dsirm_jax.serving.bundle import Bundle, Manifest
 from dsirm_jax.serving.catalogue import Cached, Catalogue, Known
-from dsirm_jax.serving.known import known_sids
+from dsirm_jax.serving.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -304,12 +304,14 @@ def _known(
         texts = [key.decode() for key, _ in some]
         cached = catalogues.unpacked(np.frombuffer(b"".join(of for _, of in some), old.record))
         beams = _searched(bundle, texts, trie) if grew else cached.beams
-        near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old))
+        near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old), most=NEAR_ITEMS)
         known = cached.known
         if len(new.sids):
             query, place = np.nonzero(known.keys != catalogues.NO_KEY)
             before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
-            known = _asked_about(bundle, texts, beams, near, first=(query, before), sids=sids)
+            # What is new comes first, for of what was known there may be as much as has room.
+            asked = [of_beams(beams), of_near(near, sids), Asked(query, before)]
+            known = _asked_about(bundle, texts, asked)
         yield texts, cached._replace(beams=beams, items=near, known=known)
 
 
@@ -324,33 +326,23 @@ def _fresh(
 ) -> Iterator[tuple[list[str], Cached]]:
     """Yields what is known of new queries."""
     old = bundle.catalogue
-    nothing = (np.empty(0, int), sids[:0])
     for start in range(0, len(texts), QUERIES_AT_ONCE):
         rows = slice(start, start + QUERIES_AT_ONCE)
-        near = nearest(queries=found[rows], candidates=old.vectors, k=NEAR_ITEMS)
+        near = nearest(queries=found[rows], candidates=old.vectors, k=MOST_SIDS)
         queries = nearest(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
         some = list(texts[rows])
         beams = _searched(bundle, some, trie)
-        near = _nearest(found[rows], near, new, numbered_from=len(old))
-        known = _asked_about(bundle, some, beams, near, first=nothing, sids=sids)
+        near = _nearest(found[rows], near, new, numbered_from=len(old), most=MOST_SIDS)
+        known = _asked_about(bundle, some, [of_beams(beams), of_near(near, sids)])
+        near = Neighbours(*(of[:, :NEAR_ITEMS] for of in near))
         yield some, Cached(found[rows], beams, near, queries, known)
 
 
-def _asked_about(
-    bundle: Bundle,
-    texts: list[str],
-    beams: Beams,
-    near: Neighbours,
-    *,
-    first: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, "asked level"]],
-    sids: Int[np.ndarray, "item level"],
-) -> Known:
+def _asked_about(bundle: Bundle, texts: list[str], asked: Sequence[Asked]) -> Known:
     """Returns the log-probabilities of the SIDs that queries will be asked about."""
     learnt = bundle.models
     pieces = learnt.vocabulary.encode(texts, out_type=int)
-    return known_sids(
-        generator=learnt.generator, pieces=pieces, beams=beams, near=near, first=first, sids=sids
-    )
+    return known_sids(generator=learnt.generator, pieces=pieces, asked=asked)
 
 
 def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
@@ -366,15 +358,20 @@ def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
 
 
 def _nearest(
-    queries: Float[np.ndarray, "query dim"], near: Neighbours, new: Items, *, numbered_from: int
+    queries: Float[np.ndarray, "query dim"],
+    near: Neighbours,
+    new: Items,
+    *,
+    numbered_from: int,
+    most: int,
 ) -> Neighbours:
     """Returns the nearest of the items found before and of new ones."""
     if not len(new.vectors):
         return near
-    others = nearest(queries=queries, candidates=new.vectors, k=NEAR_ITEMS)
+    others = nearest(queries=queries, candidates=new.vectors, k=most)
     index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
     cosine = np.concatenate([near.cosine, others.cosine], axis=1)
-    order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAR_ITEMS]
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
     return Neighbours(*(np.take_along_axis(of, order, axis=1) for of in (index, cosine)))
 
 

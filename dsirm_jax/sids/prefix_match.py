@@ -7,6 +7,7 @@ when their first l codes are equal. Everything here is a pure, vectorised JAX fu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -78,11 +79,15 @@ class Beams(NamedTuple):
 
 def agreement(
     query_sids: Int[Array, "pair sid level"], item_sids: Int[Array, "pair level"]
-) -> Bool[Array, "pair sid level"]:
-    """Returns whether the first l codes agree, for each level l."""
-    agrees = query_sids == item_sids[:, None, :]
-    so_far = [agrees[..., : level + 1].all(axis=-1) for level in range(agrees.shape[-1])]
-    return jnp.stack(so_far, axis=-1)
+) -> Bool[Array, "level pair sid"]:
+    """Returns whether the first l codes agree, for each level l.
+
+    Levels come first, for what is summed over SIDs is fast where these lie side by side.
+    """
+    agrees = [
+        query_sids[..., level] == item_sids[:, None, level] for level in range(item_sids.shape[-1])
+    ]
+    return jnp.stack(list(itertools.accumulate(agrees, jnp.logical_and)))
 
 
 def match_depth(
@@ -100,8 +105,8 @@ def match_depth(
     Returns:
       float32 `[pair, 1]`. Source: Wang et al. 2026, arXiv 2606.04374 (secondary note).
     """
-    agrees = agreement(beams.sids[query_index], item_sids) & beams.valid[query_index][..., None]
-    depth = jnp.max(jnp.sum(agrees, axis=-1), axis=-1)  # [pair]
+    agrees = agreement(beams.sids[query_index], item_sids) & beams.valid[query_index]
+    depth = jnp.max(jnp.sum(agrees, axis=0), axis=-1)  # [pair]
     levels = item_sids.shape[-1]
     return jnp.where(depth > 0, 2.0 ** (depth - levels), 0.0).astype(jnp.float32)[:, None]
 
@@ -126,14 +131,12 @@ def prefix_features(
       float32 `[pair, 4 L + 1]`, always finite. Source: this project.
     """
     valid = beams.valid[query_index]  # [pair, beam]
-    agrees = agreement(beams.sids[query_index], item_sids) & valid[..., None]
+    agrees = agreement(beams.sids[query_index], item_sids) & valid
     log_probs = jnp.where(valid, beams.log_probs[query_index], -jnp.inf)
-    mass = jnp.sum(agrees * jnp.exp(log_probs)[..., None], axis=1)  # [pair, level]
-    # Beams come best first: where one agrees, argmax finds the first that does.
-    rank = jnp.where(agrees.any(axis=1), 1.0 / (1 + jnp.argmax(agrees, axis=1)), 0.0)
+    mass = jnp.sum(agrees * jnp.exp(log_probs), axis=-1)  # [level, pair]
     log_prob = jnp.maximum(pair_log_probs, MIN_LOG_PROB)
     entropy = _entropy(log_probs)[:, None]
-    parts = [mass, rank, log_prob, log_prob - log_shares, entropy]
+    parts = [mass.T, _first_rank(agrees).T, log_prob, log_prob - log_shares, entropy]
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
@@ -150,7 +153,7 @@ def heaviest_prefix(
     def of_query(query: tuple[Array, Array]) -> Float[Array, " level"]:
         sids, weights = query
         agrees = agreement(jnp.broadcast_to(sids, (len(sids), *sids.shape)), sids)
-        return jnp.max(jnp.einsum("psl,s->pl", agrees.astype(weights.dtype), weights), axis=0)
+        return jnp.max(agrees.astype(weights.dtype) @ weights, axis=-1)
 
     return jax.lax.map(of_query, (sids, weights), batch_size=QUERIES_AT_ONCE)
 
@@ -176,15 +179,15 @@ def near_item_features(
     """
     weights = weights[query_index]
     there = weights > 0
-    agrees = agreement(sids[query_index], item_sids) & there[..., None]  # [pair, sid, level]
-    mass = jnp.sum(agrees * weights[..., None], axis=1)
+    agrees = agreement(sids[query_index], item_sids) & there  # [level, pair, sid]
+    mass = jnp.sum(agrees * weights, axis=-1)  # [level, pair]
     parts = [
-        _ratio(mass, jnp.sum(weights, axis=1, keepdims=True)),
-        _ratio(jnp.sum(agrees, axis=1), jnp.sum(there, axis=1, keepdims=True)),
-        jnp.where(agrees.any(axis=1), 1.0 / (1 + jnp.argmax(agrees, axis=1)), 0.0),
-        _ratio(mass, heaviest[query_index]),
+        _ratio(mass, jnp.sum(weights, axis=-1)),
+        _ratio(jnp.sum(agrees, axis=-1), jnp.sum(there, axis=-1)),
+        _first_rank(agrees),
+        _ratio(mass, heaviest[query_index].T),
     ]
-    return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+    return jnp.concatenate(parts).T.astype(jnp.float32)
 
 
 def vote_weights(
@@ -241,11 +244,12 @@ def vote_features(
     """
     if len(sids) == 1:  # one query: one product of matrices, and nothing is copied
         agrees = agreement(sids, item_sids).astype(weights.dtype)
-        sums = jnp.einsum("pvl,vk->klp", agrees, weights[0])
+        sums = agrees.reshape(-1, sids.shape[1]) @ weights[0]
+        sums = sums.reshape(*agrees.shape[:2], -1)
     else:
         agrees = agreement(sids[query_index], item_sids).astype(weights.dtype)
-        sums = jnp.einsum("pvl,pvk->klp", agrees, weights[query_index])
-    relevant, irrelevant, opinion, heard = sums  # [level, pair]
+        sums = jnp.einsum("lpv,pvk->lpk", agrees, weights[query_index])
+    relevant, irrelevant, opinion, heard = jnp.moveaxis(sums, -1, 0)  # [level, pair]
     parts = [relevant, irrelevant, opinion / (heard + SHRINKAGE)]
     return jnp.concatenate(parts).T.astype(jnp.float32)
 
@@ -265,6 +269,11 @@ def log_prefix_shares(
         _, inverse, counts = np.unique(keys[:, level], return_inverse=True, return_counts=True)
         shares[:, level] = np.log(counts / len(sids))[inverse]
     return shares
+
+
+def _first_rank(agrees: Bool[Array, "level pair sid"]) -> Float[Array, "level pair"]:
+    """Returns 1 / rank of the first SID that agrees, of SIDs that come best first; 0 for none."""
+    return jnp.where(agrees.any(axis=-1), 1.0 / (1 + jnp.argmax(agrees, axis=-1)), 0.0)
 
 
 def _ratio(part: Array, whole: Array) -> Array:

@@ -172,6 +172,7 @@ def test_features_do_not_depend_on_the_size_of_blocks(monkeypatch):
 def test_a_rung_has_the_groups_it_names_and_no_other(processor):
     shared = features.without_sids(
         **arrays(),
+        item_row=np.unique(arrays()["item_index"], return_inverse=True)[1],
         near=near_of(arrays()),
         texts=texts_of(processor, arrays()),
         numbers={"price": np.arange(20.0)},
@@ -192,10 +193,12 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
 
     def table(rows):
         some = given | {name: given[name][rows] for name in ("query_index", "item_index")}
+        _, item_row = np.unique(some["item_index"], return_inverse=True)
         log_probs = of_sids["pair_log_probs"][rows]
         near = near_of(some)
         dense = features.without_sids(
             **some,
+            item_row=item_row,
             near=near,
             texts=texts_of(processor, some),
             numbers={"price": np.arange(20.0)},
@@ -217,6 +220,7 @@ def test_a_vector_that_is_not_finite_is_an_error():
     with pytest.raises(ValueError, match="feature cosine of pair 0 is nan"):
         features.without_sids(
             **given,
+            item_row=given["item_index"],
             near=None,
             texts=None,
             numbers={},

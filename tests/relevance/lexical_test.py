@@ -98,13 +98,25 @@ def test_bm25_of_a_piece_in_every_document_is_above_0():
     assert (found > 0).all()
 
 
-def test_some_texts_of_a_digest_are_their_own_digest(processor):
-    whole, part = (
-        pieces_of(ITEMS, processor),
-        pieces_of([ITEMS[2], "red shoe", ITEMS[2]], processor),
-    )
-    taken = whole.take(np.array([2, 0, 2]))
-    np.testing.assert_array_equal(taken.pieces.starts, part.pieces.starts)
-    np.testing.assert_array_equal(taken.pieces.values, part.pieces.values)
-    np.testing.assert_array_equal(taken.counts, part.counts)
-    np.testing.assert_array_equal(taken.folded.values, part.folded.values)
+def test_pairs_have_the_same_numbers_whatever_other_texts_are_digested(processor):
+    wanted = np.array([3, 1, 1])
+
+    def values(items, item_row):
+        return lexical(
+            query_row=np.array([0, 0, 1]),
+            item_row=item_row,
+            queries=pieces_of(["red red", "bag"], processor),
+            items=pieces_of(items, processor),
+            statistics=PieceStatistics(4, np.ones(processor.get_piece_size(), int), 3.0),
+        )
+
+    alone = values([ITEMS[row] for row in wanted], np.arange(3))
+    np.testing.assert_array_equal(values(ITEMS, wanted), alone)
+    assert alone[1, 0] > 0
+
+
+def test_texts_are_as_long_as_they_have_pieces(processor):
+    digested = pieces_of(ITEMS, processor)
+    assert digested.lengths.tolist() == [
+        len(of) for of in processor.encode([t.lower() for t in ITEMS])
+    ]

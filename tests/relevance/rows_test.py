@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.relevance import rows
-from dsirm_jax.relevance.rows import Rows, places, rows_of, shared, taken
+from dsirm_jax.relevance.rows import (
+    Rows,
+    bytes_in,
+    bytes_of,
+    lengths_of,
+    places,
+    rows_of,
+    shared,
+)
 
 SETS = st.lists(st.sets(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)), min_size=1)
 
@@ -34,15 +42,20 @@ def test_shared_values_by_sets(asked, has, seed, at_once):
             assert ((starts[row] <= mine) & (mine < starts[row + 1])).all()
 
 
-def test_rows_are_taken_in_the_order_wanted():
+def test_places_and_lengths_of_rows_in_the_order_wanted():
     given = rows_of([[1, 2], [], [3]], dtype=np.int32)
     assert given.starts.tolist() == [0, 2, 2, 3]
-    row, place = places(given.starts, np.array([2, 0, 1, 2]))
+    wanted = np.array([2, 0, 1, 2])
+    row, place = places(given.starts, wanted)
     assert (row.tolist(), place.tolist()) == ([0, 1, 1, 3], [2, 0, 1, 2])
-    some = taken(given, np.array([2, 0, 1]))
-    assert (some.starts.tolist(), some.values.tolist()) == ([0, 1, 3, 3], [3, 1, 2])
-    none = taken(given, np.array([], int))
-    assert (none.starts.tolist(), len(none.values)) == ([0], 0)
+    assert lengths_of(given, wanted).tolist() == [1, 2, 0, 1]
+
+
+def test_texts_are_spelt_in_the_order_wanted():
+    given = bytes_of(["mug", "", "größe"])
+    wanted = np.array([2, 0, 2, 1])
+    assert [text.decode() for text in bytes_in(given, wanted)] == ["größe", "mug", "größe", ""]
+    assert list(bytes_in(given, wanted[:0])) == []
 
 
 def test_nothing_asked_is_nothing_shared():

@@ -89,6 +89,7 @@ def expected(bundle):
     pairs = {"query_index": query_index, "item_index": item_index}
     dense = features.without_sids(
         **pairs,
+        item_row=item_index,
         groups=GROUPS,
         query_vectors=vectors,
         item_vectors=catalogue.vectors,

@@ -25,7 +25,7 @@ from dsirm_jax.relevance.schema import WITHOUT_SIDS
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
 from dsirm_jax.serving.catalogue import Cached
 from dsirm_jax.serving.export import described_features, voters_of
-from dsirm_jax.serving.known import known_sids
+from dsirm_jax.serving.known import Asked, known_sids, of_beams, of_near
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 
@@ -155,10 +155,7 @@ def make(path, *, count=60, whole=False):
     known = known_sids(
         generator=learnt.generator,
         pieces=processor.encode(QUERIES, out_type=int),
-        beams=beams,
-        near=near.items,
-        first=(TRAIN[:, 0], sids[TRAIN[:, 1]]),
-        sids=sids,
+        asked=[Asked(TRAIN[:, 0], sids[TRAIN[:, 1]]), of_beams(beams), of_near(near.items, sids)],
     )
     catalogue.write(
         path / manifest.catalogue_folder,

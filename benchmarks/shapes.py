@@ -1,0 +1,15 @@
+"""Shapes of models that several benchmarks measure."""
+
+from __future__ import annotations
+
+from dsirm_jax.generator.model import T5Config
+
+T5_SMALL = T5Config(
+    emb_dim=512,
+    num_heads=6,
+    head_dim=64,
+    mlp_dim=1024,
+    num_encoder_layers=8,
+    num_decoder_layers=8,
+)
+"""A generator of T5-small's size, version 1.1."""
