@@ -244,8 +244,9 @@ def vote_features(
     """
     if len(sids) == 1:  # one query: one product of matrices, and nothing is copied
         agrees = agreement(sids, item_sids).astype(weights.dtype)
-        sums = agrees.reshape(-1, sids.shape[1]) @ weights[0]
-        sums = sums.reshape(*agrees.shape[:2], -1)
+        levels, pairs, votes = agrees.shape
+        sums = agrees.reshape(levels * pairs, votes) @ weights[0]
+        sums = sums.reshape(levels, pairs, weights.shape[-1])
     else:
         agrees = agreement(sids[query_index], item_sids).astype(weights.dtype)
         sums = jnp.einsum("lpv,pvk->lpk", agrees, weights[query_index])
