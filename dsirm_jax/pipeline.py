@@ -331,7 +331,7 @@ def write_features(layout: Layout, *, voting: Path, language: str | None) -> Non
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import judged, judged_pairs
-    from dsirm_jax.data.schema import HEAD, TRAIN
+    from dsirm_jax.data.schema import VOTING
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
     from dsirm_jax.relevance.features import Texts, filled, surroundings, without_sids
@@ -340,7 +340,7 @@ def write_features(layout: Layout, *, voting: Path, language: str | None) -> Non
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     pairs = judged(layout.judgements, "query_index", "item_index")
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
-    train_pairs, relevant = judged_pairs(voting, splits=(TRAIN, HEAD))
+    train_pairs, relevant = judged_pairs(voting, splits=VOTING)
     near = surroundings(
         query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
     )
@@ -440,10 +440,13 @@ def relevance(
     seen = splits == TRAIN  # [half, pair]
     kept = ~seen.all(axis=0)
 
-    def fit(name: str, features: FeatureTable, rows: np.ndarray) -> HeadFitted:
+    def fit(
+        name: str, of_halves: list[FeatureTable], *, where: np.ndarray, rows: np.ndarray
+    ) -> HeadFitted:
+        some = [half.rows(rows) for half in of_halves]
         return train(
             name=f"relevance {name}",
-            features=features.rows(rows),
+            features=tables.first_of(some, where=where[:, rows]),
             labels=pairs["relevant"][rows],
             gains=pairs["gain"][rows],
             weights=pairs["weight"][rows],
@@ -462,7 +465,7 @@ def relevance(
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
         sources = [(half.features, half.sid_features) for half in at]
         of_halves = tables.read_halves(sources, groups=rungs[rung], rung=rung)
-        fitted = fit(rung, tables.first_of(of_halves, where=~seen), kept & ~tested)
+        fitted = fit(rung, of_halves, where=~seen, rows=kept & ~tested)
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
         scores[rung] = mean_of_halves(
             [score(fitted, half.rows(kept)) for half in of_halves], where=~seen[:, kept]
@@ -471,8 +474,8 @@ def relevance(
         of_grades = [esci_probabilities(fitted, half, grade_of=grade_of) for half in tests]
         grades[rung] = None if of_grades[0] is None else np.mean(of_grades, axis=0)
         if rung == FULL:
-            known = tables.first_of(of_halves, where=seen)
-            flattered = fit(ON_SEEN, known, seen.any(axis=0) & ~tested)
+            rows = seen.any(axis=0) & ~tested
+            flattered = fit(ON_SEEN, of_halves, where=seen, rows=rows)
             on_seen = np.mean([score(flattered, half) for half in tests], axis=0)
     tables.write_predictions(
         layout.predictions,

@@ -154,6 +154,8 @@ REJECTED = pa.schema(
 """`prepare/rejected.parquet`: every row read that no prepared table keeps, with the reason."""
 
 TRAIN, HEAD, TEST = SPLITS = ("train", "head", "test")
+VOTING = (TRAIN, HEAD)
+"""Splits whose judgements other queries' features may look at."""
 TRAIN_RELEVANT, TRAIN_IRRELEVANT = "train_relevant", "train_irrelevant"
 """What the TFDS dataset splits `TRAIN` into."""
 

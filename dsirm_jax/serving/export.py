@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.schema import HEAD, ITEMS, TRAIN, number_columns
+from dsirm_jax.data.schema import ITEMS, VOTING, number_columns
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.neighbours import Judged, nearest, unit
@@ -328,7 +328,7 @@ def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voter
     from dsirm_jax.data.pairs import judged_pairs
     from dsirm_jax.relevance import tables
 
-    pairs, _ = judged_pairs(layout.judgements, splits=(TRAIN, HEAD))
+    pairs, _ = judged_pairs(layout.judgements, splits=VOTING)
     judged = tables.read_surroundings(layout.surroundings).judged
     return voters_of(pairs, vectors=vectors, judged=judged)
 
