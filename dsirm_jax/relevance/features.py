@@ -31,7 +31,6 @@ from dsirm_jax.relevance.schema import (
     COLUMNS_WITHOUT_SIDS,
     NUMERIC,
     FeatureTable,
-    join,
 )
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
@@ -146,13 +145,14 @@ def without_sids(
         "votes": lambda: votes(**of_rows, item_vectors=item_vectors, near=near),
         NUMERIC: lambda: numeric(item_index, numbers=numbers),
     }
-    tables = [
-        _table(of_group, (group,) * len(of_group), compute[group]())
+    chosen = {
+        group: tuple(numbers) if group == NUMERIC else names
         for group, names in COLUMNS_WITHOUT_SIDS.items()
         if group in groups
-        for of_group in (tuple(numbers) if group == NUMERIC else names,)
-    ]
-    return join(tables) if tables else _table((), (), np.empty((len(query_index), 0)))
+    }
+    columns = [(group, name) for group, names in chosen.items() for name in names]
+    nothing = np.empty((len(query_index), 0), np.float32)
+    return _table(columns, np.concatenate([nothing, *(compute[of]() for of in chosen)], axis=1))
 
 
 class OfQueries(NamedTuple):
@@ -243,7 +243,7 @@ def with_sids(
     """
     chosen = tuple(group for group in prefix_match.GROUPS if group in groups)
     if not chosen:
-        return _table((), (), np.empty((len(query_index), 0)))
+        return _table((), np.empty((len(query_index), 0)))
     wanted, query_row = np.unique(query_index, return_inverse=True)
     base = relevant_share(near.judged)
     columns = [
@@ -265,11 +265,7 @@ def with_sids(
         # Few shapes, so that few programs are compiled.
         found = _sid_features(_grown(queries), _grown(pairs), groups=chosen)
         blocks.append(np.asarray(found)[: len(items)])
-    return _table(
-        tuple(name for _, name in columns),
-        tuple(group for group, _ in columns),
-        np.concatenate(blocks),
-    )
+    return _table(columns, np.concatenate(blocks))
 
 
 def of_queries(
@@ -438,7 +434,9 @@ def _slices(length: int, rows: int) -> list[slice]:
     return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
 
 
-def _table(names: tuple[str, ...], groups: tuple[str, ...], values: np.ndarray) -> FeatureTable:
+def _table(columns: Sequence[tuple[str, str]], values: np.ndarray) -> FeatureTable:
+    """Returns the table of columns, each a group and a name."""
+    groups, names = zip(*columns, strict=True) if columns else ((), ())
     values = np.asarray(values, np.float32)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]

@@ -70,6 +70,8 @@ class Settings:
       warm_items: items of a call that programs are compiled for when the bundle is opened.
       remembered: cached queries of which what is read from the bundle is kept in memory.
       remembered_items: items whose numbers are kept likewise.
+      remembered_answers: answers about cached queries that are kept for whoever asks about the same
+        items again, some 25 kB each where there are 100 items; 0: none.
       programs: folder where compiled programs are kept for the next start, which then compiles
         none; None: where JAX is told to keep them, if at all.
     """
@@ -83,6 +85,7 @@ class Settings:
     warm_items: int = 100
     remembered: int = 4096
     remembered_items: int = 1 << 16
+    remembered_answers: int = 1024
     programs: str | None = None
 
 
@@ -227,6 +230,8 @@ class Scorer:
         self._run = run
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
         self._cached = functools.lru_cache(settings.remembered)(self._read_cached)
+        answers = functools.lru_cache(settings.remembered_answers)
+        self._judged_cached = answers(self._judge_cached)
         self._numbers_by_id: dict[str, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
         self._counting = threading.Lock()
@@ -427,14 +432,13 @@ class Scorer:
         self, text: str, items: Int[np.ndarray, " item"], *, until: float
     ) -> tuple[Judgement, Source]:
         """Returns what the heads make of items, and where the query's SIDs came from."""
-        cached, sids = self._cached(text), self._sids(items)
-        log_probs = None if cached is None else _found(cached.known, sids, sizes=self.sizes)
-        if log_probs is not None:
-            dense = self._dense(cached.asked, items)
-            pairs = self._pairs(items, log_probs)
-            return self._judge.with_sids(dense, cached.of_query, pairs), CACHED
+        cached = self._cached(text)
+        if cached is not None:
+            judged = self._judged_cached(text, items.tobytes())
+            if judged is not None:
+                return judged, CACHED
         self._check_vector(text, cached)
-        future = self._submit(text, sids=sids)
+        future = self._submit(text, sids=self._sids(items))
         # While the generator is at work:
         asked = self._asked(text, self._vector(text)) if cached is None else cached.asked
         dense = self._dense(asked, items)
@@ -448,6 +452,18 @@ class Scorer:
         of_query = self._of_query(asked, beams) if cached is None else cached.of_query
         pairs = self._pairs(items, generated.log_probs)
         return self._judge.with_sids(dense, of_query, pairs), LIVE
+
+    def _judge_cached(self, text: str, items: bytes) -> Judgement | None:
+        """Returns what the heads make of items, int64, for a cached query.
+
+        None where the log-probability of an item's SID is not known.
+        """
+        cached, numbers = self._cached(text), np.frombuffer(items, np.int64)
+        log_probs = _found(cached.known, self._sids(numbers), sizes=self.sizes)
+        if log_probs is None:
+            return None
+        dense, pairs = self._dense(cached.asked, numbers), self._pairs(numbers, log_probs)
+        return self._judge.with_sids(dense, cached.of_query, pairs)
 
     def _check_vector(self, text: str, cached: Remembered | None) -> None:
         """Raises InputError where a query has no vector and nothing can make one."""

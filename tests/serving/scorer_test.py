@@ -181,6 +181,25 @@ def test_ids_may_repeat_and_unknown_ones_are_named(scorer, bundle, expected):
     assert none.probabilities.shape == (0,) and none.unknown == ()
 
 
+def test_an_answer_that_is_remembered_is_of_these_items_whoever_wrote_into_an_earlier_one(
+    bundle, expected
+):
+    query = tiny.QUERIES[0]
+    some, others = np.split(foreseen(bundle, query)[:20], 2)
+    with Scorer(bundle, settings=Settings(deadline=600.0, remembered_answers=1)) as scorer:
+        for numbers in (some, some[::-1], others, some, np.append(some, others)):
+            found = scorer.score(query, [IDS[number] for number in numbers])
+            np.testing.assert_allclose(
+                found.probabilities, expected[query].full[numbers], atol=1e-5
+            )
+            for values in (found.probabilities, found.dense_only, found.features):
+                values[:] = 7.0
+        other = scorer.score(tiny.QUERIES[1], [IDS[number] for number in some])
+    wanted = expected[tiny.QUERIES[1]].full[some]
+    np.testing.assert_allclose(other.probabilities, wanted, atol=1e-5)
+    assert scorer.statistics()[CACHED] >= 5
+
+
 def test_a_cached_query_asks_the_generator_about_sids_that_were_not_foreseen(
     bundle, expected, monkeypatch
 ):
