@@ -20,6 +20,7 @@ from dsirm_jax.relevance.neighbours import Judged, nearest, unit
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
 from dsirm_jax.runner import fingerprint_of
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
+from dsirm_jax.serving import manifest as manifests
 from dsirm_jax.serving.catalogue import Cached, Voters
 from dsirm_jax.serving.models import Models
 from dsirm_jax.sids import prefix_match
@@ -71,9 +72,9 @@ def export(
     model.mkdir(parents=True)
     generator, trie, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
     settings, learnt = read_encoder(layout, encoder=encoder)
-    served = {bundle.FULL: FULL}
+    served = {manifests.FULL: FULL}
     if (dense := dense_rung(rungs)) is not None:
-        served[bundle.DENSE_ONLY] = dense
+        served[manifests.DENSE_ONLY] = dense
     fitted = {name: heads.load(layout.head(rung)) for name, rung in served.items()}
     processor = vocabulary.processor(layout.vocabulary)
     applied = Models(**learnt, generator=generator, heads=fitted, vocabulary=processor)
@@ -82,11 +83,11 @@ def export(
     forms, levels = tries.forms(trie), generator.config.num_levels
     extras = _extras(layout.items)
     numbers = tuple(number_columns(extras))
-    manifest = bundle.Manifest(
-        packages=bundle.package_versions(),
+    manifest = manifests.Manifest(
+        packages=manifests.package_versions(),
         sid_version=generator.sid_version,
         stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
-        settings=bundle.Settings(
+        settings=manifests.Settings(
             encoder=settings,
             generator=dataclasses.asdict(generator.config),
             max_pieces=generator.max_pieces,
@@ -156,7 +157,7 @@ def _is_of_sids(group: str) -> bool:
 
 def described_features(
     head: HeadFitted, *, levels: int, numbers: Sequence[str]
-) -> tuple[bundle.Feature, ...]:
+) -> tuple[manifests.Feature, ...]:
     """Returns the columns that a head reads, in order.
 
     Args:
@@ -165,14 +166,16 @@ def described_features(
       numbers: the user's own columns of numbers.
     """
     known = {
-        name: bundle.Feature(name=name, group=NUMERIC, about="a number of your own about the item")
+        name: manifests.Feature(
+            name=name, group=NUMERIC, about="a number of your own about the item"
+        )
         for name in numbers
     }
     for feature in (*WITHOUT_SIDS, *prefix_match.FEATURES):
         for level in range(1, levels + 1) if feature.per_level else [""]:
             name = f"{feature.name}_{level}" if level else feature.name
             about = f"{feature.meaning}, l = {level}" if level else feature.meaning
-            known[name] = bundle.Feature(name=name, group=feature.group, about=about)
+            known[name] = manifests.Feature(name=name, group=feature.group, about=about)
     found = []
     for column in head.features:
         name, at, tag = column.partition("@")
@@ -183,7 +186,7 @@ def described_features(
 
 def read_encoder(
     layout: Layout, *, encoder: TwoTowers | Pretrained | Precomputed
-) -> tuple[bundle.Encoder, dict[str, Any]]:
+) -> tuple[manifests.Encoder, dict[str, Any]]:
     """Returns how texts become vectors, and what of `Models` makes them.
 
     Args:
@@ -200,7 +203,7 @@ def read_encoder(
     if isinstance(encoder, Precomputed):
         (file, *_) = shards(layout.item_vectors)
         _, _, block = next(blocks(file, id_column="item_id", rows=1))
-        settings = bundle.Encoder(kind=models.NONE, dim=block.shape[1])
+        settings = manifests.Encoder(kind=models.NONE, dim=block.shape[1])
         return settings, {"encoder": None, "encoder_params": None, "tokenizer": None}
     lengths = {
         "max_query_pieces": encoder.max_query_pieces,
@@ -209,7 +212,7 @@ def read_encoder(
     if isinstance(encoder, Pretrained):
         found = pretrained.load(encoder, folder=directory / pretrained.FOLDER)
         module, params, tokenizer = found.module, found.params, found.tokenizer
-        settings = bundle.Encoder(
+        settings = manifests.Encoder(
             kind=models.BERT,
             dim=module.dim or module.config.hidden_size,
             module={
@@ -224,7 +227,7 @@ def read_encoder(
         )
     else:
         size = vocabulary.size(layout.vocabulary)
-        settings = bundle.Encoder(
+        settings = manifests.Encoder(
             kind=models.TOWERS,
             dim=encoder.dim,
             module={"vocab_size": size, "dim": encoder.dim, "hidden_dim": encoder.hidden_dim},

@@ -16,7 +16,7 @@ from dsirm_jax.relevance.features import OfPairs, OfQueries
 from dsirm_jax.relevance.fitted import Fitted
 from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, NUMERIC, FeatureTable
 from dsirm_jax.relevance.score import probabilities
-from dsirm_jax.serving.bundle import DENSE_ONLY, FULL, Feature, Manifest
+from dsirm_jax.serving.manifest import DENSE_ONLY, FULL, Feature, Manifest
 from dsirm_jax.sids import prefix_match
 
 PAIRS = (16, 128, 1024)

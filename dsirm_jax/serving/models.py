@@ -21,7 +21,7 @@ from dsirm_jax.files import replacing, write_text
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import config_from_json
 from dsirm_jax.relevance import fitted as heads
-from dsirm_jax.serving.bundle import Encoder, Manifest
+from dsirm_jax.serving.manifest import Encoder, Manifest
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -41,8 +41,8 @@ class Models:
       encoder: the Flax module that makes vectors of texts; None: there is none.
       encoder_params: its parameters.
       generator: from query text to SIDs.
-      heads: from features to probabilities, by `bundle.FULL` and, where the run has one,
-        `bundle.DENSE_ONLY`.
+      heads: from features to probabilities, by `manifest.FULL` and, where the run has one,
+        `manifest.DENSE_ONLY`.
       vocabulary: SentencePiece, of the generator, of word overlap and of `TextTower`.
       tokenizer: of a BERT; None without one.
     """

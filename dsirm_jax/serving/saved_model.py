@@ -39,8 +39,9 @@ from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.relevance.fitted import Fitted as Head
 from dsirm_jax.serving import stablehlo, tf_text
-from dsirm_jax.serving.bundle import FULL, Bundle, Encoder
+from dsirm_jax.serving.bundle import Bundle
 from dsirm_jax.serving.catalogue import Catalogue
+from dsirm_jax.serving.manifest import FULL, Encoder
 from dsirm_jax.serving.models import BERT, Models
 from dsirm_jax.serving.stablehlo import PlainTrie, of_plain, plain, search
 from dsirm_jax.sids import prefix_match

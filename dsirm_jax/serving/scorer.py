@@ -38,10 +38,11 @@ from dsirm_jax.relevance.neighbours import (
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.serving import catalogue, store
 from dsirm_jax.serving.batching import Batcher, Overloaded
-from dsirm_jax.serving.bundle import Bundle, Feature, open_bundle
+from dsirm_jax.serving.bundle import Bundle, open_bundle
 from dsirm_jax.serving.catalogue import UNKNOWN, Known
 from dsirm_jax.serving.generation import Generated, Generator, Request, generate, on_device
 from dsirm_jax.serving.judging import Judge, Judgement
+from dsirm_jax.serving.manifest import Feature
 from dsirm_jax.serving.vectors import query_encoder
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries

@@ -45,9 +45,10 @@ from dsirm_jax.relevance.neighbours import (
 from dsirm_jax.serving import bundle as bundles
 from dsirm_jax.serving import catalogue as catalogues
 from dsirm_jax.serving import models, saved_model
-from dsirm_jax.serving.bundle import Bundle, Manifest
+from dsirm_jax.serving.bundle import Bundle
 from dsirm_jax.serving.catalogue import Cached, Catalogue, Known
 from dsirm_jax.serving.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+from dsirm_jax.serving.manifest import Manifest, package_versions
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -105,7 +106,7 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
             bundle.manifest,
             catalogue=number,
             items=bundle.manifest.items + len(new.sids),
-            packages=bundles.package_versions(),
+            packages=package_versions(),
         )
         manifest = dataclasses.replace(
             manifest, queries=_write_catalogue(bundle, manifest, new=new, texts=texts, found=found)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from dsirm_jax.encoder.bert import ABSENT
 from dsirm_jax.encoder.model import PAD
-from dsirm_jax.serving.bundle import Encoder
+from dsirm_jax.serving.manifest import Encoder
 from dsirm_jax.serving.models import BERT, Models, encoder_pieces
 
 SHORTEST = 8

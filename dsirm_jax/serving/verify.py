@@ -25,7 +25,8 @@ from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
-from dsirm_jax.serving.bundle import FULL, Bundle, open_bundle
+from dsirm_jax.serving.bundle import Bundle, open_bundle
+from dsirm_jax.serving.manifest import FULL
 from dsirm_jax.serving.models import BERT, encoder_pieces
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries

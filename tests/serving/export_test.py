@@ -15,8 +15,10 @@ from dsirm_jax.encoder.model import Precomputed, Pretrained
 from dsirm_jax.errors import InputError
 from dsirm_jax.layout import Layout
 from dsirm_jax.serving import bundle, models
-from dsirm_jax.serving.bundle import FULL, open_bundle
+from dsirm_jax.serving import manifest as manifests
+from dsirm_jax.serving.bundle import open_bundle
 from dsirm_jax.serving.export import check, dense_rung, described_features, read_encoder
+from dsirm_jax.serving.manifest import FULL
 from dsirm_jax.serving.update import update
 from dsirm_jax.training.settings import Training
 from tests.serving import tiny
@@ -72,7 +74,7 @@ def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes
     assert (settings.max_query_pieces, settings.max_item_pieces) == (6, 9)
     # As from a manifest.
     module = models.encoder_module(
-        bundle.Encoder(**json.loads(json.dumps(dataclasses.asdict(settings))))
+        manifests.Encoder(**json.loads(json.dumps(dataclasses.asdict(settings))))
     )
     (tmp_path / "model").mkdir()
     models.write_models(tmp_path / "model", dataclasses.replace(open_bundle(made).models, **found))
@@ -97,7 +99,7 @@ def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
     path = shutil.copytree(made, tmp_path / "bundle")
     manifest = open_bundle(path).manifest
     settings = dataclasses.replace(
-        manifest.settings, encoder=bundle.Encoder(kind=models.NONE, dim=tiny.DIM)
+        manifest.settings, encoder=manifests.Encoder(kind=models.NONE, dim=tiny.DIM)
     )
     bundle.seal(path, dataclasses.replace(manifest, settings=settings))
     table = pa.Table.from_pylist(tiny.items(60, 63))

@@ -23,8 +23,9 @@ from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, nearest
 from dsirm_jax.relevance.schema import GROUPS, join
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.batching import Overloaded
-from dsirm_jax.serving.bundle import DENSE_ONLY, FULL, open_bundle
+from dsirm_jax.serving.bundle import open_bundle
 from dsirm_jax.serving.generation import generate
+from dsirm_jax.serving.manifest import DENSE_ONLY, FULL
 from dsirm_jax.serving.scorer import CACHED, FALLBACK, LIVE, Scorer, Settings
 from dsirm_jax.sids.codes import pack
 from tests.serving import tiny

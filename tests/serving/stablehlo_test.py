@@ -10,7 +10,8 @@ from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import stablehlo
-from dsirm_jax.serving.bundle import FULL, open_bundle
+from dsirm_jax.serving.bundle import open_bundle
+from dsirm_jax.serving.manifest import FULL
 from dsirm_jax.sids import trie as tries
 from tests.serving import tiny
 

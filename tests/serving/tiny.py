@@ -23,6 +23,7 @@ from dsirm_jax.relevance.features import surroundings
 from dsirm_jax.relevance.model import Mlp, MlpParams, network
 from dsirm_jax.relevance.schema import WITHOUT_SIDS
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
+from dsirm_jax.serving import manifest as manifests
 from dsirm_jax.serving.catalogue import Cached
 from dsirm_jax.serving.export import described_features, voters_of
 from dsirm_jax.serving.known import Asked, known_sids, of_beams, of_near
@@ -97,12 +98,12 @@ def make(path, *, count=60, whole=False):
         name: described_features(head, levels=3, numbers=["price"])
         for name, head in learnt.heads.items()
     }
-    manifest = bundle.Manifest(
-        packages=bundle.package_versions(),
+    manifest = manifests.Manifest(
+        packages=manifests.package_versions(),
         sid_version="v",
         stages={},
-        settings=bundle.Settings(
-            encoder=bundle.Encoder(
+        settings=manifests.Settings(
+            encoder=manifests.Encoder(
                 kind=models.TOWERS,
                 dim=DIM,
                 module={"vocab_size": processor.vocab_size(), "dim": DIM, "hidden_dim": 8},
@@ -206,8 +207,8 @@ def untrained(processor):
             sid_version="v",
         ),
         heads={
-            bundle.FULL: random_head([*dense, *itertools.chain(*of_sids)], seed=3),
-            bundle.DENSE_ONLY: random_head(dense, seed=5),
+            manifests.FULL: random_head([*dense, *itertools.chain(*of_sids)], seed=3),
+            manifests.DENSE_ONLY: random_head(dense, seed=5),
         },
         vocabulary=processor,
         tokenizer=None,

@@ -16,6 +16,7 @@ import pytest
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.serving import bundle, models, saved_model, stablehlo, verify
 from dsirm_jax.serving.bundle import open_bundle
+from dsirm_jax.serving.manifest import Encoder
 from dsirm_jax.serving.update import update
 from tests.serving import tiny
 
@@ -77,7 +78,7 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     shutil.rmtree(path / "saved_model")
     before, encoder = open_bundle(made), hugging_face.read(BERT)
     module = encoder.module
-    settings = bundle.Encoder(
+    settings = Encoder(
         kind=models.BERT,
         dim=module.config.hidden_size,
         module={

@@ -1,0 +1,204 @@
+"""The manifest of a bundle: what is in it, and what serving has to repeat of training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dsirm_jax
+from dsirm_jax.errors import InputError
+from dsirm_jax.files import write_text
+
+FORMAT = 1
+FULL, DENSE_ONLY = "full", "dense_only"
+"""Names of the heads: that of the full model, and one that knows nothing of SIDs."""
+PACKAGES = ("jax", "flax", "numpy", "orbax-checkpoint", "lmdb", "tensorflow")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class File:
+    """What the manifest knows of a file.
+
+    Attributes:
+      bytes: its size.
+      sha256: of its contents, hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Feature:
+    """A column that a head reads.
+
+    Attributes:
+      name: of the column.
+      group: that it belongs to.
+      about: what it is, in one line.
+    """
+
+    name: str
+    group: str
+    about: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """How texts become vectors.
+
+    Attributes:
+      kind: `models.TOWERS`, `models.BERT`, or `models.NONE`: vectors came from tables of the
+        user's own, and a text that is not among the cached queries has none.
+      dim: width of the vectors.
+      module: arguments of the Flax module.
+      max_query_pieces: pieces read of a query.
+      max_item_pieces: pieces read of an item's text.
+      query_prefix: precedes every query.
+      item_prefix: precedes every item's text.
+    """
+
+    kind: str
+    dim: int
+    module: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    max_query_pieces: int = 0
+    max_item_pieces: int = 0
+    query_prefix: str = ""
+    item_prefix: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the models were fitted with and serving has to repeat.
+
+    Attributes:
+      encoder: see `Encoder`.
+      generator: fields of `generator.model.T5Config`.
+      max_pieces: tokens that the generator reads of a query.
+      beams: SIDs that it writes for a query.
+      language: of titles and queries, ISO 639-1, or None.
+      groups: feature groups of each head.
+      extras: the user's own columns of items, and their Arrow types.
+      numbers: those of them that hold numbers, features of the group `numeric`.
+      types_from_titles: pinned categories are product types of titles, for the run's items had no
+        categories.
+      trie: form of each level, `trie.BITMAP` or `trie.RANGES`, which the exported search expects.
+    """
+
+    encoder: Encoder
+    generator: Mapping[str, Any]
+    max_pieces: int
+    beams: int
+    language: str | None
+    groups: Mapping[str, tuple[str, ...]]
+    extras: Mapping[str, str]
+    numbers: tuple[str, ...]
+    types_from_titles: bool
+    trie: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+      format: of the bundle, `FORMAT`.
+      packages: version of each package that wrote it.
+      sid_version: of all SIDs in it, see `sids.codes.SidTable`.
+      stages: fingerprint of each stage that it was made from.
+      settings: see `Settings`.
+      features: of each head, in the order in which it reads them.
+      catalogue: number of the catalogue in force.
+      items: in that catalogue.
+      queries: cached in that catalogue.
+      files: all files of the bundle by path, the manifest itself left out.
+    """
+
+    format: int = FORMAT
+    packages: Mapping[str, str]
+    sid_version: str
+    stages: Mapping[str, str]
+    settings: Settings
+    features: Mapping[str, tuple[Feature, ...]]
+    catalogue: int
+    items: int
+    queries: int
+    files: Mapping[str, File]
+
+    @property
+    def catalogue_folder(self) -> str:
+        return f"catalogue-{self.catalogue:04d}"
+
+    @property
+    def saved_model_folder(self) -> str:
+        """TF Serving takes the folder of the greatest number."""
+        return f"saved_model/{self.catalogue}"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes per level."""
+        return tuple(self.settings.generator["sid_sizes"])
+
+
+def package_versions() -> dict[str, str]:
+    """Returns the versions of this package and of `PACKAGES`."""
+    ours = {"dsirm-jax": dsirm_jax.__version__}
+    return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest, whole or not at all, with a checksum of its own."""
+    content = dataclasses.asdict(manifest)
+    sealed = {"checksum": _checksum(content)} | content
+    write_text(path, json.dumps(sealed, indent=2) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads what `write_manifest` wrote.
+
+    Raises:
+      InputError: there is no such file, it is not what was written, or of another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        seal = content.pop("checksum")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; name the folder of a bundle") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} is not what was written; export the bundle anew") from error
+    if seal != _checksum(content):
+        raise InputError(f"{path} is not what was written; export the bundle anew")
+    if content["format"] != FORMAT:
+        raise InputError(
+            f"{path}: the bundle has format {content['format']}, this version of dsirm reads "
+            f"{FORMAT}; export it anew"
+        )
+    settings = content["settings"]
+    return Manifest(
+        **content
+        | {
+            "settings": Settings(
+                **settings
+                | {
+                    "encoder": Encoder(**settings["encoder"]),
+                    "groups": {head: tuple(of) for head, of in settings["groups"].items()},
+                    "numbers": tuple(settings["numbers"]),
+                    "trie": tuple(settings["trie"]),
+                }
+            ),
+            "features": {
+                head: tuple(Feature(**feature) for feature in of)
+                for head, of in content["features"].items()
+            },
+            "files": {name: File(**known) for name, known in content["files"].items()},
+        }
+    )
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
