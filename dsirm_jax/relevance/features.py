@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.relevance.attributes import attributes
 from dsirm_jax.relevance.digests import ItemDigests, QueryDigests
+from dsirm_jax.relevance.grid import COLUMNS, Grid, blocks
 from dsirm_jax.relevance.lexical import PieceStatistics, lexical
 from dsirm_jax.relevance.neighbours import (
     NEAR_ITEMS,
@@ -36,6 +37,7 @@ from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
 PAIRS_AT_ONCE = 1 << 11
+ROWS_AT_ONCE = PAIRS_AT_ONCE // COLUMNS
 
 Tree = TypeVar("Tree")
 
@@ -174,45 +176,40 @@ class OfQueries(NamedTuple):
 
 
 class OfPairs(NamedTuple):
-    """What they look at of some pairs, one row a pair.
+    """What they look at of the items that each query is paired with.
 
     Attributes:
-      query_row: row of `OfQueries`.
       sids: the item's SID.
       log_probs: exact log P(first l codes of the item | query).
       log_shares: log share of the catalogue's items that have these first l codes.
     """
 
-    query_row: Int[Array, " pair"]
-    sids: Int[Array, "pair level"]
-    log_probs: Float[Array, "pair level"]
-    log_shares: Float[Array, "pair level"]
+    sids: Int[Array, "query item level"]
+    log_probs: Float[Array, "query item level"]
+    log_shares: Float[Array, "query item level"]
 
 
 def sid_features(
     queries: OfQueries, pairs: OfPairs, *, groups: tuple[str, ...]
-) -> Float[Array, "pair feature"]:
+) -> Float[Array, "query item feature"]:
     """Returns the features of some groups, in the order of `sids.prefix_match.GROUPS`; in JAX."""
-    rows = (pairs.query_row, pairs.sids)
 
-    def neighbours() -> Float[Array, "pair feature"]:
-        near = (queries.near_sids, queries.near_weights)
-        heaviest = prefix_match.heaviest_prefix(*near)
+    def neighbours() -> Float[Array, "query item feature"]:
+        near = queries.near_sids, queries.near_weights
+        votes = queries.vote_sids, queries.vote_weights
         parts = [
-            prefix_match.near_item_features(*near, heaviest, *rows),
-            prefix_match.vote_features(queries.vote_sids, queries.vote_weights, *rows),
+            prefix_match.near_item_features(*near, pairs.sids),
+            prefix_match.vote_features(*votes, pairs.sids),
         ]
-        return jnp.concatenate(parts, axis=1)
+        return jnp.concatenate(parts, axis=-1)
 
     compute = {
-        "paper_match": lambda: prefix_match.match_depth(queries.beams, *rows),
-        "prefix": lambda: prefix_match.prefix_features(
-            queries.beams, *rows, pairs.log_probs, pairs.log_shares
-        ),
+        "paper_match": lambda: prefix_match.match_depth(queries.beams, pairs.sids),
+        "prefix": lambda: prefix_match.prefix_features(queries.beams, *pairs),
         "neighbours": neighbours,
     }
     found = [compute[group]() for group in prefix_match.GROUPS if group in groups]
-    return jnp.concatenate(found, axis=1)
+    return jnp.concatenate(found, axis=-1)
 
 
 def with_sids(
@@ -251,21 +248,20 @@ def with_sids(
         for group in chosen
         for name in prefix_match.columns(group, levels=sids.shape[1])
     ]
-    blocks = [np.empty((0, len(columns)), np.float32)]
-    for block in _slices(len(query_row), PAIRS_AT_ONCE):
-        asked, row = np.unique(query_row[block], return_inverse=True)
+    values = np.empty((len(query_row), len(columns)), np.float32)
+    for query, pair, there in blocks(query_row, columns=COLUMNS, rows=ROWS_AT_ONCE):
         queries = of_queries(
-            beams=Beams(*(np.asarray(part)[wanted[asked]] for part in beams)),
-            near=Surroundings(near.items.take(asked), near.queries.take(asked), near.judged),
+            beams=Beams(*(np.asarray(part)[wanted[query]] for part in beams)),
+            near=Surroundings(near.items.take(query), near.queries.take(query), near.judged),
             sids=sids,
             base=base,
         )
-        items = item_index[block]
-        pairs = OfPairs(row, sids[items], pair_log_probs[block], log_shares[items])
+        items = item_index[pair]
+        pairs = OfPairs(sids[items], pair_log_probs[pair], log_shares[items])
         # Few shapes, so that few programs are compiled.
         found = _sid_features(_grown(queries), _grown(pairs), groups=chosen)
-        blocks.append(np.asarray(found)[: len(items)])
-    return _table(columns, np.concatenate(blocks))
+        values[pair[there]] = np.asarray(found)[: len(query)][there]
+    return _table(columns, values)
 
 
 def of_queries(
@@ -341,14 +337,15 @@ def prf(
     """
     weights = near.items.weights()
     values = np.zeros((len(query_row), 2), np.float32)
-    for query, rows in _by_query(query_row):
-        items, others = item_index[rows], near.items.index[query]
-        cosines = item_vectors[items] @ item_vectors[others].T  # [pair, other]
-        of_others = weights[query] * (others != items[:, None])
-        total = of_others.sum(axis=1)
-        mean = np.einsum("po,po->p", cosines, of_others) / np.maximum(total, 1e-9)
-        greatest = np.where(of_others > 0, cosines, -1.0).max(axis=1, initial=-1.0)
-        values[rows] = np.where(total > 0, [mean, greatest], 0.0).T
+    for query, pair, there in _rows(query_row):
+        items, others = item_index[pair], near.items.index[query]
+        cosines = _cosines(item_vectors, items, others)
+        of_others = weights[query][:, None] * (others[:, None] != items[..., None])
+        total = of_others.sum(axis=-1)
+        mean = np.einsum("qio,qio->qi", cosines, of_others) / np.maximum(total, 1e-9)
+        greatest = np.where(of_others > 0, cosines, -1.0).max(axis=-1, initial=-1.0)
+        found = np.where(total > 0, [mean, greatest], 0.0)
+        values[pair[there]] = found[:, there].T
     return values
 
 
@@ -376,17 +373,17 @@ def votes(
     """
     weights = near.queries.weights()
     values = np.zeros((len(query_row), 3), np.float32)
-    for query, rows in _by_query(query_row):
+    for query, pair, there in _rows(query_row):
         voters = near.queries.index[query]
-        suits = near.judged.verdicts[voters] > 0  # [neighbour, vote]
-        shares = suits / np.maximum(suits.sum(axis=1, keepdims=True), 1)
-        of_votes = weights[query][:, None] * shares
-        voted = of_votes > 0
-        if voted.any():
-            others, of_others = near.judged.items[voters][voted], of_votes[voted]
-            cosines = item_vectors[item_index[rows]] @ item_vectors[others].T  # [pair, other]
-            values[rows, 0] = cosines @ of_others / np.maximum(of_others.sum(), 1e-9)
-            values[rows, 1] = cosines.max(axis=1)
+        suits = near.judged.verdicts[voters] > 0  # [query, neighbour, vote]
+        shares = suits / np.maximum(suits.sum(axis=-1, keepdims=True), 1)
+        of_votes = (weights[query][..., None] * shares).reshape(len(query), -1)
+        others, of_others = _voted(near.judged.items[voters].reshape(of_votes.shape), of_votes)
+        cosines = _cosines(item_vectors, item_index[pair], others)
+        total = of_others.sum(axis=1)[:, None]
+        mean = np.einsum("qio,qo->qi", cosines, of_others) / np.maximum(total, 1e-9)
+        found = np.where(total > 0, [mean, cosines.max(axis=-1, initial=-1.0)], 0.0)
+        values[pair[there], :2] = found[:, there].T
     nearest_query = near.queries.cosine[:, 0]
     values[:, 2] = np.where(np.isfinite(nearest_query), nearest_query, 0)[query_row]
     return values
@@ -409,15 +406,32 @@ def filled(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 _sid_features = jax.jit(sid_features, static_argnames="groups")
 
 
-def _by_query(query_row: Int[np.ndarray, " pair"]) -> Iterator[tuple[int, np.ndarray | slice]]:
-    """Yields each query with the rows of its pairs."""
+def _rows(query_row: Int[np.ndarray, " pair"]) -> Iterator[Grid]:
+    """Returns rows of pairs; all of a lone query are one row."""
     if len(query_row) and (query_row == query_row[0]).all():
-        yield int(query_row[0]), slice(None)
-        return
-    order = np.argsort(query_row, kind="stable")
-    queries, starts = np.unique(query_row[order], return_index=True)
-    for query, rows in zip(queries, np.split(order, starts[1:]), strict=False):
-        yield int(query), rows
+        pair = np.arange(len(query_row))[None]
+        return iter([Grid(query=query_row[:1], pair=pair, there=np.ones(pair.shape, bool))])
+    return blocks(query_row, columns=COLUMNS, rows=ROWS_AT_ONCE)
+
+
+def _cosines(
+    vectors: Float[np.ndarray, "item dim"],
+    items: Int[np.ndarray, "query item"],
+    others: Int[np.ndarray, "query other"],
+) -> Float[np.ndarray, "query item other"]:
+    """Returns the cosines of some items, all of length 1, to others of the same row."""
+    return vectors[items] @ vectors[others].swapaxes(1, 2)
+
+
+def _voted(
+    items: Int[np.ndarray, "query vote"], weights: Float[np.ndarray, "query vote"]
+) -> tuple[Int[np.ndarray, "query other"], Float[np.ndarray, "query other"]]:
+    """Returns the items of weights above 0, and these; padding is the first item with weight 0."""
+    most = (weights > 0).sum(axis=1).max(initial=0)
+    place = np.argsort(weights == 0, axis=1, kind="stable")[:, :most]
+    weights = np.take_along_axis(weights, place, axis=1)
+    place = np.where(weights > 0, place, place[:, :1])
+    return np.take_along_axis(items, place, axis=1), weights
 
 
 def _grown(tree: Tree) -> Tree:

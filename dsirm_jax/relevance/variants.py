@@ -39,7 +39,7 @@ def own_log_probs(
       codes: the query's own, of each pair.
       sids: the item's.
     """
-    agrees = np.asarray(agreement(codes[:, None], sids))[..., 0].T
+    agrees = np.asarray(agreement(codes[:, None], sids[:, None]))[..., 0, 0]
     return np.where(agrees, 0.0, MIN_LOG_PROB).astype(np.float32)
 
 

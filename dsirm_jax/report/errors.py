@@ -56,7 +56,7 @@ def changes(layout: Layout) -> dict[str, list[dict[str, Any]]] | None:
         item = items["item_id"].index(tested["item_id"][row]).as_py()
         query = asked.index(tested["query"][row]).as_py()
         sid = sids[item]
-        agrees = np.asarray(agreement(beams.sids[[query]], sid[None]))[:, 0].sum(axis=0)
+        agrees = np.asarray(agreement(beams.sids[[query]], sid[None, None]))[0, :, 0].sum(axis=0)
         depths = np.where(beams.valid[query], agrees, 0)
         best = int(depths.argmax())
         return {

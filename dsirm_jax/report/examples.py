@@ -49,8 +49,8 @@ def held_out_queries(layout: Layout, catalogue: Catalogue, *, seed: int = 0) -> 
     segments = np.asarray(table["segment"].to_pylist(), object)
     beams = read_beams(layout.query_sids, levels=len(catalogue.sizes))
     item_sids = catalogue.sids[judged["item_index"].to_numpy()]
-    # [pair, beam]
-    depths = np.asarray(agreement(beams.sids[query], item_sids)).sum(axis=0) * beams.valid[query]
+    agrees = np.asarray(agreement(beams.sids[query], item_sids[:, None]))[:, :, 0]
+    depths = agrees.sum(axis=1) * beams.valid[query]  # [pair, beam]
     best = np.full(len(segments), -1)  # -1: no relevant item was judged
     np.maximum.at(best, query[relevant], depths[relevant].max(axis=1))
     chosen = choose(best, segments, per_outcome=EXAMPLES_PER_OUTCOME, seed=seed)

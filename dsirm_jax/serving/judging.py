@@ -111,7 +111,10 @@ def _program(heads: Mapping[str, Fitted], *, names: list[str], groups: tuple[str
     def judge(
         dense: Float[Array, "pair feature"], queries: OfQueries | None, pairs: OfPairs | None
     ) -> tuple[Array | None, dict[str, Array]]:
-        found = features.sid_features(queries, pairs, groups=groups) if groups else None
+        found = None
+        if groups:
+            of_query = jax.tree.map(lambda part: part[None], pairs)
+            [found] = features.sid_features(queries, of_query, groups=groups)
         values = jnp.concatenate([dense, found], axis=1) if groups else dense
         chances = {
             name: probabilities(

@@ -102,19 +102,20 @@ def relevance(
     found, log_probs = search(params, trie, tokens, config=config, beams=beams, top_k=sorted_top_k)
     of_queries = Beams(found, log_probs, jnp.isfinite(log_probs))
     encoded = encode(params, tokens, config=config)
-    of_pairs = jax.tree.map(lambda array: array[query_row], encoded)
-    exact = log_probs_of(params, of_pairs, sids[:, None], config=config)[:, 0]
+    of_pairs, encoded = jax.tree.map(lambda part: part[query_row], (of_queries, encoded))
+    items = sids[:, None]
+    exact = log_probs_of(params, encoded, items, config=config)
     existing = of_plain(trie, sizes=config.sid_sizes)
     nodes = [tries.find(existing, sids[:, : level + 1]) for level in range(levels)]
     shares = jnp.stack([of[node] for of, node in zip(log_shares, nodes, strict=True)], axis=1)
     columns = {
         **_named(given, given_features(head, levels=levels)),
         **_named(
-            prefix_match.match_depth(of_queries, query_row, sids),
+            prefix_match.match_depth(of_pairs, items)[:, 0],
             prefix_match.columns("paper_match", levels=levels),
         ),
         **_named(
-            prefix_match.prefix_features(of_queries, query_row, sids, exact, shares),
+            prefix_match.prefix_features(of_pairs, items, exact, shares[:, None])[:, 0],
             prefix_match.columns("prefix", levels=levels),
         ),
     }

@@ -525,9 +525,8 @@ class Scorer:
     def _pairs(
         self, items: Int[np.ndarray, " item"], log_probs: Float[np.ndarray, "item level"]
     ) -> OfPairs:
-        """Returns what they look at of pairs."""
+        """Returns what they look at of pairs, without the axis of queries."""
         return OfPairs(
-            query_row=np.zeros(len(items), np.int32),
             sids=self._sids(items),
             log_probs=log_probs,
             log_shares=self._catalogue.log_shares[items],

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -330,10 +329,10 @@ def _features(
     """Returns the columns of the full model's head; all arguments have one row a pair."""
     head = bundle.models.heads[FULL]
     levels = asked.sids.shape[1]
-    own = jnp.arange(len(asked.sids))
+    pairs = (of[:, None] for of in (asked.sids, exact, log_shares))
     computed = {
-        "paper_match": prefix_match.match_depth(beams, own, asked.sids),
-        "prefix": prefix_match.prefix_features(beams, own, asked.sids, exact, log_shares),
+        "paper_match": prefix_match.match_depth(beams, asked.sids[:, None])[:, 0],
+        "prefix": prefix_match.prefix_features(beams, *pairs)[:, 0],
     }
     columns = dict(zip(saved_model.given_features(head, levels=levels), asked.given.T))
     for group, values in computed.items():

@@ -21,7 +21,6 @@ from dsirm_jax.sids import codes
 MIN_LOG_PROB = -30.0  # Keeps log-probs of impossible prefixes finite.
 KERNEL_WIDTH = 0.15  # Of the cosine of two queries.
 SHRINKAGE = 0.3  # As much weight without any opinion is added to votes.
-QUERIES_AT_ONCE = 256
 
 
 class Feature(NamedTuple):
@@ -78,66 +77,94 @@ class Beams(NamedTuple):
 
 
 def agreement(
-    query_sids: Int[Array, "pair sid level"], item_sids: Int[Array, "pair level"]
-) -> Bool[Array, "level pair sid"]:
+    query_sids: Int[Array, "query sid level"], item_sids: Int[Array, "query item level"]
+) -> Bool[Array, "query level item sid"]:
     """Returns whether the first l codes agree, for each level l.
 
-    Levels come first, for what is summed over SIDs is fast where these lie side by side.
+    SIDs come last, for what is summed over them is fast where they lie side by side.
     """
     agrees = [
-        query_sids[..., level] == item_sids[:, None, level] for level in range(item_sids.shape[-1])
+        query_sids[:, None, :, level] == item_sids[:, :, None, level]
+        for level in range(item_sids.shape[-1])
     ]
-    return jnp.stack(list(itertools.accumulate(agrees, jnp.logical_and)))
+    return jnp.stack(list(itertools.accumulate(agrees, jnp.logical_and)), axis=1)
 
 
 def match_depth(
-    beams: Beams, query_index: Int[Array, " pair"], item_sids: Int[Array, "pair level"]
-) -> Float[Array, "pair 1"]:
+    beams: Beams, item_sids: Int[Array, "query item level"]
+) -> Float[Array, "query item 1"]:
     """Returns the paper's feature: 2^(l − L) at the deepest level l that any beam agrees at.
 
     With L = 3 levels that is 0, 0.25, 0.5 or 1.
 
     Args:
       beams: SIDs of all queries.
-      query_index: row of `beams` of each pair.
-      item_sids: the item's SID of each pair.
+      item_sids: SIDs of the items that each query is paired with.
 
     Returns:
-      float32 `[pair, 1]`. Source: Wang et al. 2026, arXiv 2606.04374 (secondary note).
+      float32 `[query, item, 1]`. Source: Wang et al. 2026, arXiv 2606.04374 (secondary note).
     """
-    agrees = agreement(beams.sids[query_index], item_sids) & beams.valid[query_index]
-    depth = jnp.max(jnp.sum(agrees, axis=0), axis=-1)  # [pair]
+    agrees = agreement(beams.sids, item_sids) & beams.valid[:, None, None]
+    depth = jnp.max(jnp.sum(agrees, axis=1), axis=-1)  # [query, item]
     levels = item_sids.shape[-1]
-    return jnp.where(depth > 0, 2.0 ** (depth - levels), 0.0).astype(jnp.float32)[:, None]
+    return jnp.where(depth > 0, 2.0 ** (depth - levels), 0.0).astype(jnp.float32)[..., None]
 
 
 def prefix_features(
     beams: Beams,
-    query_index: Int[Array, " pair"],
-    item_sids: Int[Array, "pair level"],
-    pair_log_probs: Float[Array, "pair level"],
-    log_shares: Float[Array, "pair level"],
-) -> Float[Array, "pair feature"]:
+    item_sids: Int[Array, "query item level"],
+    pair_log_probs: Float[Array, "query item level"],
+    log_shares: Float[Array, "query item level"],
+) -> Float[Array, "query item feature"]:
     """Returns the features of the group `prefix`, in the order of `columns("prefix", ...)`.
 
     Args:
       beams: SIDs of all queries.
-      query_index: row of `beams` of each pair.
-      item_sids: the item's SID of each pair.
+      item_sids: SIDs of the items that each query is paired with.
       pair_log_probs: exact log P(first l codes of the item | query) for l = 1..L; −inf is allowed.
       log_shares: log share of the catalogue's items that have these first l codes.
 
     Returns:
-      float32 `[pair, 4 L + 1]`, always finite. Source: this project.
+      float32 `[query, item, 4 L + 1]`, always finite. Source: this project.
     """
-    valid = beams.valid[query_index]  # [pair, beam]
-    agrees = agreement(beams.sids[query_index], item_sids) & valid
-    log_probs = jnp.where(valid, beams.log_probs[query_index], -jnp.inf)
-    mass = jnp.sum(agrees * jnp.exp(log_probs), axis=-1)  # [level, pair]
+    agrees = agreement(beams.sids, item_sids) & beams.valid[:, None, None]
+    log_probs = jnp.where(beams.valid, beams.log_probs, -jnp.inf)
+    [mass] = _sums(agrees, jnp.exp(log_probs)[..., None])
     log_prob = jnp.maximum(pair_log_probs, MIN_LOG_PROB)
-    entropy = _entropy(log_probs)[:, None]
-    parts = [mass.T, _first_rank(agrees).T, log_prob, log_prob - log_shares, entropy]
+    entropy = jnp.broadcast_to(_entropy(log_probs)[:, None, None], (*item_sids.shape[:2], 1))
+    of_levels = (mass, _first_rank(agrees))
+    parts = [*map(_levels_last, of_levels), log_prob, log_prob - log_shares, entropy]
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+
+
+def near_item_features(
+    sids: Int[Array, "query sid level"],
+    weights: Float[Array, "query sid"],
+    item_sids: Int[Array, "query item level"],
+) -> Float[Array, "query item feature"]:
+    """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
+
+    Args:
+      sids: SIDs of the nearest items of all queries, nearest first.
+      weights: of these items, non-negative; 0 marks padding.
+      item_sids: SIDs of the items that each query is paired with.
+
+    Returns:
+      float32 `[query, item, 4 L]` in [0, 1]; 0 for a query without near items.
+      Source: this project.
+    """
+    there = weights > 0
+    agrees = agreement(sids, item_sids) & there[:, None, None]
+    mass, count = _sums(agrees, jnp.stack([weights, there], axis=-1))
+    whole, near = (jnp.sum(of, axis=-1)[:, None, None] for of in (weights, there))
+    heaviest = heaviest_prefix(sids, weights)[..., None]
+    parts = [
+        _ratio(mass, whole),
+        _ratio(count, near),
+        _first_rank(agrees),
+        _ratio(mass, heaviest),
+    ]
+    return jnp.concatenate([_levels_last(part) for part in parts], axis=-1).astype(jnp.float32)
 
 
 def heaviest_prefix(
@@ -149,45 +176,8 @@ def heaviest_prefix(
       sids: weighted SIDs of each query, e.g. of its nearest items.
       weights: non-negative, `[query, sid]`; 0 marks padding.
     """
-
-    def of_query(query: tuple[Array, Array]) -> Float[Array, " level"]:
-        sids, weights = query
-        agrees = agreement(jnp.broadcast_to(sids, (len(sids), *sids.shape)), sids)
-        return jnp.max(agrees.astype(weights.dtype) @ weights, axis=-1)
-
-    return jax.lax.map(of_query, (sids, weights), batch_size=QUERIES_AT_ONCE)
-
-
-def near_item_features(
-    sids: Int[Array, "query sid level"],
-    weights: Float[Array, "query sid"],
-    heaviest: Float[Array, "query level"],
-    query_index: Int[Array, " pair"],
-    item_sids: Int[Array, "pair level"],
-) -> Float[Array, "pair feature"]:
-    """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
-
-    Args:
-      sids: SIDs of the nearest items of all queries, nearest first.
-      weights: of these items, non-negative; 0 marks padding.
-      heaviest: `heaviest_prefix` of these.
-      query_index: row of `sids` of each pair.
-      item_sids: the item's SID of each pair.
-
-    Returns:
-      float32 `[pair, 4 L]` in [0, 1]; 0 for a query without near items. Source: this project.
-    """
-    weights = weights[query_index]
-    there = weights > 0
-    agrees = agreement(sids[query_index], item_sids) & there  # [level, pair, sid]
-    mass = jnp.sum(agrees * weights, axis=-1)  # [level, pair]
-    parts = [
-        _ratio(mass, jnp.sum(weights, axis=-1)),
-        _ratio(jnp.sum(agrees, axis=-1), jnp.sum(there, axis=-1)),
-        _first_rank(agrees),
-        _ratio(mass, heaviest[query_index].T),
-    ]
-    return jnp.concatenate(parts).T.astype(jnp.float32)
+    [mass] = _sums(agreement(sids, sids), weights[..., None])
+    return jnp.max(mass, axis=-1)
 
 
 def vote_weights(
@@ -225,9 +215,8 @@ def vote_weights(
 def vote_features(
     sids: Int[Array, "query vote level"],
     weights: Float[Array, "query vote 4"],
-    query_index: Int[Array, " pair"],
-    item_sids: Int[Array, "pair level"],
-) -> Float[Array, "pair feature"]:
+    item_sids: Int[Array, "query item level"],
+) -> Float[Array, "query item feature"]:
     """Returns `near_queries`, `near_rejected` and `near_verdict` of each level, in this order.
 
     The first two are sums of `vote_weights` over the votes that agree. The last is
@@ -236,23 +225,15 @@ def vote_features(
     Args:
       sids: SIDs of the items judged for training queries near all queries.
       weights: `vote_weights` of these judgements.
-      query_index: row of `sids` of each pair.
-      item_sids: the item's SID of each pair.
+      item_sids: SIDs of the items that each query is paired with.
 
     Returns:
-      float32 `[pair, 3 L]`; 0 for a query without near queries. Source: this project.
+      float32 `[query, item, 3 L]`; 0 for a query without near queries. Source: this project.
     """
-    if len(sids) == 1:  # one query: one product of matrices, and nothing is copied
-        agrees = agreement(sids, item_sids).astype(weights.dtype)
-        levels, pairs, votes = agrees.shape
-        sums = agrees.reshape(levels * pairs, votes) @ weights[0]
-        sums = sums.reshape(levels, pairs, weights.shape[-1])
-    else:
-        agrees = agreement(sids[query_index], item_sids).astype(weights.dtype)
-        sums = jnp.einsum("lpv,pvk->lpk", agrees, weights[query_index])
-    relevant, irrelevant, opinion, heard = jnp.moveaxis(sums, -1, 0)  # [level, pair]
+    sums = _sums(agreement(sids, item_sids), weights)
+    relevant, irrelevant, opinion, heard = sums
     parts = [relevant, irrelevant, opinion / (heard + SHRINKAGE)]
-    return jnp.concatenate(parts).T.astype(jnp.float32)
+    return jnp.concatenate([_levels_last(part) for part in parts], axis=-1).astype(jnp.float32)
 
 
 def log_prefix_shares(
@@ -272,9 +253,23 @@ def log_prefix_shares(
     return shares
 
 
-def _first_rank(agrees: Bool[Array, "level pair sid"]) -> Float[Array, "level pair"]:
+def _sums(
+    agrees: Bool[Array, "query level item sid"], weights: Float[Array, "query sid weight"]
+) -> Float[Array, "weight query level item"]:
+    """Returns the sums of weights over the SIDs that agree: one product of matrices a query."""
+    queries, levels, items, sids = agrees.shape
+    flat = agrees.astype(jnp.float32).reshape(queries, levels * items, sids)
+    sums = (flat @ weights.astype(jnp.float32)).reshape(queries, levels, items, -1)
+    return jnp.moveaxis(sums, -1, 0)
+
+
+def _levels_last(values: Float[Array, "query level item"]) -> Float[Array, "query item level"]:
+    return jnp.swapaxes(values, 1, 2)
+
+
+def _first_rank(agrees: Bool[Array, "query level item sid"]) -> Float[Array, "query level item"]:
     """Returns 1 / rank of the first SID that agrees, of SIDs that come best first; 0 for none."""
-    return jnp.where(agrees.any(axis=-1), 1.0 / (1 + jnp.argmax(agrees, axis=-1)), 0.0)
+    return jnp.max(agrees / (1.0 + jnp.arange(agrees.shape[-1])), axis=-1, initial=0.0)
 
 
 def _ratio(part: Array, whole: Array) -> Array:
@@ -282,7 +277,7 @@ def _ratio(part: Array, whole: Array) -> Array:
     return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0.0)
 
 
-def _entropy(log_weights: Float[Array, "pair beam"]) -> Float[Array, " pair"]:
+def _entropy(log_weights: Float[Array, "query beam"]) -> Float[Array, " query"]:
     """Entropy of normalised weights in nats; 0 when there are none."""
     total = jax.nn.logsumexp(log_weights, axis=1, keepdims=True)
     log_shares = jnp.where(jnp.isfinite(log_weights), log_weights - total, 0.0)

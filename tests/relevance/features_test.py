@@ -163,7 +163,7 @@ def test_numbers_of_the_users_own_with_one_that_is_not_known():
 
 def test_features_do_not_depend_on_the_size_of_blocks(monkeypatch):
     whole = sid_features(arrays(), sid_arrays(), schema.GROUPS)
-    monkeypatch.setattr(features, "PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(features, "ROWS_AT_ONCE", 2)
     in_parts = sid_features(arrays(), sid_arrays(), schema.GROUPS)
     assert whole.names == in_parts.names
     np.testing.assert_allclose(whole.values, in_parts.values, rtol=1e-5, atol=1e-6)

@@ -13,10 +13,9 @@ def test_the_first_beams_alone_decide():
         log_probs=np.log([[0.5, 0.25, 0.125]]),
         valid=np.array([[True, True, True]]),
     )
-    item = np.array([[1, 1, 0]])  # the second beam agrees in two codes
+    item = np.array([[[1, 1, 0]]])  # the second beam agrees in two codes
     depths = [
-        float(match_depth(variants.first_beams(beams, most=most), np.array([0]), item)[0, 0])
-        for most in (1, 2, 3)
+        match_depth(variants.first_beams(beams, most=most), item).item() for most in (1, 2, 3)
     ]
     assert depths == [0.0, 0.5, 0.5]
 

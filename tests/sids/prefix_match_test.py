@@ -22,15 +22,10 @@ NO_BEAMS = Beams(
 
 
 def prefix_features(beams, item_sids, *, log_probs=None, log_shares=None):
-    item_sids = jnp.asarray(item_sids)
-    zeros = jnp.zeros(item_sids.shape)
-    values = prefix_match.prefix_features(
-        beams,
-        jnp.zeros(len(item_sids), int),
-        item_sids,
-        zeros if log_probs is None else jnp.asarray(log_probs),
-        zeros if log_shares is None else jnp.asarray(log_shares),
-    )
+    """Returns the features of a lone query and some items, by name."""
+    zeros = np.zeros(np.shape(item_sids))
+    of_items = (item_sids, *(zeros if of is None else of for of in (log_probs, log_shares)))
+    [values] = prefix_match.prefix_features(beams, *(jnp.array([of]) for of in of_items))
     return [
         dict(zip(prefix_match.columns("prefix", levels=3), row.tolist(), strict=True))
         for row in values
@@ -42,8 +37,8 @@ def prefix_features(beams, item_sids, *, log_probs=None, log_shares=None):
     [([0, 1, 2], 1.0), ([0, 1, 9], 0.5), ([0, 9, 2], 0.25), ([9, 1, 2], 0.0), ([3, 1, 2], 1.0)],
 )
 def test_match_depth_is_the_papers(item, expected):
-    value = prefix_match.match_depth(HAND, jnp.zeros(1, int), jnp.array([item]))
-    assert value.tolist() == [[expected]]
+    value = prefix_match.match_depth(HAND, jnp.array([[item]]))
+    assert value.tolist() == [[[expected]]]
 
 
 def test_prefix_features_by_hand():
@@ -67,24 +62,24 @@ def test_log_prob_and_its_excess_over_the_share_of_the_prefix():
 def test_a_query_without_beams_has_finite_features_that_say_nothing():
     [found] = prefix_features(NO_BEAMS, [[-1, -1, -1]])
     assert all(value == 0 for value in found.values())
-    assert prefix_match.match_depth(NO_BEAMS, jnp.zeros(1, int), -jnp.ones((1, 3), int)) == 0
+    assert prefix_match.match_depth(NO_BEAMS, -jnp.ones((1, 1, 3), int)) == 0
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**16))
 def test_equals_a_loop_over_pairs_and_beams(seed):
     generator = np.random.default_rng(seed)
-    queries, width, pairs, levels = 4, 5, 12, 3
+    queries, width, items, levels = 4, 5, 3, 3
     sids = generator.integers(2, size=(queries, width, levels))
     probs = -np.sort(-generator.dirichlet(np.ones(width), queries), axis=1)
     valid = np.arange(width) < generator.integers(0, width + 1, (queries, 1))
-    item_sids = generator.integers(2, size=(pairs, levels))
-    query_index = generator.integers(queries, size=pairs)
+    item_sids = generator.integers(2, size=(queries, items, levels))
     beams = Beams(jnp.asarray(sids), jnp.log(probs), jnp.asarray(valid))
-    zeros = jnp.zeros((pairs, levels))
-    found = prefix_match.prefix_features(beams, query_index, jnp.asarray(item_sids), zeros, zeros)
-    depth = prefix_match.match_depth(beams, query_index, jnp.asarray(item_sids))
-    for pair, (query, item) in enumerate(zip(query_index, item_sids, strict=True)):
+    zeros = jnp.zeros(item_sids.shape)
+    found = prefix_match.prefix_features(beams, jnp.asarray(item_sids), zeros, zeros)
+    depth = prefix_match.match_depth(beams, jnp.asarray(item_sids))
+    for query, number in np.ndindex(queries, items):
+        item = item_sids[query, number]
         deepest, mass, rank = 0, [0.0] * levels, [0.0] * levels
         for beam in range(width):
             for level in range(levels):
@@ -93,8 +88,9 @@ def test_equals_a_loop_over_pairs_and_beams(seed):
                     deepest = max(deepest, level + 1)
                     mass[level] += probs[query, beam]
                     rank[level] = rank[level] or 1 / (beam + 1)
-        np.testing.assert_allclose(found[pair, : 2 * levels], mass + rank, rtol=1e-5)
-        assert depth[pair, 0] == (2.0 ** (deepest - levels) if deepest else 0)
+        of_pair = found[query, number, : 2 * levels]
+        np.testing.assert_allclose(of_pair, mass + rank, rtol=1e-5)
+        assert depth[query, number, 0] == (2.0 ** (deepest - levels) if deepest else 0)
 
 
 # The last item of the first query is padding, and all of the second.
@@ -109,20 +105,21 @@ def test_the_heaviest_prefix_by_hand():
 
 
 def test_features_of_near_items_by_hand():
-    items = jnp.array([[0, 2], [5, 2], [0, 1]])
-    heaviest = prefix_match.heaviest_prefix(*NEAR)
-    found = prefix_match.near_item_features(*NEAR, heaviest, jnp.array([0, 0, 1]), items)
+    items = jnp.array([[[0, 2], [5, 2]], [[0, 1], [0, 2]]])
+    found = prefix_match.near_item_features(*NEAR, items)
     expected = [
-        [6 / 7, 2 / 7, 2 / 3, 1 / 3, 1, 1 / 2, 1, 2 / 4],
-        [1 / 7, 0, 1 / 3, 0, 1 / 3, 0, 1 / 6, 0],
-        [0] * 8,
+        [
+            [6 / 7, 2 / 7, 2 / 3, 1 / 3, 1, 1 / 2, 1, 2 / 4],
+            [1 / 7, 0, 1 / 3, 0, 1 / 3, 0, 1 / 6, 0],
+        ],
+        [[0] * 8] * 2,
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     names = prefix_match.columns("neighbours", levels=2)
     assert names[:4] == ("near_items_1", "near_items_2", "near_share_1", "near_share_2")
 
 
-def vote_features(sids, verdicts, near, cosines, weights, query_index, items, *, base):
+def vote_features(sids, verdicts, near, cosines, weights, items, *, base):
     """Returns the features, with judged SIDs and verdicts given by training query."""
     sids, verdicts, near, cosines, weights = map(
         np.asarray, (sids, verdicts, near, cosines, weights)
@@ -134,7 +131,6 @@ def vote_features(sids, verdicts, near, cosines, weights, query_index, items, *,
         prefix_match.vote_features(
             jnp.asarray(sids[near].reshape(len(near), -1, sids.shape[-1])),
             jnp.asarray(of_votes.reshape(len(near), -1, 4)),
-            jnp.asarray(query_index),
             jnp.asarray(items),
         )
     )
@@ -146,15 +142,15 @@ def test_features_of_votes_by_hand():
     verdicts = jnp.array([[1.0, 1.0, -1.0], [1.0, 0.0, 0.0]])
     near, cosines = jnp.array([[0, 1], [1, 0]]), jnp.array([[1.0, 0.7], [-jnp.inf, -jnp.inf]])
     weights = jnp.array([[0.8, 0.2], [0.0, 0.0]])
-    items = jnp.array([[0, 2], [3, 1], [0, 2]])
-    found = vote_features(
-        sids, verdicts, near, cosines, weights, jnp.array([0, 0, 1]), items, base=3 / 4
-    )
+    items = jnp.array([[[0, 2], [3, 1]], [[0, 2], [3, 1]]])
+    found = vote_features(sids, verdicts, near, cosines, weights, items, base=3 / 4)
     far, base = np.exp(-0.3 / 0.15), 3 / 4
     expected = [
-        [0.8, 0.4, 1, 1, (2 - 3 * base) / 3.3, (1 - 2 * base) / 2.3],
-        [0.2, 0.2, 0, 0, *[far * (1 - base) / (far + 0.3)] * 2],
-        [0] * 6,
+        [
+            [0.8, 0.4, 1, 1, (2 - 3 * base) / 3.3, (1 - 2 * base) / 2.3],
+            [0.2, 0.2, 0, 0, *[far * (1 - base) / (far + 0.3)] * 2],
+        ],
+        [[0] * 6] * 2,
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -163,23 +159,17 @@ def test_features_of_votes_by_hand():
 @given(st.integers(0, 2**16))
 def test_votes_equal_a_loop_over_judgements(seed):
     generator = np.random.default_rng(seed)
-    voters, votes, queries, pairs, levels = 5, 4, 3, 9, 2
+    voters, votes, queries, per_query, levels = 5, 4, 3, 4, 2
     sids = generator.integers(2, size=(voters, votes, levels))
     verdicts = generator.integers(-1, 2, size=(voters, votes)).astype(float)
     near = np.stack([generator.permutation(voters)[:3] for _ in range(queries)])
     cosines = generator.uniform(-1, 1, near.shape)
     weights = generator.random(near.shape)
-    query_index = generator.integers(queries, size=pairs)
-    items = generator.integers(2, size=(pairs, levels))
-    given = (sids, verdicts, near, cosines, weights, query_index, items)
+    items = generator.integers(2, size=(queries, per_query, levels))
     base = 0.4
-    found = vote_features(*given, base=base)
-    for query in range(queries):  # alone it has the numbers that it has among others
-        rows = np.flatnonzero(query_index == query)
-        one = slice(query, query + 1)
-        alone = (sids, verdicts, near[one], cosines[one], weights[one], 0 * rows, items[rows])
-        np.testing.assert_allclose(vote_features(*alone, base=base), found[rows], atol=1e-6)
-    for pair, (query, item) in enumerate(zip(query_index, items, strict=True)):
+    found = vote_features(sids, verdicts, near, cosines, weights, items, base=base)
+    for query, number in np.ndindex(queries, per_query):
+        item = items[query, number]
         expected = np.zeros((3, levels))
         for level in range(levels):
             agrees, totals, opinion, heard = {1: 0.0, -1: 0.0}, {1: 0.0, -1: 0.0}, 0.0, 0.3
@@ -197,7 +187,8 @@ def test_votes_equal_a_loop_over_judgements(seed):
                         opinion += np.exp((cosine - 1) / 0.15) * ((verdict > 0) - base)
             expected[:2, level] = [agrees[v] / totals[v] if totals[v] else 0 for v in (1, -1)]
             expected[2, level] = opinion / heard
-        np.testing.assert_allclose(found[pair], expected.ravel(), rtol=1e-4, atol=1e-6)
+        of_pair = found[query, number]
+        np.testing.assert_allclose(of_pair, expected.ravel(), rtol=1e-4, atol=1e-6)
 
 
 def test_log_prefix_shares_by_hand():
