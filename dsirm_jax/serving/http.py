@@ -378,8 +378,8 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
 
 
 class Gate:
-    """Middleware that turns away who calls the server by another's name, reads bodies within limits,
-    and gives every answer `HEADERS`."""
+    """Middleware: calls by another's name are turned away, bodies are read within limits, and every
+    answer has `HEADERS`."""
 
     def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], seconds: float):
         self.app, self.hosts, self.seconds = app, hosts, seconds
