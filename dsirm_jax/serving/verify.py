@@ -19,10 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.errors import InputError
 from dsirm_jax.generator.decoding import NO_CODE
-from dsirm_jax.generator.model import PAD
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.relevance.schema import FeatureTable
@@ -30,7 +29,7 @@ from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
 from dsirm_jax.serving.bundle import FULL, Bundle, open_bundle
 from dsirm_jax.serving.catalogue import NO_KEY, Catalogue
-from dsirm_jax.serving.models import BERT, encoder_pieces
+from dsirm_jax.serving.models import beyond, encoder_pieces
 from dsirm_jax.serving.scorer import (
     CACHED,
     LIVE,
@@ -147,11 +146,12 @@ def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list
     Raises:
       InputError: a SavedModel does not load, or a pair is not cached.
     """
-    said = said_in_memory(bundle, asked, batch=max(batches))
-    expected = judged(bundle, asked, said)
+    said = {batch: in_memory(bundle, asked, batch=batch) for batch in batches}
+    whole = said[max(batches)]
+    expected = judged(bundle, asked, whole)
     tensorflow = in_fresh_process(bundle, asked, batches=batches)
     forms: dict[str, Callable[[int], Answers]] = {
-        IN_MEMORY: lambda batch: in_memory(bundle, asked, batch=batch),
+        IN_MEMORY: lambda batch: judged(bundle, asked, said[batch]),
         STABLEHLO: lambda batch: in_stablehlo(bundle, asked, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
@@ -166,8 +166,7 @@ def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list
                 answers, given = in_scorer(scorer, bundle, asked, batch=batch, source=source)
                 # A live query may have other neighbours: one of training has itself among them.
                 same = asked if source == CACHED else asked._replace(given=given)
-                expected = judged(bundle, same, said)
-                form = f"{SCORER}, {source}"
+                expected, form = judged(bundle, same, whole), f"{SCORER}, {source}"
                 found.append(compared(answers, expected, form=form, batch=batch))
     return found
 
@@ -244,13 +243,8 @@ def questions(bundle: Bundle, *, pairs: int) -> Questions:
     return asked._replace(given=given)
 
 
-def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
-    """Returns what the models answer, as the stages apply them."""
-    return judged(bundle, asked, said_in_memory(bundle, asked, batch=batch))
-
-
-def said_in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
-    """Returns what the models before the head say."""
+def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
+    """Returns what the models before the head say, as the stages apply them."""
     models = bundle.models
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
     beams = predict(
@@ -286,19 +280,8 @@ def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "q
     """Returns queries as the encoder reads them."""
     encoder = bundle.manifest.settings.encoder
     pieces = encoder_pieces(bundle.models, encoder=encoder, texts=queries)
-    beyond = ABSENT if encoder.kind == BERT else PAD
-    return _rectangle(pieces, most=encoder.max_query_pieces, beyond=beyond)
-
-
-def _rectangle(
-    pieces: Sequence[Sequence[int]], *, most: int, beyond: int
-) -> Int[np.ndarray, "text piece"]:
-    """Returns texts of different lengths as one array."""
-    array = np.full((len(pieces), most), beyond, np.int32)
-    for row, text in enumerate(pieces):
-        kept = text[:most]
-        array[row, : len(kept)] = kept
-    return array
+    shape = (len(queries), encoder.max_query_pieces)
+    return rectangle(pieces, shape=shape, beyond=beyond(encoder))
 
 
 def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
@@ -313,7 +296,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     head_params = stablehlo.head_params(models.heads[FULL])
     shares = _log_shares(bundle, asked.sids)
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
-    tokens = _rectangle(pieces, most=models.generator.max_pieces, beyond=PAD)
+    tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
     embed = texts = None
     if models.encoder is not None:
         embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)

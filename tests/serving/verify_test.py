@@ -95,7 +95,9 @@ class Told:
 def test_a_scorer_that_answers_otherwise_is_told_apart():
     head = SimpleNamespace(features=("cosine", "log_prob_1", "bm25"))
     manifest = SimpleNamespace(settings=SimpleNamespace(beams=3))
-    of = SimpleNamespace(manifest=manifest, models=SimpleNamespace(heads={bundle.FULL: head}))
+    learnt = SimpleNamespace(heads={bundle.FULL: head}, encoder=None)
+    of = SimpleNamespace(manifest=manifest, models=learnt)
+    assert verify.sources(of) == {"cached": of}
     asked = verify.Questions(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
     found, given = verify.in_scorer(Told(), of, asked, batch=2, source="cached")
     np.testing.assert_array_equal(given, [[3, 1], [2, 1]])
