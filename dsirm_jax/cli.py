@@ -168,7 +168,7 @@ def _parse_flags(arguments: list[str], *, command: str) -> tuple[flags.FlagValue
         flags.DEFINE_multi_string("query", [], "", flag_values=given)
         flags.DEFINE_string("queries", None, "", flag_values=given)
     if command == "verify-bundle":
-        flags.DEFINE_integer("pairs", 100, "", flag_values=given)
+        flags.DEFINE_integer("pairs", 100, "", 1, flag_values=given)
     if command == "update-bundle":
         flags.DEFINE_string("items", None, "", flag_values=given)
         flags.DEFINE_string("queries", None, "", flag_values=given)

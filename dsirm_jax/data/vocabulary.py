@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Int
+
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
 
@@ -108,6 +111,22 @@ def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLi
 def encode(path: str | os.PathLike[str], texts: Sequence[str]) -> list[list[int]]:
     """Returns the pieces of each text, without an end mark, as SeqIO's tasks give them."""
     return processor(path).encode(list(texts), out_type=int)
+
+
+def rectangle(
+    pieces: Sequence[Sequence[int]], *, shape: tuple[int, int], beyond: int = PAD
+) -> Int[np.ndarray, "row piece"]:
+    """Returns texts of different lengths as one array, int32.
+
+    Args:
+      pieces: ids of each text.
+      shape: rows, of which those after the last text have none, and pieces read of a text.
+      beyond: what follows a text's last piece.
+    """
+    array = np.full(shape, beyond, np.int32)
+    for row, text in zip(array, pieces, strict=False):
+        row[: len(text)] = text[: len(row)]
+    return array
 
 
 def size(path: str | os.PathLike[str]) -> int:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import shard, write_vectors
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder.bert import ABSENT, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.training import processes
@@ -85,9 +86,7 @@ def embed(
     starts = range(0, len(pieces), ROWS)
     for start in progress(starts, total=len(starts), name=name, unit="batch"):
         chunk = pieces[start : start + ROWS]
-        padded = np.zeros((ROWS, max_pieces), np.int32)  # one shape, so one compilation
-        for row, ids in enumerate(chunk):
-            padded[row, : min(len(ids), max_pieces)] = ids[:max_pieces]
+        padded = rectangle(chunk, shape=(ROWS, max_pieces))  # one shape, so one compilation
         vectors[start : start + len(chunk)] = apply(params, padded)[: len(chunk)]
     return vectors
 
@@ -122,9 +121,7 @@ def embed_by_length(
     vectors = np.empty((len(pieces), module.dim or module.config.hidden_size), np.float32)
     batches = list(_by_length(lengths, max_pieces=max_pieces, devices=mesh.size))
     for rows, shape in progress(batches, total=len(batches), name=name, unit="batch"):
-        padded = np.full(shape, ABSENT, np.int32)
-        for position, row in enumerate(rows):
-            padded[position, : lengths[row]] = pieces[row]
+        padded = rectangle([pieces[row] for row in rows], shape=shape, beyond=ABSENT)
         vectors[rows] = apply(params, placement.put_batch(padded))[: len(rows)]
     return vectors
 

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.data import pairs, wordpieces
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import blocks, read_vectors, shards, write_vectors
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import ABSENT, Projection
 from dsirm_jax.encoder.embed import embed_by_length, embed_table
@@ -264,10 +265,9 @@ def _tokenised(side: Side, encoder: TextEncoder, *, scratch: Path) -> Int[np.nda
                 prefix=side.prefix,
                 max_pieces=side.max_pieces,
             )
-            for ids in pieces:
-                tokens[row, : len(ids)] = ids
-                tokens[row, len(ids) :] = ABSENT
-                row += 1
+            block = tokens[row : row + len(pieces)]
+            block[:] = rectangle(pieces, shape=block.shape, beyond=ABSENT)
+            row += len(pieces)
         return tokens
 
 

@@ -15,10 +15,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from dsirm_jax.data.vectors import shard
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.files import replacing
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search
 from dsirm_jax.generator.fitted import Fitted
-from dsirm_jax.generator.model import PAD
 from dsirm_jax.sids.codes import VERSION_KEY, list_column, read_version, write_versioned
 from dsirm_jax.sids.trie import Trie
 from dsirm_jax.training import processes
@@ -58,10 +58,7 @@ def padded_batches(
         group = order[(lengths[order] > shorter) & (lengths[order] <= length)]
         for start in range(0, len(group), batch_size):
             rows = group[start : start + batch_size]
-            tokens = np.full((batch_size, length), PAD, np.int32)
-            for place, row in enumerate(rows):
-                tokens[place, : lengths[row]] = pieces[row][:max_pieces]
-            yield rows, tokens
+            yield rows, rectangle([pieces[row] for row in rows], shape=(batch_size, length))
         shorter, length = length, min(2 * length, max_pieces)
 
 

@@ -22,6 +22,7 @@ from dsirm_jax.runner import fingerprint_of
 from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
 from dsirm_jax.serving import manifest as manifests
 from dsirm_jax.serving.catalogue import Cached, Voters
+from dsirm_jax.serving.judging import check_groups
 from dsirm_jax.serving.models import Models
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
@@ -58,7 +59,7 @@ def export(
       crossfit: whether the run is a cross-fit, whose two halves no bundle can hold.
 
     Raises:
-      InputError: the run is a cross-fit, or has no full model.
+      InputError: the run is a cross-fit, or has no full model or one that cannot be served.
     """
     from dsirm_jax.data import vocabulary
     from dsirm_jax.generator import fitted as generators
@@ -139,6 +140,7 @@ def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
         )
     if FULL not in rungs:
         raise InputError(f"pipeline.relevance.rungs has no {FULL!r}, which is what is served")
+    check_groups(rungs[FULL])
 
 
 def dense_rung(rungs: Mapping[str, Sequence[str]]) -> str | None:
@@ -176,12 +178,7 @@ def described_features(
             name = f"{feature.name}_{level}" if level else feature.name
             about = f"{feature.meaning}, l = {level}" if level else feature.meaning
             known[name] = manifests.Feature(name=name, group=feature.group, about=about)
-    found = []
-    for column in head.features:
-        name, at, tag = column.partition("@")
-        feature = known[name]
-        found.append(dataclasses.replace(feature, name=column, group=f"{feature.group}{at}{tag}"))
-    return tuple(found)
+    return tuple(known[column] for column in head.features)
 
 
 def read_encoder(

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import Fitted
-from dsirm_jax.generator.model import PAD
 from dsirm_jax.generator.score import distinct_sids, encode, prefixes_of, score, scores_of
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Trie
@@ -76,12 +76,10 @@ def generate(generator: Generator, requests: Sequence[Request]) -> list[Generate
     `WIDTHS` of SIDs.
     """
     fitted = generator.fitted
-    config, length = fitted.config, fitted.max_pieces
+    config = fitted.config
     rows = 1 << (len(requests) - 1).bit_length()
     width = next(width for width in WIDTHS if max(len(r.sids) for r in requests) <= width)
-    tokens = np.full((rows, length), PAD, np.int32)
-    for line, request in enumerate(requests):
-        tokens[line, : min(len(request.tokens), length)] = request.tokens[:length]
+    tokens = rectangle([request.tokens for request in requests], shape=(rows, fitted.max_pieces))
     of_request = np.repeat(np.arange(len(requests)), [len(r.sids) for r in requests])
     distinct = distinct_sids(of_request, np.concatenate([r.sids for r in requests]))
     every = np.arange(len(distinct.sids))

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -22,8 +23,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import dsirm_jax
@@ -333,8 +334,7 @@ def application(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Overloaded, functools.partial(_overloaded, measured))
     app.add_exception_handler(Exception, _failed)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    app.add_middleware(Gate, seconds=settings.body_seconds)
+    app.add_middleware(Gate, hosts=hosts, seconds=settings.body_seconds)
     app.add_middleware(Measured, metrics=measured)
     return app
 
@@ -378,10 +378,11 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
 
 
 class Gate:
-    """Middleware that reads a request's body within limits, and gives every answer `HEADERS`."""
+    """Middleware: calls by another's name are turned away, bodies are read within limits, and every
+    answer has `HEADERS`."""
 
-    def __init__(self, app: ASGIApp, *, seconds: float):
-        self.app, self.seconds = app, seconds
+    def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], seconds: float):
+        self.app, self.hosts, self.seconds = app, hosts, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -392,6 +393,14 @@ class Gate:
                 message = message | {"headers": [*message["headers"], *HEADERS.items()]}
             await send(message)
 
+        name = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "")).lower()
+        if not {name, "*"} & set(self.hosts):
+            refusal = _problem(
+                400,
+                f"the header Host names {name[:SHOWN]!r}; call the server by "
+                f"{' or '.join(self.hosts)}, or start it with the --host that you want to call",
+            )
+            return await refusal(scope, receive, headed)
         body = bytearray()
         try:
             async with asyncio.timeout(self.seconds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -56,12 +56,7 @@ class Judge:
           InputError: a head reads features that only an experiment has.
         """
         wanted = {group for of_head in manifest.settings.groups.values() for group in of_head}
-        for group in wanted:
-            if group not in (*COLUMNS_WITHOUT_SIDS, *prefix_match.GROUPS):
-                raise InputError(
-                    f"the head reads the group {group!r}, which is not computed when serving; bind "
-                    f"pipeline.relevance.rungs[{FULL!r}] to others and export again"
-                )
+        check_groups(wanted)
         levels = len(manifest.sizes)
         self.dense_groups = tuple(group for group in COLUMNS_WITHOUT_SIDS if group in wanted)
         self.sid_groups = tuple(group for group in prefix_match.GROUPS if group in wanted)
@@ -99,6 +94,16 @@ class Judge:
             for name in (FULL, DENSE_ONLY)
         )
         return Judgement(full=full, dense_only=dense_only, features=values[:, self._shown])
+
+
+def check_groups(groups: Iterable[str]) -> None:
+    """Raises InputError where a group of features is only computed in experiments."""
+    for group in groups:
+        if group not in (*COLUMNS_WITHOUT_SIDS, *prefix_match.GROUPS):
+            raise InputError(
+                f"the head reads the group {group!r}, which is not computed when serving; bind "
+                f"pipeline.relevance.rungs[{FULL!r}] to others and export again"
+            )
 
 
 def _program(heads: Mapping[str, Fitted], *, names: list[str], groups: tuple[str, ...]):

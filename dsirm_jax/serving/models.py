@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from dsirm_jax import arrays
 from dsirm_jax.data import vocabulary, wordpieces
-from dsirm_jax.encoder.bert import BertConfig, SentenceEncoder
+from dsirm_jax.encoder.bert import ABSENT, BertConfig, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing, write_text
@@ -131,6 +131,11 @@ def encoder_pieces(
         prefix = encoder.item_prefix if of_items else encoder.query_prefix
         return wordpieces.encode(models.tokenizer, texts, prefix=prefix, max_pieces=most)
     return [text[:most] for text in models.vocabulary.encode(list(texts), out_type=int)]
+
+
+def beyond(encoder: Encoder) -> int:
+    """Returns what an encoder expects after a text's last piece."""
+    return ABSENT if encoder.kind == BERT else vocabulary.PAD
 
 
 def head_file(folder: Path, name: str) -> Path:

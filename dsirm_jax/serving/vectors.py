@@ -10,10 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from dsirm_jax.encoder.bert import ABSENT
-from dsirm_jax.encoder.model import PAD
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.serving.manifest import Encoder
-from dsirm_jax.serving.models import BERT, Models, encoder_pieces
+from dsirm_jax.serving.models import BERT, Models, beyond, encoder_pieces
 
 SHORTEST = 8
 
@@ -39,8 +38,7 @@ def query_encoder(
             (found,) = encoder_pieces(models, encoder=encoder, texts=[query])
         # Few lengths, so that few programs are compiled.
         length = min(max(SHORTEST, 1 << (len(found) - 1).bit_length()), most)
-        padded = np.full((1, length), ABSENT if encoder.kind == BERT else PAD, np.int32)
-        padded[0, : len(found)] = found
+        padded = rectangle([found], shape=(1, length), beyond=beyond(encoder))
         return np.asarray(apply(params, padded))[0]
 
     return vector

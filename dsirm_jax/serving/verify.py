@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,36 +18,52 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.errors import InputError
-from dsirm_jax.generator.model import PAD
+from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
 from dsirm_jax.serving.bundle import Bundle, open_bundle
+from dsirm_jax.serving.catalogue import NO_KEY, Catalogue
 from dsirm_jax.serving.manifest import FULL
-from dsirm_jax.serving.models import BERT, encoder_pieces
-from dsirm_jax.sids import prefix_match
+from dsirm_jax.serving.models import beyond, encoder_pieces
+from dsirm_jax.serving.scorer import (
+    CACHED,
+    LIVE,
+    QuerySids,
+    Scored,
+    Scorer,
+    Settings,
+    Source,
+)
+from dsirm_jax.sids import codes, prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
 BATCHES = (1, 7, 256)
 TOLERANCE = 1e-5
-IN_MEMORY, STABLEHLO, SAVED_MODEL = "in memory", "StableHLO", "SavedModel"
+ROUNDING = 1e-5
+"""Two forms may compute a feature that far from each other, relative to its size where above 1."""
+IN_MEMORY, STABLEHLO, SAVED_MODEL, SCORER = "in memory", "StableHLO", "SavedModel", "scorer"
+SECONDS = 600.0
+"""That a scorer's caller waits for the generator, which compiles at first."""
 
 
 class Questions(NamedTuple):
     """Pairs of a query and an item.
 
     Attributes:
-      queries: texts, cleaned.
-      sids: SID of each pair's item, int32 `[pair, level]`.
+      queries: texts, cleaned, that are cached.
+      item_ids: of the catalogue.
+      sids: SID of each pair's item, int32 `[pair, level]`, whose probability is cached, too.
       given: the features that `saved_model.relevance` does not compute, float32 `[pair, feature]`.
     """
 
     queries: list[str]
+    item_ids: list[str]
     sids: Int[np.ndarray, "pair level"]
     given: Float[np.ndarray, "pair feature"]
 
@@ -66,17 +84,33 @@ class Answers(NamedTuple):
     vector: Float[np.ndarray, "pair dim"]
 
 
+class Said(NamedTuple):
+    """What the models before the head say of pairs.
+
+    Attributes:
+      beams: SIDs of each pair's query.
+      exact: log P(first l codes | query) of each pair's SID, float32 `[pair, level]`.
+      vector: as in `Answers`.
+    """
+
+    beams: Beams
+    exact: Float[np.ndarray, "pair level"]
+    vector: Float[np.ndarray, "pair dim"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
     """How far a form is from the models in memory.
 
     Attributes:
       form: its name.
-      batch: pairs at once.
+      batch: pairs at once; of a scorer callers at once, each with a pair.
       pairs: compared.
       other_sids: SIDs at another rank, or none there, but for those of equal probability.
       of_sids: greatest difference of the probabilities of SIDs.
-      of_pairs: greatest difference of the probabilities of pairs.
+      of_pairs: greatest difference of the probabilities of pairs, but for those on a step.
+      on_a_step: pairs whose probability jumps to that of the other form where one feature moves by
+        `ROUNDING`: one of its values lies at a threshold of a tree.
       of_vectors: greatest difference of the coordinates of vectors, where the form makes them.
     """
 
@@ -86,12 +120,13 @@ class Comparison:
     other_sids: int
     of_sids: float
     of_pairs: float
+    on_a_step: int
     of_vectors: float
 
     @property
     def agrees(self) -> bool:
-        greatest = max(self.of_sids, self.of_pairs, self.of_vectors)
-        return not self.other_sids and greatest <= TOLERANCE
+        differences = np.array([self.of_sids, self.of_pairs, self.of_vectors])
+        return not self.other_sids and bool((differences <= TOLERANCE).all())  # and none is NaN
 
 
 def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[Comparison]:
@@ -111,34 +146,72 @@ def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[
 
 
 def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list[Comparison]:
-    """Compares what the forms of a bundle answer; see `verify`."""
-    expected = in_memory(bundle, asked, batch=max(batches))
+    """Compares what the forms of a bundle answer; see `verify`.
+
+    Raises:
+      InputError: a SavedModel does not load, or a pair is not cached.
+    """
+    said = {batch: in_memory(bundle, asked, batch=batch) for batch in batches}
+    whole = said[max(batches)]
+    expected, beside = judged(bundle, asked, whole), probabilities_beside(bundle, asked, whole)
     tensorflow = in_fresh_process(bundle, asked, batches=batches)
     forms: dict[str, Callable[[int], Answers]] = {
-        IN_MEMORY: lambda batch: in_memory(bundle, asked, batch=batch),
+        IN_MEMORY: lambda batch: judged(bundle, asked, said[batch]),
         STABLEHLO: lambda batch: in_stablehlo(bundle, asked, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
-    return [
-        compared(answer(batch), expected, form=form, batch=batch)
+    found = [
+        compared(answer(batch), expected, beside=beside, form=form, batch=batch)
         for form, answer in forms.items()
         for batch in batches
     ]
+    for source, served in sources(bundle).items():
+        settings = Settings(waiting=max(batches), deadline=SECONDS, remembered_answers=0)
+        with Scorer(served, settings=settings) as scorer:
+            for batch in batches:
+                answers, given = in_scorer(scorer, bundle, asked, batch=batch, source=source)
+                # A live query may have other neighbours: one of training has itself among them.
+                same = asked if source == CACHED else asked._replace(given=given)
+                expected = judged(bundle, same, whole)
+                beside = probabilities_beside(bundle, same, whole)
+                form = f"{SCORER}, {source}"
+                found.append(compared(answers, expected, beside=beside, form=form, batch=batch))
+    return found
 
 
-def compared(found: Answers, expected: Answers, *, form: str, batch: int) -> Comparison:
-    """Returns how far two answers are from each other."""
-    # A SavedModel may lack the vectors.
+def compared(
+    found: Answers,
+    expected: Answers,
+    *,
+    beside: Float[np.ndarray, "neighbour pair"],
+    form: str,
+    batch: int,
+) -> Comparison:
+    """Returns how far two answers are from each other.
+
+    Args:
+      found: those of the form.
+      expected: those of the models in memory.
+      beside: `probabilities_beside` of these.
+      form: see `Comparison`.
+      batch: likewise.
+    """
+    # A SavedModel may lack the vectors, and a scorer does not show them.
     vectors = expected.vector[:, : found.vector.shape[1]]
     probabilities = [np.exp(answers.log_probs) for answers in (found, expected)]
     differs = (found.sids != expected.sids).any(axis=-1) & ~tied(probabilities[1])
+    apart = np.abs(found.probability - expected.probability)
+    jumps = np.abs(beside - expected.probability) > 10 * TOLERANCE
+    reached = jumps & (np.abs(beside - found.probability) <= TOLERANCE)
+    on_a_step = (apart > TOLERANCE) & reached.any(axis=0)
     return Comparison(
         form=form,
         batch=batch,
         pairs=len(found.sids),
         other_sids=int(differs.sum()),
         of_sids=float(np.abs(probabilities[0] - probabilities[1]).max(initial=0)),
-        of_pairs=float(np.abs(found.probability - expected.probability).max(initial=0)),
+        of_pairs=float(apart[~on_a_step].max(initial=0)),
+        on_a_step=int(on_a_step.sum()),
         of_vectors=float(np.abs(found.vector - vectors).max(initial=0)),
     )
 
@@ -156,10 +229,13 @@ def tied(falling: Float[np.ndarray, "pair beam"]) -> Bool[np.ndarray, "pair beam
 
 def table(found: Sequence[Comparison]) -> str:
     """Returns comparisons as text."""
-    lines = ["form        batch  pairs  other SIDs  greatest difference of SIDs    pairs  vectors"]
+    lines = [
+        "form            batch  pairs  other SIDs  on a step  greatest difference of SIDs    pairs"
+        "  vectors"
+    ]
     lines += [
-        f"{of.form:<11} {of.batch:>5} {of.pairs:>6} {of.other_sids:>11} {of.of_sids:>28.1e} "
-        f"{of.of_pairs:>8.1e} {of.of_vectors:>8.1e}"
+        f"{of.form:<15} {of.batch:>5} {of.pairs:>6} {of.other_sids:>11} {of.on_a_step:>10} "
+        f"{of.of_sids:>28.1e} {of.of_pairs:>8.1e} {of.of_vectors:>8.1e}"
         f"{'' if of.agrees else '  <- over ' + format(TOLERANCE, '.0e')}"
         for of in found
     ]
@@ -167,39 +243,44 @@ def table(found: Sequence[Comparison]) -> str:
 
 
 def questions(bundle: Bundle, *, pairs: int) -> Questions:
-    """Returns cached queries, spread over all of them, each with one of its nearest items.
+    """Returns cached queries, spread over all of them, each with an item of a SID known for it.
 
-    Features that none of the forms computes are random.
+    Raises:
+      InputError: no query is cached.
     """
-    catalogue, manifest = bundle.catalogue, bundle.manifest
-    stored = len(catalogue.queries)
-    if not stored:
+    catalogue, sizes = bundle.catalogue, bundle.manifest.sizes
+    if not len(catalogue.queries):
         raise InputError(f"{bundle.path}: no queries are cached, so there is nothing to compare")
-    step = max(stored // pairs, 1)
+    step = -(-len(catalogue.queries) // pairs)
+    records = list(itertools.islice(catalogue.queries, 0, None, step))
     queries, items = [], []
-    for number, (key, record) in enumerate(itertools.islice(catalogue.queries, 0, None, step)):
-        near = np.frombuffer(record, catalogue.record)["near"][0]
-        queries.append(key.decode(errors="ignore"))
-        items.append(near[number % len(near)])
-    chosen = np.arange(pairs) % len(queries)
-    head = bundle.models.heads[FULL]
-    names = saved_model.given_features(head, levels=len(manifest.sizes))
-    return Questions(
-        queries=[queries[row] for row in chosen],
-        sids=np.asarray(catalogue.sids[np.array(items)[chosen]], np.int32),
-        given=np.random.default_rng(0).normal(size=(pairs, len(names))).astype(np.float32),
+    for number in range(pairs):
+        key, record = records[number % len(records)]
+        known = np.frombuffer(record, catalogue.record)["keys"][0]
+        known = known[known != NO_KEY]
+        sid = codes.unpack(known[number % len(known)], sizes=sizes)
+        queries.append(key.decode())
+        items.append(catalogue.items_below(sid)[0])
+    asked = Questions(
+        queries=queries,
+        item_ids=[item.item_id for item in catalogue.items(items)],
+        sids=catalogue.sids[items].astype(np.int32),
+        given=np.empty((pairs, 0), np.float32),
     )
+    with Scorer(bundle, settings=Settings()) as scorer:
+        _, given = in_scorer(scorer, bundle, asked, batch=1, source=CACHED)
+    return asked._replace(given=given)
 
 
-def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
-    """Returns what the models answer, as the stages apply them."""
-    models, settings = bundle.models, bundle.manifest.settings
+def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
+    """Returns what the models before the head say, as the stages apply them."""
+    models = bundle.models
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
     beams = predict(
         fitted=models.generator,
         trie=bundle.catalogue.trie,
         pieces=pieces,
-        beams=settings.beams,
+        beams=bundle.manifest.settings.beams,
         batch_size=batch,
     )
     exact = score_pairs(
@@ -209,33 +290,45 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         sids=asked.sids,
         batch_size=batch,
     )
-    head = models.heads[FULL]
-    shares = _log_shares(bundle, asked.sids)
-    features = _features(bundle, asked, beams=beams, exact=exact, log_shares=shares)
     vector = np.empty((len(pieces), 0), np.float32)
     if models.encoder is not None:
         texts = _encoder_texts(bundle, asked.queries)
         vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
-    return Answers(beams.sids, beams.log_probs, score(head, features), vector)
+    return Said(beams, exact, vector)
+
+
+def judged(bundle: Bundle, asked: Questions, said: Said) -> Answers:
+    """Returns what the full model's head makes of it."""
+    probability = score(bundle.models.heads[FULL], _features_of(bundle, asked, said))
+    return Answers(said.beams.sids, said.beams.log_probs, probability, said.vector)
+
+
+def probabilities_beside(
+    bundle: Bundle, asked: Questions, said: Said
+) -> Float[np.ndarray, "neighbour pair"]:
+    """Returns what the head makes of pairs one of whose features is off by `ROUNDING`."""
+    head, features = bundle.models.heads[FULL], _features_of(bundle, asked, said)
+    found = []
+    for column, sign in itertools.product(range(len(head.features)), (1, -1)):
+        values = features.values.copy()
+        moved = values[:, column]
+        moved += sign * ROUNDING * np.maximum(np.abs(moved), 1)
+        found.append(score(head, dataclasses.replace(features, values=values)))
+    return np.stack(found)
+
+
+def _features_of(bundle: Bundle, asked: Questions, said: Said) -> FeatureTable:
+    """Returns the columns of the full model's head, as the models in memory have them."""
+    shares = _log_shares(bundle, asked.sids)
+    return _features(bundle, asked, beams=said.beams, exact=said.exact, log_shares=shares)
 
 
 def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
     """Returns queries as the encoder reads them."""
     encoder = bundle.manifest.settings.encoder
     pieces = encoder_pieces(bundle.models, encoder=encoder, texts=queries)
-    beyond = ABSENT if encoder.kind == BERT else PAD
-    return _rectangle(pieces, most=encoder.max_query_pieces, beyond=beyond)
-
-
-def _rectangle(
-    pieces: Sequence[Sequence[int]], *, most: int, beyond: int
-) -> Int[np.ndarray, "text piece"]:
-    """Returns texts of different lengths as one array."""
-    array = np.full((len(pieces), most), beyond, np.int32)
-    for row, text in enumerate(pieces):
-        kept = text[:most]
-        array[row, : len(kept)] = kept
-    return array
+    shape = (len(queries), encoder.max_query_pieces)
+    return rectangle(pieces, shape=shape, beyond=beyond(encoder))
 
 
 def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
@@ -250,7 +343,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     head_params = stablehlo.head_params(models.heads[FULL])
     shares = _log_shares(bundle, asked.sids)
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
-    tokens = _rectangle(pieces, most=models.generator.max_pieces, beyond=PAD)
+    tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
     embed = texts = None
     if models.encoder is not None:
         embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
@@ -260,7 +353,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         rows = np.arange(start, start + batch) % pairs
         sids, log_probs = map(np.asarray, search(params, trie, tokens[rows]))
         beams = Beams(sids, log_probs, np.isfinite(log_probs))
-        some = Questions([], asked.sids[rows], asked.given[rows])
+        some = Questions([], [], asked.sids[rows], asked.given[rows])
         exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
         features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
         vector = np.empty((batch, 0), np.float32)
@@ -304,6 +397,77 @@ def in_fresh_process(
         batch: Answers(*(told.get(f"{name}@{batch}", nothing) for name in Answers._fields))
         for batch in batches
     }
+
+
+class Uncached(Bundle):
+    """A bundle as it would be if no query were cached."""
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        return _WithoutQueries(**vars(super().catalogue))
+
+
+class _WithoutQueries(Catalogue):
+    def cached(self, query: str) -> None:
+        return None
+
+
+def sources(bundle: Bundle) -> dict[Source, Bundle]:
+    """Returns what a scorer has to open so that its answers come from either source.
+
+    Without an encoder it has no live ones.
+    """
+    if bundle.models.encoder is None:
+        return {CACHED: bundle}
+    return {CACHED: bundle, LIVE: Uncached(path=bundle.path, manifest=bundle.manifest)}
+
+
+def in_scorer(
+    scorer: Scorer, bundle: Bundle, asked: Questions, *, batch: int, source: Source
+) -> tuple[Answers, Float[np.ndarray, "pair feature"]]:
+    """Returns what a scorer answers, and what it would have for `Questions.given`.
+
+    Args:
+      scorer: open.
+      bundle: whose it is.
+      asked: the pairs.
+      batch: callers at once.
+      source: where the answers have to come from.
+
+    Raises:
+      InputError: one of them does not come from there.
+    """
+
+    def answers(query: str, item_id: str) -> tuple[QuerySids, Scored]:
+        found = scorer.query_sids(query), scorer.score(query, [item_id])
+        for of in found:
+            if of.source != source:
+                raise InputError(
+                    f"query {query!r}, item {item_id!r}: the scorer's answer is {of.source}, not "
+                    f"{source}; ask about queries and items that the bundle has cached"
+                )
+        return found
+
+    with ThreadPoolExecutor(batch) as callers:
+        queries, pairs = zip(*callers.map(answers, asked.queries, asked.item_ids))
+    shape = (len(queries), bundle.manifest.settings.beams)
+    sids = np.full((*shape, len(scorer.sizes)), NO_CODE, np.int32)
+    log_probs = np.full(shape, -np.inf, np.float32)
+    for row, of in enumerate(queries):  # fewer SIDs may exist than beams
+        sids[row, : len(of.sids)] = of.sids
+        log_probs[row, : len(of.sids)] = np.log(of.probabilities)
+    names = [feature.name for feature in scorer.schema]
+    wanted = saved_model.given_features(bundle.models.heads[FULL], levels=len(scorer.sizes))
+    features = np.concatenate([of.features for of in pairs])
+    return (
+        Answers(
+            sids=sids,
+            log_probs=log_probs,
+            probability=np.concatenate([of.probabilities for of in pairs]),
+            vector=np.empty((len(pairs), 0), np.float32),
+        ),
+        features[:, [names.index(name) for name in wanted]],
+    )
 
 
 def _log_shares(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
+from dsirm_jax.data.vocabulary import rectangle, take_vocabulary, train_vocabulary
 from dsirm_jax.errors import InputError
 
 WORDS = [
@@ -94,3 +94,10 @@ def test_take_a_vocabulary(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         take_vocabulary(vocabulary=tmp_path / "gone.model", path=tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_texts_are_cut_or_filled_up_to_a_rectangle():
+    found = rectangle([[3, 4], [], [5, 6, 7, 8]], shape=(4, 3))
+    np.testing.assert_array_equal(found, [[3, 4, 0], [0, 0, 0], [5, 6, 7], [0, 0, 0]])
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(rectangle([[3]], shape=(2, 2), beyond=-1), [[3, -1], [-1, -1]])

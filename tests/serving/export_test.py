@@ -17,7 +17,7 @@ from dsirm_jax.layout import Layout
 from dsirm_jax.serving import bundle, models
 from dsirm_jax.serving import manifest as manifests
 from dsirm_jax.serving.bundle import open_bundle
-from dsirm_jax.serving.export import check, dense_rung, described_features, read_encoder
+from dsirm_jax.serving.export import check, dense_rung, read_encoder
 from dsirm_jax.serving.manifest import FULL
 from dsirm_jax.serving.update import update
 from dsirm_jax.training.settings import Training
@@ -38,6 +38,8 @@ def test_what_cannot_be_served_is_refused():
         check(RUNGS, crossfit=True)
     with pytest.raises(InputError, match=r"pipeline\.relevance\.rungs has no 'full'"):
         check({"no_sid": ("dense",)}, crossfit=False)
+    with pytest.raises(InputError, match="'prefix@own', which is not computed when serving"):
+        check(RUNGS | {"full": RUNGS["own"]}, crossfit=False)
 
 
 def test_the_fallback_is_the_richest_rung_that_knows_nothing_of_sids():
@@ -53,9 +55,6 @@ def test_every_column_of_a_head_is_described(made):
     assert told["bm25"][0] == "lexical" and told["price"][0] == "numeric"
     assert told["log_prob_2"][0] == "prefix" and told["log_prob_2"][1].endswith("l = 2")
     assert all(about for _, about in told.values())
-    other = dataclasses.replace(head, features=("match_depth@5", "beam_mass_1@own"))
-    groups = [feature.group for feature in described_features(other, levels=3, numbers=[])]
-    assert groups == ["paper_match@5", "prefix@own"]
 
 
 def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes(made, tmp_path):

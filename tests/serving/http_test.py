@@ -207,9 +207,22 @@ def test_a_body_that_does_not_come_is_given_up(scorer):
     assert "did not come within 0.02 s" in json.loads(sent[1]["body"])["reason"]
 
 
-def test_a_name_that_somebody_made_point_here_is_turned_away(client):
-    assert client.get("/api/about", headers={"host": "evil.example"}).status_code == 400
-    assert client.get("/api/about", headers={"host": "127.0.0.1:8080"}).status_code == 200
+@pytest.mark.parametrize("path", ["/", "/api/about", "/explorer/main.js", "/health"])
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "evil:80", "[::2]", ""])
+def test_a_name_that_somebody_made_point_here_is_turned_away(client, path, host):
+    answer = client.get(path, headers={"host": host})
+    assert (answer.status_code, answer.json()["code"]) == (400, "unreadable")
+    named = repr(host.removesuffix(":80"))
+    assert f"the header Host names {named}; call the server by 127.0.0.1" in answer.json()["reason"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_its_own_names_are_let_in_with_any_port_and_all_where_it_is_told_so(client, scorer):
+    for host in ("127.0.0.1:8080", "LocalHost", "[::1]", "[::1]:1"):
+        assert client.get("/api/about", headers={"host": host}).status_code == 200
+    app = application(scorer, settings=Settings(), hosts=("*",))
+    with TestClient(app, base_url="http://evil.example") as open_to_all:
+        assert open_to_all.get("/health").status_code == 200
 
 
 class Gated(StandIn):

@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.encoder import hugging_face
+from dsirm_jax.errors import InputError
+from dsirm_jax.relevance import fitted as heads
+from dsirm_jax.relevance.calibration import divided_by
+from dsirm_jax.relevance.model import BoostedTrees, TreeParams
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.serving import bundle, models, saved_model, stablehlo, verify
 from dsirm_jax.serving.bundle import open_bundle
-from dsirm_jax.serving.manifest import Encoder
+from dsirm_jax.serving.manifest import FULL, Encoder
+from dsirm_jax.serving.scorer import QuerySids, Scored
 from dsirm_jax.serving.update import update
 from tests.serving import tiny
 
@@ -35,9 +43,10 @@ def items(tmp_path):
     return str(tmp_path / "items.parquet")
 
 
-def compared(**changes):
+def compared(*, beside=(), **changes):
     found = ANSWERS._replace(**changes)
-    return verify.compared(found, ANSWERS, form="a form", batch=1)
+    beside = np.array(beside, np.float32).reshape(-1, 1)
+    return verify.compared(found, ANSWERS, beside=beside, form="a form", batch=1)
 
 
 def test_forms_agree_up_to_rounding_and_the_order_of_equals():
@@ -52,13 +61,98 @@ def test_forms_that_differ_are_told_apart():
         {"probability": ANSWERS.probability + 4e-5},
         {"log_probs": ANSWERS.log_probs + 1e-3},
         {"vector": ANSWERS.vector + 1e-4},
+        {"probability": np.array([np.nan], np.float32)},
     ]
     found = [compared(**change) for change in others]
     assert not any(of.agrees for of in found)
-    assert [of.other_sids for of in found] == [1, 0, 0, 0]
+    assert [of.other_sids for of in found] == [1, 0, 0, 0, 0]
     assert "over 1e-05" in verify.table(found).splitlines()[1]
     agreed = dataclasses.replace(found[0], other_sids=0)
     assert "over" not in verify.table([agreed])
+
+
+def test_a_pair_on_a_step_of_the_head_may_be_on_either_side_of_it():
+    found = compared(probability=ANSWERS.probability + 2e-3, beside=[0.5, 0.502])
+    assert found.agrees and (found.on_a_step, found.of_pairs) == (1, 0)
+    # Elsewhere, or where the head does not jump.
+    others = [compared(probability=ANSWERS.probability + of, beside=[0.502]) for of in (1e-3, 3e-3)]
+    others.append(compared(probability=ANSWERS.probability + 4e-5, beside=[0.50004]))
+    assert not any(of.agrees or of.on_a_step for of in others)
+
+
+def test_probabilities_beside_those_of_a_value_at_a_trees_threshold(monkeypatch):
+    head = heads.Fitted(
+        head=BoostedTrees(trees=1, learning_rate=1.0, leaves=2, min_leaf=1, l2=0.0, columns=1.0),
+        features=("cosine", "bm25"),
+        gains=(0.0, 1.0),
+        relevant=(False, True),
+        params=TreeParams(
+            feature=np.array([[[1]]]),
+            threshold=np.array([[[8.0]]], np.float32),
+            kept=np.array([[[~np.uint32(1)]]], np.uint32),
+            value=np.log(np.array([[[1 / 3, 3]]], np.float32)),
+            baseline=np.zeros(1, np.float32),
+        ),
+        curve=divided_by(1.0),
+    )
+    values = np.array([[8, 8], [0, 7.999], [8, 8.00001]], np.float32)
+    table = FeatureTable(names=head.features, groups=("dense", "lexical"), values=values)
+    monkeypatch.setattr(verify, "_features_of", lambda *_: table)
+    of = SimpleNamespace(models=SimpleNamespace(heads={FULL: head}))
+    found = verify.probabilities_beside(of, None, None)
+    expected = [[0.25, 0.25, 0.75]] * 2 + [[0.75, 0.25, 0.75], [0.25, 0.25, 0.25]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+class Told:
+    """A scorer that knows two queries and two items; for "b" fewer SIDs exist than beams."""
+
+    sizes, sids = (2, 3), np.array([[0, 1], [1, 2], [1, 0]], np.int32)
+    schema = tuple(SimpleNamespace(name=name) for name in ("bm25", "log_prob_1", "size", "cosine"))
+
+    def __init__(self, **sources):
+        self.sources = {"a": "cached", "b": "cached"} | sources
+        self.together = threading.Barrier(2)
+
+    def query_sids(self, query):
+        self.together.wait(timeout=60)  # for the other caller
+        most = {"a": 3, "b": 2}[query]
+        chances = np.array([0.5, 0.25, 0.125], np.float32)[:most]
+        return QuerySids(sids=self.sids[:most], probabilities=chances, source=self.sources[query])
+
+    def score(self, query, item_ids):
+        chance = {("a", ("x",)): 0.75, ("b", ("y",)): 0.5}[query, tuple(item_ids)]
+        return Scored(
+            probabilities=np.array([chance], np.float32),
+            dense_only=np.array([0.25], np.float32),
+            source=self.sources[query],
+            features=np.array([[1, 2, 3, 4 * chance]], np.float32),
+            unknown=(),
+        )
+
+
+def test_a_scorer_that_answers_otherwise_is_told_apart():
+    head = SimpleNamespace(features=("cosine", "log_prob_1", "bm25"))
+    manifest = SimpleNamespace(settings=SimpleNamespace(beams=3))
+    learnt = SimpleNamespace(heads={FULL: head}, encoder=None)
+    of = SimpleNamespace(manifest=manifest, models=learnt)
+    assert verify.sources(of) == {"cached": of}
+    asked = verify.Questions(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
+    found, given = verify.in_scorer(Told(), of, asked, batch=2, source="cached")
+    np.testing.assert_array_equal(given, [[3, 1], [2, 1]])
+    expected = verify.Answers(
+        sids=np.array([[[0, 1], [1, 2], [1, 0]], [[0, 1], [1, 2], [-1, -1]]]),
+        log_probs=np.log([[0.5, 0.25, 0.125], [0.5, 0.25, 1e-30]]),
+        probability=np.array([0.75, 0.5]),
+        vector=np.ones((2, 4)),
+    )
+    given = {"beside": np.empty((0, 2)), "form": "scorer", "batch": 2}
+    assert verify.compared(found, expected, **given).agrees
+    for name in ("sids", "log_probs", "probability"):
+        other = expected._replace(**{name: 0.9 * getattr(expected, name)})
+        assert not verify.compared(found, other, **given).agrees
+    with pytest.raises(InputError, match="'b', item 'y': the scorer's answer is fallback, not ca"):
+        verify.in_scorer(Told(b="fallback"), of, asked, batch=2, source="cached")
 
 
 @pytest.mark.slow
@@ -69,7 +163,8 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
     after = verify.verify(path, pairs=8, batches=(7,))
     for of in (*before, *after):
         assert of.agrees, verify.table([of])
-    assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"}
+    scorers = {"scorer, cached", "scorer, live"}
+    assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"} | scorers
 
 
 @pytest.mark.slow
@@ -77,21 +172,24 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     path = shutil.copytree(made, tmp_path / "bundle")
     shutil.rmtree(path / "saved_model")
     before, encoder = open_bundle(made), hugging_face.read(BERT)
-    module = encoder.module
+    module = encoder.module.clone(dim=tiny.DIM)
+    kernel = np.random.default_rng(0).normal(size=(module.config.hidden_size, tiny.DIM))
+    projection = {"kernel": kernel.astype(np.float32)}
+    params = {"params": encoder.params["params"] | {"projection": projection}}
     settings = Encoder(
         kind=models.BERT,
-        dim=module.config.hidden_size,
+        dim=tiny.DIM,
         module={
             "config": dataclasses.asdict(module.config),
             "pooling": module.pooling,
-            "dim": None,
+            "dim": tiny.DIM,
             "dtype": "float32",
         },
         max_query_pieces=5,
         query_prefix="Kid: ",
     )
     shutil.rmtree(path / bundle.MODEL / models.PARAMETERS)
-    given = {"encoder": module, "encoder_params": encoder.params, "tokenizer": encoder.tokenizer}
+    given = {"encoder": module, "encoder_params": params, "tokenizer": encoder.tokenizer}
     learnt = dataclasses.replace(before.models, **given)
     models.write_models(path / bundle.MODEL, learnt)
     forms = before.manifest.settings.trie
