@@ -376,7 +376,7 @@ def votes(
     for query, pair, there in _rows(query_row):
         voters = near.queries.index[query]
         suits = near.judged.verdicts[voters] > 0  # [query, neighbour, vote]
-        shares = suits / np.maximum(suits.sum(axis=-1, keepdims=True), 1)
+        shares = suits / np.maximum(suits.sum(axis=-1, keepdims=True, dtype=np.float32), 1)
         of_votes = (weights[query][..., None] * shares).reshape(len(query), -1)
         others, of_others = _voted(near.judged.items[voters].reshape(of_votes.shape), of_votes)
         cosines = _cosines(item_vectors, item_index[pair], others)

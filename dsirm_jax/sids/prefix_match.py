@@ -204,7 +204,8 @@ def vote_weights(
     kernel = np.exp((cosines - 1) / KERNEL_WIDTH)[..., None] * there
 
     def share(votes: Bool[np.ndarray, "query neighbour vote"]) -> np.ndarray:
-        spread = weights[..., None] * votes / np.maximum(votes.sum(axis=2, keepdims=True), 1)
+        most = np.maximum(votes.sum(axis=2, keepdims=True, dtype=np.float32), 1)
+        spread = weights[..., None] * votes / most
         total = spread.sum(axis=(1, 2), keepdims=True)
         return spread / np.where(total > 0, total, 1)
 
