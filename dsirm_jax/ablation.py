@@ -70,6 +70,8 @@ def run(*, force: bool) -> None:
             )
             changed = {"prepare": {"fold": (number, ladder.folds)}} | vectors
             jobs.run_stages(jobs.plan(stages, of_fold, changed=changed), job=of_fold, force=False)
+            # Linux lets a process map some 65,000 areas, and every compiled program takes a few.
+            jax.clear_caches()
             needed[f"{at.model_dir.name}/relevance"] = at.stage("relevance")
             folds[-1].append(at)
     run_stage(
