@@ -236,6 +236,9 @@ class Scorer:
         self._numbers_by_id: dict[str, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
         self._counting = threading.Lock()
+        # Threads that judge cached queries at once hand the interpreter to and fro, and are slower
+        # together than one after another.
+        self._judging = threading.Lock()
 
     @classmethod
     def open(cls, path: str | Path, *, settings: Settings | None = None) -> Scorer:
@@ -463,8 +466,10 @@ class Scorer:
         log_probs = _found(cached.known, self._sids(numbers), sizes=self.sizes)
         if log_probs is None:
             return None
-        dense, pairs = self._dense(cached.asked, numbers), self._pairs(numbers, log_probs)
-        return self._judge.with_sids(dense, cached.of_query, pairs)
+        pairs = self._pairs(numbers, log_probs)
+        with self._judging:
+            dense = self._dense(cached.asked, numbers)
+            return self._judge.with_sids(dense, cached.of_query, pairs)
 
     def _check_vector(self, text: str, cached: Remembered | None) -> None:
         """Raises InputError where a query has no vector and nothing can make one."""
