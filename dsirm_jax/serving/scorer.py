@@ -231,8 +231,7 @@ class Scorer:
         self._run = run
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
         self._cached = functools.lru_cache(settings.remembered)(self._read_cached)
-        answers = functools.lru_cache(settings.remembered_answers)
-        self._judged_cached = answers(self._judge_cached)
+        self._judged_cached = functools.lru_cache(settings.remembered_answers)(self._judge_cached)
         self._numbers_by_id: dict[str, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
         self._counting = threading.Lock()

@@ -204,8 +204,8 @@ def vote_weights(
     kernel = np.exp((cosines - 1) / KERNEL_WIDTH)[..., None] * there
 
     def share(votes: Bool[np.ndarray, "query neighbour vote"]) -> np.ndarray:
-        most = np.maximum(votes.sum(axis=2, keepdims=True, dtype=np.float32), 1)
-        spread = weights[..., None] * votes / most
+        counts = votes.sum(axis=2, keepdims=True, dtype=np.float32)
+        spread = weights[..., None] * votes / np.maximum(counts, 1)
         total = spread.sum(axis=(1, 2), keepdims=True)
         return spread / np.where(total > 0, total, 1)
 
@@ -231,8 +231,7 @@ def vote_features(
     Returns:
       float32 `[query, item, 3 L]`; 0 for a query without near queries. Source: this project.
     """
-    sums = _sums(agreement(sids, item_sids), weights)
-    relevant, irrelevant, opinion, heard = sums
+    relevant, irrelevant, opinion, heard = _sums(agreement(sids, item_sids), weights)
     parts = [relevant, irrelevant, opinion / (heard + SHRINKAGE)]
     return jnp.concatenate([_levels_last(part) for part in parts], axis=-1).astype(jnp.float32)
 
@@ -260,8 +259,9 @@ def _sums(
     """Returns the sums of weights over the SIDs that agree: one product of matrices a query."""
     queries, levels, items, sids = agrees.shape
     flat = agrees.astype(jnp.float32).reshape(queries, levels * items, sids)
-    sums = (flat @ weights.astype(jnp.float32)).reshape(queries, levels, items, -1)
-    return jnp.moveaxis(sums, -1, 0)
+    # A TPU would round the weights to bfloat16 otherwise.
+    sums = jnp.matmul(flat, weights.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    return jnp.moveaxis(sums.reshape(queries, levels, items, -1), -1, 0)
 
 
 def _levels_last(values: Float[Array, "query level item"]) -> Float[Array, "query item level"]:
