@@ -28,11 +28,7 @@ from dsirm_jax.relevance.neighbours import (
     nearest,
     unit,
 )
-from dsirm_jax.relevance.schema import (
-    COLUMNS_WITHOUT_SIDS,
-    NUMERIC,
-    FeatureTable,
-)
+from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, NUMERIC, FeatureTable
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 

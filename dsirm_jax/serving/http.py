@@ -378,8 +378,7 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
 
 
 class Gate:
-    """Middleware: calls by another's name are turned away, bodies are read within limits, and every
-    answer has `HEADERS`."""
+    """Middleware: refuses foreign hosts, limits bodies, and gives every answer `HEADERS`."""
 
     def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], seconds: float):
         self.app, self.hosts, self.seconds = app, hosts, seconds

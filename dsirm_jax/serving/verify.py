@@ -23,6 +23,7 @@ from dsirm_jax.errors import InputError
 from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.relevance.fitted import Fitted as Head
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
@@ -90,11 +91,13 @@ class Said(NamedTuple):
     Attributes:
       beams: SIDs of each pair's query.
       exact: log P(first l codes | query) of each pair's SID, float32 `[pair, level]`.
+      log_shares: log share of the catalogue's items that have these codes, likewise.
       vector: as in `Answers`.
     """
 
     beams: Beams
     exact: Float[np.ndarray, "pair level"]
+    log_shares: Float[np.ndarray, "pair level"]
     vector: Float[np.ndarray, "pair dim"]
 
 
@@ -153,10 +156,12 @@ def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list
     """
     said = {batch: in_memory(bundle, asked, batch=batch) for batch in batches}
     whole = said[max(batches)]
-    expected, beside = judged(bundle, asked, whole), probabilities_beside(bundle, asked, whole)
+    head = bundle.models.heads[FULL]
+    expected, features = judged(bundle, asked, whole)
+    beside = probabilities_beside(head, features)
     tensorflow = in_fresh_process(bundle, asked, batches=batches)
     forms: dict[str, Callable[[int], Answers]] = {
-        IN_MEMORY: lambda batch: judged(bundle, asked, said[batch]),
+        IN_MEMORY: lambda batch: judged(bundle, asked, said[batch])[0],
         STABLEHLO: lambda batch: in_stablehlo(bundle, asked, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
@@ -170,12 +175,13 @@ def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list
         with Scorer(served, settings=settings) as scorer:
             for batch in batches:
                 answers, given = in_scorer(scorer, bundle, asked, batch=batch, source=source)
-                # A live query may have other neighbours: one of training has itself among them.
-                same = asked if source == CACHED else asked._replace(given=given)
-                expected = judged(bundle, same, whole)
-                beside = probabilities_beside(bundle, same, whole)
+                same, near = expected, beside
+                if source == LIVE:
+                    # It may have other neighbours: a query of training has itself among them.
+                    same, features = judged(bundle, asked._replace(given=given), whole)
+                    near = probabilities_beside(head, features)
                 form = f"{SCORER}, {source}"
-                found.append(compared(answers, expected, beside=beside, form=form, batch=batch))
+                found.append(compared(answers, same, beside=near, form=form, batch=batch))
     return found
 
 
@@ -294,20 +300,19 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
     if models.encoder is not None:
         texts = _encoder_texts(bundle, asked.queries)
         vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
-    return Said(beams, exact, vector)
+    return Said(beams, exact, _log_shares(bundle, asked.sids), vector)
 
 
-def judged(bundle: Bundle, asked: Questions, said: Said) -> Answers:
-    """Returns what the full model's head makes of it."""
-    probability = score(bundle.models.heads[FULL], _features_of(bundle, asked, said))
-    return Answers(said.beams.sids, said.beams.log_probs, probability, said.vector)
+def judged(bundle: Bundle, asked: Questions, said: Said) -> tuple[Answers, FeatureTable]:
+    """Returns what the full model's head makes of it, and the columns that it reads."""
+    beams, exact, log_shares, vector = said
+    features = _features(bundle, asked, beams=beams, exact=exact, log_shares=log_shares)
+    probability = score(bundle.models.heads[FULL], features)
+    return Answers(beams.sids, beams.log_probs, probability, vector), features
 
 
-def probabilities_beside(
-    bundle: Bundle, asked: Questions, said: Said
-) -> Float[np.ndarray, "neighbour pair"]:
-    """Returns what the head makes of pairs one of whose features is off by `ROUNDING`."""
-    head, features = bundle.models.heads[FULL], _features_of(bundle, asked, said)
+def probabilities_beside(head: Head, features: FeatureTable) -> Float[np.ndarray, "neighbour pair"]:
+    """Returns what a head makes of pairs one of whose features is off by `ROUNDING`."""
     found = []
     for column, sign in itertools.product(range(len(head.features)), (1, -1)):
         values = features.values.copy()
@@ -315,12 +320,6 @@ def probabilities_beside(
         moved += sign * ROUNDING * np.maximum(np.abs(moved), 1)
         found.append(score(head, dataclasses.replace(features, values=values)))
     return np.stack(found)
-
-
-def _features_of(bundle: Bundle, asked: Questions, said: Said) -> FeatureTable:
-    """Returns the columns of the full model's head, as the models in memory have them."""
-    shares = _log_shares(bundle, asked.sids)
-    return _features(bundle, asked, beams=said.beams, exact=said.exact, log_shares=shares)
 
 
 def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:

@@ -132,8 +132,13 @@ def prefix_features(
     [mass] = _sums(agrees, jnp.exp(log_probs)[..., None])
     log_prob = jnp.maximum(pair_log_probs, MIN_LOG_PROB)
     entropy = jnp.broadcast_to(_entropy(log_probs)[:, None, None], (*item_sids.shape[:2], 1))
-    of_levels = (mass, _first_rank(agrees))
-    parts = [*map(_levels_last, of_levels), log_prob, log_prob - log_shares, entropy]
+    parts = [
+        _levels_last(mass),
+        _levels_last(_first_rank(agrees)),
+        log_prob,
+        log_prob - log_shares,
+        entropy,
+    ]
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 

@@ -80,7 +80,7 @@ def test_a_pair_on_a_step_of_the_head_may_be_on_either_side_of_it():
     assert not any(of.agrees or of.on_a_step for of in others)
 
 
-def test_probabilities_beside_those_of_a_value_at_a_trees_threshold(monkeypatch):
+def test_probabilities_beside_those_of_a_value_at_a_trees_threshold():
     head = heads.Fitted(
         head=BoostedTrees(trees=1, learning_rate=1.0, leaves=2, min_leaf=1, l2=0.0, columns=1.0),
         features=("cosine", "bm25"),
@@ -97,9 +97,7 @@ def test_probabilities_beside_those_of_a_value_at_a_trees_threshold(monkeypatch)
     )
     values = np.array([[8, 8], [0, 7.999], [8, 8.00001]], np.float32)
     table = FeatureTable(names=head.features, groups=("dense", "lexical"), values=values)
-    monkeypatch.setattr(verify, "_features_of", lambda *_: table)
-    of = SimpleNamespace(models=SimpleNamespace(heads={FULL: head}))
-    found = verify.probabilities_beside(of, None, None)
+    found = verify.probabilities_beside(head, table)
     expected = [[0.25, 0.25, 0.75]] * 2 + [[0.75, 0.25, 0.75], [0.25, 0.25, 0.25]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
