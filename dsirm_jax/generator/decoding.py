@@ -39,18 +39,7 @@ class Chosen(NamedTuple):
     valid: Bool[Array, "batch hypothesis"]
 
 
-TopK = Callable[[Float[Array, "row value"], int], tuple[Array, Array]]
-
-
-def sorted_top_k(
-    values: Float[Array, "row value"], k: int
-) -> tuple[Float[Array, "row k"], Int[Array, "row k"]]:
-    """Returns what `jax.lax.top_k` does, by a sort: slower, but every compiler knows it."""
-    order = jnp.argsort(-values, axis=-1, stable=True)[:, :k].astype(jnp.int32)
-    return jnp.take_along_axis(values, order, axis=-1), order
-
-
-@functools.partial(jax.jit, static_argnames=("config", "beams", "top_k"))
+@functools.partial(jax.jit, static_argnames=("config", "beams"))
 def beam_search(
     params: Any,
     trie: Trie | None,
@@ -58,7 +47,6 @@ def beam_search(
     *,
     config: T5Config,
     beams: int,
-    top_k: TopK = jax.lax.top_k,
 ) -> Beams:
     """Returns the `beams` most probable existing SIDs that a beam search finds for each query.
 
@@ -73,8 +61,6 @@ def beam_search(
       tokens: int32 text tokens of the queries, padded.
       config: shape of the generator.
       beams: number of hypotheses kept at every level.
-      top_k: finds the greatest values; `sorted_top_k` where the program goes to another compiler
-        than JAX's own.
 
     Returns:
       Beams, best first; `NO_CODE` and `-inf` where not valid, which happens when fewer SIDs exist
@@ -89,7 +75,7 @@ def beam_search(
         )  # [batch, beam·code]
         allowed = allowed.reshape(candidates.shape)
         candidates = jnp.where(allowed, candidates, -jnp.inf)
-        _, best = top_k(candidates, min(beams, candidates.shape[1]))
+        _, best = jax.lax.top_k(candidates, min(beams, candidates.shape[1]))
         return Chosen(best // size, best % size, jnp.take_along_axis(allowed, best, axis=1))
 
     found = _descend(params, trie, tokens, config=config, choose=choose)

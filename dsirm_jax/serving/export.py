@@ -19,7 +19,7 @@ from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.neighbours import Judged, nearest, unit
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
 from dsirm_jax.runner import fingerprint_of
-from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
+from dsirm_jax.serving import bundle, catalogue, models, portable, saved_model, stablehlo
 from dsirm_jax.serving import manifest as manifests
 from dsirm_jax.serving.catalogue import Cached, Voters
 from dsirm_jax.serving.judging import check_groups
@@ -86,6 +86,7 @@ def export(
     numbers = tuple(number_columns(extras))
     manifest = manifests.Manifest(
         packages=manifests.package_versions(),
+        programs=portable.described(),
         sid_version=generator.sid_version,
         stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
         settings=manifests.Settings(

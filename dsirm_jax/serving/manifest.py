@@ -14,7 +14,9 @@ import dsirm_jax
 from dsirm_jax.errors import InputError
 from dsirm_jax.files import write_text
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Format 1, which JAX 0.10 wrote, does not say how its programs are written."""
 FULL, DENSE_ONLY = "full", "dense_only"
 """Names of the heads: that of the full model, and one that knows nothing of SIDs."""
 PACKAGES = ("jax", "flax", "numpy", "orbax-checkpoint", "lmdb", "tensorflow")
@@ -103,12 +105,28 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Programs:
+    """How the programs of a bundle are written.
+
+    Attributes:
+      jax: version that wrote them.
+      stablehlo: version of StableHLO.
+      calling_convention: version of JAX's convention of arguments and results.
+    """
+
+    jax: str
+    stablehlo: str
+    calling_convention: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What `manifest.json` says.
 
     Attributes:
       format: of the bundle, `FORMAT`.
       packages: version of each package that wrote it.
+      programs: how its programs are written; None in format 1.
       sid_version: of all SIDs in it, see `sids.codes.SidTable`.
       stages: fingerprint of each stage that it was made from.
       settings: see `Settings`.
@@ -121,6 +139,7 @@ class Manifest:
 
     format: int = FORMAT
     packages: Mapping[str, str]
+    programs: Programs | None = None
     sid_version: str
     stages: Mapping[str, str]
     settings: Settings
@@ -162,7 +181,8 @@ def read_manifest(path: Path) -> Manifest:
     """Reads what `write_manifest` wrote.
 
     Raises:
-      InputError: there is no such file, it is not what was written, or of another format.
+      InputError: there is no such file, it is not what was written, of another format, or JAX is
+        too old or too new here for the programs.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -173,11 +193,14 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(f"{path} is not what was written; export the bundle anew") from error
     if seal != _checksum(content):
         raise InputError(f"{path} is not what was written; export the bundle anew")
-    if content["format"] != FORMAT:
+    if content["format"] not in READABLE:
         raise InputError(
             f"{path}: the bundle has format {content['format']}, this version of dsirm reads "
-            f"{FORMAT}; export it anew"
+            f"{READABLE[0]} to {FORMAT}; upgrade dsirm here, or export the bundle anew with it"
         )
+    if programs := content.pop("programs", None):
+        content["programs"] = Programs(**programs)
+        check_readable(content["programs"], where=path)
     settings = content["settings"]
     return Manifest(
         **content
@@ -198,6 +221,36 @@ def read_manifest(path: Path) -> Manifest:
             "files": {name: File(**known) for name, known in content["files"].items()},
         }
     )
+
+
+def check_readable(programs: Programs, *, where: str | Path) -> None:
+    """Raises InputError where JAX cannot read programs here, and says which side to upgrade.
+
+    Args:
+      programs: how they are written.
+      where: the file that says so.
+    """
+    import jax
+    from jax import export
+    from jax.extend.mlir.dialects import stablehlo
+
+    written = (
+        f"{where}: its programs, StableHLO {programs.stablehlo} with calling convention "
+        f"{programs.calling_convention}, were written by jax {programs.jax}; jax "
+        f"{jax.__version__} reads"
+    )
+    version = _numbers(programs.stablehlo)
+    newest, oldest = stablehlo.get_current_version(), stablehlo.get_minimum_version()
+    most = export.maximum_supported_calling_convention_version
+    least = export.minimum_supported_calling_convention_version
+    if version > _numbers(newest) or programs.calling_convention > most:
+        raise InputError(f"{written} up to {newest} and {most}: upgrade jax here to {programs.jax}")
+    if version < _numbers(oldest) or programs.calling_convention < least:
+        raise InputError(f"{written} from {oldest} and {least} on: export the bundle anew with it")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _checksum(content: Any) -> str:

@@ -34,11 +34,11 @@ from flax import traverse_util
 from jax import export
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.generator.decoding import sorted_top_k
+from dsirm_jax.generator.fitted import Fitted as Generator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.relevance.fitted import Fitted as Head
-from dsirm_jax.serving import stablehlo, tf_text
+from dsirm_jax.serving import portable, stablehlo, tf_text
 from dsirm_jax.serving.bundle import Bundle
 from dsirm_jax.serving.catalogue import Catalogue
 from dsirm_jax.serving.manifest import FULL, Encoder
@@ -99,7 +99,7 @@ def relevance(
       head: its shape and the names of its features.
     """
     levels = config.num_levels
-    found, log_probs = search(params, trie, tokens, config=config, beams=beams, top_k=sorted_top_k)
+    found, log_probs = search(params, trie, tokens, config=config, beams=beams)
     of_queries = Beams(found, log_probs, jnp.isfinite(log_probs))
     encoded = encode(params, tokens, config=config)
     of_pairs, encoded = jax.tree.map(lambda part: part[query_row], (of_queries, encoded))
@@ -139,6 +139,54 @@ def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " n
     return tuple(np.log(np.diff(of) / of[-1]).astype(np.float32) for of in starts)
 
 
+def relevance_program(
+    generator: Generator, head: Head, *, beams: int, forms: Sequence[str]
+) -> export.Exported:
+    """Returns `relevance` for any number of queries, pairs and SIDs.
+
+    Args:
+      generator: that writes SIDs.
+      head: of the full model.
+      beams: SIDs that the generator writes for a query.
+      forms: of each level of the trie, see `trie.forms`.
+    """
+    config, levels = generator.config, generator.config.num_levels
+    queries, pairs = export.symbolic_shape("query, pair")
+    catalogue = catalogue_shapes(config.sid_sizes, forms=forms, scope=queries.scope)
+    columns = len(given_features(head, levels=levels))
+    return portable.exported(
+        functools.partial(relevance, config=config, beams=beams, head=head),
+        stablehlo.shapes(generator.params),
+        stablehlo.shapes(stablehlo.head_params(head)),
+        catalogue["trie"],
+        catalogue["log_shares"],
+        jax.ShapeDtypeStruct((queries, generator.max_pieces), np.int32),
+        jax.ShapeDtypeStruct((pairs,), np.int32),
+        jax.ShapeDtypeStruct((pairs, levels), np.int32),
+        jax.ShapeDtypeStruct((pairs, columns), np.float32),
+    )
+
+
+def catalogue_shapes(
+    sizes: Sequence[int], *, forms: Sequence[str], scope: export.SymbolicScope | None = None
+) -> dict[str, Any]:
+    """Returns the shapes of what `of_catalogue` returns, for any number of SIDs.
+
+    Args:
+      sizes: codes per level.
+      forms: of each level of the trie.
+      scope: of the names of the dimensions; one of its own when not given.
+    """
+    scope = scope or export.SymbolicScope()
+    return {
+        "trie": stablehlo.trie_shapes(sizes, forms=forms, scope=scope),
+        "log_shares": tuple(
+            jax.ShapeDtypeStruct(export.symbolic_shape(f"nodes{depth}", scope=scope), np.float32)
+            for depth in range(1, len(sizes) + 1)
+        ),
+    }
+
+
 def write(folder: Path, bundle: Bundle) -> None:
     """Writes a SavedModel.
 
@@ -147,7 +195,6 @@ def write(folder: Path, bundle: Bundle) -> None:
       bundle: whose models and catalogue are in it.
     """
     import tensorflow as tf
-    from jax.experimental import jax2tf
 
     models, settings, catalogue = bundle.models, bundle.manifest.settings, bundle.catalogue
     generator, head = models.generator, models.heads[FULL]
@@ -155,13 +202,8 @@ def write(folder: Path, bundle: Bundle) -> None:
     module = tf.Module()
     module.generator = _variables(generator.params)
     module.head = _variables(stablehlo.head_params(head))
-    of_trie = stablehlo.trie_shapes(config.sid_sizes, forms=settings.trie)
-    of_shares = tuple(
-        jax.ShapeDtypeStruct(export.symbolic_shape(f"nodes{level + 1}"), np.float32)
-        for level in range(levels)
-    )
     module.catalogue = _variables(
-        of_catalogue(catalogue), shapes={"trie": of_trie, "log_shares": of_shares}
+        of_catalogue(catalogue), shapes=catalogue_shapes(config.sid_sizes, forms=settings.trie)
     )
     module.vocabulary = tf_text.sentencepiece(models.vocabulary)
 
@@ -169,21 +211,9 @@ def write(folder: Path, bundle: Bundle) -> None:
         pieces = module.vocabulary.tokenize(tf_text.cleaned(query))
         return pieces.to_tensor(shape=[None, length])
 
-    as_tf = functools.partial(
-        jax2tf.convert, with_gradient=False, native_serialization_platforms=stablehlo.PLATFORMS
-    )
-    trie_spec, shares_spec = jax.tree.map(lambda spec: str(spec.shape), (of_trie, of_shares))
-    searching = as_tf(
-        functools.partial(search, config=config, beams=settings.beams, top_k=sorted_top_k),
-        polymorphic_shapes=[None, trie_spec, "(batch, _)"],
-    )
-    scoring = as_tf(
-        functools.partial(relevance, config=config, beams=settings.beams, head=head),
-        polymorphic_shapes=[
-            *(None, None, trie_spec, shares_spec),
-            *("(query, _)", "(pair,)", "(pair, _)", "(pair, _)"),
-        ],
-    )
+    described = {"beams": settings.beams, "forms": settings.trie}
+    searching = portable.as_tensorflow(stablehlo.search_program(generator, **described))
+    scoring = portable.as_tensorflow(relevance_program(generator, head, **described))
     texts = tf.TensorSpec([None], tf.string, "query")
 
     @tf.function(input_signature=[texts], autograph=False)
@@ -221,7 +251,9 @@ def write(folder: Path, bundle: Bundle) -> None:
     }
     if pieces_of := _encoder_pieces(models, encoder=settings.encoder, tokens=tokens):
         module.encoder = _variables(models.encoder_params)
-        embedding = as_tf(models.encoder.apply, polymorphic_shapes=[None, "(batch, _)"])
+        embedding = portable.as_tensorflow(
+            stablehlo.encoder_program(models.encoder, models.encoder_params)
+        )
 
         @tf.function(input_signature=[texts], autograph=False)
         def query_vector(query):

@@ -8,8 +8,8 @@
 | `head-NAME.stablehlo` | parameters, features `[pair, feature]` | probabilities `[pair]` |
 
 Batches may have any size. Neither parameters nor the trie are inside: files are small, and new
-items need no new program. A program is for CPUs, CUDA and TPUs, and is called through
-`jax.export.deserialize(...).call(...)`.
+items need no new program. A program is for CPUs, CUDA and TPUs, in the StableHLO of
+`portable.VERSION`, and is called through `jax.export.deserialize(...).call(...)`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from flax import serialization
 from jax import export
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.errors import InputError
 from dsirm_jax.files import replacing
-from dsirm_jax.generator.decoding import TopK, beam_search
+from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import Fitted as Generator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.relevance.fitted import Fitted as Head
 from dsirm_jax.relevance.score import probabilities
 from dsirm_jax.serving.models import Models
+from dsirm_jax.serving.portable import exported
 from dsirm_jax.sids.trie import RANGES, WORD_BITS, Bitmap, Ranges, Trie
 
-PLATFORMS = ("cpu", "cuda", "tpu")
 ENCODER, SEARCH, SCORE = "encoder", "search", "score"
 
 PlainTrie = tuple[dict[str, Array], ...]
@@ -64,8 +65,19 @@ def write_programs(folder: Path, models: Models, *, beams: int, forms: Sequence[
 
 
 def read_program(folder: Path, name: str) -> Callable[..., Any]:
-    """Returns a program as a function, for whichever device JAX has here."""
-    program = export.deserialize(bytearray(program_file(folder, name).read_bytes()))
+    """Returns a program as a function, for whichever device JAX has here.
+
+    Raises:
+      InputError: the file is not a program that this version of JAX reads.
+    """
+    file = program_file(folder, name)
+    try:
+        program = export.deserialize(bytearray(file.read_bytes()))
+    except Exception as error:  # a flatbuffer that is damaged raises whatever comes
+        raise InputError(
+            f"{file}: jax {jax.__version__} cannot read it ({error}); upgrade jax, copy the bundle "
+            f"again, or export it anew"
+        ) from error
     return jax.jit(program.call)
 
 
@@ -78,7 +90,7 @@ def encoder_program(module: nn.Module, params: Any) -> export.Exported:
     """Returns texts to vectors: `(params, pieces) -> vectors`."""
     batch, length = export.symbolic_shape("batch, length")
     pieces = jax.ShapeDtypeStruct((batch, length), np.int32)
-    return _exported(module.apply, shapes(params), pieces)
+    return exported(module.apply, shapes(params), pieces)
 
 
 def search_program(generator: Generator, *, beams: int, forms: Sequence[str]) -> export.Exported:
@@ -90,7 +102,7 @@ def search_program(generator: Generator, *, beams: int, forms: Sequence[str]) ->
     (batch,) = export.symbolic_shape("batch")
     tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
     trie = trie_shapes(generator.config.sid_sizes, forms=forms, scope=batch.scope)
-    return _exported(function, shapes(generator.params), trie, tokens)
+    return exported(function, shapes(generator.params), trie, tokens)
 
 
 def score_program(generator: Generator) -> export.Exported:
@@ -99,7 +111,7 @@ def score_program(generator: Generator) -> export.Exported:
     batch, sids = export.symbolic_shape("batch, sid")
     tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
     asked = jax.ShapeDtypeStruct((batch, sids, generator.config.num_levels), np.int32)
-    return _exported(function, shapes(generator.params), tokens, asked)
+    return exported(function, shapes(generator.params), tokens, asked)
 
 
 def head_program(head: Head) -> export.Exported:
@@ -110,7 +122,7 @@ def head_program(head: Head) -> export.Exported:
     (pairs,) = export.symbolic_shape("pair")
     features = jax.ShapeDtypeStruct((pairs, len(head.features)), np.float32)
     function = functools.partial(head_probabilities, head=head)
-    return _exported(function, shapes(head_params(head)), features)
+    return exported(function, shapes(head_params(head)), features)
 
 
 def search(
@@ -120,11 +132,10 @@ def search(
     *,
     config: T5Config,
     beams: int,
-    top_k: TopK = jax.lax.top_k,
 ) -> tuple[Int[Array, "batch beam level"], Float[Array, "batch beam"]]:
     """Returns SIDs and log-probabilities of `beam_search`, with a trie of plain containers."""
     existing = of_plain(trie, sizes=config.sid_sizes)
-    found = beam_search(params, existing, tokens, config=config, beams=beams, top_k=top_k)
+    found = beam_search(params, existing, tokens, config=config, beams=beams)
     return found.sids, found.log_probs
 
 
@@ -212,7 +223,3 @@ def trie_shapes(
 def shapes(tree: Any) -> Any:
     """Returns the shapes of arrays."""
     return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)
-
-
-def _exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
-    return export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)

@@ -22,7 +22,7 @@ from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.features import surroundings
 from dsirm_jax.relevance.model import Mlp, MlpParams, network
 from dsirm_jax.relevance.schema import WITHOUT_SIDS
-from dsirm_jax.serving import bundle, catalogue, models, saved_model, stablehlo
+from dsirm_jax.serving import bundle, catalogue, models, portable, saved_model, stablehlo
 from dsirm_jax.serving import manifest as manifests
 from dsirm_jax.serving.catalogue import Cached
 from dsirm_jax.serving.export import described_features, voters_of
@@ -100,6 +100,7 @@ def make(path, *, count=60, whole=False):
     }
     manifest = manifests.Manifest(
         packages=manifests.package_versions(),
+        programs=portable.described(),
         sid_version="v",
         stages={},
         settings=manifests.Settings(
