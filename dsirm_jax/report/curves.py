@@ -26,18 +26,15 @@ def read_curves(logs: Path) -> dict[str, Points]:
     Returns:
       Finite points (step, value) in ascending steps, by tag.
     """
-    from tensorboard.backend.event_processing import event_accumulator
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util import tensor_util
 
     latest: dict[str, dict[int, tuple[float, float]]] = {}
     for file in sorted(logs.glob("events.out.tfevents.*")):
-        events = event_accumulator.EventAccumulator(
-            str(file), size_guidance={event_accumulator.TENSORS: 0}, purge_orphaned_data=False
-        ).Reload()
-        for tag in events.Tags()["tensors"]:
-            points = latest.setdefault(tag, {})
-            for event in events.Tensors(tag):
-                value = float(tensor_util.make_ndarray(event.tensor_proto))
+        for event in EventFileLoader(str(file)).Load():
+            for logged in event.summary.value:
+                points = latest.setdefault(logged.tag, {})
+                value = float(tensor_util.make_ndarray(logged.tensor))
                 points[event.step] = max(
                     points.get(event.step, (-math.inf, 0.0)),
                     (event.wall_time, value),

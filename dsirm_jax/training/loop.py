@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from dsirm_jax.training import checkpoints, memory, preemption, profiling
+from dsirm_jax.training import checkpoints, events, memory, preemption, profiling
 from dsirm_jax.training.meshes import Placement
 from dsirm_jax.training.progress import progress
 from dsirm_jax.training.settings import Training
@@ -74,12 +74,8 @@ def fit(
         one there is of another model.
       SystemExit: SIGTERM came; the state is saved. Its code is `preemption.EXIT_CODE`.
     """
-    from clu import metric_writers
-
     directory = Path(directory)
     is_first = jax.process_index() == 0
-    logs = [metric_writers.SummaryWriter(str(directory / "logs"))] if is_first else []
-    writer = metric_writers.MultiWriter(logs)
     shown: dict[str, float] = {}
     window: list[Metrics] = []
     skipped = 0
@@ -105,7 +101,7 @@ def fit(
         rows = [row for row in rows if all(map(math.isfinite, row.values()))]
         if rows:
             shown.update({key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
-            writer.write_scalars(last_step, shown)
+            log_scalars(last_step, shown)
         window.clear()
 
     def measured(step_number: int) -> float:
@@ -116,7 +112,7 @@ def fit(
                 f"{name}: the loss of the rows held out is {loss} after step {step_number}; "
                 f"nothing was saved since the last finite checkpoint. Lower Training.learning_rate"
             )
-        writer.write_scalars(step_number, {checkpoints.LOSS: loss})
+        log_scalars(step_number, {checkpoints.LOSS: loss})
         log.info("%s: loss %.6g of the rows held out after step %d", name, loss, step_number)
         return loss
 
@@ -134,6 +130,7 @@ def fit(
     stops = False
     with (
         preemption.notice() as stopping,
+        events.writer(directory / "logs" if is_first else None) as log_scalars,
         checkpoints.manager(directory / "checkpoints", best=held_out is not None) as opened,
     ):
         state = placement.put_state(state)
@@ -170,7 +167,6 @@ def fit(
             kept, best = checkpoints.restore_best(opened, like=placement.get_state(state))
             log.info("%s: the parameters are those of step %d of %d", name, best, num_steps)
             state = placement.put_state(kept)
-    writer.close()
     if stops:
         log.warning(
             "%s: SIGTERM: step %d of %d is saved; the same command goes on from there",

@@ -10,6 +10,7 @@ import pytest
 from dsirm_jax.layout import Layout
 from dsirm_jax.metrics import codebook
 from dsirm_jax.sids.codes import sid_writer, write_versioned
+from dsirm_jax.training import events
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" & 'ṩ' 👟 שלום {{ 7 * 7 }} \u2028"
 SIZES = (2, 2, 3)
@@ -129,24 +130,21 @@ def layout(tmp_path):
     (found.stage("prepare") / "summary.json").write_text(json.dumps(summary))
     record = {"stage": "prepare", "finished": True, "seconds": 12.3}
     (found.stage("prepare") / "stage.json").write_text(json.dumps(record))
-    found.config.write_text(f"# {HOSTILE}\nSEED = 0\n")
+    found.config.write_text(f"# {HOSTILE}\nSEED = 0\n", "utf-8")
     return found
 
 
 @pytest.fixture
 def logged(layout):
     """The same run with TensorBoard logs of the quantizer, which was resumed at step 2."""
-    from clu import metric_writers
-
     for at, runs in (
         (layout, [{1: 3.0, 2: 2.0}, {2: 1.5, 3: 1.0}]),
         (layout.for_rung("unsupervised"), [{1: 4.0, 3: 2.0}]),
     ):
         for run in runs:
-            writer = metric_writers.SummaryWriter(str(at.stage("quantize") / "logs"))
-            for step, loss in run.items():
-                writer.write_scalars(step, {"loss": loss, "commitment": 0.5})
-            writer.close()
+            with events.writer(at.stage("quantize") / "logs") as write:
+                for step, loss in run.items():
+                    write(step, {"loss": loss, "commitment": 0.5})
     return layout
 
 

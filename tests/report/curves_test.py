@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 
 from dsirm_jax.report import curves
 from dsirm_jax.report.gather import rungs_with_sids
+from dsirm_jax.training import events
 
 
 def test_of_a_step_that_a_resumed_run_repeats_the_last_value_counts(logged):
@@ -20,13 +23,16 @@ def test_rungs_of_a_stage_come_together_and_the_loss_first(logged):
 
 
 def test_values_that_are_not_finite_are_left_out(tmp_path):
-    from clu import metric_writers
-
-    writer = metric_writers.SummaryWriter(str(tmp_path))
-    for step, loss in enumerate([1.0, float("nan"), 0.5]):
-        writer.write_scalars(step, {"loss": loss})
-    writer.close()
+    with events.writer(tmp_path) as write:
+        for step, loss in enumerate([1.0, float("nan"), 0.5]):
+            write(step, {"loss": loss})
     assert curves.read_curves(tmp_path) == {"loss": [(0, 1.0), (2, 0.5)]}
+
+
+def test_event_files_that_tensorflow_wrote_are_read():
+    """The file is `tf.summary.scalar("loss", 0.5 ** step, step)` of the steps 0 to 2."""
+    golden = Path(__file__).parent / "golden"
+    assert curves.read_curves(golden) == {"loss": [(0, 1.0), (1, 0.5), (2, 0.25)]}
 
 
 def test_long_curves_are_thinned_to_means():
