@@ -26,6 +26,8 @@ def progress(
 ) -> Iterator[T]:
     """Yields from `iterable`, showing rate and time to go.
 
+    Both are known from the second element on: the first one's time is mostly compilation.
+
     Args:
       iterable: what to go through.
       total: number of elements at the end, `initial` included.
@@ -39,20 +41,26 @@ def progress(
     """
     if sys.stderr.isatty():
         with tqdm(total=total, desc=name, unit=unit, initial=initial, dynamic_ncols=True) as bar:
-            for element in iterable:
+            for number, element in enumerate(iterable):
                 yield element
                 bar.set_postfix(values or {}, refresh=False)
-                bar.update()
+                if number:
+                    bar.update()
+                else:
+                    bar.n = bar.initial = bar.last_print_n = initial + 1
+                    bar.unpause()
+                    bar.refresh()
         return
     started = said = time.monotonic()
-    for done, element in enumerate(iterable, start=initial + 1):
+    for number, element in enumerate(iterable):
         yield element
-        now = time.monotonic()
+        now, done = time.monotonic(), initial + number + 1
+        if not number:
+            started = now
         if done == total or now - said > SECONDS_BETWEEN_LINES:
-            said = now
-            rate = (done - initial) / max(now - started, 1e-9)
+            said, pace = now, ""
+            if number:
+                rate = number / max(now - started, 1e-9)
+                pace = f", {rate:.3g} {unit}/s, {(total - done) / rate:.0f} s to go"
             figures = "".join(f", {key} {value:.4g}" for key, value in (values or {}).items())
-            log.info(
-                "%s: %d/%d, %.3g %s/s, %.0f s to go%s",
-                *(name, done, total, rate, unit, (total - done) / rate, figures),
-            )
+            log.info("%s: %d/%d%s%s", name, done, total, pace, figures)
