@@ -1,37 +1,37 @@
-# `make demo` and `make test` need nothing but Python 3.11 and make; they set up .venv when needed.
-PYTHON ?= python3.11
+# `make demo` and `make test` need nothing but Python 3.11, 3.12 or 3.13 and make; they set up .venv
+# when needed. `make test PYTHON=python3.13 VENV=.venv-3.13` names another interpreter and place.
 VENV := .venv
 BIN := $(VENV)/bin
 # Most of a test's time is compilation, which takes one core: a process for each.
 SPREAD := --numprocesses=auto --dist=worksteal
+# What pytest is to run, when not all: `make proof TESTS=tests/serving`.
+TESTS :=
 
-.PHONY: demo test proof lint clean
+.PHONY: demo test proof lint clean environment compiler
 
-demo: $(VENV)/installed
+demo: environment
 	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
 	$(BIN)/dsirm export --gin_file=out/demo/config.gin
 	@echo "explore it: $(BIN)/dsirm serve --bundle=out/demo/export/bundle"
 
-test: $(VENV)/installed
-	$(BIN)/python -m pytest $(SPREAD)
+test: environment
+	$(BIN)/python -m pytest $(SPREAD) $(TESTS)
 
 # The slow tests: kills, a browser, many processes, whole runs, steps compiled for TPUs.
-proof: $(VENV)/compiler
-	$(BIN)/python -m pytest -m slow $(SPREAD)
+proof: compiler
+	$(BIN)/python -m pytest -m slow $(SPREAD) $(TESTS)
 
-lint: $(VENV)/installed
+lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(VENV)/installed: setup.py constraints.txt
-	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	touch $@
+# Make hands PYTHON on, from the command line as from the environment.
+environment:
+	@launch/environment.sh $(VENV) test
 
 # Without a TPU libtpu grumbles whenever JAX starts: only who compiles for TPUs should have it.
-$(VENV)/compiler: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu]'
-	touch $@
+compiler: environment
+	@launch/environment.sh $(VENV) test,tpu
 
 clean:
 	rm -rf $(VENV) build *.egg-info

