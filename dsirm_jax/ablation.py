@@ -87,7 +87,7 @@ def run(*, force: bool) -> None:
         report = [stage for stage in jobs.STAGES if stage.name == "report"]
         jobs.run_stages(jobs.plan(report, job), job=job, force=False)
     if processes.is_first():
-        print(table(json.loads(layout.ladder.read_text())))
+        print(table(json.loads(layout.ladder.read_text("utf-8"))))
 
 
 def ablate(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:

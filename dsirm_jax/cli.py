@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # TensorFlow reads its log level when it is imported, and it has nothing to say to the user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The locale's encoding may lack a sign of a table, for which no finished run shall fail.
+        sys.stdout.reconfigure(errors="replace")
     try:
         return _run(argv)
     except InputError as error:

@@ -97,7 +97,7 @@ def bindings(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: no such file; it is written by `dsirm run`")
     found = {}
     with _one_line_errors(str(path)):
-        for statement in config_parser.ConfigParser(path.read_text(), _AsText()):
+        for statement in config_parser.ConfigParser(path.read_text("utf-8"), _AsText()):
             if isinstance(statement, config_parser.BindingStatement):
                 scope, selector, argument, value, _ = statement
                 name = "/".join(filter(None, (scope, selector)))
@@ -167,7 +167,7 @@ def _import_lines(parsed: Any, search_paths: Sequence[str]) -> Iterator[str]:
     """Yields the import statements of a parsed file and of the files that it includes."""
     for included in parsed.includes:
         yield from _import_lines(included, search_paths)
-    lines = _find(parsed.filename, search_paths).read_text().splitlines()
+    lines = _find(parsed.filename, search_paths).read_text("utf-8").splitlines()
     yield from (line for line in lines if re.match(r"(from|import)\s", line))
 
 

@@ -427,7 +427,7 @@ def _input_files(bindings: dict[str, Any]) -> dict[str, Any]:
 def _print_metrics(layout: Layout) -> None:
     from dsirm_jax.relevance.evaluate import table
 
-    print(table(json.loads(layout.metrics.read_text())))
+    print(table(json.loads(layout.metrics.read_text("utf-8"))))
     if layout.report.is_file():
         print(f"\nreport: {layout.report}")
 

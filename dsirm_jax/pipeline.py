@@ -253,7 +253,7 @@ def generate(
     from dsirm_jax.sids.codes import read_sids
 
     table = read_sids(layout.sids)
-    sizes = tuple(json.loads(layout.health.read_text())["sizes"])
+    sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
     config = dataclasses.replace(
         config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
     )

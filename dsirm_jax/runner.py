@@ -117,7 +117,7 @@ def is_finished(folder: Path) -> bool:
 def _read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     if path.is_file():
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     if folder.exists() and any(folder.iterdir()):
         raise InputError(
             f"{folder} exists but has no {RECORD}: it is not a stage's output; move it away "

@@ -14,22 +14,32 @@ STAGES = (
 )
 
 
-def run_cli(*arguments):
+def run_cli(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "dsirm_jax", *arguments],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        env=os.environ | {"PYTHONPATH": os.getcwd()} | environment,
     )
 
 
-@pytest.mark.parametrize("arguments", [("--help",), *((stage, "--help") for stage in STAGES)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), *((stage, "--help") for stage in STAGES)],
+    ids=["dsirm", *STAGES],
+)
 def test_help_needs_no_heavy_library(arguments):
     done = run_cli(*arguments)
     assert done.returncode == 0
     assert f"dsirm {arguments[0] if len(arguments) == 2 else 'STAGE'}" in done.stdout
     for heavy in ("jax", "tensorflow", "seqio", "pyarrow", "sklearn", "gin", "flax"):
         assert f" {heavy}\n" not in done.stderr
+
+
+def test_what_the_terminals_encoding_lacks_is_replaced():
+    done = run_cli("compare", "--help", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "dsirm compare" in done.stdout and "?" in done.stdout and done.stdout.isascii()
 
 
 def test_every_stage_is_a_command():
@@ -39,38 +49,106 @@ def test_every_stage_is_a_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: dsirm"),
-        (["quantise"], "unknown stage 'quantise'; the stages are prepare, encode"),
-        (["--gin_file=x.gin"], "name a stage first"),
-        (["run"], "no --gin_file given"),
-        (["run", "--gin_file=missing.gin"], "gin file missing.gin does not exist"),
-        (["run", "--gin_fil=x.gin"], "Unknown command line flag 'gin_fil'"),
-        (["run", "--gin_file=gin/runs/demo.gin", "--gin.MODEL_DIR"], "a value is missing"),
-        (["run", "--gin_file=gin/runs/demo.gin"], "gin value MODEL_DIR is REQUIRED"),
-        (
+        pytest.param([], "usage: dsirm", id="nothing"),
+        pytest.param(
+            ["quantise"],
+            "unknown stage 'quantise'; the stages are prepare, encode",
+            id="unknown stage",
+        ),
+        pytest.param(["--gin_file=x.gin"], "name a stage first", id="no stage"),
+        pytest.param(["run"], "no --gin_file given", id="no gin file"),
+        pytest.param(
+            ["run", "--gin_file=missing.gin"],
+            "gin file missing.gin does not exist",
+            id="missing gin file",
+        ),
+        pytest.param(
+            ["run", "--gin_fil=x.gin"], "Unknown command line flag 'gin_fil'", id="unknown flag"
+        ),
+        pytest.param(
+            ["run", "--gin_file=gin/runs/demo.gin", "--gin.MODEL_DIR"],
+            "a value is missing",
+            id="binding without value",
+        ),
+        pytest.param(
+            ["run", "--gin_file=gin/runs/demo.gin"],
+            "gin value MODEL_DIR is REQUIRED",
+            id="binding not given",
+        ),
+        pytest.param(
             ["run", "--gin_file=gin/runs/demo.gin", "--gin.MODLE_DIR='x'"],
             "macro MODLE_DIR is not used",
+            id="unknown macro",
         ),
-        (["run", "--gin_file=gin/runs/demo.gin", "extra"], "unexpected argument 'extra'"),
-        (["run", "--gin_file=gin/runs/demo.gin", "--query=x"], "Unknown command line flag 'query'"),
-        (["predict-sids", "--query=red shoe"], "no --gin_file given"),
-        (["import-t5", "--to=out"], "flag --from"),
-        (["verify-bundle"], "name one bundle: dsirm verify-bundle DIR"),
-        (["verify-bundle", "nowhere"], "nowhere/manifest.json: no such file"),
-        (["update-bundle", "nowhere"], "nothing to add: give --items=FILE"),
-        (["serve"], "flag --bundle"),
-        (["serve", "--bundle=out", "--port=70000"], "flag --port=70000"),
-        (
+        pytest.param(
+            ["run", "--gin_file=gin/runs/demo.gin", "extra"],
+            "unexpected argument 'extra'",
+            id="extra argument",
+        ),
+        pytest.param(
+            ["run", "--gin_file=gin/runs/demo.gin", "--query=x"],
+            "Unknown command line flag 'query'",
+            id="flag of another stage",
+        ),
+        pytest.param(
+            ["predict-sids", "--query=red shoe"],
+            "no --gin_file given",
+            id="predict-sids without gin file",
+        ),
+        pytest.param(["import-t5", "--to=out"], "flag --from", id="import-t5 without --from"),
+        pytest.param(
+            ["verify-bundle"],
+            "name one bundle: dsirm verify-bundle DIR",
+            id="verify-bundle without folder",
+        ),
+        pytest.param(
+            ["verify-bundle", "nowhere"],
+            "nowhere/manifest.json: no such file",
+            id="verify-bundle of no folder",
+        ),
+        pytest.param(
+            ["update-bundle", "nowhere"],
+            "nothing to add: give --items=FILE",
+            id="update-bundle with nothing",
+        ),
+        pytest.param(["serve"], "flag --bundle", id="serve without bundle"),
+        pytest.param(
+            ["serve", "--bundle=out", "--port=70000"], "flag --port=70000", id="port too large"
+        ),
+        pytest.param(
             ["compile", "--gin_file=gin/models/tiny.gin"],
             "gin binding ahead.Target.topology is missing",
+            id="compile without topology",
         ),
-        (["compile", "--gin_file=gin/tpu/v5e_8.gin", "--step=report"], "flag --step=report"),
-        (["compile", "--gin_file=gin/tpu/v5e_8.gin", "--topology=v5e"], "topology 'v5e': give"),
-        (["run", "--gin_file=gin/runs/demo.gin", "--profile_steps=5"], "--profile_steps=5: give"),
-        (["score", "--gin_file=gin/runs/demo.gin"], "flag --pairs"),
-        (["compare", "out/a"], "name two finished MODEL_DIRs"),
-        (["compare", "nowhere/a", "nowhere/b"], "nowhere/a/relevance/predictions.parquet: no such"),
-        (["import-t5", "--from=nowhere", "--to=nowhere/t5"], "nowhere/spiece.model: no such file"),
+        pytest.param(
+            ["compile", "--gin_file=gin/tpu/v5e_8.gin", "--step=report"],
+            "flag --step=report",
+            id="compile of a stage that has no step",
+        ),
+        pytest.param(
+            ["compile", "--gin_file=gin/tpu/v5e_8.gin", "--topology=v5e"],
+            "topology 'v5e': give",
+            id="topology without size",
+        ),
+        pytest.param(
+            ["run", "--gin_file=gin/runs/demo.gin", "--profile_steps=5"],
+            "--profile_steps=5: give",
+            id="profile_steps without range",
+        ),
+        pytest.param(
+            ["score", "--gin_file=gin/runs/demo.gin"], "flag --pairs", id="score without pairs"
+        ),
+        pytest.param(["compare", "out/a"], "name two finished MODEL_DIRs", id="compare of one run"),
+        pytest.param(
+            ["compare", "nowhere/a", "nowhere/b"],
+            "nowhere/a/relevance/predictions.parquet: no such",
+            id="compare of no runs",
+        ),
+        pytest.param(
+            ["import-t5", "--from=nowhere", "--to=nowhere/t5"],
+            "nowhere/spiece.model: no such file",
+            id="import-t5 of no folder",
+        ),
     ],
 )
 def test_wrong_usage_gives_one_line_and_code_2(arguments, message, capsys):

@@ -76,12 +76,26 @@ def test_the_saved_configuration_can_be_read_again(file, tmp_path):
 @pytest.mark.parametrize(
     ("bindings", "message"),
     [
-        ([], r"gin value MODEL_DIR is REQUIRED and not given; add --gin.MODEL_DIR=VALUE"),
-        (["MODLE_DIR = 'x'"], r"macro MODLE_DIR is not used .*did you mean MODEL_DIR\?"),
-        ([*GIVEN, "pipeline.quantise.seed = 1"], r"--gin flag: .*quantise"),
-        ([*GIVEN, "job.Job.sede = 1"], r"--gin flag: .*sede"),
-        ([*GIVEN, "SEED = [1"], r"--gin flag: "),
-        ([*GIVEN, "losses.Objective.temprature = 1"], r"--gin flag: .*temprature"),
+        pytest.param(
+            [],
+            r"gin value MODEL_DIR is REQUIRED and not given; add --gin.MODEL_DIR=VALUE",
+            id="not given",
+        ),
+        pytest.param(
+            ["MODLE_DIR = 'x'"],
+            r"macro MODLE_DIR is not used .*did you mean MODEL_DIR\?",
+            id="unknown macro",
+        ),
+        pytest.param(
+            [*GIVEN, "pipeline.quantise.seed = 1"], r"--gin flag: .*quantise", id="unknown function"
+        ),
+        pytest.param([*GIVEN, "job.Job.sede = 1"], r"--gin flag: .*sede", id="unknown field"),
+        pytest.param([*GIVEN, "SEED = [1"], r"--gin flag: ", id="not Python"),
+        pytest.param(
+            [*GIVEN, "losses.Objective.temprature = 1"],
+            r"--gin flag: .*temprature",
+            id="unknown argument",
+        ),
     ],
 )
 def test_a_wrong_binding_is_named_in_one_line(file, bindings, message):

@@ -1,9 +1,42 @@
-"""Eight virtual CPU devices for every test: device-count invariance can be shown anywhere."""
+"""Tests run on eight virtual CPU devices, from the checkout's root, alike on every machine."""
 
 import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# With eight devices, device-count invariance can be shown anywhere. XLA would end the process when
+# busy cores let one of them wait 40 seconds for the others.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=3600"
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A cluster's node says so here, and JAX would look for the other processes of the job.
+for name in [*os.environ]:
+    if name.startswith(("KUBERNETES_", "OMPI_", "PMI", "SLURM_")):
+        del os.environ[name]
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), "localhost", "127.0.0.1"])
+
+# The same examples each time, however slow the machine is, and nothing written into the checkout.
+os.environ.setdefault(
+    "HYPOTHESIS_STORAGE_DIRECTORY", f"{tempfile.gettempdir()}/hypothesis-{os.getuid()}"
+)
+settings.register_profile(
+    "steady",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("steady")
+
+
+def pytest_sessionstart():
+    """Tests name files of the checkout relative to its root, wherever pytest is started."""
+    os.chdir(Path(__file__).parents[1])

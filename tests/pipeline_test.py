@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,23 @@ TINY = [
     "--gin.generator_model.T5Config.num_encoder_layers=1",
     "--gin.generator_model.T5Config.num_decoder_layers=1",
 ]
+
+
+# A `dsirm` that gets a SIGKILL before the fourth step of the stage named first.
+KILLED = """
+import os, signal, sys
+from dsirm_jax import cli
+from dsirm_jax.training import loop
+
+def fatal(stream, *, name, initial, **given):
+    for done, element in enumerate(shown(stream, name=name, initial=initial, **given), initial):
+        if (name, done) == (sys.argv[1], 3):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield element
+
+shown, loop.progress = loop.progress, fatal
+sys.exit(cli.main(sys.argv[2:]))
+"""
 
 
 def command(stage, model_dir, *more):
@@ -62,7 +78,7 @@ def run(tmp_path_factory):
 
 def test_every_file_of_the_contract_exists(run):
     model_dir, _ = run
-    text = Path("docs/contract.md").read_text()
+    text = Path("docs/contract.md").read_text("utf-8")
     folder, named = "", []
     for line in text.splitlines():
         if heading := re.match(r"## `(\w+)/`", line):
@@ -512,24 +528,23 @@ def test_the_same_seed_gives_the_same_tables_and_metrics(tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_in_quantize_and_in_generate_ends_as_an_uninterrupted_one(tmp_path):
     often = [
-        "--gin.quantize/settings.Training.checkpoint_every=2",
-        "--gin.generate/settings.Training.checkpoint_every=2",
+        "--gin.quantize/settings.Training.checkpoint_every=1",
+        "--gin.generate/settings.Training.checkpoint_every=1",
         "--gin.encode/settings.Training.held_out=0.2",
         "--gin.generate/settings.Training.held_out=0.2",
     ]
     dsirm("run", tmp_path / "whole", *often)
     for stage in ("quantize", "generate"):
-        process = subprocess.Popen(
-            command("run", tmp_path / "killed", *often),
-            stderr=subprocess.PIPE,
+        arguments = command("run", tmp_path / "killed", *often)[3:]
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, stage, *arguments],
+            capture_output=True,
             text=True,
             env=environment(),
         )
-        checkpoints = tmp_path / "killed" / stage / "checkpoints"
-        while not list(checkpoints.glob("[0-9]")) and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+        saved = tmp_path / "killed" / stage / "checkpoints"
+        assert [path for path in saved.iterdir() if path.name.isdecimal()]
         record = json.loads((tmp_path / "killed" / stage / "stage.json").read_text())
         assert not record["finished"]
     done = dsirm("run", tmp_path / "killed", *often)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path("README.md").read_text()
+README = Path("README.md").read_text("utf-8")
 STAGES = ("encode", "quantize", "generate", "relevance")
 
 
@@ -26,7 +26,7 @@ def commands(program):
 
 
 def test_make_targets_exist():
-    makefile = Path("Makefile").read_text()
+    makefile = Path("Makefile").read_text("utf-8")
     targets = {words[1] for words in commands("make")}
     assert {"demo", "test", "proof"} <= targets
     for target in targets:

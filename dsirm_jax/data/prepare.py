@@ -227,7 +227,9 @@ def prepare(
             "queries": {"splits": splits} | relations.query_counts(queries, pairs),
             "vocabulary": {"pieces": pieces},
         }
-        (staging / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False))
+        (staging / "summary.json").write_text(
+            json.dumps(summary, indent=2, ensure_ascii=False), "utf-8"
+        )
         for name in OUTPUTS:
             if name != "rejected.parquet":
                 os.replace(staging / name, out_dir / name)

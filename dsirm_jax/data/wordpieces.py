@@ -49,7 +49,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
             settings = folder / SETTINGS
             lowercase = True
             if settings.is_file():
-                lowercase = json.loads(settings.read_text()).get("do_lower_case", True)
+                lowercase = json.loads(settings.read_text("utf-8")).get("do_lower_case", True)
             wrapped = BertWordPieceTokenizer(str(path), lowercase=lowercase)
             tokenizer = Tokenizer.from_str(wrapped.to_str())
     except Exception as error:  # the library raises nothing more specific

@@ -323,7 +323,7 @@ def _hugging_face_config(described: Mapping[str, Any], *, path: Path) -> T5Confi
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no such file, or no JSON; give a model's folder") from error
 

@@ -103,7 +103,7 @@ def read_rung(
     """
     check_same_version(sids, query_sids, pair_log_probs)
     items = read_sids(sids)
-    sizes = json.loads(health.read_text())["sizes"]
+    sizes = json.loads(health.read_text("utf-8"))["sizes"]
     table = pq.read_table(pair_log_probs, columns=["log_probs"])["log_probs"].combine_chunks()
     return {
         "sids": items.sids,

@@ -225,7 +225,7 @@ def _loss_of(metrics: Mapping[str, float]) -> float:
 def _loss_in(step: Path) -> float:
     """Returns the loss that was measured at a step; infinite where none was."""
     try:
-        return _loss_of(json.loads((step / METRICS).read_text()))
+        return _loss_of(json.loads((step / METRICS).read_text("utf-8")))
     except (OSError, ValueError, KeyError):
         return math.inf
 

@@ -132,7 +132,7 @@ def _compile(lowered: Any) -> tuple[Any, str]:
         options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         compiled = lowered.compile(compiler_options=options)
         written = list(Path(folder).glob("*.after_codegen.txt"))
-        return compiled, written[0].read_text() if written else compiled.as_text()
+        return compiled, written[0].read_text("utf-8") if written else compiled.as_text()
 
 
 def memory(compiled: Any) -> Memory:

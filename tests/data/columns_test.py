@@ -11,11 +11,11 @@ from dsirm_jax.errors import InputError
 @pytest.mark.parametrize(
     "paths",
     [
-        pa.array(["a/b", None, "", "c"]),
-        pa.array(["a/b", None, "", "c"], pa.large_string()),
-        pa.array(["a/b", None, "", "c"], pa.string_view()),
-        pa.array([b"a/b", None, b"", b"c"], pa.binary()),
-        pa.array(["a/b", None, "", "c"]).dictionary_encode(),
+        pytest.param(pa.array(["a/b", None, "", "c"]), id="string"),
+        pytest.param(pa.array(["a/b", None, "", "c"], pa.large_string()), id="large_string"),
+        pytest.param(pa.array(["a/b", None, "", "c"], pa.string_view()), id="string_view"),
+        pytest.param(pa.array([b"a/b", None, b"", b"c"], pa.binary()), id="binary"),
+        pytest.param(pa.array(["a/b", None, "", "c"]).dictionary_encode(), id="dictionary"),
     ],
 )
 def test_paths_of_any_text_type_are_split(paths):

@@ -194,7 +194,7 @@ def test_exchanged_halves_train_on_what_the_other_kept_for_the_head(tmp_path):
     assert set(splits[0]) == set(other)
 
 
-@pytest.mark.parametrize("case", ["ÄRMEL Shirt", "RED shoe"])
+@pytest.mark.parametrize("case", ["ÄRMEL Shirt", "RED shoe"], ids=["umlaut", "ascii"])
 def test_spellings_in_other_case_share_a_split(tmp_path, case):
     items, judgements = shop()
     spellings = [f"{case} {number}" for number in range(30)]
@@ -513,13 +513,19 @@ def test_a_split_without_a_relevant_judgement_stops_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("bindings", "message"),
     [
-        ({"relevant_labels": ("good",)}, "relevant_labels has 'good'"),
-        ({"relevant_labels": ()}, "relevant_labels"),
-        ({"relevant_labels": tuple(GAINS)}, "not all"),
-        ({"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\]"),
-        ({"test_share": 1.0}, "test_share"),
-        ({"head_share": 0}, "head_share"),
-        ({"fold": (5, 5)}, "prepare.fold"),
+        pytest.param(
+            {"relevant_labels": ("good",)},
+            "relevant_labels has 'good'",
+            id="unknown relevant label",
+        ),
+        pytest.param({"relevant_labels": ()}, "relevant_labels", id="no relevant label"),
+        pytest.param({"relevant_labels": tuple(GAINS)}, "not all", id="all labels relevant"),
+        pytest.param(
+            {"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\]", id="gain not finite"
+        ),
+        pytest.param({"test_share": 1.0}, "test_share", id="test_share"),
+        pytest.param({"head_share": 0}, "head_share", id="head_share"),
+        pytest.param({"fold": (5, 5)}, "prepare.fold", id="fold"),
     ],
 )
 def test_bindings_are_checked_before_anything_is_read(tmp_path, bindings, message):

@@ -49,7 +49,11 @@ FOLDED = [
 ]
 
 
-@pytest.mark.parametrize(("title", "noun"), (LONG | SHORT).items())
+@pytest.mark.parametrize(
+    ("title", "noun"),
+    (LONG | SHORT).items(),
+    ids=[f"{noun} {number}" for number, noun in enumerate((LONG | SHORT).values())],
+)
 def test_hand_written_titles(title, noun):
     assert product_type(title, language="en") == noun
 

@@ -12,24 +12,32 @@ from dsirm_jax.data.text import clean
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ("plain title", "plain title"),
-        ("  two\t words\r\n\u00a0 ", "two words"),
-        ("AT&amp;T &quot;x&quot; &#39;y&#x27; 5&nbsp;kg", "AT&T \"x\" 'y' 5 kg"),
-        ("&amp;&amp;&amp;lt;b", "&&<b"),
-        ("twice &amp;amp; &amp;lt;b&amp;gt;bold", "twice & bold"),
-        ("<p>One</p><BR/>two <a href='x'>three</a>", "One two three"),
-        ("a<style>.x{color:red}</style>b<!-- note -->c", "a b c"),
-        (
-            "size <10 and >5, <Logo> black&copper AT&T a&b;",
-            "size <10 and >5, <Logo> black&copper AT&T a&b;",
+        pytest.param("plain title", "plain title", id="plain"),
+        pytest.param("  two\t words\r\n\u00a0 ", "two words", id="whitespace"),
+        pytest.param(
+            "AT&amp;T &quot;x&quot; &#39;y&#x27; 5&nbsp;kg", "AT&T \"x\" 'y' 5 kg", id="entities"
         ),
-        (
+        pytest.param("&amp;&amp;&amp;lt;b", "&&<b", id="nested entities"),
+        pytest.param("twice &amp;amp; &amp;lt;b&amp;gt;bold", "twice & bold", id="twice escaped"),
+        pytest.param("<p>One</p><BR/>two <a href='x'>three</a>", "One two three", id="tags"),
+        pytest.param(
+            "a<style>.x{color:red}</style>b<!-- note -->c", "a b c", id="style and comment"
+        ),
+        pytest.param(
+            "size <10 and >5, <Logo> black&copper AT&T a&b;",
+            "size <10 and >5, <Logo> black&copper AT&T a&b;",
+            id="loose angle brackets",
+        ),
+        pytest.param(
             "nul\x00 bell\x07 zero\u200bwidth \ufeffbom \u202eright\u202c",
             "nul bell zerowidth bom right",
+            id="control characters",
         ),
-        ("كتاب 📚 👩\u200d🔬 日本語", "كتاب 📚 👩\u200d🔬 日本語"),
-        ("<>", "<>"),
-        (" \x00 <br> &nbsp; ", ""),
+        pytest.param(
+            "كتاب 📚 👩\u200d🔬 日本語", "كتاب 📚 👩\u200d🔬 日本語", id="scripts and emoji"
+        ),
+        pytest.param("<>", "<>", id="empty tag"),
+        pytest.param(" \x00 <br> &nbsp; ", "", id="nothing left"),
     ],
 )
 def test_known_texts(raw, expected):
@@ -67,7 +75,19 @@ def test_cleaning_is_idempotent_and_leaves_no_control_characters(text):
     assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in cleaned)
 
 
-@pytest.mark.parametrize("piece", ["<", "<!--", "<script>", "&amp;", "&#38;", "<a ", "&", "\x00"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param("<", id="angle bracket"),
+        pytest.param("<!--", id="comment"),
+        pytest.param("<script>", id="script"),
+        pytest.param("&amp;", id="named entity"),
+        pytest.param("&#38;", id="numbered entity"),
+        pytest.param("<a ", id="open tag"),
+        pytest.param("&", id="ampersand"),
+        pytest.param("\x00", id="nul"),
+    ],
+)
 def test_hostile_text_of_a_million_characters_is_cleaned(piece):
     # Patterns that backtrack over the rest of the text would take hours here.
     text = piece * (1_000_000 // len(piece))

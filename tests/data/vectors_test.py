@@ -45,7 +45,9 @@ def test_more_rows_than_a_block(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "type_", [pa.list_(pa.float64()), pa.list_(pa.float32(), 2), pa.large_list(pa.float16())]
+    "type_",
+    [pa.list_(pa.float64()), pa.list_(pa.float32(), 2), pa.large_list(pa.float16())],
+    ids=["float64", "fixed size", "float16"],
 )
 def test_other_list_types_and_numeric_ids(tmp_path, type_):
     rows = [[np.float16(1), np.float16(2)], [np.float16(3), np.float16(-4)]]
@@ -65,17 +67,42 @@ def test_an_uncleaned_query_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("ids", "rows", "message"),
     [
-        (["a", "b"], [[1, 2], [3, float("nan")]], "row 2: column 'vector' has nan"),
-        (["a", "b"], [[1, float("-inf")], [3, 4]], "row 1: column 'vector' has -inf"),
-        (["a", "b"], [[1, 1e39], [3, 4]], "row 1: column 'vector' has inf"),
-        (["a", "b"], [[1, None], [3, 4]], "row 1: column 'vector' has nan"),
-        (["a", "b"], [[1, 2], [3]], "row 2: column 'vector' has 1 numbers, not 2"),
-        (["a", "b"], [[1, 2], None], "row 2: column 'vector' has 0 numbers, not 2"),
-        (["a", "b"], [[], []], "row 1: column 'vector' has 0 numbers"),
-        (["a", "a"], [[1, 2], [3, 4]], "row 2: column 'vector' has a second one for 'a'"),
-        (["a", None], [[1, 2], [3, 4]], "row 2: column 'item_id' is empty"),
-        (["a", "c"], [[1, 2], [3, 4]], "no vector for 1 of 2 item_ids, the first of them 'b'"),
-        ([], [], "no data rows"),
+        pytest.param(
+            ["a", "b"], [[1, 2], [3, float("nan")]], "row 2: column 'vector' has nan", id="nan"
+        ),
+        pytest.param(
+            ["a", "b"], [[1, float("-inf")], [3, 4]], "row 1: column 'vector' has -inf", id="-inf"
+        ),
+        pytest.param(
+            ["a", "b"],
+            [[1, 1e39], [3, 4]],
+            "row 1: column 'vector' has inf",
+            id="too large for float32",
+        ),
+        pytest.param(["a", "b"], [[1, None], [3, 4]], "row 1: column 'vector' has nan", id="null"),
+        pytest.param(
+            ["a", "b"], [[1, 2], [3]], "row 2: column 'vector' has 1 numbers, not 2", id="short row"
+        ),
+        pytest.param(
+            ["a", "b"], [[1, 2], None], "row 2: column 'vector' has 0 numbers, not 2", id="null row"
+        ),
+        pytest.param(["a", "b"], [[], []], "row 1: column 'vector' has 0 numbers", id="no columns"),
+        pytest.param(
+            ["a", "a"],
+            [[1, 2], [3, 4]],
+            "row 2: column 'vector' has a second one for 'a'",
+            id="repeated id",
+        ),
+        pytest.param(
+            ["a", None], [[1, 2], [3, 4]], "row 2: column 'item_id' is empty", id="empty id"
+        ),
+        pytest.param(
+            ["a", "c"],
+            [[1, 2], [3, 4]],
+            "no vector for 1 of 2 item_ids, the first of them 'b'",
+            id="missing vector",
+        ),
+        pytest.param([], [], "no data rows", id="no rows"),
     ],
 )
 def test_faults_are_named(tmp_path, ids, rows, message):

@@ -58,7 +58,11 @@ def test_same_texts_and_seed_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("lines", [["a"], ["lamp"], ["red shoe", "blue shoe"]])
+@pytest.mark.parametrize(
+    "lines",
+    [["a"], ["lamp"], ["red shoe", "blue shoe"]],
+    ids=["a letter", "a word", "two lines"],
+)
 def test_a_size_that_little_text_cannot_fill_shrinks(tmp_path, lines):
     size = train_vocabulary(texts=iter(lines), size=8000, path=tmp_path / "v.model", seed=0)
     assert 256 < size < 400
@@ -68,7 +72,9 @@ def test_a_size_that_little_text_cannot_fill_shrinks(tmp_path, lines):
     )
 
 
-@pytest.mark.parametrize(("lines", "size"), [([], 1000), (["red shoe"], 100)])
+@pytest.mark.parametrize(
+    ("lines", "size"), [([], 1000), (["red shoe"], 100)], ids=["no lines", "no room"]
+)
 def test_nothing_to_learn_or_no_room(tmp_path, lines, size):
     with pytest.raises(InputError, match="vocabulary_size"):
         train_vocabulary(texts=iter(lines), size=size, path=tmp_path / "v.model", seed=0)

@@ -29,10 +29,14 @@ CONFIG = T5Config(
     num_encoder_layers=1,
     num_decoder_layers=1,
 )
-PARAMS = init_params(CONFIG, seed=0)
-FITTED = Fitted(config=CONFIG, params=PARAMS, max_pieces=24, sid_version="v7")
 LENGTHS = [3, 40, 1, 16, 17, 0, 24, 5, 90, 2]
 PIECES = [np.random.default_rng(length).integers(1, 30, length).tolist() for length in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    params = init_params(CONFIG, seed=0)
+    return Fitted(config=CONFIG, params=params, max_pieces=24, sid_version="v7")
 
 
 def test_batches_cover_every_text_once_in_few_shapes():
@@ -51,25 +55,25 @@ def test_batches_cover_every_text_once_in_few_shapes():
     assert shapes == [(4, 16), (4, 16), (4, 24)]
 
 
-def test_predictions_are_those_of_each_query_alone():
+def test_predictions_are_those_of_each_query_alone(fitted):
     sids = np.random.default_rng(0).integers(0, SIZES, (12, 3))
     trie = tries.build(sids, sizes=SIZES)
-    found = predict(fitted=FITTED, trie=trie, pieces=PIECES, beams=4, batch_size=4)
+    found = predict(fitted=fitted, trie=trie, pieces=PIECES, beams=4, batch_size=4)
     assert found.sids.shape == (10, 4, 3) and found.valid.all()
     for row in (0, 4, 5, 8):
         tokens = np.zeros((1, 24), np.int32)
         cut = PIECES[row][:24]
         tokens[0, : len(cut)] = cut
-        alone = beam_search(PARAMS, trie, tokens, config=CONFIG, beams=4)
+        alone = beam_search(fitted.params, trie, tokens, config=CONFIG, beams=4)
         np.testing.assert_allclose(found.log_probs[row], alone.log_probs[0], rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(found.sids[row], alone.sids[0])
 
 
-def test_devices_change_nothing():
+def test_devices_change_nothing(fitted):
     trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
     one, four = (
         predict(
-            fitted=FITTED,
+            fitted=fitted,
             trie=trie,
             pieces=PIECES[:6],
             beams=3,
@@ -82,14 +86,14 @@ def test_devices_change_nothing():
     np.testing.assert_allclose(one.log_probs, four.log_probs, rtol=1e-5)
 
 
-def test_an_interrupted_pass_goes_on_and_gives_the_same_table(tmp_path):
+def test_an_interrupted_pass_goes_on_and_gives_the_same_table(fitted, tmp_path):
     texts = [f"text {row}" for row in range(10)]
     pieces = dict(zip(texts, PIECES, strict=True))
     pq.write_table(pa.table({"query": texts}), tmp_path / "queries.parquet")
     trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
     asked = []
 
-    def run(*, fitted=FITTED, fail_at=None):
+    def run(*, fitted=fitted, fail_at=None):
         def encode(some):
             if fail_at in some:
                 raise KeyboardInterrupt
@@ -113,13 +117,13 @@ def test_an_interrupted_pass_goes_on_and_gives_the_same_table(tmp_path):
     paths = run()
     assert asked == [texts[:4], texts[4:8], texts[8:]]
     # The generator decides too: a shard of another one is written again.
-    run(fitted=dataclasses.replace(FITTED, max_pieces=5))
+    run(fitted=dataclasses.replace(fitted, max_pieces=5))
     assert [len(some) for some in asked[3:]] == [4, 4, 2]
     run()
     assert len(asked) == 9
     join_shards(paths, into=tmp_path / "joined.parquet", sid_version="v7")
     assert not any(path.exists() for path in paths)
-    found = predict(fitted=FITTED, trie=trie, pieces=PIECES, beams=3, batch_size=4)
+    found = predict(fitted=fitted, trie=trie, pieces=PIECES, beams=3, batch_size=4)
     write_query_sids(tmp_path / "whole.parquet", queries=texts, beams=found, sid_version="v7")
     joined, whole = (pq.read_table(tmp_path / f"{n}.parquet") for n in ("joined", "whole"))
     assert joined.schema.metadata == whole.schema.metadata

@@ -77,7 +77,7 @@ class Checkout:
             env=env | settings,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=3600,
         )
 
     def called(self, *words):

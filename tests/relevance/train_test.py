@@ -72,13 +72,13 @@ def leaves(fitted):
 @pytest.mark.parametrize(
     ("head", "calibration"),
     [
-        (MLP, Calibration()),
-        (MLP, Calibration(folds=2, kind="isotonic")),
-        (TREES, Calibration()),
-        (TREES, Calibration(folds=3)),
-        (TREES, Calibration(kind="isotonic")),
-        (LINEAR, Calibration()),
-        (BLEND, Calibration()),
+        pytest.param(MLP, Calibration(), id="mlp"),
+        pytest.param(MLP, Calibration(folds=2, kind="isotonic"), id="mlp isotonic folds"),
+        pytest.param(TREES, Calibration(), id="trees"),
+        pytest.param(TREES, Calibration(folds=3), id="trees folds"),
+        pytest.param(TREES, Calibration(kind="isotonic"), id="trees isotonic"),
+        pytest.param(LINEAR, Calibration(), id="linear"),
+        pytest.param(BLEND, Calibration(), id="blend"),
     ],
 )
 def test_reaches_the_auc_and_calibration_of_the_truth(tmp_path, head, calibration):

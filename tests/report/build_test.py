@@ -167,11 +167,22 @@ def test_the_same_run_gives_the_same_page(logged):
 @pytest.mark.parametrize(
     "missing, gone, kept",
     [
-        ("metrics", "results", ("codebooks", "tree", "queries", "input", "run")),
-        ("query_sids", "queries", ("results", "codebooks", "tree", "input", "run")),
-        ("health", "tree", ("results", "codebooks", "input", "run")),  # Another rung has SIDs.
-        ("predictions", None, ("results", "tree", "queries", "input", "run")),
-        ("config", None, ("results", "tree", "queries", "input", "run")),
+        pytest.param(
+            "metrics", "results", ("codebooks", "tree", "queries", "input", "run"), id="metrics"
+        ),
+        pytest.param(
+            "query_sids",
+            "queries",
+            ("results", "codebooks", "tree", "input", "run"),
+            id="query_sids",
+        ),
+        pytest.param(
+            "health", "tree", ("results", "codebooks", "input", "run"), id="health"
+        ),  # Another rung has SIDs.
+        pytest.param(
+            "predictions", None, ("results", "tree", "queries", "input", "run"), id="predictions"
+        ),
+        pytest.param("config", None, ("results", "tree", "queries", "input", "run"), id="config"),
     ],
 )
 def test_a_stage_that_has_not_run_leaves_its_section_out(layout, missing, gone, kept):
@@ -256,7 +267,7 @@ def test_in_a_browser_the_tree_opens_and_the_filter_finds(logged, hostile, tmp_p
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         env=os.environ | {"LANG": "C.UTF-8"},
     )
     assert "CONSOLE" not in done.stderr, done.stderr

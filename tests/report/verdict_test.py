@@ -28,7 +28,11 @@ def test_a_loss_is_called_a_loss():
     assert "lower ROC-AUC: −0.0200 [−0.0300, −0.0100]" in found.headline
 
 
-@pytest.mark.parametrize("interval", [(-0.01, 0.02, 0.05), (0.0, 0.02, 0.05), (-0.05, -0.02, 0.0)])
+@pytest.mark.parametrize(
+    "interval",
+    [(-0.01, 0.02, 0.05), (0.0, 0.02, 0.05), (-0.05, -0.02, 0.0)],
+    ids=["within", "lower end", "upper end"],
+)
 def test_an_interval_that_holds_zero_is_no_difference(interval):
     found = verdict(metrics(*interval))
     assert found.outcome == "unclear"

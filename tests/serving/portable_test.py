@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import export
@@ -60,6 +59,8 @@ def test_the_programs_of_other_versions_of_jax_run_here(name):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_tensorflow_runs_the_programs_of_every_version_of_jax(name):
+    import tensorflow as tf
+
     program = export.deserialize(bytearray((GOLDEN / name).read_bytes()))
     run = tf.function(portable.as_tensorflow(program), autograph=False)
     arrays = inputs(5)

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import ABSENT
@@ -16,18 +15,25 @@ from tests.serving.verify_test import BERT
 
 
 @pytest.fixture(scope="module")
+def tf():
+    import tensorflow
+
+    return tensorflow
+
+
+@pytest.fixture(scope="module")
 def opened(made):
     return open_bundle(made)
 
 
 @pytest.fixture(scope="module")
-def signatures(opened, tmp_path_factory):
+def signatures(tf, opened, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "1"
     saved_model.write(folder, opened)
     return tf.saved_model.load(str(folder)).signatures
 
 
-def test_tensorflow_writes_the_sids_of_queries(signatures, opened):
+def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
     generator, queries = opened.models.generator, tiny.QUERIES[:5]
     found = signatures["query_sids"](query=tf.constant(queries))
     expected = predict(
@@ -41,7 +47,7 @@ def test_tensorflow_writes_the_sids_of_queries(signatures, opened):
     np.testing.assert_allclose(found["log_probs"], expected.log_probs, atol=1e-5)
 
 
-def test_tensorflow_makes_the_vectors_of_queries(signatures, opened):
+def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
     queries, models = tiny.QUERIES[:5], opened.models
     tokens = verify._encoder_texts(opened, queries)
     found = signatures["query_vector"](query=tf.constant(queries))["vector"]
@@ -49,7 +55,7 @@ def test_tensorflow_makes_the_vectors_of_queries(signatures, opened):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_tensorflow_gives_the_probabilities_of_pairs(signatures, opened):
+def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
     asked = verify.questions(opened, pairs=6)
     head = opened.models.heads[FULL]
     names = saved_model.given_features(head, levels=len(tiny.SIZES))
@@ -63,7 +69,7 @@ def test_tensorflow_gives_the_probabilities_of_pairs(signatures, opened):
     np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-5)
 
 
-def test_tensorflow_runs_an_encoder_with_the_exact_gelu():
+def test_tensorflow_runs_an_encoder_with_the_exact_gelu(tf):
     encoder = hugging_face.read(BERT)
     assert encoder.module.config.hidden_act == "gelu"
     pieces = np.array([[2, 5, 6, 3], [2, 7, 3, ABSENT]], np.int32)

@@ -52,7 +52,7 @@ def held(bundle):
 
     def run(*given):
         gate.reached.release()
-        gate.go.wait(timeout=60)
+        gate.go.wait(timeout=3600)
         return generate(*given)
 
     scorer = Scorer(bundle, settings=Settings(deadline=600.0, waiting=2, batch=1), run=run)
@@ -144,7 +144,11 @@ def _vector(models, query):
     return np.asarray(models.encoder.apply(models.encoder_params, pieces))[0]
 
 
-@pytest.mark.parametrize("query", [*tiny.QUERIES[:2], *LIVE_QUERIES])
+@pytest.mark.parametrize(
+    "query",
+    [*tiny.QUERIES[:2], *LIVE_QUERIES],
+    ids=["cached", "another cached", "negation", "accent and amount", "brand"],
+)
 def test_pairs_have_the_numbers_that_training_computes(scorer, bundle, expected, query):
     numbers = np.arange(60) if query in LIVE_QUERIES else foreseen(bundle, query)
     assert len(numbers) >= 40
@@ -255,7 +259,7 @@ def test_more_queries_than_may_wait_are_refused_at_once(held):
             call()
     gate.go.set()
     for thread in (first, *others):
-        thread.join(timeout=60)
+        thread.join(timeout=3600)
     counts = scorer.statistics()
     assert (counts[LIVE], counts["overloaded"], counts["waiting"]) == (3, 2, 0)
     assert (counts["batches"], counts["batched"]) == (3, 3)
@@ -315,12 +319,30 @@ def test_candidates_are_items_of_the_sids_and_then_the_nearest(scorer, query):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda scorer: scorer.score(" <b></b> ", IDS), "query is empty"),
-        (lambda scorer: scorer.query_sids("x" * 1025), "has 1025 characters"),
-        (lambda scorer: scorer.score("mug", IDS * 18), "1080 items in one call"),
-        (lambda scorer: scorer.items((0, 99)), "no item's SID starts with 0-99"),
-        (lambda scorer: scorer.items((-1,)), "no item's SID starts with -1"),
-        (lambda scorer: scorer.children((0, 0, 0, 0)), "no item's SID starts with 0-0-0-0"),
+        pytest.param(
+            lambda scorer: scorer.score(" <b></b> ", IDS), "query is empty", id="empty query"
+        ),
+        pytest.param(
+            lambda scorer: scorer.query_sids("x" * 1025), "has 1025 characters", id="long query"
+        ),
+        pytest.param(
+            lambda scorer: scorer.score("mug", IDS * 18),
+            "1080 items in one call",
+            id="too many items",
+        ),
+        pytest.param(
+            lambda scorer: scorer.items((0, 99)),
+            "no item's SID starts with 0-99",
+            id="unknown prefix",
+        ),
+        pytest.param(
+            lambda scorer: scorer.items((-1,)), "no item's SID starts with -1", id="negative prefix"
+        ),
+        pytest.param(
+            lambda scorer: scorer.children((0, 0, 0, 0)),
+            "no item's SID starts with 0-0-0-0",
+            id="prefix too deep",
+        ),
     ],
 )
 def test_bad_input_is_refused(scorer, call, message):
@@ -348,11 +370,13 @@ def test_a_head_that_reads_an_experiments_features_is_refused(bundle):
 
 
 def test_what_the_page_about_serving_shows_runs_without_what_trains(made, tmp_path):
-    (shown,) = re.findall(r"```python\n(.*?)```", Path("docs/serving.md").read_text(), re.DOTALL)
+    (shown,) = re.findall(
+        r"```python\n(.*?)```", Path("docs/serving.md").read_text("utf-8"), re.DOTALL
+    )
     for told, here in (
         ("out/demo/export/bundle", made),
         ("/var/cache/dsirm", tmp_path),
-        ("deadline=0.02", "deadline=60.0"),
+        ("deadline=0.02", "deadline=3600.0"),
     ):
         assert told in shown
         shown = shown.replace(told, str(here))

@@ -113,7 +113,7 @@ class Told:
         self.together = threading.Barrier(2)
 
     def query_sids(self, query):
-        self.together.wait(timeout=60)  # for the other caller
+        self.together.wait(timeout=600)  # for the other caller
         most = {"a": 3, "b": 2}[query]
         chances = np.array([0.5, 0.25, 0.125], np.float32)[:most]
         return QuerySids(sids=self.sids[:most], probabilities=chances, source=self.sources[query])

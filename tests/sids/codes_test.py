@@ -73,9 +73,11 @@ def test_the_largest_packable_sizes():
 @pytest.mark.parametrize(
     ("sids", "said"),
     [
-        ([[0, 1], [0, 5]], "row 2, column sid, level 2: code 5 is not in 0..4"),
-        ([[-1, 1]], "row 1, column sid, level 1: code -1"),
-        ([[1, 1, 1]], "3 levels"),
+        pytest.param(
+            [[0, 1], [0, 5]], "row 2, column sid, level 2: code 5 is not in 0..4", id="too large"
+        ),
+        pytest.param([[-1, 1]], "row 1, column sid, level 1: code -1", id="negative"),
+        pytest.param([[1, 1, 1]], "3 levels", id="too many levels"),
     ],
 )
 def test_validate_names_row_and_level(sids, said):

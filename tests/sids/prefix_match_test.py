@@ -10,14 +10,14 @@ from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
 HAND = Beams(
-    sids=jnp.array([[[0, 1, 2], [0, 1, 0], [3, 1, 2]]]),
-    log_probs=jnp.log(jnp.array([[0.5, 0.25, 0.125]])),
-    valid=jnp.array([[True, True, True]]),
+    sids=np.array([[[0, 1, 2], [0, 1, 0], [3, 1, 2]]]),
+    log_probs=np.log(np.array([[0.5, 0.25, 0.125]])),
+    valid=np.array([[True, True, True]]),
 )
 NO_BEAMS = Beams(
-    sids=jnp.full((1, 2, 3), -1),
-    log_probs=jnp.full((1, 2), -jnp.inf),
-    valid=jnp.zeros((1, 2), bool),
+    sids=np.full((1, 2, 3), -1),
+    log_probs=np.full((1, 2), -np.inf),
+    valid=np.zeros((1, 2), bool),
 )
 
 
@@ -35,6 +35,7 @@ def prefix_features(beams, item_sids, *, log_probs=None, log_shares=None):
 @pytest.mark.parametrize(
     ("item", "expected"),
     [([0, 1, 2], 1.0), ([0, 1, 9], 0.5), ([0, 9, 2], 0.25), ([9, 1, 2], 0.0), ([3, 1, 2], 1.0)],
+    ids=["three codes", "two codes", "one code", "no code", "the second beam"],
 )
 def test_match_depth_is_the_papers(item, expected):
     value = prefix_match.match_depth(HAND, jnp.array([[item]]))
@@ -95,8 +96,8 @@ def test_equals_a_loop_over_pairs_and_beams(seed):
 
 # The last item of the first query is padding, and all of the second.
 NEAR = (
-    jnp.array([[[0, 1], [0, 2], [5, 1], [0, 2]], [[0, 1]] * 4]),
-    jnp.array([[4.0, 2.0, 1.0, 0.0], [0.0] * 4]),
+    np.array([[[0, 1], [0, 2], [5, 1], [0, 2]], [[0, 1]] * 4]),
+    np.array([[4.0, 2.0, 1.0, 0.0], [0.0] * 4]),
 )
 
 

@@ -264,7 +264,7 @@ def test_a_process_killed_while_it_saves_leaves_the_step_before(tmp_path, moment
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3600,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     state, step = restore(tmp_path)

@@ -92,7 +92,11 @@ def far_from(best):
     return lambda state: abs(float(state.step) - best)
 
 
-@pytest.mark.parametrize("best, kept", [(3, [3, 9, 10]), (6, [6, 9, 10]), (10, [9, 10])])
+@pytest.mark.parametrize(
+    "best, kept",
+    [(3, [3, 9, 10]), (6, [6, 9, 10]), (10, [9, 10])],
+    ids=["early", "late", "last"],
+)
 def test_training_ends_with_the_step_that_is_best_on_rows_held_out(tmp_path, best, kept):
     state = run(tmp_path, held_out=far_from(best))
     assert int(state.step) == best
@@ -239,7 +243,7 @@ def test_sigterm_saves_the_step_under_way_and_the_next_run_goes_on(tmp_path, cap
     assert float(run(tmp_path).params) == EXPECTED
 
 
-@pytest.mark.parametrize("content", [b"", b"{"])
+@pytest.mark.parametrize("content", [b"", b"{"], ids=["empty", "cut off"])
 def test_a_broken_checkpoint_falls_back_to_the_one_before(tmp_path, content, caplog):
     run(tmp_path, num_steps=6)
     for path in (tmp_path / "checkpoints" / "6").rglob("*"):

@@ -27,15 +27,24 @@ def test_without_distribution_jax_is_not_imported():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or start under"),
-        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES=two: give a whole number"),
-        (
+        pytest.param(
+            {},
+            "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or start under",
+            id="nothing given",
+        ),
+        pytest.param(
+            {"JAX_NUM_PROCESSES": "two"},
+            "JAX_NUM_PROCESSES=two: give a whole number",
+            id="not a number",
+        ),
+        pytest.param(
             {
                 "JAX_COORDINATOR_ADDRESS": "localhost:1",
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": "2",
             },
             "process_id < num_processes",
+            id="process out of range",
         ),
     ],
 )

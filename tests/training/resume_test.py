@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +33,7 @@ from dsirm_jax.report.curves import read_curves
 from dsirm_jax.training import loop, processes
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.settings import Training
+from tests.quantizer.processes_test import TIMEOUT, free_port
 
 STAGES = ("encode", "quantize", "generate", "relevance")
 ROWS, STEPS = 96, 12
@@ -157,7 +157,7 @@ def train_all(directory, *, stage=None, step=None, delay=0.0, number=None):
                 shoot.start() if delay else os.kill(os.getpid(), number)
                 shot.append(index)
             if shot and processes.several():
-                time.sleep(0.3)  # the notice goes round in the background, once a second
+                time.sleep(2)  # the notice goes round in the background, once a second
             yield element
 
     loop.progress = fatal
@@ -186,7 +186,7 @@ def start(directory, cache, *arguments, devices=1, **settings):
 def end(process):
     """Returns a process's exit code and last words."""
     try:
-        _, said = process.communicate(timeout=240)
+        _, said = process.communicate(timeout=TIMEOUT)
     finally:
         process.kill()
     return process.returncode, said[-3000:]
@@ -198,10 +198,8 @@ def run(*arguments, **settings):
 
 def run_several(directory, cache, *arguments, processes=2):
     """Does as several processes with a device each; returns their ends."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
+    address = f"localhost:{free_port()}"
+    shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
     started = [
         start(directory, cache, *arguments, **shared, JAX_PROCESS_ID=str(index))
         for index in range(processes)
@@ -281,7 +279,7 @@ def test_two_processes_save_stop_and_go_on_together(tmp_path):
     assert 5 <= stopped < STEPS
     ends = run_several(two, cache, "generate", 7, 0.0, int(signal.SIGKILL))
     assert ends[0][0] == -signal.SIGKILL, ends
-    # The other one, which `end` gives 240 seconds, stops of itself and says why.
+    # The other one, which `end` would kill, stops of itself and says why.
     assert ends[1][0] not in (0, -signal.SIGKILL), ends
     assert re.search("(?i)gloo|heartbeat|coordination|connection", ends[1][1]), ends
     ends = run_several(two, cache)

@@ -86,7 +86,13 @@ def test_accumulated_steps_make_the_update_of_one_large_batch():
         dataclasses.replace(TRAINING, accumulate_steps=0)
 
 
-@pytest.mark.parametrize("wrapped", [{"accumulate_steps": 2}, {"max_skipped_steps": 1}])
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param({"accumulate_steps": 2}, id="accumulated"),
+        pytest.param({"max_skipped_steps": 1}, id="skipping"),
+    ],
+)
 def test_wrapped_optimizers_lie_on_a_mesh_as_their_parameters(wrapped):
     optimizer = make_optimizer(dataclasses.replace(TRAINING, **wrapped), num_steps=10)
     mesh = data_mesh(model_parallel=4)
