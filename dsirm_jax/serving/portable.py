@@ -79,5 +79,5 @@ def described() -> Programs:
     return Programs(
         jax=jax.__version__,
         stablehlo=VERSION,
-        calling_convention=export.maximum_supported_calling_convention_version,
+        calling_convention=jax.config.jax_export_calling_convention_version,
     )
