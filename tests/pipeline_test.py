@@ -211,6 +211,10 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
+    from dsirm_jax.relevance.schema import FeatureTable
+    from dsirm_jax.serving import verify
+    from dsirm_jax.serving.bundle import open_bundle
+    from dsirm_jax.serving.manifest import FULL
     from dsirm_jax.serving.scorer import Scorer, Settings
 
     model_dir, _ = run
@@ -229,9 +233,27 @@ def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
     settings = Settings(deadline=600.0, warm=())
     with Scorer.open(model_dir / "export/bundle", settings=settings) as scorer:
         found = [scorer.score(query, ids) for query in queries]
+        names = [feature.name for feature in scorer.schema]
     assert [of.source for of in found[-3:]] == ["live"] * 3
+    # Trees jump: where a feature lies within rounding of a threshold, either side of it is right.
+    head = open_bundle(model_dir / "export/bundle").models.heads[FULL]
+    read = [names.index(name) for name in head.features]
+    features = FeatureTable(
+        names=head.features,
+        groups=head.features,
+        values=np.concatenate([of.features for of in found])[:, read],
+    )
+    beside = verify.probabilities_beside(head, features)
+    others = {
+        "sids": np.zeros((len(asked), 1, 1), np.int32),
+        "log_probs": np.zeros((len(asked), 1), np.float32),
+        "vector": np.zeros((len(asked), 0), np.float32),
+    }
     scores = np.concatenate([of.probabilities for of in found])
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    answers = [verify.Answers(probability=each, **others) for each in (expected, scores)]
+    same = verify.compared(*answers, beside=beside, form="the command", batch=len(asked))
+    assert same.agrees, same
+    assert same.on_a_step <= len(asked) // 100
 
 
 def test_a_run_is_compared_with_another(run, tmp_path):
