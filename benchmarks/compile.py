@@ -4,7 +4,7 @@
 
 Wants libtpu (`pip install -e '.[tpu,bench]'`) and no TPU. The least time of a step is the largest
 of operations, traffic and bytes sent, each over the chip's published peak in
-`dsirm_jax/training/chips.py`: a bound that a real step will not reach, not a forecast. Weak scaling
+`dsirm_jax/ahead/chips.py`: a bound that a real step will not reach, not a forecast. Weak scaling
 (v5e, the models of gin/tpu/v5e_8.gin) keeps the rows of a chip and doubles the chips.
 """
 
@@ -17,8 +17,10 @@ from typing import Any
 
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax import ahead, configuration, job
-from dsirm_jax.training.chips import CHIPS, Chip, Slice
+from dsirm_jax.ahead import compile as ahead
+from dsirm_jax.ahead.chips import CHIPS, Chip, Slice
+from dsirm_jax.commands.compile import what_to_compile
+from dsirm_jax.run import configuration
 
 WEAK = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 ROWS_A_CHIP = {"encode": 128, "quantize": 512, "generate": 128}
@@ -29,7 +31,7 @@ def outcomes(
 ) -> Iterator[ahead.Outcome]:
     """Yields what became of steps."""
     configuration.parse(files=[file], bindings=more)
-    target, bindings = job.what_to_compile(topology=topology)
+    target, bindings = what_to_compile(topology=topology)
     return ahead.compile_all(bindings, target=target, steps=steps)
 
 

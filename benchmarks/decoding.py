@@ -35,13 +35,14 @@ from flax import traverse_util
 from lines import line, write
 from timing import compare, show
 
-from dsirm_jax import configuration, pipeline
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import Fitted
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.generator.weights import EMBEDDING, OUTPUT, hugging_face_names
+from dsirm_jax.run import configuration
 from dsirm_jax.sids import trie as tries
+from dsirm_jax.stages import generate
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ def _small() -> T5Config:
         bindings=["MODEL_DIR = ''"],
         search_paths=[],
     )
-    config = configuration.bound(pipeline.generate)["config"]
+    config = configuration.bound(generate.run)["config"]
     return dataclasses.replace(config, text_vocab_size=TEXT, sid_sizes=SIZES)
 
 

@@ -34,8 +34,8 @@ from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.embed import embed_by_length
 from dsirm_jax.encoder.model import Pretrained
 from dsirm_jax.encoder.pretrained import encode_tables
-from dsirm_jax.layout import Layout
 from dsirm_jax.metrics.bootstrap import bootstrap, interval, per_query_auc, roc_auc
+from dsirm_jax.run.layout import Layout
 from dsirm_jax.training.settings import Training
 
 TOWERS = "two towers, from scratch"

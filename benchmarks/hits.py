@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
 
 from dsirm_jax.data.schema import SEGMENTS
-from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.metrics.bootstrap import bootstrap, interval, mean_over_queries
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
 from dsirm_jax.relevance.tables import read_hits
+from dsirm_jax.run.layout import FULL, Layout
 
 RUNGS = (FULL, "unsupervised")
 SEEDS = range(3)

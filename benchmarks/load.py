@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax.serving.scorer import Scorer, Settings
+from dsirm_jax.serving.scorer.scorer import Scorer, Settings
 
 CLIENTS, CROWD, ITEMS, QUERIES = 32, 256, 100, 200
 ANSWERED, REFUSED, FAILED = 200, 503, 0

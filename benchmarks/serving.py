@@ -36,10 +36,10 @@ from shapes import T5_SMALL
 
 from dsirm_jax.generator.fitted import Fitted
 from dsirm_jax.generator.model import init_params
-from dsirm_jax.serving import store
-from dsirm_jax.serving.bundle import Bundle, open_bundle
-from dsirm_jax.serving.catalogue import NO_KEY
-from dsirm_jax.serving.scorer import CACHED, LIVE, Scorer, Settings, Source
+from dsirm_jax.serving.bundle import store
+from dsirm_jax.serving.bundle.catalogue import NO_KEY
+from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
+from dsirm_jax.serving.scorer.scorer import CACHED, LIVE, Scorer, Settings, Source
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.codes import unpack
 

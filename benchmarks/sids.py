@@ -37,11 +37,11 @@ from scipy import stats
 from dsirm_jax.data import shop_catalogue
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import read_vectors
-from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.metrics.bootstrap import bootstrap, interval
 from dsirm_jax.metrics.codebook import agreement_ratio, prefix_agreement, shared_information
 from dsirm_jax.quantizer.assign import ROWS, Chunk, assign
 from dsirm_jax.quantizer.fitted import load
+from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import prefix_keys, read_sids
 
 CONFIG = "quantizer_model.QuantizerConfig"

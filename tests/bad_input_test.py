@@ -43,7 +43,7 @@ class Shop:
                 f"--gin.ITEMS='{self.items}'",
                 f"--gin.JUDGEMENTS='{self.judgements}'",
                 f"--gin.MODEL_DIR='{self.model_dir}'",
-                "--gin.pipeline.prepare.vocabulary_size=600",
+                "--gin.prepare.run.vocabulary_size=600",
                 *flags,
             ]
         )
@@ -111,7 +111,7 @@ def test_no_such_file(shop, capsys):
     fails(shop, capsys, "items.csv")
 
 
-STRICT = ["--gin.pipeline.prepare.max_rejected_share=0.0"]
+STRICT = ["--gin.prepare.run.max_rejected_share=0.0"]
 BAD_ROWS = {
     "invalid UTF-8": ("items", b"bad,caf\xe9", ["row 41", "title", "UTF-8"]),
     "empty title": ("items", b"bad,  ", ["row 41", "title", "empty"]),
@@ -150,7 +150,7 @@ def test_nan_vector(shop, capsys, tmp_path):
     table = pa.table({"item_id": ids, "vector": list(vectors)})
     pq.write_table(table, tmp_path / "vectors.parquet")
     flags = [
-        "--gin.pipeline.encode.encoder=@encoder_model.Precomputed()",
+        "--gin.encode.run.encoder=@encoder_model.Precomputed()",
         f"--gin.encoder_model.Precomputed.items='{tmp_path / 'vectors.parquet'}'",
         f"--gin.encoder_model.Precomputed.queries='{tmp_path / 'vectors.parquet'}'",
     ]

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from dsirm_jax import cli, job
+from dsirm_jax import cli
+from dsirm_jax.commands import COMMANDS
 
 STAGES = (
     *("prepare", "encode", "quantize", "generate"),
@@ -31,7 +32,7 @@ def run_cli(*arguments, **environment):
 def test_help_needs_no_heavy_library(arguments):
     done = run_cli(*arguments)
     assert done.returncode == 0
-    assert f"dsirm {arguments[0] if len(arguments) == 2 else 'STAGE'}" in done.stdout
+    assert f"dsirm {arguments[0] if len(arguments) == 2 else 'COMMAND'}" in done.stdout
     for heavy in ("jax", "tensorflow", "seqio", "pyarrow", "sklearn", "gin", "flax"):
         assert f" {heavy}\n" not in done.stderr
 
@@ -43,7 +44,7 @@ def test_what_the_terminals_encoding_lacks_is_replaced():
 
 
 def test_every_stage_is_a_command():
-    assert job.COMMANDS == STAGES
+    assert tuple(COMMANDS) == STAGES
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,10 @@ def test_every_stage_is_a_command():
         pytest.param([], "usage: dsirm", id="nothing"),
         pytest.param(
             ["quantise"],
-            "unknown stage 'quantise'; the stages are prepare, encode",
+            "unknown command 'quantise'; the commands are prepare, encode",
             id="unknown stage",
         ),
-        pytest.param(["--gin_file=x.gin"], "name a stage first", id="no stage"),
+        pytest.param(["--gin_file=x.gin"], "name a command first", id="no stage"),
         pytest.param(["run"], "no --gin_file given", id="no gin file"),
         pytest.param(
             ["run", "--gin_file=missing.gin"],
@@ -117,7 +118,7 @@ def test_every_stage_is_a_command():
         ),
         pytest.param(
             ["compile", "--gin_file=gin/models/tiny.gin"],
-            "gin binding ahead.Target.topology is missing",
+            "gin binding compile.Target.topology is missing",
             id="compile without topology",
         ),
         pytest.param(

@@ -21,7 +21,7 @@ TINY = [
     "--gin_file=gin/runs/demo.gin",
     "--gin.simulated_shop.SimulatedShop.items=400",
     "--gin.simulated_shop.SimulatedShop.queries=200",
-    "--gin.pipeline.prepare.vocabulary_size=900",
+    "--gin.prepare.run.vocabulary_size=900",
     "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(16, 8, 8)",
     "--gin.quantizer_model.QuantizerConfig.pin_depth=1",
     "--gin.encode/settings.Training.epochs=2",
@@ -213,9 +213,9 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
 def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
     from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.serving import verify
-    from dsirm_jax.serving.bundle import open_bundle
-    from dsirm_jax.serving.manifest import FULL
-    from dsirm_jax.serving.scorer import Scorer, Settings
+    from dsirm_jax.serving.bundle.contents import open_bundle
+    from dsirm_jax.serving.bundle.manifest import FULL
+    from dsirm_jax.serving.scorer.scorer import Scorer, Settings
 
     model_dir, _ = run
     config, table = f"--gin_file={model_dir}/config.gin", tmp_path / "pairs.parquet"
@@ -276,13 +276,14 @@ def test_a_run_is_compared_with_another(run, tmp_path):
 
 def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch):
     """Test queries teach nothing; head queries the head, and vote for others but themselves."""
-    from dsirm_jax import pipeline
     from dsirm_jax.data import tasks, vocabulary
-    from dsirm_jax.layout import Layout
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.quantizer.train import read_catalogue
     from dsirm_jax.relevance import features, fitted, score
     from dsirm_jax.relevance import train as heads
+    from dsirm_jax.run.layout import Layout
+    from dsirm_jax.stages import features as features_stage
+    from dsirm_jax.stages import relevance as relevance_stage
 
     model_dir, _ = run
     for name in ("prepare", "encode", "quantize", "generate", "features", "match"):
@@ -333,10 +334,10 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
     monkeypatch.setattr(score, "score", lambda _, table: np.full(len(table.values), 0.5))
     monkeypatch.setattr(score, "esci_probabilities", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.features(layout)
+        features_stage.run(layout)
     assert set(voting) == of_split["train"] | of_split["head"]
     groups = ("dense", "neighbours")
-    pipeline.relevance(
+    relevance_stage.run(
         layout,
         seed=0,
         rungs={"no_sid": groups, "full": groups},
@@ -451,7 +452,7 @@ def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_o
     model_dir, _ = run
     before = (model_dir / "quantize/sids.parquet").stat().st_mtime_ns
     # Where and how the work is done is no part of what comes out.
-    again = dsirm("run", model_dir, "--gin.pipeline.prepare.workers=1")
+    again = dsirm("run", model_dir, "--gin.prepare.run.workers=1")
     assert again.stderr.count("finished and unchanged, skipped") == 11
     changed = dsirm("relevance", model_dir, "--gin.relevance_model.Linear.l2=50.0")
     assert "binding head changed" in changed.stderr

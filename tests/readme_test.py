@@ -66,7 +66,7 @@ def test_dsirm_commands_run(tmp_path):
     gin = Path("gin").absolute()
     small = [
         *(f"--gin.{s}/settings.Training.epochs=1" for s in STAGES),
-        "--gin.pipeline.prepare.vocabulary_size=700",
+        "--gin.prepare.run.vocabulary_size=700",
         "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(8, 8, 8)",
         "--gin.generator_model.T5Config.emb_dim=16",
     ]

@@ -113,7 +113,7 @@ def head(folder):
 
 def serving(bundle):
     """Answers a cached query and one that the generator has to answer."""
-    from dsirm_jax.serving.scorer import Scorer, Settings
+    from dsirm_jax.serving.scorer.scorer import Scorer, Settings
     from tests.serving import tiny
 
     with Scorer.open(bundle, settings=Settings(warm=(), deadline=600.0)) as scorer:

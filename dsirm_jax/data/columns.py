@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

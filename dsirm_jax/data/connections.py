@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 
 @contextlib.contextmanager

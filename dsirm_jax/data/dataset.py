@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
 
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_IRRELEVANT, TRAIN_RELEVANT
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 _SPLITS = {
     "judgements": {

@@ -22,10 +22,10 @@ from typing import BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsirm_jax.data import storage
 from dsirm_jax.data.columns import Wanted, present
 from dsirm_jax.data.schema import Chunk, Part
-from dsirm_jax.errors import InputError
+from dsirm_jax.io import storage
+from dsirm_jax.io.errors import InputError
 
 ROWS = 16_384
 """Most rows of a chunk."""

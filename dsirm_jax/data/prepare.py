@@ -36,8 +36,8 @@ from dsirm_jax.data.validate import (
     checked_judgements,
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
 
 log = logging.getLogger(__name__)
 MOST_VOCABULARY_TEXTS = 200_000

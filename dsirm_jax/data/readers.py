@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
-from dsirm_jax.data import formats, storage
+from dsirm_jax.data import formats
 from dsirm_jax.data.columns import (
     Wanted,
     extras_schema,
@@ -26,7 +26,8 @@ from dsirm_jax.data.columns import (
 from dsirm_jax.data.schema import REJECTED, Chunk, Part, Source
 from dsirm_jax.data.text import clean
 from dsirm_jax.data.validate import CHECKED_PAIRS, checked_pairs
-from dsirm_jax.errors import InputError
+from dsirm_jax.io import storage
+from dsirm_jax.io.errors import InputError
 
 ESCI_ITEMS = Wanted(
     columns={

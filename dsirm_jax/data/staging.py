@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsirm_jax.data.schema import REJECTED, Chunk, Part
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Int
 
 from dsirm_jax.data.pairs import held_out_queries
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes
 from dsirm_jax.training.batches import concatenate, cut, visits
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 VALUE_CHARACTERS = 200
 

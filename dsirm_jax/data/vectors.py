@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
 
 ROWS = 16_384
 """Rows read or written at a time."""

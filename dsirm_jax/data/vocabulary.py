@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
 
 if TYPE_CHECKING:
     import sentencepiece

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -31,8 +31,8 @@ from flax import traverse_util
 
 from dsirm_jax.data import wordpieces
 from dsirm_jax.encoder.bert import ACTIVATIONS, CLS, MEAN, BertConfig, SentenceEncoder
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing, write_json, write_text
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

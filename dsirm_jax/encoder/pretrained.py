@@ -30,7 +30,7 @@ from dsirm_jax.encoder.embed import embed_by_length, embed_table
 from dsirm_jax.encoder.hugging_face import TextEncoder
 from dsirm_jax.encoder.model import Pretrained
 from dsirm_jax.encoder.train import fit_pairs
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import processes
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch

@@ -14,9 +14,9 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Int
 
-from dsirm_jax import arrays as files
-from dsirm_jax.errors import InputError
 from dsirm_jax.generator.model import T5Config, config_from_json
+from dsirm_jax.io import arrays as files
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.sids.trie import Trie

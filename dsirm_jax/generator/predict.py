@@ -16,9 +16,9 @@ from jaxtyping import Int
 
 from dsirm_jax.data.vectors import shard
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.files import replacing
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search
 from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.io.files import replacing
 from dsirm_jax.sids.codes import VERSION_KEY, list_column, read_version, write_versioned
 from dsirm_jax.sids.trie import Trie
 from dsirm_jax.training import processes

@@ -18,13 +18,7 @@ import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator.fitted import Fitted
-from dsirm_jax.generator.model import (
-    START,
-    EncodedQueries,
-    T5Config,
-    Transformer,
-    decoder_inputs,
-)
+from dsirm_jax.generator.model import START, EncodedQueries, T5Config, Transformer, decoder_inputs
 from dsirm_jax.generator.predict import padded_batches
 from dsirm_jax.sids import codes
 from dsirm_jax.sids.codes import list_column, write_versioned

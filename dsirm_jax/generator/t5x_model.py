@@ -22,11 +22,11 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import tasks
-from dsirm_jax.errors import InputError
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.losses import Objective, level_log_probs
 from dsirm_jax.generator.model import START, T5Config, Transformer, init_params, unstacked
 from dsirm_jax.generator.train import batch_loss, teacher_forced
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie
 from dsirm_jax.training.checkpoints import damage
 

@@ -16,13 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator import losses
 from dsirm_jax.generator.losses import Objective
-from dsirm_jax.generator.model import (
-    T5Config,
-    Transformer,
-    decoder_inputs,
-    init_params,
-    param_axes,
-)
+from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params, param_axes
 from dsirm_jax.sids import codes
 from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings, sharded

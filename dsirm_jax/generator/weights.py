@@ -20,10 +20,10 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 
-from dsirm_jax import arrays as files
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing, write_text
 from dsirm_jax.generator.model import T5Config, config_from_json, init_params, stacked
+from dsirm_jax.io import arrays as files
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing, write_text
 
 KIND = "t5"
 WEIGHTS, VOCABULARY, GIN = "t5.safetensors", "vocabulary.model", "model.gin"
@@ -276,13 +276,13 @@ def _gin(config: T5Config, *, folder: Path) -> str:
     return f"""# A pretrained T5 to start from: read this file after a run's own.
 from __gin__ import dynamic_registration
 
-from dsirm_jax import pipeline
+from dsirm_jax.stages import generate, prepare
 from dsirm_jax.generator import model as generator_model
 
 generator_model.T5Config:
 {lines}
-pipeline.prepare.vocabulary = {str(folder / VOCABULARY)!r}
-pipeline.generate.start = {str(folder / WEIGHTS)!r}
+prepare.run.vocabulary = {str(folder / VOCABULARY)!r}
+generate.run.start = {str(folder / WEIGHTS)!r}
 """
 
 

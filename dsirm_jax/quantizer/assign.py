@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import blocks, shard
-from dsirm_jax.files import replacing
+from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import Fitted
 from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, prefixes_of, residual_quantize
 from dsirm_jax.sids.codes import VERSION_KEY, sid_writer, suffixes

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from dsirm_jax import arrays as files
-from dsirm_jax.errors import InputError
+from dsirm_jax.io import arrays as files
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.model import (
     Autoencoder,
     Branches,

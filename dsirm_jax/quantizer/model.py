@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 UNPINNED = -1
 RQ_VAE = "rq_vae"

@@ -20,7 +20,7 @@ from dsirm_jax.data.pairs import positives_of, relevant_pairs
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import read_categories, read_vectors
 from dsirm_jax.encoder.losses import Pairs
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import kmeans
 from dsirm_jax.quantizer.codebooks import (
     Upkeep,

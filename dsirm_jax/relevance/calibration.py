@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 TEMPERATURE, ISOTONIC = KINDS = ("temperature", "isotonic")
 TEMPERATURES = (0.1, 10.0)

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from dsirm_jax.data.schema import SEGMENTS
-from dsirm_jax.errors import InputError
-from dsirm_jax.layout import FULL
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import bootstrap, esci
 from dsirm_jax.metrics.classification import ece_floor
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
+from dsirm_jax.run.layout import FULL
 
 METRICS = (
     *("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece"),

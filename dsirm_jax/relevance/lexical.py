@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from dsirm_jax.relevance.rows import (
-    Rows,
-    bytes_in,
-    bytes_of,
-    lengths_of,
-    places,
-    rows_of,
-    shared,
-)
+from dsirm_jax.relevance.rows import Rows, bytes_in, bytes_of, lengths_of, places, rows_of, shared
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor

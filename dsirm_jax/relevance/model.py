@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 BINARY, GRADED = LOSSES = ("binary", "graded")
 MOST_DEVIATIONS = 5.0  # A feature far outside what training saw must not run away with the score.

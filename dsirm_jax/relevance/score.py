@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import esci
 from dsirm_jax.relevance import calibration
 from dsirm_jax.relevance.fitted import Fitted

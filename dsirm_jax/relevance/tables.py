@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
-from dsirm_jax import arrays
 from dsirm_jax.data.schema import SEGMENTS, TEST, number_columns
 from dsirm_jax.data.vectors import read_vectors
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
-from dsirm_jax.layout import Layout
+from dsirm_jax.io import arrays
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
 from dsirm_jax.relevance.attributes import ItemTexts, is_negated
 from dsirm_jax.relevance.evaluate import Pairs
 from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
+from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
 
@@ -204,7 +204,7 @@ def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
     for group in groups or ("",):
         if group not in there:
             raise InputError(
-                f"pipeline.relevance.rungs[{rung!r}] names the feature group {group!r}; choose "
+                f"relevance.run.rungs[{rung!r}] names the feature group {group!r}; choose "
                 f"from {', '.join(there)} ({', '.join(map(str, paths))})"
             )
 

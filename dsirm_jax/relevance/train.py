@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Int
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import calibration as calibrations
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.fitted import Fitted

@@ -12,21 +12,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from dsirm_jax.files import write_text
-from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.io.files import write_text
 from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
 from dsirm_jax.report import charts
 from dsirm_jax.report.data import category_panel, data_panels
 from dsirm_jax.report.gather import gather
-from dsirm_jax.report.verdict import (
-    BASELINE,
-    METRIC_NAMES,
-    TASK_NAMES,
-    outcome,
-    rung_name,
-    signed,
-)
+from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, TASK_NAMES, outcome, rung_name, signed
+from dsirm_jax.run.layout import FULL, Layout
 
 COLOURS = 5
 

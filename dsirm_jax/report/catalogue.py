@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from dsirm_jax.layout import Layout
+from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import pack, prefix_keys, read_sids
 
 CATEGORY_DEPTH = 3

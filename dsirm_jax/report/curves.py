@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.run.layout import FULL, Layout
 
 POINTS_SHOWN = 240
 Points = list[tuple[int, float]]

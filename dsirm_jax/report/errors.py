@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dsirm_jax.data.schema import TEST
-from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.evaluate import BASELINE
 from dsirm_jax.relevance.tables import read_beams
 from dsirm_jax.report.catalogue import cut
+from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.sids.prefix_match import agreement
 

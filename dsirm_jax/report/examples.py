@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from dsirm_jax.data.schema import SEGMENTS, TEST
-from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, read_beams
 from dsirm_jax.report.catalogue import Catalogue, common_category, spread
+from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import check_same_version
 from dsirm_jax.sids.prefix_match import agreement
 

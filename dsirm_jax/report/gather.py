@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from dsirm_jax.layout import FULL, Layout
 from dsirm_jax.report import curves, errors, examples, tree
 from dsirm_jax.report.catalogue import read_catalogue
 from dsirm_jax.report.verdict import verdict
-from dsirm_jax.runner import RECORD
+from dsirm_jax.run.layout import FULL, Layout
+from dsirm_jax.run.runner import RECORD
 
 SHOWN_VERSIONS = ("dsirm-jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
 

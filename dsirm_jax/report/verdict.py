@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dsirm_jax.layout import FULL
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER
+from dsirm_jax.run.layout import FULL
 
 BASELINE = "no_sid"
 RUNG_NAMES = {

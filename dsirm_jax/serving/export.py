@@ -14,16 +14,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.schema import ITEMS, VOTING, number_columns
-from dsirm_jax.errors import InputError
-from dsirm_jax.layout import FULL, Layout
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.neighbours import Judged, nearest, unit
 from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
-from dsirm_jax.runner import fingerprint_of
-from dsirm_jax.serving import bundle, catalogue, models, portable, saved_model, stablehlo
-from dsirm_jax.serving import manifest as manifests
-from dsirm_jax.serving.catalogue import Cached, Voters
-from dsirm_jax.serving.judging import check_groups
-from dsirm_jax.serving.models import Models
+from dsirm_jax.run.layout import FULL, Layout
+from dsirm_jax.run.runner import fingerprint_of
+from dsirm_jax.serving.bundle import catalogue, models
+from dsirm_jax.serving.bundle import contents as bundle
+from dsirm_jax.serving.bundle import manifest as manifests
+from dsirm_jax.serving.bundle.catalogue import Cached, Voters
+from dsirm_jax.serving.bundle.models import Models
+from dsirm_jax.serving.formats import portable, saved_model, stablehlo
+from dsirm_jax.serving.scorer.judging import check_groups
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -52,10 +54,10 @@ def export(
 
     Args:
       layout: the run.
-      rungs: feature groups of each rung, as in `pipeline.relevance`.
+      rungs: feature groups of each rung, as in `relevance.run`.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
-      language: as in `pipeline.features`.
+      language: as in `features.run`.
       crossfit: whether the run is a cross-fit, whose two halves no bundle can hold.
 
     Raises:
@@ -140,7 +142,7 @@ def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
             "Job.crossfit = False and another MODEL_DIR, and export that"
         )
     if FULL not in rungs:
-        raise InputError(f"pipeline.relevance.rungs has no {FULL!r}, which is what is served")
+        raise InputError(f"relevance.run.rungs has no {FULL!r}, which is what is served")
     check_groups(rungs[FULL])
 
 
@@ -302,7 +304,7 @@ def _known_queries(
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import judged
     from dsirm_jax.relevance import tables
-    from dsirm_jax.serving.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+    from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
 
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     near = tables.read_surroundings(layout.surroundings)

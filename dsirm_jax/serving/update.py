@@ -29,26 +29,21 @@ from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.readers import read_queries
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.encoder.embed import embed, embed_by_length
-from dsirm_jax.errors import InputError
 from dsirm_jax.generator.predict import predict
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import Fitted as Quantizer
-from dsirm_jax.relevance.neighbours import (
-    NEAR_ITEMS,
-    NEAR_QUERIES,
-    Neighbours,
-    nearest,
-    unit,
-)
-from dsirm_jax.serving import bundle as bundles
-from dsirm_jax.serving import catalogue as catalogues
-from dsirm_jax.serving import models, saved_model
-from dsirm_jax.serving.bundle import Bundle
-from dsirm_jax.serving.catalogue import Cached, Catalogue, Known
-from dsirm_jax.serving.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
-from dsirm_jax.serving.manifest import Manifest, package_versions
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest, unit
+from dsirm_jax.serving.bundle import catalogue as catalogues
+from dsirm_jax.serving.bundle import contents as bundles
+from dsirm_jax.serving.bundle import models
+from dsirm_jax.serving.bundle.catalogue import Cached, Catalogue, Known
+from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+from dsirm_jax.serving.bundle.manifest import Manifest, package_versions
+from dsirm_jax.serving.formats import saved_model
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams

@@ -19,19 +19,19 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.errors import InputError
 from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.fitted import Fitted as Head
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
-from dsirm_jax.serving import in_tensorflow, saved_model, stablehlo
-from dsirm_jax.serving.bundle import Bundle, open_bundle
-from dsirm_jax.serving.catalogue import NO_KEY, Catalogue
-from dsirm_jax.serving.manifest import FULL
-from dsirm_jax.serving.models import beyond, encoder_pieces
-from dsirm_jax.serving.scorer import (
+from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
+from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
+from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.bundle.models import beyond, encoder_pieces
+from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
+from dsirm_jax.serving.scorer.scorer import (
     CACHED,
     LIVE,
     QuerySids,

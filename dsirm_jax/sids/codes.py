@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import replacing
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
 
 VERSION_KEY = b"sid_version"
 

@@ -25,8 +25,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt, UInt32
 
-from dsirm_jax import arrays as files
-from dsirm_jax.errors import InputError
+from dsirm_jax.io import arrays as files
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids.codes import pack, unpack, validate
 
 ROOT = 0

@@ -25,8 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from dsirm_jax.errors import InputError
-from dsirm_jax.files import write_text
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import write_text
 from dsirm_jax.training import processes
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 
-from dsirm_jax.errors import InputError
-from dsirm_jax.training import programs
+from dsirm_jax.ahead import programs
+from dsirm_jax.io.errors import InputError
 
 log = logging.getLogger(__name__)
 REMEDY = (
     "bind a smaller Training.batch_size (and Training.accumulate_steps, to average as many rows), "
-    "more devices, or, of the generator, pipeline.generate.model_parallel or T5Config.remat"
+    "more devices, or, of the generator, generate.run.model_parallel or T5Config.remat"
 )
 
 

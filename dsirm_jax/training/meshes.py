@@ -13,7 +13,7 @@ from flax.linen import partitioning
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
     import optax

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 TIMEOUT = 7 * 24 * 60 * 60 * 1000  # milliseconds; the first process may work alone for long
 LOST = 75

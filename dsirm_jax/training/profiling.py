@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import jax
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 T = TypeVar("T")
 _chosen = contextvars.ContextVar("chosen", default=range(0))

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
     import optax

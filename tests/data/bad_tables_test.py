@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.data.readers import Tables
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of
 
 ITEM_COLUMNS = ("item_id", "title", "description", "brand", "category", "price")

@@ -5,7 +5,7 @@ import pytest
 
 from dsirm_jax.data.columns import filtered, present, split_category, wanted_judgements
 from dsirm_jax.data.schema import Chunk
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 
 @pytest.mark.parametrize(

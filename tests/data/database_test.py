@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from dsirm_jax.data.database import Database
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of
 
 ROWS = [(1, "red shoe", 1.5), (2, "blue shoe", None), (3, "", 3.0)]

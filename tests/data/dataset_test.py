@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from dsirm_jax.data import dataset
 from dsirm_jax.data.schema import EXAMPLES
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 QUERIES, ITEMS = 30, 40
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import Wanted, split_categories, wanted_items
 from dsirm_jax.data.schema import Source
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from tests.data.reading import chunks, items_of, write
 
 ITEMS = wanted_items({}, [], binding="Tables.item_columns")

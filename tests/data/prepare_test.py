@@ -21,7 +21,7 @@ from dsirm_jax.data import prepare as prepare_module
 from dsirm_jax.data import schema
 from dsirm_jax.data.prepare import prepare
 from dsirm_jax.data.schema import Chunk, Source
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 SETTINGS = {

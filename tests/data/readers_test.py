@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data.readers import Esci, Tables, Wands, read_queries
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of, write
 
 REAL = Path(__file__).parents[3] / "shared" / "data"

@@ -12,7 +12,7 @@ import pytest
 
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
 QUERIES, ITEMS, SIZES = 20, 30, (4, 8, 8)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dsirm_jax.data.schema import RAW_ITEMS, RAW_JUDGEMENTS, Chunk
 from dsirm_jax.data.validate import VALUE_CHARACTERS, checked_items, checked_judgements
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 NO_EXTRAS = pa.schema([])
 

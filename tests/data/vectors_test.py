@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.data import vectors
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 
 def write(path, ids, rows, column="item_id", type_=None):

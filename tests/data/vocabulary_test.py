@@ -5,7 +5,7 @@ import pytest
 import sentencepiece
 
 from dsirm_jax.data.vocabulary import rectangle, take_vocabulary, train_vocabulary
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 WORDS = [
     "red",

@@ -13,7 +13,7 @@ from dsirm_jax.data import wordpieces
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import CLS, MEAN
 from dsirm_jax.encoder.embed import embed_by_length
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXTS = ("Red shoes for kids", "mug", "blue shoemaker, size 10 red zzz mug for kids")

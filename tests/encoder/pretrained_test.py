@@ -16,7 +16,7 @@ from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder import embed, hugging_face, pretrained, train
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import Pretrained
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.meshes import data_mesh
 from dsirm_jax.training.settings import Training
 

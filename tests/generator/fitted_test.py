@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dsirm_jax.errors import InputError
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import T5Config
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie
 
 CONFIG = T5Config(

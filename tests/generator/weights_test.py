@@ -13,7 +13,6 @@ import tensorstore
 from flax import serialization, traverse_util
 
 from dsirm_jax.data.vocabulary import train_vocabulary
-from dsirm_jax.errors import InputError
 from dsirm_jax.generator import losses
 from dsirm_jax.generator.model import T5Config, Transformer, init_params, stacked
 from dsirm_jax.generator.weights import (
@@ -26,6 +25,7 @@ from dsirm_jax.generator.weights import (
     read_t5x,
     with_sid_rows,
 )
+from dsirm_jax.io.errors import InputError
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MODELS = ("t5", "t5_1_1", "mt5")
@@ -275,7 +275,7 @@ def test_an_imported_model_has_the_rows_of_its_vocabulary(imported):
         of_source["decoder"]["logits_dense"]["kernel"][:, : config.text_vocab_size],
     )
     text = (out / GIN).read_text()
-    assert f"pipeline.generate.start = '{out / WEIGHTS}'" in text
+    assert f"generate.run.start = '{out / WEIGHTS}'" in text
     assert "mlp_activations = ('gelu', 'linear')" in text
 
 

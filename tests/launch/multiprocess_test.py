@@ -21,7 +21,7 @@ from tests.quantizer.processes_test import free_port
 FLAGS = (
     *TINY,
     "--gin.job.Job.rungs=()",
-    "--gin.pipeline.relevance.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
+    "--gin.relevance.run.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
 )
 LONG = (
     "--gin.quantize/settings.Training.epochs=200",

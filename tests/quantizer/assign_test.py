@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data.vectors import shard, write_vectors
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import assign as assign_module
 from dsirm_jax.quantizer.fitted import Fitted
 from dsirm_jax.quantizer.model import Branches, Codebook, QuantizerConfig, autoencoder

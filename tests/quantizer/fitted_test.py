@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.model import Branches, Codebook, QuantizerConfig, autoencoder
 

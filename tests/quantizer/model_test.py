@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.model import (
     UNPINNED,
     Branches,

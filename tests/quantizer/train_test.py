@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data.vectors import write_vectors
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics.codebook import code_counts, utilisation
 from dsirm_jax.quantizer import train as quantizer_train
 from dsirm_jax.quantizer.assign import assign_vectors

@@ -5,15 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.relevance import rows
-from dsirm_jax.relevance.rows import (
-    Rows,
-    bytes_in,
-    bytes_of,
-    lengths_of,
-    places,
-    rows_of,
-    shared,
-)
+from dsirm_jax.relevance.rows import Rows, bytes_in, bytes_of, lengths_of, places, rows_of, shared
 
 SETS = st.lists(st.sets(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)), min_size=1)
 

@@ -5,13 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.errors import InputError
-from dsirm_jax.layout import Layout
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import tables
 from dsirm_jax.relevance.evaluate import evaluate
 from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.neighbours import Judged, Neighbours
 from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.run.layout import Layout
 
 
 def test_queries_with_fewer_beams_are_filled_up_and_not_valid(tmp_path):

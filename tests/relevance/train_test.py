@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import classification
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import model, train

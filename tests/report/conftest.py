@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.layout import Layout
 from dsirm_jax.metrics import codebook
+from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import sid_writer, write_versioned
 from dsirm_jax.training import events
 

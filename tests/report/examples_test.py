@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.report import examples
 from dsirm_jax.report.catalogue import read_catalogue
 from dsirm_jax.sids.codes import read_sids, sid_writer

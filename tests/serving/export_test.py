@@ -12,13 +12,14 @@ from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vectors import write_vectors
 from dsirm_jax.encoder import hugging_face, pretrained
 from dsirm_jax.encoder.model import Precomputed, Pretrained
-from dsirm_jax.errors import InputError
-from dsirm_jax.layout import Layout
-from dsirm_jax.serving import bundle, models
-from dsirm_jax.serving import manifest as manifests
-from dsirm_jax.serving.bundle import open_bundle
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.serving.bundle import contents as bundle
+from dsirm_jax.serving.bundle import manifest as manifests
+from dsirm_jax.serving.bundle import models
+from dsirm_jax.serving.bundle.contents import open_bundle
+from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.export import check, dense_rung, read_encoder
-from dsirm_jax.serving.manifest import FULL
 from dsirm_jax.serving.update import update
 from dsirm_jax.training.settings import Training
 from tests.serving import tiny
@@ -36,7 +37,7 @@ def test_what_cannot_be_served_is_refused():
     check(RUNGS, crossfit=False)
     with pytest.raises(InputError, match=r"Job\.crossfit = False and another MODEL_DIR"):
         check(RUNGS, crossfit=True)
-    with pytest.raises(InputError, match=r"pipeline\.relevance\.rungs has no 'full'"):
+    with pytest.raises(InputError, match=r"relevance\.run\.rungs has no 'full'"):
         check({"no_sid": ("dense",)}, crossfit=False)
     with pytest.raises(InputError, match="'prefix@own', which is not computed when serving"):
         check(RUNGS | {"full": RUNGS["own"]}, crossfit=False)

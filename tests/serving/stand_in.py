@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from dsirm_jax.data.simulated_shop import SimulatedShop
-from dsirm_jax.errors import InputError
-from dsirm_jax.serving.scorer import Branch, Feature, Item, QuerySids, Scored, Scorer
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.serving.scorer.scorer import Branch, Feature, Item, QuerySids, Scored, Scorer
 
 SCHEMA = (
     Feature(name="cosine", group="dense", about="cosine of query and item"),
@@ -165,7 +165,7 @@ def served(*, seconds=0.0, workers=4, waiting=60, port=0):
 
 
 def main():
-    from dsirm_jax.serving import http
+    from dsirm_jax.serving.http import server as http
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float)

@@ -22,11 +22,13 @@ from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.features import surroundings
 from dsirm_jax.relevance.model import Mlp, MlpParams, network
 from dsirm_jax.relevance.schema import WITHOUT_SIDS
-from dsirm_jax.serving import bundle, catalogue, models, portable, saved_model, stablehlo
-from dsirm_jax.serving import manifest as manifests
-from dsirm_jax.serving.catalogue import Cached
+from dsirm_jax.serving.bundle import catalogue, models
+from dsirm_jax.serving.bundle import contents as bundle
+from dsirm_jax.serving.bundle import manifest as manifests
+from dsirm_jax.serving.bundle.catalogue import Cached
+from dsirm_jax.serving.bundle.known import Asked, known_sids, of_beams, of_near
 from dsirm_jax.serving.export import described_features, voters_of
-from dsirm_jax.serving.known import Asked, known_sids, of_beams, of_near
+from dsirm_jax.serving.formats import portable, saved_model, stablehlo
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.errors import InputError
-from dsirm_jax.serving.bundle import open_bundle
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.update import update
 from dsirm_jax.sids import trie as tries
 from tests.serving import tiny

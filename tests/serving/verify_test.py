@@ -16,15 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.encoder import hugging_face
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.model import BoostedTrees, TreeParams
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving import bundle, models, saved_model, stablehlo, verify
-from dsirm_jax.serving.bundle import open_bundle
-from dsirm_jax.serving.manifest import FULL, Encoder
-from dsirm_jax.serving.scorer import QuerySids, Scored
+from dsirm_jax.serving import verify
+from dsirm_jax.serving.bundle import contents as bundle
+from dsirm_jax.serving.bundle import models
+from dsirm_jax.serving.bundle.contents import open_bundle
+from dsirm_jax.serving.bundle.manifest import FULL, Encoder
+from dsirm_jax.serving.formats import saved_model, stablehlo
+from dsirm_jax.serving.scorer.scorer import QuerySids, Scored
 from dsirm_jax.serving.update import update
 from tests.serving import tiny
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 
 
 def test_without_t5x_the_error_says_how_to_install_it(monkeypatch):

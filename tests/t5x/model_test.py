@@ -218,8 +218,8 @@ def test_scanned_layers_decode_too(shop):
 
 
 def test_wrong_number_of_levels_and_missing_files_are_named(shop):
-    from dsirm_jax.errors import InputError
     from dsirm_jax.generator.t5x_model import existing_sids, queries
+    from dsirm_jax.io.errors import InputError
 
     shapes = {"encoder_input_tokens": (8, 6), "decoder_input_tokens": (8, 4)}
     with pytest.raises(InputError, match=r"\['targets'\] is 4, but the SIDs have 3 levels"):

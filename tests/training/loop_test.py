@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.report.curves import read_curves
 from dsirm_jax.training.loop import TrainState, fit
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh, pmapped, sharded

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import memory
 from dsirm_jax.training.loop import TrainState, fit
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh, pmapped, sharded

@@ -4,7 +4,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings
 
 AXES = {"kernel": PartitionSpec("embed", "mlp"), "scale": PartitionSpec("embed")}

@@ -4,7 +4,7 @@ import contextvars
 import jax
 import pytest
 
-from dsirm_jax.errors import InputError
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import profiling
 
 

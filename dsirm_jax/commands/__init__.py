@@ -1,0 +1,36 @@
+"""The commands of `dsirm`, one file each."""
+
+from dsirm_jax.commands import (
+    ablate,
+    compare,
+    compile,
+    export,
+    import_t5,
+    predict_sids,
+    score,
+    serve,
+    stage,
+    update_bundle,
+    verify_bundle,
+)
+from dsirm_jax.stages import STAGES, assign
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        *map(stage.command_of, STAGES),
+        stage.RUN,
+        stage.command_of(assign.STAGE),
+        predict_sids.COMMAND,
+        score.COMMAND,
+        ablate.COMMAND,
+        compare.COMMAND,
+        import_t5.COMMAND,
+        compile.COMMAND,
+        export.COMMAND,
+        verify_bundle.COMMAND,
+        update_bundle.COMMAND,
+        serve.COMMAND,
+    )
+}
+"""By name, in the order in which help lists them."""

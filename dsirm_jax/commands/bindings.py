@@ -1,0 +1,133 @@
+"""What gin can bind of a stage, read from the sources: help imports no heavy library."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dsirm_jax.run.runner import SHARED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """An attribute of a dataclass that gin can bind.
+
+    Attributes:
+      name: of the attribute.
+      annotation: its type, as the source has it.
+      default: its default, as the source has it; None where it has to be bound.
+    """
+
+    name: str
+    annotation: str
+    default: str | None
+
+
+def help_text(function: Callable[..., Any]) -> str:
+    """Returns what gin binds to a stage's function, and to the dataclasses that are bound there.
+
+    Args:
+      function: of a stage; its annotations name classes that the module imports, if only for type
+        checkers.
+    """
+    module = inspect.getmodule(function)
+    stem = module.__name__.rpartition(".")[2]
+    parameters = [
+        Field(
+            name=parameter.name,
+            annotation=str(parameter.annotation),
+            default=None if parameter.default is parameter.empty else repr(parameter.default),
+        )
+        for parameter in list(inspect.signature(function).parameters.values())[1:]
+        if parameter.name not in SHARED
+    ]
+    if not parameters:
+        return ""
+    lines = ["gin bindings:", *_rows(f"{stem}.{function.__name__}", parameters)]
+    origins = _origins(Path(module.__file__))
+    names = dict.fromkeys(re.findall(r"\w+", " ".join(field.annotation for field in parameters)))
+    for name in names:
+        for selector, fields in _classes(*origins.get(name, (None, name))):
+            lines += ["", *_rows(selector, fields)]
+    return "\n".join(lines)
+
+
+def class_rows(dataclass: type) -> list[str]:
+    """Returns the rows of one dataclass."""
+    stem = dataclass.__module__.rpartition(".")[2]
+    return [
+        row
+        for _, fields in _classes(dataclass.__module__, dataclass.__name__)
+        for row in _rows(f"{stem}.{dataclass.__name__}", fields)
+    ]
+
+
+def _rows(selector: str, fields: list[Field]) -> list[str]:
+    width = max((len(field.name) for field in fields), default=0)
+    return [
+        f"  {selector}.{field.name:<{width}}  {field.annotation}"
+        + ("" if field.default is None else f" = {field.default}")
+        for field in fields
+    ] or [f"  {selector}"]
+
+
+def _origins(file: Path) -> dict[str, tuple[str, str]]:
+    """Returns module and name of what a file imports, by the name that it goes by there."""
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+
+
+def _classes(module: str | None, name: str) -> Iterator[tuple[str, list[Field]]]:
+    """Yields selector and fields of a dataclass, or of all of the kinds of a protocol."""
+    if not (module or "").startswith("dsirm_jax."):
+        return
+    file = Path(importlib.util.find_spec(module).origin)
+    classes = _public_classes(file)
+    if name not in classes:
+        return
+    if not _is_protocol(classes[name]):
+        yield f"{module.rpartition('.')[2]}.{name}", _fields(classes[name])
+        return
+    for sibling in sorted(file.parent.glob("*.py")):
+        for kind, node in _public_classes(sibling).items():
+            if _is_dataclass(node):
+                yield f"{sibling.stem}.{kind}", _fields(node)
+
+
+def _public_classes(file: Path) -> dict[str, ast.ClassDef]:
+    tree = ast.parse(file.read_text("utf-8"))
+    return {
+        node.name: node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
+
+
+def _is_protocol(node: ast.ClassDef) -> bool:
+    return any("Protocol" in ast.unparse(base) for base in node.bases)
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _fields(node: ast.ClassDef) -> list[Field]:
+    return [
+        Field(
+            name=part.target.id,
+            annotation=ast.unparse(part.annotation),
+            default=None if part.value is None else ast.unparse(part.value),
+        )
+        for part in node.body
+        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+    ]

@@ -1,0 +1,46 @@
+"""`dsirm export`: a finished run to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsirm_jax.commands.command import Command, Values
+from dsirm_jax.stages import encode, export, features, generate, relevance
+
+
+def run(flags: Values, arguments: Sequence[str]) -> int:
+    """Writes the bundle of a finished run, as a stage `export`."""
+    from dsirm_jax.run import configuration
+    from dsirm_jax.run.job import Job
+    from dsirm_jax.run.runner import run_stage
+    from dsirm_jax.serving.export import check
+
+    job = configuration.call_with_bound(Job)
+    described = {
+        "rungs": configuration.bound(relevance.run)["rungs"],
+        "beams": configuration.bound(generate.run)["beams"],
+        "language": configuration.bound(features.run).get("language"),
+        "crossfit": job.crossfit,
+    }
+    check(described["rungs"], crossfit=job.crossfit)
+    run_stage(
+        export.STAGE,
+        job.layout,
+        bindings=described | {"encoder": configuration.bound(encode.run)["encoder"]},
+        described=described,
+        needed={"relevance": job.layout.stage("relevance")},
+        force=flags["force"],
+    )
+    print(f"bundle: {job.layout.bundle}")
+    return 0
+
+
+COMMAND = Command(
+    name="export",
+    summary="a finished run -> one folder that serves it: JAX, StableHLO, TensorFlow",
+    run=run,
+    details=lambda: (
+        "no flags beside the --gin_file=MODEL_DIR/config.gin of a finished run; writes\n"
+        "MODEL_DIR/export/bundle, a folder that can be copied anywhere, see docs/serving.md"
+    ),
+)

@@ -1,0 +1,63 @@
+"""`dsirm score`: probabilities of a user's own pairs, from a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsirm_jax.commands.command import Command, Flag, Values
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.run.layout import FULL
+from dsirm_jax.stages import encode, features, generate, match, prepare, relevance, score
+
+
+def run(flags: Values, arguments: Sequence[str]) -> int:
+    """Scores a table of (query, item_id), as a stage `score`."""
+    from dsirm_jax.io import storage
+    from dsirm_jax.run import configuration
+    from dsirm_jax.run.job import Job
+    from dsirm_jax.run.runner import run_stage
+
+    job, pairs = configuration.call_with_bound(Job), flags["pairs"]
+    rungs = configuration.bound(relevance.run)["rungs"]
+    if FULL not in rungs:
+        raise InputError(f"relevance.run.rungs has no {FULL!r}, whose head scores")
+    described = {
+        "pairs": pairs,
+        "groups": rungs[FULL],
+        "beams": configuration.bound(generate.run)["beams"],
+        "match_beams": configuration.bound(match.run).get("beams", ()),
+        "language": configuration.bound(features.run).get("language"),
+        "max_rejected_share": configuration.bound(prepare.run)["max_rejected_share"],
+    }
+    encoder = configuration.bound(encode.run)["encoder"]
+    run_stage(
+        score.STAGE,
+        job.layout,
+        bindings=described | {"encoder": encoder, "halves": job.halves},
+        described=described | {"files": {pairs: storage.version(storage.found(pairs))}},
+        needed={"relevance": job.layout.stage("relevance")},
+        force=flags["force"],
+    )
+    print(f"scores: {job.layout.scores}")
+    return 0
+
+
+COMMAND = Command(
+    name="score",
+    summary=(
+        "a table of (query, item_id) -> the full model's probabilities, from the run as it is"
+    ),
+    run=run,
+    flags=(
+        Flag(
+            name="pairs",
+            value="FILE",
+            required=True,
+            meaning=(
+                "a table with columns query and item_id, whose probabilities go to\n"
+                "MODEL_DIR/score/scores.parquet, row by row"
+            ),
+        ),
+    ),
+    details=lambda: "beside the --gin_file=MODEL_DIR/config.gin of a finished run",
+)

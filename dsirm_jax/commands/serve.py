@@ -1,0 +1,67 @@
+"""`dsirm serve`: a bundle behind HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsirm_jax.commands.command import Command, Flag, Values
+from dsirm_jax.io.errors import InputError
+
+EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
+
+
+def run(flags: Values, arguments: Sequence[str]) -> int:
+    """Serves a bundle over HTTP until SIGINT or SIGTERM."""
+    from dsirm_jax.serving.scorer.scorer import Scorer, Settings
+
+    try:
+        from dsirm_jax.serving.http import server
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        raise InputError(
+            f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
+        ) from error
+    # The server compiles when it listens already, and says when it is ready.
+    settings = Settings(warm=(), programs=flags["programs"])
+    with Scorer.open(flags["bundle"], settings=settings) as scorer:
+        server.serve(scorer, host=flags["host"], port=flags["port"])
+    return 0
+
+
+COMMAND = Command(
+    name="serve",
+    summary="a bundle -> HTTP on this machine, with a page that explores its SIDs",
+    run=run,
+    flags=(
+        Flag(
+            name="bundle",
+            value="DIR",
+            required=True,
+            meaning="the folder that `dsirm export` wrote",
+        ),
+        Flag(
+            name="host",
+            value="ADDRESS",
+            default="127.0.0.1",
+            meaning="where to listen; 127.0.0.1, which only this machine reaches",
+        ),
+        Flag(
+            name="port",
+            value="NUMBER",
+            kind="number",
+            default=8080,
+            bounds=(0, 65535),
+            meaning="8080; 0: any that is free",
+        ),
+        Flag(
+            name="programs",
+            value="DIR",
+            meaning="keep compiled programs there, so that the next start is ready soon",
+        ),
+    ),
+    configured=False,
+    details=lambda: (
+        "endpoints: /openapi.json has them all; / is the explorer, /metrics is for Prometheus"
+    ),
+)

@@ -1,0 +1,56 @@
+"""A command that runs one stage, `dsirm quantize`, and `dsirm run`, which runs all of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Sequence
+
+from dsirm_jax.commands import bindings
+from dsirm_jax.commands.command import Command, Values
+from dsirm_jax.io.files import write_text
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+from dsirm_jax.stages import STAGES
+from dsirm_jax.training import processes
+
+
+def command_of(stage: Stage) -> Command:
+    """Returns the command that runs a stage."""
+    return Command(
+        name=stage.name,
+        summary=inspect.getdoc(stage.function).splitlines()[0],
+        run=functools.partial(_run, (stage,)),
+        details=functools.partial(bindings.help_text, stage.function),
+    )
+
+
+def _run(stages: Sequence[Stage], flags: Values, arguments: Sequence[str]) -> int:
+    """Runs stages as the gin configuration in effect says."""
+    from dsirm_jax.run import configuration
+    from dsirm_jax.run.job import Job, plan, run_tasks
+
+    job = configuration.call_with_bound(Job)
+    tasks = plan(stages, job)
+    processes.first(functools.partial(write_text, job.layout.config, configuration.text()))
+    run_tasks(tasks, job=job, force=flags["force"])
+    if stages[-1].name in ("relevance", "report") and processes.is_first():
+        _print_metrics(job.layout)
+    return 0
+
+
+def _print_metrics(layout: Layout) -> None:
+    from dsirm_jax.relevance.evaluate import table
+
+    print(table(json.loads(layout.metrics.read_text("utf-8"))))
+    if layout.report.is_file():
+        print(f"\nreport: {layout.report}")
+
+
+RUN = Command(
+    name="run",
+    summary="all stages in order; what is finished and unchanged is skipped",
+    run=functools.partial(_run, STAGES),
+    details=lambda: "\n".join(f"  {stage.name}" for stage in STAGES),
+)

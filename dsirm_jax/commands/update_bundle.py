@@ -1,0 +1,46 @@
+"""`dsirm update-bundle`: further items and queries into a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsirm_jax.commands.command import Command, Flag, Values
+
+
+def run(flags: Values, arguments: Sequence[str]) -> int:
+    """Adds items and queries while the bundle is being read."""
+    from dsirm_jax.serving.update import update
+
+    update(Path(arguments[0]), items=flags["items"], queries=flags["queries"])
+    return 0
+
+
+COMMAND = Command(
+    name="update-bundle",
+    summary="further items and queries -> into a bundle, while it is being read",
+    run=run,
+    flags=(
+        Flag(
+            name="items",
+            value="FILE",
+            meaning=(
+                "a table of further items: item_id, title and the run's own columns, and\n"
+                "brand, colour and category where they are known"
+            ),
+        ),
+        Flag(
+            name="queries",
+            value="FILE",
+            meaning="a table with a column query: further queries to be cached",
+        ),
+    ),
+    arguments=("DIR",),
+    wanted="name one bundle",
+    configured=False,
+    details=lambda: (
+        "Where the run's vectors came from tables of your own, both are Parquet with a column\n"
+        "vector. Who has the bundle open keeps what is there; a catalogue goes with the second\n"
+        "update after it."
+    ),
+)

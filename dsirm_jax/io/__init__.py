@@ -1,0 +1,1 @@
+"""Files, arrays and errors: what everything else stands on."""

@@ -1,0 +1,90 @@
+"""Named arrays and a description of them in one `safetensors` file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
+
+DTYPES = {
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F32": np.float32,
+}
+
+
+def save(
+    path: str | os.PathLike[str], arrays: Mapping[str, Any], *, kind: str, description: Any
+) -> None:
+    """Writes arrays as one file, whole or not at all.
+
+    Args:
+      path: where to.
+      arrays: by name, on the host or on a device.
+      kind: what they are, which `load` asks for.
+      description: a JSON value that goes into the header.
+    """
+    contents = safetensors.numpy.save(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        metadata={kind: json.dumps(description)},
+    )
+    with replacing(path) as partial:
+        # Not by save_file, which lets nobody else read the file.
+        partial.write_bytes(contents)
+
+
+def load(
+    path: str | os.PathLike[str], *, kind: str, otherwise: str, mapped: bool = False
+) -> tuple[dict[str, np.ndarray], Any]:
+    """Reads what `save` wrote.
+
+    Args:
+      path: the file.
+      kind: what has to be in it.
+      otherwise: message, after the path, where that is not so.
+      mapped: maps the arrays into memory, read-only, and does not read them.
+
+    Returns:
+      The arrays by name, and their description.
+
+    Raises:
+      InputError: there is no such file, it is not whole, or it is of another kind.
+    """
+    try:
+        with safetensors.safe_open(path, "np") as file:  # compares lengths, shapes and types
+            description = json.loads((file.metadata() or {})[kind])
+            names = file.offset_keys()
+            arrays = {} if mapped else {name: file.get_tensor(name) for name in names}
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: {otherwise}") from error
+    return (_mapped(Path(path)) if mapped else arrays), description
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """Maps the arrays of a file, whose header gives their places behind it."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    del header["__metadata__"]
+    return {
+        name: np.memmap(
+            path,
+            mode="r",
+            dtype=DTYPES[of["dtype"]],
+            offset=8 + length + of["data_offsets"][0],
+            shape=tuple(of["shape"]),
+        )
+        for name, of in header.items()
+    }

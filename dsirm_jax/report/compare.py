@@ -1,0 +1,79 @@
+"""Two finished runs side by side: metrics over the queries that both tested, and what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dsirm_jax.data.schema import TEST
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.evaluate import Pairs, evaluate, table
+from dsirm_jax.relevance.tables import ABOUT_THE_PAIR
+from dsirm_jax.run import configuration
+from dsirm_jax.run.layout import Layout
+
+KEYS = ["query", "item_id"]
+
+
+def compare(first: Path, second: Path) -> str:
+    """Returns as text how two runs differ, of every rung that both have.
+
+    Args:
+      first: a MODEL_DIR, `A`; of its ladder where both have one, else of its stage relevance.
+      second: another, `B`.
+
+    Raises:
+      InputError: a run is not finished, they tested no query in common, or they do not agree on
+        which items are relevant.
+    """
+    runs = [Layout(model_dir=folder) for folder in (first, second)]
+    ladders = all(at.ladder_predictions.is_file() for at in runs)
+    paths = [at.ladder_predictions if ladders else at.predictions for at in runs]
+    one, other = map(_tested, paths)
+    both = one.join(other, KEYS, right_suffix=" of B", join_type="inner").sort_by(
+        [(name, "ascending") for name in KEYS]
+    )
+    if not len(both):
+        raise InputError(f"{paths[0]} and {paths[1]} have no tested query and item in common")
+    disagree = pc.not_equal(both["relevant"], both["relevant of B"])
+    if pc.any(disagree).as_py():
+        row = both.filter(disagree).slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"{paths[0]} and {paths[1]} do not agree whether item {row['item_id']!r} is relevant "
+            f"to {row['query']!r}: bind the same relevant_labels"
+        )
+    pairs = Pairs(
+        query_index=np.unique(both["query"].to_numpy(), return_inverse=True)[1],
+        relevant=both["relevant"].to_numpy(),
+        gain=both["gain"].to_numpy(),
+        label=both["label"].to_numpy(),
+        segments={},
+    )
+    lines = [f"A: {paths[0]}", f"B: {paths[1]}"]
+    for rung in one.column_names:
+        if rung not in ABOUT_THE_PAIR and f"{rung} of B" in both.column_names:
+            scores = {"A": both[rung].to_numpy(), "B": both[f"{rung} of B"].to_numpy()}
+            metrics = evaluate(pairs=pairs, scores=scores, lifts=(("B", "A"),))
+            lines += ["", f"── {rung} ──", table(metrics)]
+    return "\n".join([*lines, "", *_differences(*runs)])
+
+
+def _tested(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run `dsirm run` there first")
+    return pq.read_table(path, filters=[("split", "=", TEST)])
+
+
+def _differences(*runs: Layout) -> list[str]:
+    """Returns the bindings that differ, each as in A and as in B."""
+    paths = [at.config if at.config.is_file() else at.ladder_config for at in runs]
+    one, other = (configuration.bindings(path) for path in paths)
+    lines = [f"bindings that differ ({paths[0]}, {paths[1]}):"]
+    for name in sorted(set(one) | set(other)):
+        if one.get(name) != other.get(name):
+            lines += [f"  {name}", f"    A  {one.get(name, '–')}", f"    B  {other.get(name, '–')}"]
+    return lines

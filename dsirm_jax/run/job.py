@@ -1,0 +1,153 @@
+"""A job: which stages run where, with what the gin configuration binds to them, in what order."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsirm_jax.run import configuration
+from dsirm_jax.run.layout import FULL, Layout
+from dsirm_jax.run.runner import SHARED, Stage, is_finished, run_stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all stages share.
+
+    Attributes:
+      model_dir: folder of the whole run.
+      seed: every random key of every stage is derived from it.
+      rungs: rungs of the ablation ladder that have SIDs of their own, beside the full model. Each
+        is a gin scope: bindings under `RUNG/` are what it does differently.
+      previous: MODEL_DIR of an earlier run that this one goes on from: with its vocabulary, from
+        its towers and codebooks, and as far as possible with its SIDs. gin/runs/update.gin leaves
+        towers and codebooks as they are.
+      crossfit: fit all stages before the head twice, on either half of the queries that are not
+        for evaluation; the head then learns from all of them, each with the features of the half
+        that has not seen it. For small data.
+    """
+
+    model_dir: str
+    seed: int
+    rungs: tuple[str, ...]
+    previous: str | None = None
+    crossfit: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(model_dir=Path(self.model_dir))
+
+    @property
+    def halves(self) -> tuple[Layout, ...]:
+        """Both halves of a cross-fit, or the run alone."""
+        return (self.layout, self.layout.exchanged()) if self.crossfit else (self.layout,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One run of one stage.
+
+    Attributes:
+      stage: which.
+      layout: where: of which half and rung.
+      bindings: arguments of the stage's function.
+    """
+
+    stage: Stage
+    layout: Layout
+    bindings: Mapping[str, Any]
+
+
+def plan(
+    stages: Sequence[Stage], job: Job, *, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Task]:
+    """Returns what is to run, where and with what arguments, in order.
+
+    Args:
+      stages: those wanted.
+      job: what they share.
+      changes: by stage, arguments that take the place of the configuration's.
+
+    Raises:
+      InputError: a binding is missing or wrong.
+    """
+    return [
+        Task(
+            stage=stage,
+            layout=half.for_rung(rung),
+            bindings=_bindings(stage, job, rung, half) | dict((changes or {}).get(stage.name, {})),
+        )
+        for stage in stages
+        for half in (job.halves if stage.per_half else job.halves[:1])
+        for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
+    ]
+
+
+def run_tasks(tasks: Sequence[Task], *, job: Job, force: bool) -> None:
+    """Runs what `plan` returned; what is finished and unchanged is skipped."""
+    for task in tasks:
+        stage, layout, bindings = task.stage, task.layout, task.bindings
+        inputs = _inputs(task, job)
+        if bindings.get("previous"):
+            label = str(layout.stage(stage.name).relative_to(job.model_dir))
+            inputs[f"previous/{label}"] = bindings["previous"].stage(stage.name)
+        # The fingerprints of `previous` and `halves` are among the inputs.
+        omitted = (*stage.execution_only, "previous", "halves")
+        content = {name: value for name, value in bindings.items() if name not in omitted}
+        run_stage(
+            stage,
+            layout,
+            bindings=bindings,
+            described=configuration.description(content) | _input_files(stage, bindings),
+            needed=inputs,
+            force=force,
+        )
+
+
+def _inputs(task: Task, job: Job) -> dict[str, Path]:
+    """Returns the folders of the stages that a task reads, by their names below MODEL_DIR."""
+    inputs = {}
+    for earlier in task.stage.needs:
+        # A stage of one rung, or half, reads that one's; one that all share reads every one's.
+        own_rung = task.stage.per_rung or not earlier.per_rung
+        own_half = task.stage.per_half or not earlier.per_half
+        for half in (task.layout,) if own_half else job.halves:
+            for rung in (task.layout.rung,) if own_rung else (FULL, *job.rungs):
+                folder = half.for_rung(rung).stage(earlier.name)
+                inputs[str(folder.relative_to(job.model_dir))] = folder
+    for name in task.stage.optional:
+        if is_finished(task.layout.stage(name)):
+            inputs[name] = task.layout.stage(name)
+    return inputs
+
+
+def _input_files(stage: Stage, bindings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns size and time of change of the user's files, so that new contents are noticed."""
+    from dsirm_jax.io import storage
+
+    named = [
+        file for value in bindings.values() if hasattr(value, "files") for file in value.files()
+    ]
+    for name in stage.paths:
+        if bindings.get(name):
+            named += storage.files_below(bindings[name])
+    return {"files": {file: storage.version(file) for file in named}} if named else {}
+
+
+def _bindings(stage: Stage, job: Job, rung: str, half: Layout) -> dict[str, Any]:
+    """Returns the arguments of a stage's function for one rung of one half."""
+    parameters = inspect.signature(stage.function).parameters
+    second = half != job.layout
+    shared = {"seed": job.seed, "sid_rungs": job.rungs, "halves": job.halves}
+    if job.previous:
+        previous = Layout(model_dir=Path(job.previous), rung=rung)
+        shared["previous"] = previous.exchanged() if second else previous
+    bindings = {name: shared[name] for name in SHARED if name in parameters and name in shared}
+    bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    if job.crossfit and stage.name == "prepare":
+        bindings |= {"head_share": 0.5, "exchanged": second}
+    configuration.check_complete(stage.function, {"layout": None} | bindings)
+    return bindings

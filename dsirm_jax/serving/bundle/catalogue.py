@@ -1,0 +1,446 @@
+"""The catalogue of a bundle: items and queries, and all that is derived of them.
+
+| file | contents |
+| --- | --- |
+| `ids.mdb` | number of each item by its id |
+| `items.mdb` | what is known of each item, by number, see `stored` |
+| `vectors.npy` | float32 `[item, dim]` |
+| `sids.npy` | uint16 or int32 `[item, level]` |
+| `numbers.npy` | float64 `[item, column]`, the user's own, NaN where not known |
+| `log_shares.npy` | float32 `[item, level]`, see `prefix_match.log_prefix_shares` |
+| `categories.npy` | int32 `[item]`, number of the category path, −1 where not known |
+| `digests/` | texts of items as features read them, see `digested` |
+| `trie.safetensors` | the SIDs that exist |
+| `postings.safetensors` | the items of every SID |
+| `statistics.safetensors` | what features know of the whole catalogue |
+| `voters.safetensors` | vectors of the training queries, and what was judged for them |
+| `queries.mdb` | cached queries: a record each, see `record_type` |
+| `record.npy` | the type of these records |
+
+`.mdb` files are LMDB's. Arrays are mapped, so that a catalogue of any size opens at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.io import arrays
+from dsirm_jax.relevance.attributes import ItemTexts, Names
+from dsirm_jax.relevance.digests import Catalogue as Statistics
+from dsirm_jax.relevance.digests import ItemDigests, Reading, read_catalogue, read_items
+from dsirm_jax.relevance.lexical import PieceStatistics
+from dsirm_jax.relevance.neighbours import Judged, Neighbours
+from dsirm_jax.serving.bundle import digested, store
+from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+from dsirm_jax.sids.trie import Postings, Trie
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sentencepiece import SentencePieceProcessor
+
+IDS, ITEMS, QUERIES = "ids.mdb", "items.mdb", "queries.mdb"
+VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "record.npy"
+LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
+TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
+STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
+COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
+"""Columns of an item that have a meaning of their own; all others are attributes."""
+UNKNOWN = -1
+NO_KEY = np.iinfo(np.int64).max
+ROWS = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """An item of the catalogue.
+
+    Attributes:
+      number: its row in the arrays, from 0.
+      item_id: the shop's own id.
+      title: as the shop has it.
+      text: title, then brand and colour where the title lacks them.
+      brand: None where it is not known.
+      colour: likewise.
+      category: path, coarse to fine; empty where it is not known.
+      attributes: the shop's further columns.
+    """
+
+    number: int
+    item_id: str
+    title: str
+    text: str
+    brand: str | None
+    colour: str | None
+    category: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+class Known(NamedTuple):
+    """Exact log-probabilities of the SIDs that some queries will be asked about.
+
+    Attributes:
+      keys: the SIDs, see `sids.codes.pack`, int64 `[query, sid]`, rising, `NO_KEY` after the last.
+      log_probs: log P(first l codes | query) of each, float32 `[query, sid, level]`.
+    """
+
+    keys: Int[np.ndarray, "query sid"]
+    log_probs: Float[np.ndarray, "query sid level"]
+
+
+class Cached(NamedTuple):
+    """What is known of some queries.
+
+    Attributes:
+      vectors: float32 `[query, dim]`.
+      beams: the SIDs that the generator writes.
+      items: the nearest items.
+      queries: the nearest training queries, rows of `Voters`.
+      known: see `Known`.
+    """
+
+    vectors: Float[np.ndarray, "query dim"]
+    beams: Beams
+    items: Neighbours
+    queries: Neighbours
+    known: Known
+
+
+class Voters(NamedTuple):
+    """The training queries, whose judgements a query's neighbours among them vote with.
+
+    Attributes:
+      vectors: of length 1, float32 `[voter, dim]`; a row of zeros where there is none.
+      judged: what was judged for each.
+    """
+
+    vectors: Float[np.ndarray, "voter dim"]
+    judged: Judged
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """An open catalogue; what it holds is mapped into memory and shared by all processes.
+
+    Attributes:
+      ids: numbers by id.
+      stored: items by number.
+      queries: records of the cached queries by text.
+      record: type of these records.
+      vectors: dense vectors of the items.
+      sids: their SIDs.
+      numbers: the user's own of each item.
+      log_shares: log share of the items that have the first codes of each.
+      categories: number of each item's category path, `UNKNOWN` where it has none.
+      digests: texts of the items as features read them.
+      trie: the SIDs that exist.
+      postings: the items of each SID, by number.
+      statistics: what features know of the whole catalogue.
+      voters: see `Voters`.
+    """
+
+    ids: store.KeyValues
+    stored: store.KeyValues
+    queries: store.KeyValues
+    record: np.dtype
+    vectors: Float[np.ndarray, "item dim"]
+    sids: Int[np.ndarray, "item level"]
+    numbers: Float[np.ndarray, "item column"]
+    log_shares: Float[np.ndarray, "item level"]
+    categories: Int[np.ndarray, " item"]
+    digests: ItemDigests
+    trie: Trie
+    postings: Postings
+    statistics: Statistics
+    voters: Voters
+
+    @classmethod
+    def open(cls, folder: Path) -> Catalogue:
+        """Opens a catalogue.
+
+        Raises:
+          InputError: a file is missing or cannot be read.
+        """
+        postings, _ = _load(folder / POSTINGS)
+        voters, _ = _load(folder / VOTERS)
+        return cls(
+            ids=store.open_store(folder / IDS),
+            stored=store.open_store(folder / ITEMS),
+            queries=store.open_store(folder / QUERIES),
+            record=np.load(folder / RECORD).dtype,
+            vectors=_mapped(folder / VECTORS),
+            sids=_mapped(folder / SIDS),
+            numbers=_mapped(folder / NUMBERS),
+            log_shares=_mapped(folder / LOG_SHARES),
+            categories=_mapped(folder / CATEGORIES),
+            digests=digested.read(folder / DIGESTS),
+            trie=tries.load(folder / TRIE),
+            postings=Postings(**postings),
+            statistics=_read_statistics(folder / STATISTICS),
+            voters=Voters(voters["vectors"], Judged(voters["items"], voters["verdicts"])),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sids)
+
+    def numbers_of(self, item_ids: Iterable[str]) -> Int[np.ndarray, " item"]:
+        """Returns the number of each item, int64, `UNKNOWN` where there is none."""
+        found = self.ids.get(map(store.key, item_ids))
+        return np.array(
+            [UNKNOWN if of is None else int.from_bytes(of, "big") for of in found], np.int64
+        )
+
+    def items(self, numbers: Sequence[int]) -> list[Item]:
+        """Returns items by their numbers, which have to exist."""
+        found = self.stored.get(store.keys_of_numbers(numbers))
+        return [item(int(n), value) for n, value in zip(numbers, found, strict=True)]
+
+    def items_below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
+        """Returns the numbers of the items whose SID starts with some codes."""
+        return tries.items_below(self.trie, self.postings, prefix)
+
+    def cached(self, query: str) -> Cached | None:
+        """Returns what is known of a query, which has been cleaned; None where it is not cached."""
+        (found,) = self.queries.get([query.encode()])
+        return None if found is None else unpacked(np.frombuffer(found, self.record))
+
+
+def record_type(
+    *, dim: int, beams: int, levels: int, near: int, voters: int, known: int
+) -> np.dtype:
+    """Returns the type of a cached query's record; little-endian, whichever machine writes it.
+
+    Args:
+      dim: width of a vector.
+      beams: SIDs of a query; of one that has fewer, the others have the log-probability −inf.
+      levels: of a SID.
+      near: nearest items.
+      votes: items that suit near training queries.
+    """
+    return np.dtype(
+        [
+            ("vector", "<f4", (dim,)),
+            ("sids", "<i4", (beams, levels)),
+            ("log_probs", "<f4", (beams,)),
+            ("near", "<i4", (near,)),
+            ("cosines", "<f4", (near,)),
+            ("voters", "<i4", (voters,)),
+            ("voter_cosines", "<f4", (voters,)),
+            ("keys", "<i8", (known,)),
+            ("known", "<f4", (known, levels)),
+        ]
+    )
+
+
+def packed(cached: Cached) -> np.ndarray:
+    """Returns queries as records."""
+    (queries, dim), (_, beams, levels) = cached.vectors.shape, cached.beams.sids.shape
+    type_ = record_type(
+        dim=dim,
+        beams=beams,
+        levels=levels,
+        near=cached.items.index.shape[1],
+        voters=cached.queries.index.shape[1],
+        known=cached.known.keys.shape[1],
+    )
+    records = np.empty(queries, type_)
+    records["vector"], records["sids"] = cached.vectors, cached.beams.sids
+    records["log_probs"] = np.where(cached.beams.valid, cached.beams.log_probs, -np.inf)
+    records["near"], records["cosines"] = cached.items
+    records["voters"], records["voter_cosines"] = cached.queries
+    records["keys"], records["known"] = cached.known
+    return records
+
+
+def unpacked(records: np.ndarray) -> Cached:
+    """Undoes `packed`."""
+    log_probs = records["log_probs"]
+    return Cached(
+        vectors=records["vector"],
+        beams=Beams(records["sids"], log_probs, np.isfinite(log_probs)),
+        items=Neighbours(records["near"], records["cosines"]),
+        queries=Neighbours(records["voters"], records["voter_cosines"]),
+        known=Known(records["keys"], records["known"]),
+    )
+
+
+def stored(row: Mapping[str, Any]) -> bytes:
+    """Returns what `items.mdb` holds of an item.
+
+    Args:
+      row: an item's columns by name.
+    """
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+
+
+def item(number: int, value: bytes) -> Item:
+    """Undoes `stored`."""
+    row = json.loads(value)
+    known = {name: row.pop(name, None) for name in COLUMNS}
+    known["category"] = tuple(known["category"] or ())
+    return Item(number=number, **known, attributes=row)
+
+
+def write(
+    folder: Path,
+    *,
+    rows: Callable[[], Iterator[pa.Table]],
+    vectors: Iterable[Float[np.ndarray, "row dim"]],
+    sids: Int[np.ndarray, "item level"],
+    trie: Trie,
+    numbers: Sequence[str],
+    voters: Voters,
+    queries: Iterable[tuple[Sequence[str], Cached]],
+    processor: SentencePieceProcessor,
+    language: str | None,
+) -> None:
+    """Writes a catalogue. Memory holds its SIDs, and some rows of all else.
+
+    Args:
+      folder: where to; it must not exist.
+      rows: yields the items, in the order of their numbers, some at a time: columns `COLUMNS` and
+        any others. Called more than once.
+      vectors: of the items, some at a time.
+      sids: of the items.
+      trie: of these SIDs.
+      numbers: names of the columns of numbers among those of the items.
+      voters: see `Voters`.
+      queries: those to be cached, some at a time: their texts, cleaned, and what is known of them.
+      processor: SentencePiece.
+      language: see `digests.Reading`.
+    """
+    folder.mkdir(parents=True)
+    texts = map(item_texts, rows())
+    statistics, _ = read_catalogue(texts, wanted=np.empty(0, int), processor=processor)
+    _write_statistics(folder / STATISTICS, statistics)
+    store.write(folder / IDS, _numbered_ids(rows()))
+    store.write(folder / ITEMS, _stored_items(rows()))
+    columns = (_columns(table, numbers) for table in rows())
+    _write_array(folder / NUMBERS, columns, rows=len(sids), type_=np.float64)
+    _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
+    sizes = trie.sizes
+    np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
+    reading = Reading(processor, statistics.names, language)
+    texts = map(item_texts, rows())
+    digested.write(folder / DIGESTS, (read_items(some, reading) for some in texts))
+    np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
+    np.save(folder / CATEGORIES, _numbered_categories(rows()))
+    tries.save(folder / TRIE, trie)
+    _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
+    _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
+    store.write(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
+
+
+def blocks(
+    array: Float[np.ndarray, "row dim"], *, rows: int = ROWS
+) -> Iterator[Float[np.ndarray, "row dim"]]:
+    """Yields an array some rows at a time."""
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def item_texts(table: pa.Table) -> ItemTexts:
+    """Returns what features read of items."""
+    return ItemTexts(*(table[name].to_pylist() for name in ItemTexts._fields))
+
+
+def _numbered_ids(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
+    number = 0
+    for table in tables:
+        for item_id in table["item_id"].to_pylist():
+            yield store.key(item_id), number.to_bytes(4, "big")
+            number += 1
+
+
+def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
+    number = 0
+    for table in tables:
+        for row in table.to_pylist():
+            (key,) = store.keys_of_numbers([number])
+            yield key, stored(row)
+            number += 1
+
+
+def _query_records(
+    queries: Iterable[tuple[Sequence[str], Cached]], *, type_to: Path
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yields records by text, and writes their type; who asks at such length asks but once."""
+    for texts, cached in queries:
+        records = packed(cached)
+        if not type_to.exists():
+            np.save(type_to, records[:0])
+        for text, record in zip(texts, records, strict=True):
+            if len(text.encode()) <= store.KEY_BYTES:
+                yield text.encode(), record.tobytes()
+
+
+def _columns(table: pa.Table, names: Sequence[str]) -> Float[np.ndarray, "row column"]:
+    import pyarrow as pa
+
+    values = [table[name].cast(pa.float64()).to_numpy() for name in names]
+    return np.array(values, np.float64).reshape(len(names), len(table)).T
+
+
+def _write_array(
+    path: Path, blocks: Iterable[np.ndarray], *, rows: int, type_: type[np.floating]
+) -> None:
+    """Writes blocks of rows as one array."""
+    array, row = None, 0
+    for block in blocks:
+        if array is None:
+            shape = (rows, block.shape[1])
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=type_, shape=shape)
+        array[row : row + len(block)] = block
+        row += len(block)
+    if row != rows:
+        raise ValueError(f"{path}: {row} rows instead of {rows}")
+    array.flush()
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """Maps an array into memory; a plain one, which is faster than `np.memmap`."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
+    """Returns the number of each item's category path, in the order in which they occur."""
+    numbers: dict[tuple[str, ...], int] = {(): UNKNOWN}
+    found = [
+        numbers.setdefault(tuple(path or ()), len(numbers) - 1)
+        for table in tables
+        for path in table["category"].to_pylist()
+    ]
+    return np.array(found, np.int32)
+
+
+def _write_statistics(path: Path, statistics: Statistics) -> None:
+    pieces, names = statistics
+    description = {
+        "documents": pieces.documents,
+        "mean_length": float(pieces.mean_length),
+        **{kind: sorted(of) for kind, of in names._asdict().items()},
+    }
+    _save(path, {"with_piece": pieces.with_piece}, description)
+
+
+def _read_statistics(path: Path) -> Statistics:
+    found, known = _load(path)
+    pieces = PieceStatistics(known["documents"], found["with_piece"], known["mean_length"])
+    return Statistics(pieces, Names(*(frozenset(known[kind]) for kind in Names._fields)))
+
+
+def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) -> None:
+    arrays.save(path, named, kind=path.stem, description=description)
+
+
+def _load(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    otherwise = "not a whole file of a bundle; copy the bundle again, or export it anew"
+    return arrays.load(path, kind=path.stem, otherwise=otherwise, mapped=True)

@@ -1,0 +1,75 @@
+"""Digests of a catalogue's texts in flat files, which are mapped into memory when read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.digests import ItemDigests
+from dsirm_jax.relevance.lexical import Pieces
+from dsirm_jax.relevance.rows import Rows
+
+TYPES = {
+    "pieces": np.int32,
+    "folded": np.uint8,
+    "terms": np.int64,
+    "counts": np.int32,
+    "lengths": np.int32,
+}
+ROWS = ("pieces", "folded", "terms")
+"""Those whose rows differ in length; where they begin is in files of their own."""
+
+
+def write(folder: Path, parts: Iterable[ItemDigests]) -> None:
+    """Writes the digests of items, some at a time: `NAME.bin` and, of `ROWS`, `NAME_starts.bin`.
+
+    Args:
+      folder: where to; it must not exist.
+      parts: in the order of the items.
+    """
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+
+        def opened(name: str):
+            return stack.enter_context((folder / f"{name}.bin").open("wb"))
+
+        values = {name: opened(name) for name in TYPES}
+        starts = {name: opened(f"{name}_starts") for name in ROWS}
+        written = dict.fromkeys(ROWS, 0)
+        for file in starts.values():
+            file.write(np.zeros(1, np.int64).tobytes())
+        for (pieces, counts, lengths, folded), terms in parts:
+            for name, flat in (("counts", counts), ("lengths", lengths)):
+                values[name].write(flat.astype(TYPES[name]).tobytes())
+            for name, rows in zip(ROWS, (pieces, folded, terms), strict=True):
+                values[name].write(rows.values.astype(TYPES[name]).tobytes())
+                starts[name].write((rows.starts[1:] + written[name]).astype(np.int64).tobytes())
+                written[name] += int(rows.starts[-1])
+
+
+def read(folder: Path) -> ItemDigests:
+    """Maps what `write` wrote into memory.
+
+    Raises:
+      InputError: a file is missing.
+    """
+
+    def rows(name: str) -> Rows:
+        return Rows(
+            _mapped(folder / f"{name}_starts.bin", np.int64),
+            _mapped(folder / f"{name}.bin", TYPES[name]),
+        )
+
+    counts, lengths = (_mapped(folder / f"{of}.bin", TYPES[of]) for of in ("counts", "lengths"))
+    return ItemDigests(Pieces(rows("pieces"), counts, lengths, rows("folded")), rows("terms"))
+
+
+def _mapped(path: Path, type_: type) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; copy the bundle again, or export it anew")
+    # A file without contents cannot be mapped; a plain array is faster than np.memmap.
+    return np.asarray(np.memmap(path, type_, "r")) if path.stat().st_size else np.empty(0, type_)

@@ -1,0 +1,1 @@
+"""A bundle's models as programs: StableHLO and a SavedModel."""

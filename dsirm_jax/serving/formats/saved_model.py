@@ -1,0 +1,351 @@
+"""The models as a TensorFlow SavedModel: raw text in, tokenizers inside, for TF Serving.
+
+Signatures:
+
+- `query_sids`: `query` string `[batch]` -> `sids` int32 `[batch, beam, level]`, `log_probs` float32
+  `[batch, beam]`, which is −inf where fewer SIDs exist than beams.
+- `query_vector`, where the bundle has an encoder: `query` -> `vector` float32 `[batch, dim]`.
+- `relevance`: `query` string `[pair]`, `sid` int32 `[pair, level]`, that of an item which the
+  catalogue has, and a float32 `[pair]` for every feature of the full model's head that does not
+  follow from these two, by its name (what is neither letter nor digit being `_`) -> `probability`
+  float32 `[pair]`. A query that several pairs have is searched for once.
+
+TensorFlow compiles a signature once for each number of rows (of `relevance` also of different
+queries), which takes seconds: send batches of a few sizes, and warm these up.
+
+The trie is among the variables, which `with_catalogue` exchanges. Reading one takes TensorFlow and
+tensorflow-text, nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax import export
+from jaxtyping import Array, Float, Int
+
+from dsirm_jax.generator.fitted import Fitted as Generator
+from dsirm_jax.generator.model import T5Config
+from dsirm_jax.generator.score import encode, log_probs_of
+from dsirm_jax.relevance.fitted import Fitted as Head
+from dsirm_jax.serving.bundle.catalogue import Catalogue
+from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.bundle.manifest import FULL, Encoder
+from dsirm_jax.serving.bundle.models import BERT, Models
+from dsirm_jax.serving.formats import portable, stablehlo, tf_text
+from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search
+from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+from dsirm_jax.sids.trie import Postings, Trie
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+log = logging.getLogger(__name__)
+VARIABLES = "variables/variables"
+FROM_TEXT = ("paper_match", "prefix")
+"""Groups of features that follow from the query's text and the item's SID."""
+
+
+def tensor_name(feature: str) -> str:
+    """Returns what TensorFlow can call a feature."""
+    return re.sub(r"\W", "_", feature)
+
+
+def given_features(head: Head, *, levels: int) -> tuple[str, ...]:
+    """Returns the features that `relevance` asks for, in the order in which the head reads them."""
+    computed = {name for of in FROM_TEXT for name in prefix_match.columns(of, levels=levels)}
+    return tuple(name for name in head.features if name not in computed)
+
+
+def relevance(
+    params: Any,
+    head_params: dict[str, Any],
+    trie: PlainTrie,
+    log_shares: tuple[Float[Array, " node"], ...],
+    tokens: Int[Array, "query length"],
+    query_row: Int[Array, " pair"],
+    sids: Int[Array, "pair level"],
+    given: Float[Array, "pair feature"],
+    *,
+    config: T5Config,
+    beams: int,
+    head: Head,
+) -> Float[Array, " pair"]:
+    """Returns the probabilities of pairs, the features that the generator gives computed here.
+
+    Args:
+      params: of the generator.
+      head_params: see `stablehlo.head_params`.
+      trie: see `stablehlo.plain`.
+      log_shares: see `log_shares_of`.
+      tokens: of the queries.
+      query_row: row of `tokens` of each pair.
+      sids: the item's SID of each pair.
+      given: the features named by `given_features`.
+      config: shape of the generator.
+      beams: SIDs that it writes for a query.
+      head: its shape and the names of its features.
+    """
+    levels = config.num_levels
+    found, log_probs = search(params, trie, tokens, config=config, beams=beams)
+    of_queries = Beams(found, log_probs, jnp.isfinite(log_probs))
+    encoded = encode(params, tokens, config=config)
+    of_pairs, encoded = jax.tree.map(lambda part: part[query_row], (of_queries, encoded))
+    items = sids[:, None]
+    exact = log_probs_of(params, encoded, items, config=config)
+    existing = of_plain(trie, sizes=config.sid_sizes)
+    nodes = [tries.find(existing, sids[:, : level + 1]) for level in range(levels)]
+    shares = jnp.stack([of[node] for of, node in zip(log_shares, nodes, strict=True)], axis=1)
+    columns = {
+        **_named(given, given_features(head, levels=levels)),
+        **_named(
+            prefix_match.match_depth(of_pairs, items)[:, 0],
+            prefix_match.columns("paper_match", levels=levels),
+        ),
+        **_named(
+            prefix_match.prefix_features(of_pairs, items, exact, shares[:, None])[:, 0],
+            prefix_match.columns("prefix", levels=levels),
+        ),
+    }
+    features = jnp.stack([columns[name] for name in head.features], axis=1)
+    return stablehlo.head_probabilities(head_params, features, head=head)
+
+
+def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " node"], ...]:
+    """Returns the log share of the items below each node, float32, of each depth from 1.
+
+    `prefix_match.log_prefix_shares` says the same by item.
+    """
+    starts = [np.asarray(postings.starts, np.int64)]  # first item of each node, and their number
+    for level in reversed(trie.levels[1:]):
+        first = (
+            np.append(level.first_child, len(starts[0]) - 1)
+            if isinstance(level, tries.Bitmap)
+            else level.starts
+        )
+        starts.insert(0, starts[0][first])
+    return tuple(np.log(np.diff(of) / of[-1]).astype(np.float32) for of in starts)
+
+
+def relevance_program(
+    generator: Generator, head: Head, *, beams: int, forms: Sequence[str]
+) -> export.Exported:
+    """Returns `relevance` for any number of queries, pairs and SIDs.
+
+    Args:
+      generator: that writes SIDs.
+      head: of the full model.
+      beams: SIDs that the generator writes for a query.
+      forms: of each level of the trie, see `trie.forms`.
+    """
+    config, levels = generator.config, generator.config.num_levels
+    queries, pairs = export.symbolic_shape("query, pair")
+    catalogue = catalogue_shapes(config.sid_sizes, forms=forms, scope=queries.scope)
+    columns = len(given_features(head, levels=levels))
+    return portable.exported(
+        functools.partial(relevance, config=config, beams=beams, head=head),
+        stablehlo.shapes(generator.params),
+        stablehlo.shapes(stablehlo.head_params(head)),
+        catalogue["trie"],
+        catalogue["log_shares"],
+        jax.ShapeDtypeStruct((queries, generator.max_pieces), np.int32),
+        jax.ShapeDtypeStruct((pairs,), np.int32),
+        jax.ShapeDtypeStruct((pairs, levels), np.int32),
+        jax.ShapeDtypeStruct((pairs, columns), np.float32),
+    )
+
+
+def catalogue_shapes(
+    sizes: Sequence[int], *, forms: Sequence[str], scope: export.SymbolicScope | None = None
+) -> dict[str, Any]:
+    """Returns the shapes of what `of_catalogue` returns, for any number of SIDs.
+
+    Args:
+      sizes: codes per level.
+      forms: of each level of the trie.
+      scope: of the names of the dimensions; one of its own when not given.
+    """
+    scope = scope or export.SymbolicScope()
+    return {
+        "trie": stablehlo.trie_shapes(sizes, forms=forms, scope=scope),
+        "log_shares": tuple(
+            jax.ShapeDtypeStruct(export.symbolic_shape(f"nodes{depth}", scope=scope), np.float32)
+            for depth in range(1, len(sizes) + 1)
+        ),
+    }
+
+
+def write(folder: Path, bundle: Bundle) -> None:
+    """Writes a SavedModel.
+
+    Args:
+      folder: where to.
+      bundle: whose models and catalogue are in it.
+    """
+    import tensorflow as tf
+
+    models, settings, catalogue = bundle.models, bundle.manifest.settings, bundle.catalogue
+    generator, head = models.generator, models.heads[FULL]
+    config, levels = generator.config, generator.config.num_levels
+    module = tf.Module()
+    module.generator = _variables(generator.params)
+    module.head = _variables(stablehlo.head_params(head))
+    module.catalogue = _variables(
+        of_catalogue(catalogue), shapes=catalogue_shapes(config.sid_sizes, forms=settings.trie)
+    )
+    module.vocabulary = tf_text.sentencepiece(models.vocabulary)
+
+    def tokens(query: tf.Tensor, length: int = generator.max_pieces) -> tf.Tensor:
+        pieces = module.vocabulary.tokenize(tf_text.cleaned(query))
+        return pieces.to_tensor(shape=[None, length])
+
+    described = {"beams": settings.beams, "forms": settings.trie}
+    searching = portable.as_tensorflow(stablehlo.search_program(generator, **described))
+    scoring = portable.as_tensorflow(relevance_program(generator, head, **described))
+    texts = tf.TensorSpec([None], tf.string, "query")
+
+    @tf.function(input_signature=[texts], autograph=False)
+    def query_sids(query):
+        sids, log_probs = searching(
+            _values(module.generator), _values(module.catalogue["trie"]), tokens(query)
+        )
+        return {"sids": sids, "log_probs": log_probs}
+
+    names = given_features(head, levels=levels)
+    inputs = {
+        "query": texts,
+        "sid": tf.TensorSpec([None, levels], tf.int32, "sid"),
+        **{name: tf.TensorSpec([None], tf.float32, name) for name in map(tensor_name, names)},
+    }
+
+    @tf.function(autograph=False)
+    def of_pairs(**given):
+        queries, query_row = tf.unique(given["query"])
+        probability = scoring(
+            _values(module.generator),
+            _values(module.head),
+            _values(module.catalogue["trie"]),
+            _values(module.catalogue["log_shares"]),
+            tokens(queries),
+            query_row,
+            given["sid"],
+            tf.stack([given[tensor_name(name)] for name in names], axis=1),
+        )
+        return {"probability": probability}
+
+    signatures = {
+        "query_sids": query_sids,
+        "relevance": of_pairs.get_concrete_function(**inputs),
+    }
+    if pieces_of := _encoder_pieces(models, encoder=settings.encoder, tokens=tokens):
+        module.encoder = _variables(models.encoder_params)
+        embedding = portable.as_tensorflow(
+            stablehlo.encoder_program(models.encoder, models.encoder_params)
+        )
+
+        @tf.function(input_signature=[texts], autograph=False)
+        def query_vector(query):
+            return {"vector": embedding(_values(module.encoder), pieces_of(query))}
+
+        signatures["query_vector"] = query_vector
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def with_catalogue(folder: Path, catalogue: Catalogue, *, into: Path) -> None:
+    """Writes the SavedModel of another folder with another catalogue: the graph is the same.
+
+    Args:
+      folder: a SavedModel that `write` wrote.
+      catalogue: whose SIDs the new one has.
+      into: where to; nothing may be there.
+    """
+    import tensorflow as tf
+
+    shutil.copytree(folder, into, ignore=shutil.ignore_patterns("variables"))
+    (into / "variables").mkdir()
+    saved = tf.train.load_checkpoint(str(folder / VARIABLES))
+    arrays = {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map()}
+    new = traverse_util.flatten_dict(_numbered({"catalogue": of_catalogue(catalogue)}), sep="/")
+    arrays |= {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": array for name, array in new.items()}
+    names = sorted(arrays)
+    tf.raw_ops.SaveV2(
+        prefix=str(into / VARIABLES),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(arrays[name]) for name in names],
+    )
+
+
+def _numbered(tree: Any) -> Any:
+    """Returns containers as TensorFlow names what is in them, sequences by number."""
+    if isinstance(tree, Mapping):
+        return {name: _numbered(of) for name, of in tree.items()}
+    if isinstance(tree, Sequence):
+        return {str(number): _numbered(of) for number, of in enumerate(tree)}
+    return tree
+
+
+def _encoder_pieces(
+    models: Models, *, encoder: Encoder, tokens: Callable[..., tf.Tensor]
+) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """Returns what makes pieces for the encoder of queries; None where nothing can."""
+    if models.encoder is None:
+        return None
+    if encoder.kind != BERT:
+        return functools.partial(tokens, length=encoder.max_query_pieces)
+    wordpieces = tf_text.wordpieces(models.tokenizer)
+    if wordpieces is None:
+        log.warning(
+            "the SavedModel has no query_vector: tensorflow-text has no like of the encoder's "
+            "tokenizer"
+        )
+        return None
+    around = tf_text.marks(models.tokenizer)
+
+    def pieces(query: tf.Tensor) -> tf.Tensor:
+        found = wordpieces(encoder.query_prefix + tf_text.cleaned(query))
+        return tf_text.marked(found, around=around, most=encoder.max_query_pieces)
+
+    return pieces
+
+
+def of_catalogue(catalogue: Catalogue) -> dict[str, Any]:
+    """Returns the arrays that change with the catalogue."""
+    log_shares = log_shares_of(catalogue.trie, catalogue.postings)
+    return {"trie": plain(catalogue.trie), "log_shares": log_shares}
+
+
+def _named(values: Float[Array, "pair feature"], names: Sequence[str]) -> dict[str, Array]:
+    return dict(zip(names, values.T, strict=True))
+
+
+def _variables(tree: Any, *, shapes: Any = None) -> Any:
+    """Returns arrays as variables, whose dimensions may change where `shapes` has names."""
+    import tensorflow as tf
+
+    def variable(array, spec):
+        shape = tf.TensorShape([size if isinstance(size, int) else None for size in spec.shape])
+        return tf.Variable(np.asarray(array), shape=shape, trainable=False)
+
+    return jax.tree.map(variable, tree, tree if shapes is None else shapes)
+
+
+def _values(tree: Any) -> Any:
+    """Returns the values of variables in plain containers, whatever TensorFlow keeps them in."""
+    if isinstance(tree, Mapping):
+        return {name: _values(of) for name, of in tree.items()}
+    if isinstance(tree, Sequence):
+        return tuple(map(_values, tree))
+    return tree.value()

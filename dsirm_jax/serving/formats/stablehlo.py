@@ -1,0 +1,225 @@
+"""The models as StableHLO programs, which any runtime that knows it can compile.
+
+| file | from | to |
+| --- | --- | --- |
+| `encoder.stablehlo` | parameters, pieces `[batch, piece]` | vectors `[batch, dim]` |
+| `search.stablehlo` | parameters, trie, tokens `[batch, max_pieces]` | SIDs, log-probs |
+| `score.stablehlo` | parameters, tokens, SIDs `[batch, sid, level]` | log-probs of prefixes |
+| `head-NAME.stablehlo` | parameters, features `[pair, feature]` | probabilities `[pair]` |
+
+Batches may have any size. Neither parameters nor the trie are inside: files are small, and new
+items need no new program. A program is for CPUs, CUDA and TPUs, in the StableHLO of
+`portable.VERSION`, and is called through `jax.export.deserialize(...).call(...)`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import serialization
+from jax import export
+from jaxtyping import Array, Float, Int
+
+from dsirm_jax.generator.decoding import beam_search
+from dsirm_jax.generator.fitted import Fitted as Generator
+from dsirm_jax.generator.model import T5Config
+from dsirm_jax.generator.score import encode, log_probs_of
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
+from dsirm_jax.relevance.fitted import Fitted as Head
+from dsirm_jax.relevance.score import probabilities
+from dsirm_jax.serving.bundle.models import Models
+from dsirm_jax.serving.formats.portable import exported
+from dsirm_jax.sids.trie import RANGES, WORD_BITS, Bitmap, Ranges, Trie
+
+ENCODER, SEARCH, SCORE = "encoder", "search", "score"
+
+PlainTrie = tuple[dict[str, Array], ...]
+"""A dictionary a level: `bitmaps` and `first_child`, or `codes` and `starts`, as in `trie`."""
+
+
+def write_programs(folder: Path, models: Models, *, beams: int, forms: Sequence[str]) -> None:
+    """Writes the programs of a bundle.
+
+    Args:
+      folder: `model/` of the bundle.
+      models: whose programs they are.
+      beams: SIDs that the search finds for a query.
+      forms: of each level of the trie, see `trie.forms`.
+    """
+    programs = {SEARCH: search_program(models.generator, beams=beams, forms=forms)}
+    programs[SCORE] = score_program(models.generator)
+    if models.encoder is not None:
+        programs[ENCODER] = encoder_program(models.encoder, models.encoder_params)
+    for name, head in models.heads.items():
+        programs[f"head-{name}"] = head_program(head)
+    for name, program in programs.items():
+        with replacing(program_file(folder, name)) as partial:
+            partial.write_bytes(program.serialize())
+
+
+def read_program(folder: Path, name: str) -> Callable[..., Any]:
+    """Returns a program as a function, for whichever device JAX has here.
+
+    Raises:
+      InputError: the file is not a program that this version of JAX reads.
+    """
+    file = program_file(folder, name)
+    try:
+        program = export.deserialize(bytearray(file.read_bytes()))
+    except Exception as error:  # a flatbuffer that is damaged raises whatever comes
+        raise InputError(
+            f"{file}: jax {jax.__version__} cannot read it ({error}); upgrade jax, copy the bundle "
+            f"again, or export it anew"
+        ) from error
+    return jax.jit(program.call)
+
+
+def program_file(folder: Path, name: str) -> Path:
+    """Returns the file of a program in `model/`."""
+    return folder / f"{name}.stablehlo"
+
+
+def encoder_program(module: nn.Module, params: Any) -> export.Exported:
+    """Returns texts to vectors: `(params, pieces) -> vectors`."""
+    batch, length = export.symbolic_shape("batch, length")
+    pieces = jax.ShapeDtypeStruct((batch, length), np.int32)
+    return exported(module.apply, shapes(params), pieces)
+
+
+def search_program(generator: Generator, *, beams: int, forms: Sequence[str]) -> export.Exported:
+    """Returns query tokens to SIDs: `(params, trie, tokens) -> (sids, log_probs)`.
+
+    SIDs that do not exist, which only a very small catalogue has, have the log-probability −inf.
+    """
+    function = functools.partial(search, config=generator.config, beams=beams)
+    (batch,) = export.symbolic_shape("batch")
+    tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
+    trie = trie_shapes(generator.config.sid_sizes, forms=forms, scope=batch.scope)
+    return exported(function, shapes(generator.params), trie, tokens)
+
+
+def score_program(generator: Generator) -> export.Exported:
+    """Returns the log-probabilities of prefixes: `(params, tokens, sids) -> log_probs`."""
+    function = functools.partial(score, config=generator.config)
+    batch, sids = export.symbolic_shape("batch, sid")
+    tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
+    asked = jax.ShapeDtypeStruct((batch, sids, generator.config.num_levels), np.int32)
+    return exported(function, shapes(generator.params), tokens, asked)
+
+
+def head_program(head: Head) -> export.Exported:
+    """Returns features to probabilities: `(params, features) -> probabilities`.
+
+    The parameters are those that `head_params` returns, the features its columns in their order.
+    """
+    (pairs,) = export.symbolic_shape("pair")
+    features = jax.ShapeDtypeStruct((pairs, len(head.features)), np.float32)
+    function = functools.partial(head_probabilities, head=head)
+    return exported(function, shapes(head_params(head)), features)
+
+
+def search(
+    params: Any,
+    trie: PlainTrie,
+    tokens: Int[Array, "batch length"],
+    *,
+    config: T5Config,
+    beams: int,
+) -> tuple[Int[Array, "batch beam level"], Float[Array, "batch beam"]]:
+    """Returns SIDs and log-probabilities of `beam_search`, with a trie of plain containers."""
+    existing = of_plain(trie, sizes=config.sid_sizes)
+    found = beam_search(params, existing, tokens, config=config, beams=beams)
+    return found.sids, found.log_probs
+
+
+def score(
+    params: Any,
+    tokens: Int[Array, "batch length"],
+    sids: Int[Array, "batch sid level"],
+    *,
+    config: T5Config,
+) -> Float[Array, "batch sid level"]:
+    """Returns `log_probs_of` with the queries given as tokens."""
+    return log_probs_of(params, encode(params, tokens, config=config), sids, config=config)
+
+
+def head_params(head: Head) -> dict[str, Any]:
+    """Returns what a head has learnt, in plain containers."""
+    return {"params": serialization.to_state_dict(head.params), "curve": head.curve._asdict()}
+
+
+def head_probabilities(
+    params: dict[str, Any], features: Float[Array, "pair feature"], *, head: Head
+) -> Float[Array, " pair"]:
+    """Returns the probabilities of pairs; of `head` only its shape counts."""
+    learnt = serialization.from_state_dict(head.params, params["params"])
+    curve = type(head.curve)(**params["curve"])
+    return probabilities(head.head, head.relevant, learnt, curve, features)
+
+
+def plain(trie: Trie) -> PlainTrie:
+    """Returns a trie as the programs take it."""
+    return tuple(
+        {"bitmaps": level.bitmaps, "first_child": level.first_child}
+        if isinstance(level, Bitmap)
+        else {"codes": level.codes, "starts": level.starts}
+        for level in trie.levels
+    )
+
+
+def of_plain(levels: PlainTrie, *, sizes: Sequence[int]) -> Trie:
+    """Undoes `plain`; any node may have children under all codes, whatever items come later."""
+    return Trie(
+        levels=tuple(
+            Bitmap(**level, size=size)
+            if "bitmaps" in level
+            else Ranges(**level, size=size, widest=size)
+            for level, size in zip(levels, sizes, strict=True)
+        )
+    )
+
+
+def trie_shapes(
+    sizes: Sequence[int], *, forms: Sequence[str], scope: export.SymbolicScope | None = None
+) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+    """Returns the shapes of a trie with any number of SIDs.
+
+    Args:
+      sizes: codes per level.
+      forms: of each level.
+      scope: of the names of the dimensions; one of its own when not given.
+    """
+    scope = scope or export.SymbolicScope()
+    levels: list[dict[str, jax.ShapeDtypeStruct]] = []
+    nodes = "1"
+    for depth, (size, form) in enumerate(zip(sizes, forms, strict=True), start=1):
+        if form == RANGES:
+            described = {
+                "codes": (f"children{depth}", np.min_scalar_type(size - 1)),
+                "starts": (f"{nodes} + 1", np.int32),
+            }
+        else:
+            described = {
+                "bitmaps": (f"{nodes}, {-(-size // WORD_BITS)}", np.uint32),
+                "first_child": (nodes, np.int32),
+            }
+        levels.append(
+            {
+                name: jax.ShapeDtypeStruct(export.symbolic_shape(shape, scope=scope), dtype)
+                for name, (shape, dtype) in described.items()
+            }
+        )
+        nodes = f"nodes{depth}"
+    return tuple(levels)
+
+
+def shapes(tree: Any) -> Any:
+    """Returns the shapes of arrays."""
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)

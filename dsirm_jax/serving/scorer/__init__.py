@@ -1,0 +1,1 @@
+"""Scores from a bundle's models and catalogue, in this process."""

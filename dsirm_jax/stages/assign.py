@@ -1,0 +1,44 @@
+"""Stage `assign`: SIDs of further items, from the quantizer as it is."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+from dsirm_jax.stages import quantize
+from dsirm_jax.training import processes
+
+if TYPE_CHECKING:
+    from dsirm_jax.data.vectors import VectorFiles
+
+
+def run(layout: Layout, *, vectors: VectorFiles) -> None:
+    """dense vectors of further items -> their SIDs, from the quantizer as it is."""
+    from dsirm_jax.data.vectors import read_categories, shards
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_shards, join_shards
+    from dsirm_jax.quantizer.codebooks import category_codes
+
+    fitted = quantizers.load(layout.quantizer)
+    files = shards(vectors.pattern)
+    pinned = None
+    if fitted.names:
+        categories = read_categories(
+            files,
+            depth=fitted.config.pin_depth,
+            title_language=fitted.config.title_language,
+        )
+        pinned, _ = category_codes(categories, most=len(fitted.names), known=fitted.names)
+    written = assign_shards(
+        fitted=fitted,
+        vectors=files,
+        pattern=layout.stage("assign") / "sids-*.parquet",
+        pinned=pinned,
+    )
+    join = functools.partial(join_shards, sizes=fitted.sizes, bucket_cap=fitted.config.bucket_cap)
+    processes.first(functools.partial(join, written, into=layout.assigned))
+
+
+STAGE = Stage(name="assign", function=run, needs=(quantize.STAGE,))

@@ -1,0 +1,19 @@
+"""Stage `export`: a finished run to the bundle that serves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+from dsirm_jax.stages import relevance
+
+
+def run(layout: Layout, **bindings: Any) -> None:
+    """a finished run -> a bundle, see `serving.export.export`."""
+    from dsirm_jax.serving.export import export
+
+    export(layout, **bindings)
+
+
+STAGE = Stage(name="export", function=run, needs=(relevance.STAGE,), alone=True)

@@ -1,0 +1,127 @@
+"""Stage `generate`: query texts to their most probable SIDs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+from dsirm_jax.stages import prepare, quantize
+from dsirm_jax.training import processes
+
+if TYPE_CHECKING:
+    from dsirm_jax.data.tasks import Curriculum
+    from dsirm_jax.generator.losses import Objective as GeneratorObjective
+    from dsirm_jax.generator.model import T5Config
+    from dsirm_jax.training.settings import Training
+
+
+def run(
+    layout: Layout,
+    *,
+    seed: int,
+    config: T5Config,
+    objective: GeneratorObjective,
+    training: Training,
+    curriculum: Curriculum,
+    max_pieces: int,
+    beams: int,
+    start: str | None = None,
+    model_parallel: int = 1,
+) -> None:
+    """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.data.pairs import judged
+    from dsirm_jax.generator import fitted as generators
+    from dsirm_jax.generator.hits import write_hits
+    from dsirm_jax.generator.model import unstacked
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_shards, predict_shards
+    from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
+    from dsirm_jax.generator.train import train
+    from dsirm_jax.generator.weights import with_sid_rows
+    from dsirm_jax.sids import trie
+    from dsirm_jax.sids.codes import read_sids
+
+    table = read_sids(layout.sids)
+    sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
+    config = dataclasses.replace(
+        config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
+    )
+    batches, num_rows, held_out = tasks.text_sid_batches(
+        tfds_dir=layout.tfds,
+        vocabulary=layout.vocabulary,
+        sids=table.sids,
+        sizes=sizes,
+        max_pieces=max_pieces,
+        curriculum=curriculum,
+        training=training,
+        num_queries=pq.read_metadata(layout.queries).num_rows,
+        seed=seed,
+    )
+    params = train(
+        config=config,
+        objective=objective,
+        training=training,
+        batches=batches,
+        num_rows=num_rows,
+        held_out=held_out,
+        directory=layout.stage("generate"),
+        seed=seed,
+        params=with_sid_rows(Path(start), config=config, seed=seed) if start else None,
+        model_parallel=model_parallel,
+    )
+    params, config = unstacked(params, config=config)
+    fitted = generators.Fitted(
+        config=config, params=params, max_pieces=max_pieces, sid_version=table.version
+    )
+    processes.first(functools.partial(generators.save, layout.generator, fitted))
+    existing = trie.build(table.sids, sizes=sizes)
+    written = predict_shards(
+        fitted=fitted,
+        trie=existing,
+        queries=layout.queries,
+        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        pattern=layout.query_sid_shards,
+        beams=beams,
+        batch_size=SEARCHED_AT_ONCE,
+    )
+    join = functools.partial(join_shards, into=layout.query_sids, sid_version=table.version)
+    processes.first(functools.partial(join, written))
+    texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
+    pieces = vocabulary.encode(layout.vocabulary, texts)
+    pairs = judged(layout.judgements, "query_index", "item_index")
+    log_probs = score_pairs(
+        fitted=fitted,
+        pieces=pieces,
+        query_index=pairs["query_index"],
+        sids=table.sids[pairs["item_index"]],
+        batch_size=SEARCHED_AT_ONCE,
+    )
+    write_pair_log_probs(
+        layout.pair_log_probs, **pairs, log_probs=log_probs, sid_version=table.version
+    )
+    write_hits(
+        layout.hits,
+        fitted=fitted,
+        trie=existing,
+        pieces=pieces,
+        sids=table.sids,
+        judgements=layout.judgements,
+    )
+
+
+STAGE = Stage(
+    name="generate",
+    function=run,
+    needs=(prepare.STAGE, quantize.STAGE),
+    per_half=True,
+    per_rung=True,
+    execution_only=("model_parallel",),
+    paths=("start",),
+)

@@ -1,0 +1,81 @@
+"""The SIDs of a user's own queries, by the generator of a finished run, which stays as it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+from dsirm_jax.stages import generate
+from dsirm_jax.training import processes
+
+
+def run(layout: Layout, *, table: str, beams: int) -> None:
+    """a table of query texts -> their most probable SIDs, from the generator as it is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.readers import read_queries
+    from dsirm_jax.generator.fitted import load_with_sids
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_shards, predict_shards
+    from dsirm_jax.io.files import replacing
+
+    fitted, existing, _ = load_with_sids(layout.generator, sids=layout.sids)
+    queries = layout.stage("predict") / "queries.parquet"
+    schema = pa.schema([("query", pa.string())])
+
+    def read() -> None:
+        with replacing(queries) as partial, pq.ParquetWriter(partial, schema) as writer:
+            for texts in read_queries(table):
+                writer.write_batch(pa.record_batch([pa.array(texts, pa.string())], schema=schema))
+
+    processes.first(read)
+    written = predict_shards(
+        fitted=fitted,
+        trie=existing,
+        queries=queries,
+        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        pattern=layout.stage("predict") / "query_sids-*.parquet",
+        beams=beams,
+        batch_size=SEARCHED_AT_ONCE,
+    )
+    join = functools.partial(join_shards, into=layout.predicted, sid_version=fitted.sid_version)
+    processes.first(functools.partial(join, written))
+
+
+def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int = 3) -> str:
+    """Returns the SIDs of queries, their probabilities and some of their items, as text."""
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.text import clean
+    from dsirm_jax.generator.fitted import load_with_sids
+    from dsirm_jax.generator.predict import predict as search
+    from dsirm_jax.sids import trie
+
+    fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
+    texts = [clean(query) for query in queries]
+    pieces = vocabulary.encode(layout.vocabulary, texts)
+    found = search(
+        fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
+    )
+    items = trie.postings(sids, sizes=existing.sizes)
+    names = pq.read_table(layout.items, columns=["title"])["title"]
+    lines = []
+    for row, query in enumerate(texts):
+        lines.append(query)
+        for sid, log_prob in zip(
+            found.sids[row][found.valid[row]], found.log_probs[row][found.valid[row]], strict=True
+        ):
+            rows = trie.items_below(existing, items, sid)
+            some = " | ".join(names.take(rows[:titles]).to_pylist())
+            more = f" … {len(rows):,} items" if len(rows) > titles else ""
+            lines.append(f"  {'-'.join(map(str, sid)):<12} {np.exp(log_prob):6.1%}  {some}{more}")
+    return "\n".join(lines)
+
+
+STAGE = Stage(name="predict", function=run, needs=(generate.STAGE,))

@@ -1,0 +1,70 @@
+"""Stage `prepare`: tables in, one documented schema and a TFDS dataset out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+
+
+def run(
+    layout: Layout,
+    *,
+    seed: int,
+    source: Any,
+    label_gains: dict[str, float],
+    relevant_labels: tuple[str, ...],
+    vocabulary_size: int,
+    head_share: float,
+    test_share: float,
+    max_rejected_share: float,
+    fold: tuple[int, int] | None = None,
+    exchanged: bool = False,
+    vocabulary: str | None = None,
+    engine: str | None = None,
+    memory_limit: str = "1GB",
+    workers: int | None = None,
+    beam_runner: str | None = None,
+    beam_options: tuple[str, ...] = (),
+    previous: Layout | None = None,
+) -> None:
+    """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
+    from dsirm_jax.data import dataset
+    from dsirm_jax.data.prepare import prepare as prepare_tables
+
+    if beam_runner:
+        dataset.beam_pipeline_options(beam_options)  # says at once if Beam is not there
+    prepare_tables(
+        source=source,
+        out_dir=layout.stage("prepare"),
+        label_gains=label_gains,
+        relevant_labels=relevant_labels,
+        vocabulary_size=vocabulary_size,
+        vocabulary=str(previous.vocabulary) if previous and not vocabulary else vocabulary,
+        head_share=head_share,
+        test_share=test_share,
+        fold=fold,
+        exchanged=exchanged,
+        max_rejected_share=max_rejected_share,
+        engine=engine,
+        memory_limit=memory_limit,
+        workers=workers,
+        seed=seed,
+    )
+    dataset.build(
+        prepare_dir=layout.stage("prepare"),
+        data_dir=layout.tfds,
+        beam_runner=beam_runner,
+        beam_options=beam_options,
+    )
+
+
+STAGE = Stage(
+    name="prepare",
+    function=run,
+    execution_only=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
+    paths=("vocabulary",),
+    alone=True,
+    per_half=True,
+)

@@ -1,0 +1,98 @@
+"""Stage `quantize`: dense vectors to semantic identifiers."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from dsirm_jax.io.files import write_json
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.runner import Stage
+from dsirm_jax.stages import encode, prepare
+from dsirm_jax.training import processes
+
+if TYPE_CHECKING:
+    from dsirm_jax.quantizer.codebooks import Upkeep
+    from dsirm_jax.quantizer.losses import Objective
+    from dsirm_jax.quantizer.model import QuantizerConfig
+    from dsirm_jax.training.settings import Training
+
+
+def run(
+    layout: Layout,
+    *,
+    seed: int,
+    config: QuantizerConfig,
+    objective: Objective,
+    upkeep: Upkeep,
+    training: Training,
+    previous: Layout | None = None,
+    stay: float = 0.1,
+) -> None:
+    """dense vectors -> a semantic identifier for every item, codebooks and their health."""
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data.vectors import shards
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_shards, join_shards
+    from dsirm_jax.quantizer.health import health
+    from dsirm_jax.quantizer.model import HIERARCHICAL_KMEANS
+    from dsirm_jax.quantizer.train import read_catalogue, train
+    from dsirm_jax.sids.codes import aligned_sids, read_sids
+
+    start = quantizers.load(previous.quantizer) if previous else None
+    frozen = not training.epochs or config.kind == HIERARCHICAL_KMEANS
+    catalogue = read_catalogue(
+        items=layout.items,
+        queries=layout.queries,
+        judgements=layout.judgements,
+        item_vectors=layout.item_vectors,
+        query_vectors=layout.query_vectors,
+        config=config,
+        scratch=layout.stage("quantize"),
+        known=start.names if start else (),
+        only_known=start is not None and (frozen or not start.names),
+    )
+    fitted = train(
+        config=config,
+        objective=objective,
+        upkeep=upkeep,
+        training=training,
+        catalogue=catalogue,
+        directory=layout.stage("quantize"),
+        seed=seed,
+        start=start,
+    )
+    quantizers.save(layout.quantizer, fitted)
+    before = None
+    if previous:
+        ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
+        before = aligned_sids(previous.sids, item_ids=ids, version=start.version)
+    written = assign_shards(
+        fitted=fitted,
+        vectors=shards(layout.item_vectors),
+        pattern=layout.sid_shards,
+        pinned=catalogue.pinned,
+        previous=before,
+        stay=stay,
+    )
+    join = functools.partial(join_shards, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
+    processes.first(functools.partial(join, written, into=layout.sids))
+    found = health(
+        fitted=fitted,
+        catalogue=catalogue,
+        table=read_sids(layout.sids),
+        items=layout.items,
+        judgements=layout.judgements,
+        before=before,
+    )
+    write_json(layout.health, found)
+
+
+STAGE = Stage(
+    name="quantize",
+    function=run,
+    needs=(prepare.STAGE, encode.STAGE),
+    per_half=True,
+    per_rung=True,
+)

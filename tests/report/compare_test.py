@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.report.compare import compare
+from dsirm_jax.run.layout import Layout
+
+
+def finished(folder, *, queries, seed, rungs=("no_sid", "full"), config="SEED = 0\n", flip=False):
+    """Writes the predictions of a run: of each query five items, of which the even are relevant."""
+    layout = Layout(model_dir=folder)
+    layout.predictions.parent.mkdir(parents=True)
+    names = np.repeat([f"query {number}" for number in queries], 5)
+    relevant = np.resize([True, False], len(names)) ^ flip
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(names))
+    columns = {
+        "query": names,
+        "item_id": np.resize(list("abcde"), len(names)),
+        "label": np.where(relevant, "E", "I"),
+        "gain": relevant.astype(np.float32),
+        "relevant": relevant,
+        "split": np.where(names == names[0], "head", "test"),
+        **{rung: random.random(len(names)).astype(np.float32) for rung in rungs},
+    }
+    pq.write_table(pa.table({name: of[order] for name, of in columns.items()}), layout.predictions)
+    layout.config.write_text(config)
+    return columns
+
+
+def test_the_pairs_that_both_tested_are_compared(tmp_path):
+    gin = "x.y = {}\nx.z = 'same'\nscope/x.y = @f()\nM = {}\n"
+    one = finished(tmp_path / "a", queries=range(20), seed=1, config=gin.format("%M", 1))
+    two = finished(
+        tmp_path / "b",
+        queries=range(10, 40),
+        seed=2,
+        rungs=("full", "dsi"),
+        config=gin.format("(1, 2)", 1),
+    )
+    text = compare(tmp_path / "a", tmp_path / "b")
+    scores = [
+        {
+            (query, item): score
+            for query, item, score, split in zip(
+                of["query"], of["item_id"], of["full"], of["split"], strict=True
+            )
+            if split == "test"
+        }
+        for of in (one, two)
+    ]
+    labels = dict(zip(zip(two["query"], two["item_id"]), two["relevant"]))
+    common = sorted(set(scores[0]) & set(scores[1]))
+    assert {query for query, _ in common} == {f"query {number}" for number in range(11, 20)}
+    values = [
+        roc_auc_score([labels[pair] for pair in common], [of[pair] for pair in common])
+        for of in scores
+    ]
+    lines = text.splitlines()
+    assert [line for line in lines if line.startswith("──") and "full" in line]
+    assert "no_sid" not in text and "dsi" not in text
+    value, lift = (line for line in lines if line.startswith("roc_auc"))
+    assert all(f"{of:.4f} [" in value for of in values)
+    assert f"{values[1] - values[0]:+.4f} [" in lift
+    assert "9 test queries, 45 pairs" in text
+    differ = text.split("bindings that differ")[1].splitlines()[1:]
+    assert [line.strip() for line in differ] == ["x.y", "A  %M", "B  (1, 2)"]
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    finished(tmp_path / "a", queries=range(9), seed=1)
+    finished(tmp_path / "b", queries=range(20, 29), seed=1)
+    finished(tmp_path / "c", queries=range(2, 9), seed=1, flip=True)
+    with pytest.raises(InputError, match="no tested query and item in common"):
+        compare(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(InputError, match="do not agree whether item 'a' is relevant to 'query 3'"):
+        compare(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(InputError, match="nowhere/relevance/predictions.parquet: no such file"):
+        compare(tmp_path / "a", tmp_path / "nowhere")

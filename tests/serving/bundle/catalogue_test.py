@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from dsirm_jax.serving.bundle import catalogue as catalogues
+from dsirm_jax.serving.bundle.contents import open_bundle
+from dsirm_jax.serving.formats import saved_model
+from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids import trie as tries
+from tests.serving import tiny
+
+
+@pytest.fixture(scope="module")
+def catalogue(made):
+    return open_bundle(made).catalogue
+
+
+def test_items_are_found_by_id_and_by_number(catalogue):
+    rows = tiny.with_text(tiny.items(0, 60))
+    ids = [row["item_id"] for row in rows]
+    assert len(catalogue) == 60
+    numbers = catalogue.numbers_of(["no such item", *reversed(ids)])
+    assert numbers.tolist() == [catalogues.UNKNOWN, *reversed(range(60))]
+    for row, item in zip(rows, catalogue.items(range(60)), strict=True):
+        attributes = {"price": row.pop("price"), "material": row.pop("material")}
+        row["category"] = tuple(row["category"] or ())
+        assert vars(item) == row | {"number": item.number, "attributes": attributes}
+    price = [np.nan if row["price"] is None else row["price"] for row in tiny.items(0, 60)]
+    np.testing.assert_array_equal(catalogue.numbers[:, 0], price)
+
+
+def test_items_below_a_prefix_are_those_whose_sids_start_so(catalogue):
+    sids = np.asarray(catalogue.sids)
+    for prefix in ([], [0], sids[7, :2].tolist(), sids[9].tolist(), [3, 4, 5]):
+        expected = np.flatnonzero((sids[:, : len(prefix)] == prefix).all(axis=1))
+        assert sorted(catalogue.items_below(prefix)) == expected.tolist()
+
+
+def test_log_shares_of_nodes_are_those_of_the_items_below(catalogue):
+    sids = np.asarray(catalogue.sids, np.int32)
+    expected = prefix_match.log_prefix_shares(sids, sizes=tiny.SIZES)
+    of_nodes = saved_model.log_shares_of(catalogue.trie, catalogue.postings)
+    for level, of in enumerate(of_nodes):
+        nodes = tries.find(catalogue.trie, sids[:, : level + 1])
+        np.testing.assert_allclose(of[nodes], expected[:, level], rtol=1e-6)
+
+
+def test_a_query_is_cached_with_all_that_is_known_of_it(catalogue):
+    assert catalogue.cached("something else") is None
+    found = catalogue.cached(tiny.QUERIES[3])
+    existing = set(map(tuple, np.asarray(catalogue.sids).tolist()))
+    assert set(map(tuple, found.beams.sids[0].tolist())) <= existing
+    assert found.beams.valid.all() and (np.diff(found.beams.log_probs) <= 0).all()
+    vectors = np.asarray(catalogue.vectors)
+    cosines = vectors @ found.vectors[0] / np.linalg.norm(vectors, axis=1)
+    assert found.items.index.shape == (1, 50)
+    best = np.argsort(-cosines, kind="stable")[:50]
+    np.testing.assert_allclose(found.items.cosine[0], cosines[best], atol=1e-6)
+    assert found.queries.index.shape == found.queries.cosine.shape == (1, 8)
+    voters = catalogue.voters.vectors[found.queries.index[0]]
+    np.testing.assert_allclose(
+        found.queries.cosine[0, :7], (voters @ found.vectors[0])[:7], atol=1e-6
+    )
+
+
+def test_records_give_back_what_they_were_made_of(catalogue):
+    found = catalogue.cached(tiny.QUERIES[0])
+    invalid = found._replace(beams=found.beams._replace(valid=np.array([[True, False, True]])))
+    after = catalogues.unpacked(catalogues.packed(invalid))
+    assert after.beams.valid.tolist() == [[True, False, True]]
+    np.testing.assert_array_equal(after.vectors, found.vectors)
+    np.testing.assert_array_equal(after.queries.index, found.queries.index)
+    np.testing.assert_array_equal(after.known.log_probs, found.known.log_probs)
+    np.testing.assert_array_equal(after.beams.sids, found.beams.sids)

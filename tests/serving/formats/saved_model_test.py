@@ -1,0 +1,81 @@
+"""A SavedModel is not only written: TensorFlow runs every signature of one."""
+
+import jax
+import numpy as np
+import pytest
+
+from dsirm_jax.encoder import hugging_face
+from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.generator.predict import predict
+from dsirm_jax.serving import verify
+from dsirm_jax.serving.bundle.contents import open_bundle
+from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.formats import portable, saved_model, stablehlo
+from tests.serving import tiny
+from tests.serving.verify_test import BERT
+
+
+@pytest.fixture(scope="module")
+def tf():
+    import tensorflow
+
+    return tensorflow
+
+
+@pytest.fixture(scope="module")
+def opened(made):
+    return open_bundle(made)
+
+
+@pytest.fixture(scope="module")
+def signatures(tf, opened, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "1"
+    saved_model.write(folder, opened)
+    return tf.saved_model.load(str(folder)).signatures
+
+
+def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
+    generator, queries = opened.models.generator, tiny.QUERIES[:5]
+    found = signatures["query_sids"](query=tf.constant(queries))
+    expected = predict(
+        fitted=generator,
+        trie=opened.catalogue.trie,
+        pieces=opened.models.vocabulary.encode(queries),
+        beams=tiny.BEAMS,
+        batch_size=8,
+    )
+    np.testing.assert_array_equal(found["sids"], expected.sids)
+    np.testing.assert_allclose(found["log_probs"], expected.log_probs, atol=1e-5)
+
+
+def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
+    queries, models = tiny.QUERIES[:5], opened.models
+    tokens = verify._encoder_texts(opened, queries)
+    found = signatures["query_vector"](query=tf.constant(queries))["vector"]
+    expected = models.encoder.apply(models.encoder_params, tokens)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
+    asked = verify.questions(opened, pairs=6)
+    head = opened.models.heads[FULL]
+    names = saved_model.given_features(head, levels=len(tiny.SIZES))
+    given = {saved_model.tensor_name(n): of for n, of in zip(names, asked.given.T, strict=True)}
+    found = signatures["relevance"](
+        query=tf.constant(asked.queries),
+        sid=tf.constant(asked.sids),
+        **{name: tf.constant(values) for name, values in given.items()},
+    )
+    expected, _ = verify.judged(opened, asked, verify.in_memory(opened, asked, batch=6))
+    np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-5)
+
+
+def test_tensorflow_runs_an_encoder_with_the_exact_gelu(tf):
+    encoder = hugging_face.read(BERT)
+    assert encoder.module.config.hidden_act == "gelu"
+    pieces = np.array([[2, 5, 6, 3], [2, 7, 3, ABSENT]], np.int32)
+    program = stablehlo.encoder_program(encoder.module, encoder.params)
+    run = tf.function(portable.as_tensorflow(program), autograph=False)
+    found = run(jax.tree.map(tf.constant, encoder.params), tf.constant(pieces))
+    expected = encoder.module.apply(encoder.params, pieces)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
