@@ -36,7 +36,7 @@ from lines import line, write
 from timing import compare, show
 
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.generator.weights import EMBEDDING, OUTPUT, hugging_face_names
@@ -215,7 +215,7 @@ def _check_same(params, config: T5Config, model, sids: np.ndarray) -> None:
 def _scoring(params, config: T5Config, *, rounds: int) -> Iterator[dict]:
     tokens, sids = _queries(1), _sids(ITEMS, SIZES)
     inputs = np.asarray(decoder_inputs(sids, config=config))
-    fitted = Fitted(config=config, params=params, max_pieces=LENGTH, sid_version="")
+    fitted = FittedGenerator(config=config, params=params, max_pieces=LENGTH, sid_version="")
     forced = jax.jit(lambda *given: Transformer(config).apply({"params": params}, *given))
 
     def one_by_one() -> None:

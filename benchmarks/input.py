@@ -42,7 +42,7 @@ from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.train import make_loss
 from dsirm_jax.quantizer import train as quantizer
 from dsirm_jax.quantizer.codebooks import Upkeep
-from dsirm_jax.quantizer.losses import Objective
+from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training, make_optimizer
@@ -303,7 +303,7 @@ def _quantizer(shop: Shop, size: str):
     update = quantizer.make_step(
         model=model,
         optimizer=optimizer,
-        objective=_bound(Objective),
+        objective=_bound(QuantizerObjective),
         upkeep=upkeep,
         pinned=False,
         seed=0,

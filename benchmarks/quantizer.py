@@ -31,7 +31,7 @@ from timing import compare, show
 
 from dsirm_jax.quantizer.assign import ROWS, Chunk, assign
 from dsirm_jax.quantizer.codebooks import Upkeep, moved
-from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.losses import commitment_loss, reconstruction_loss
 from dsirm_jax.quantizer.model import (
     RESIDUAL_KMEANS,
@@ -243,7 +243,7 @@ def _grow(items: int, codes: int) -> dict:
         pin_depth=0,
         kind=RESIDUAL_KMEANS,
     )
-    fitted = Fitted(config=config, dim=DIM, params={}, codebooks=_codebooks(words))
+    fitted = FittedQuantizer(config=config, dim=DIM, params={}, codebooks=_codebooks(words))
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, items, ROWS):

@@ -33,7 +33,7 @@ from dsirm_jax.relevance import features, score, train
 from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
-from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.lexical import BM25_B, BM25_K1
 from dsirm_jax.relevance.model import BoostedTrees, Mlp
 from dsirm_jax.relevance.neighbours import normalise
@@ -234,7 +234,7 @@ def heads(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
     table = FeatureTable(names=names, groups=("dense",) * 40, values=values)
     wide = table.rows(np.arange(len(shop.shared["query_index"])) % 4_000)
 
-    def fitted(head: Mlp | BoostedTrees) -> Fitted:
+    def fitted(head: Mlp | BoostedTrees) -> FittedHead:
         with tempfile.TemporaryDirectory() as folder:
             return train.train(
                 name="head",
@@ -269,7 +269,7 @@ def plain_trees(reference: HistGradientBoostingClassifier, values: np.ndarray) -
         return reference.predict_proba(values)[:, 1]
 
 
-def plain_mlp(fitted: Fitted, values: np.ndarray) -> np.ndarray:
+def plain_mlp(fitted: FittedHead, values: np.ndarray) -> np.ndarray:
     """A network in NumPy."""
     params = fitted.params
     x = np.clip((values - params.mean) / params.scale, -5, 5)

@@ -34,7 +34,7 @@ import numpy as np
 from lines import line, print_heading, print_row, write
 from shapes import T5_SMALL
 
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import init_params
 from dsirm_jax.serving.bundle import store
 from dsirm_jax.serving.bundle.catalogue import NO_KEY
@@ -102,7 +102,7 @@ def with_t5_small(bundle: Bundle) -> SimpleNamespace:
         text_vocab_size=known.config.text_vocab_size,
         sid_sizes=known.config.sid_sizes,
     )
-    generator = Fitted(
+    generator = FittedGenerator(
         config=config,
         params=init_params(config, seed=0),
         max_pieces=known.max_pieces,

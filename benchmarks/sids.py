@@ -48,7 +48,7 @@ CONFIG = "quantizer_model.QuantizerConfig"
 FREE = (f"{CONFIG}.pin_depth=0", f"{CONFIG}.codebook_sizes=(128, 128, 128)")
 RUNGS = {
     "free": FREE,
-    "free_unsupervised": (*FREE, "losses.Objective.contrastive=0.0"),
+    "free_unsupervised": (*FREE, "losses.QuantizerObjective.contrastive=0.0"),
     "pinned_512": (f"{CONFIG}.codebook_sizes=(512, 512, 512)",),
     "free_512": (f"{CONFIG}.pin_depth=0", f"{CONFIG}.codebook_sizes=(512, 512, 512)"),
 }

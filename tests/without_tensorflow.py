@@ -70,8 +70,8 @@ def encoder(folder):
 
 def generator(folder):
     """Trains a generator from arrays, predicts SIDs and scores them."""
-    from dsirm_jax.generator.fitted import Fitted
-    from dsirm_jax.generator.losses import Objective
+    from dsirm_jax.generator.fitted import FittedGenerator
+    from dsirm_jax.generator.losses import GeneratorObjective
     from dsirm_jax.generator.predict import predict
     from dsirm_jax.generator.score import score_pairs
     from dsirm_jax.generator.train import train
@@ -80,14 +80,14 @@ def generator(folder):
 
     params = train(
         config=CONFIG,
-        objective=Objective(),
+        objective=GeneratorObjective(),
         training=TRAINING,
         batches=random_batches,
         num_rows=16,
         directory=folder,
         seed=0,
     )
-    fitted = Fitted(config=CONFIG, params=params, max_pieces=3, sid_version="v")
+    fitted = FittedGenerator(config=CONFIG, params=params, max_pieces=3, sid_version="v")
     text, sids = rows(CONFIG, number=4)
     existing = trie.build(sids, sizes=CONFIG.sid_sizes)
     pieces = text.tolist()

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Int
 
 from dsirm_jax.generator.model import T5Config, config_from_json
-from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.sids.trie import Trie
 
-KIND = "generator"
+ARTEFACT = Artefact(kind="generator", stage="generate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FittedGenerator:
     """A generator after training.
 
     Attributes:
@@ -44,48 +42,39 @@ class Fitted:
     def version(self) -> str:
         """A hash of all that decides the SIDs of a query and their probabilities."""
         described = [dataclasses.asdict(self.config), self.max_pieces, self.sid_version]
-        digest = hashlib.sha256(json.dumps(described).encode())
-        for array in jax.tree.leaves(self.params):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        return version_of(json.dumps(described), jax.tree.leaves(self.params))
 
 
-def save(path: Path, fitted: Fitted) -> None:
+def save(path: Path, fitted: FittedGenerator) -> None:
     """Writes a generator as one `safetensors` file, its configuration in the header."""
     description = {
         "config": dataclasses.asdict(fitted.config),
         "max_pieces": fitted.max_pieces,
         "sid_version": fitted.sid_version,
-        "version": fitted.version,
     }
-    arrays = traverse_util.flatten_dict(fitted.params, sep="/")
-    files.save(path, arrays, kind=KIND, description=description)
+    ARTEFACT.save(path, fitted.params, description=description, version=fitted.version)
 
 
-def load(path: Path) -> Fitted:
+def load(path: Path) -> FittedGenerator:
     """Reads what `save` wrote.
 
     Raises:
       InputError: there is no such file, or it holds no generator, or not the one it was.
     """
-    arrays, header = files.load(
-        path,
-        kind=KIND,
-        otherwise="not a generator's file; name the generator.safetensors of a finished "
-        "`dsirm generate`",
-    )
-    fitted = Fitted(
+    params, header = ARTEFACT.load(path)
+    fitted = FittedGenerator(
         config=config_from_json(header["config"]),
-        params=traverse_util.unflatten_dict(arrays, sep="/"),
+        params=params,
         max_pieces=header["max_pieces"],
         sid_version=header["sid_version"],
     )
-    if fitted.version != header["version"]:
-        raise InputError(f"{path}: its contents are not what was written; run `dsirm generate`")
+    ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted
 
 
-def load_with_sids(path: Path, *, sids: Path) -> tuple[Fitted, Trie, Int[np.ndarray, "item level"]]:
+def load_with_sids(
+    path: Path, *, sids: Path
+) -> tuple[FittedGenerator, Trie, Int[np.ndarray, "item level"]]:
     """Reads a generator, with the trie of the SIDs that it writes and the SIDs of the items.
 
     Args:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from dsirm_jax.data.pairs import relevant_pairs
 from dsirm_jax.data.schema import TEST
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict
 from dsirm_jax.metrics.retrieval import HITS_AT, first_hits
 from dsirm_jax.sids.codes import list_column, write_versioned
@@ -23,7 +23,7 @@ from dsirm_jax.training import processes
 def write_hits(
     path: Path,
     *,
-    fitted: Fitted,
+    fitted: FittedGenerator,
     trie: Trie,
     pieces: Sequence[Sequence[int]],
     sids: Int[np.ndarray, "item level"],

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
+class GeneratorObjective:
     """What the generator minimises beside the negative log-probability of the targets.
 
     Attributes:
@@ -58,7 +58,7 @@ def cross_entropy(
     sids: Int[Array, "*rows level"],
     weights: Float[Array, "*rows level"],
     *,
-    objective: Objective = Objective(),
+    objective: GeneratorObjective = GeneratorObjective(),
 ) -> WeightedSum:
     """Returns the weighted loss of the target SIDs.
 

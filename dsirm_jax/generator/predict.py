@@ -17,7 +17,7 @@ from jaxtyping import Int
 from dsirm_jax.data.vectors import shard
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.io.files import replacing
 from dsirm_jax.sids.codes import VERSION_KEY, list_column, read_version, write_versioned
 from dsirm_jax.sids.trie import Trie
@@ -84,7 +84,7 @@ def searched_at_once(batch_size: int, *, devices: int) -> int:
 
 def predict(
     *,
-    fitted: Fitted,
+    fitted: FittedGenerator,
     trie: Trie,
     pieces: Sequence[Sequence[int]],
     beams: int,
@@ -129,7 +129,7 @@ def predict(
 
 def predict_shards(
     *,
-    fitted: Fitted,
+    fitted: FittedGenerator,
     trie: Trie,
     queries: Path,
     encode: Callable[[Sequence[str]], list[list[int]]],

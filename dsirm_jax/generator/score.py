@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import START, EncodedQueries, T5Config, Transformer, decoder_inputs
 from dsirm_jax.generator.predict import padded_batches
 from dsirm_jax.sids import codes
@@ -157,7 +157,7 @@ def distinct_sids(
 
 def score_pairs(
     *,
-    fitted: Fitted,
+    fitted: FittedGenerator,
     pieces: Sequence[Sequence[int]],
     query_index: Int[np.ndarray, " pair"],
     sids: Int[np.ndarray, "pair level"],

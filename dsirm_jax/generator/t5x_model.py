@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import tasks
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.losses import Objective, level_log_probs
+from dsirm_jax.generator.losses import GeneratorObjective, level_log_probs
 from dsirm_jax.generator.model import START, T5Config, Transformer, init_params, unstacked
 from dsirm_jax.generator.train import batch_loss, teacher_forced
 from dsirm_jax.io.errors import InputError
@@ -93,7 +93,7 @@ class SidGenerator(models.BaseTransformerModel):
         sids: Int[np.ndarray, "item level"],
         sizes: Sequence[int],
         optimizer_def: Any,
-        objective: Objective,
+        objective: GeneratorObjective,
         beams: int = 10,
         return_all_decodes: bool = False,
     ):

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator import losses
-from dsirm_jax.generator.losses import Objective
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params, param_axes
 from dsirm_jax.sids import codes
 from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
@@ -53,7 +53,7 @@ def batch_loss(
     batch: Mapping[str, jax.Array],
     *,
     config: T5Config,
-    objective: Objective,
+    objective: GeneratorObjective,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, " level"]]:
     """Returns the mean loss of a batch's SIDs and the mean of each level, nats.
@@ -72,7 +72,7 @@ def batch_loss(
 
 
 def make_loss(
-    config: T5Config, *, objective: Objective, seed: int
+    config: T5Config, *, objective: GeneratorObjective, seed: int
 ) -> Callable[[Any, Any, jax.Array], Any]:
     """Returns `loss(params, batch, step) -> (mean loss of a SID in nats, mean per level)`.
 
@@ -117,7 +117,7 @@ def state_shardings(
 def make_step(
     config: T5Config,
     *,
-    objective: Objective,
+    objective: GeneratorObjective,
     optimizer: optax.GradientTransformation,
     seed: int,
     shardings: TrainState,
@@ -149,7 +149,7 @@ def make_step(
 def train(
     *,
     config: T5Config,
-    objective: Objective,
+    objective: GeneratorObjective,
     training: Training,
     batches: Callable[[int], Iterator[Batch]],
     num_rows: int,

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import blocks, shard
 from dsirm_jax.io.files import replacing
-from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, prefixes_of, residual_quantize
 from dsirm_jax.sids.codes import VERSION_KEY, sid_writer, suffixes
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
@@ -95,7 +95,7 @@ def _stayed(quantized, latents, codebooks, pinned, previous, stay):
 
 def assign(
     *,
-    fitted: Fitted,
+    fitted: FittedQuantizer,
     chunks: Iterable[Chunk],
     stay: float = 0.0,
     devices: Sequence[jax.Device] | None = None,
@@ -139,7 +139,7 @@ def _fetch(found: tuple[jax.Array, ...], rows: int) -> Assigned:
 
 def assign_vectors(
     *,
-    fitted: Fitted,
+    fitted: FittedQuantizer,
     vectors: Float[np.ndarray, "row dim"],
     pinned: Int[np.ndarray, " row"] | None = None,
 ) -> Assigned:
@@ -168,7 +168,7 @@ def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
 
 def assign_shards(
     *,
-    fitted: Fitted,
+    fitted: FittedQuantizer,
     vectors: Sequence[str | os.PathLike[str]],
     pattern: Path,
     pinned: Int[np.ndarray, " item"] | None = None,

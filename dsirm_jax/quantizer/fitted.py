@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from flax import traverse_util
 
-from dsirm_jax.io import arrays as files
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.quantizer.model import (
     Autoencoder,
     Branches,
@@ -24,11 +20,11 @@ from dsirm_jax.quantizer.model import (
     autoencoder,
 )
 
-KIND = "quantizer"
+ARTEFACT = Artefact(kind="quantizer", stage="quantize")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FittedQuantizer:
     """A quantizer of any kind after training.
 
     Attributes:
@@ -61,56 +57,44 @@ class Fitted:
 
         Codes of two versions must never be joined: the same numbers mean different things.
         """
-        digest = hashlib.sha256("\n".join([str(self.config.beams), *self.names]).encode())
-        for array in (*jax.tree.leaves(self.params), *_identity(self.codebooks)):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        return version_of(
+            "\n".join([str(self.config.beams), *self.names]),
+            [*jax.tree.leaves(self.params), *_identity(self.codebooks)],
+        )
 
 
 def _identity(codebooks: Codebooks) -> list[Any]:
     return [array for book in codebooks for array in book.identity()]
 
 
-def save(path: Path, fitted: Fitted) -> None:
+def save(path: Path, fitted: FittedQuantizer) -> None:
     """Writes a quantizer as one `safetensors` file, its configuration in the header.
 
     Args:
       path: where to.
       fitted: the quantizer.
     """
-    arrays = {
-        f"codebooks/{level}/{name}": array
-        for level, book in enumerate(fitted.codebooks)
-        for name, array in _arrays(book).items()
-    }
-    if fitted.params:
-        arrays |= traverse_util.flatten_dict(fitted.params, sep="/")
-    header = {
+    books = {str(level): _arrays(book) for level, book in enumerate(fitted.codebooks)}
+    description = {
         "config": dataclasses.asdict(fitted.config),
         "dim": fitted.dim,
         "names": fitted.names,
-        "version": fitted.version,
     }
-    files.save(path, arrays, kind=KIND, description=header)
+    tree = {"codebooks": books, **fitted.params}
+    ARTEFACT.save(path, tree, description=description, version=fitted.version)
 
 
-def load(path: Path) -> Fitted:
+def load(path: Path) -> FittedQuantizer:
     """Reads what `save` wrote.
 
     Raises:
       InputError: there is no such file, or it holds no quantizer, or not the one it was.
     """
-    arrays, header = files.load(
-        path,
-        kind=KIND,
-        otherwise="not a quantizer's file; name the quantizer.safetensors of a finished "
-        "`dsirm quantize`",
-    )
+    tree, header = ARTEFACT.load(path)
     shape = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
     config = QuantizerConfig(**shape)
-    tree = traverse_util.unflatten_dict(arrays, sep="/")
     books = tree.pop("codebooks")
-    fitted = Fitted(
+    fitted = FittedQuantizer(
         config=config,
         dim=header["dim"],
         params=tree,
@@ -122,8 +106,7 @@ def load(path: Path) -> Fitted:
         ),
         names=tuple(header["names"]),
     )
-    if fitted.version != header["version"]:
-        raise InputError(f"{path}: its contents are not what was written; run `dsirm quantize`")
+    ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted
 
 

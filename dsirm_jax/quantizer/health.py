@@ -13,14 +13,14 @@ from dsirm_jax.data.pairs import judged
 from dsirm_jax.data.schema import HEAD
 from dsirm_jax.metrics import codebook
 from dsirm_jax.quantizer.assign import assign_vectors, variance
-from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.train import Catalogue
 from dsirm_jax.sids.codes import SidTable
 
 
 def health(
     *,
-    fitted: Fitted,
+    fitted: FittedQuantizer,
     catalogue: Catalogue,
     table: SidTable,
     items: Path,

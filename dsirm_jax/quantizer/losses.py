@@ -17,7 +17,7 @@ from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
+class QuantizerObjective:
     """Weights of the terms.
 
     Attributes:

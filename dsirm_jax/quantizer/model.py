@@ -39,8 +39,8 @@ class QuantizerConfig:
       title_language: in a catalogue without any category (or with `pin_depth` 0) an item's first
         code is named by its title's product type, see `product_type`: the language of the titles,
         None where it has no rules or nothing shall be pinned.
-      kind: `rq_vae` (DSIRM; TIGER-style where `Objective.contrastive` is 0), `residual_kmeans` or
-        `hierarchical_kmeans` (DSI-style).
+      kind: `rq_vae` (DSIRM; TIGER-style where `QuantizerObjective.contrastive` is 0),
+        `residual_kmeans` or `hierarchical_kmeans` (DSI-style).
       beams: partial SIDs kept while items are assigned; 1 takes the nearest codeword of each level.
       bucket_cap: items that may share SID and `suffix`, see `codes.suffixes`; None: any number.
     """

@@ -31,9 +31,9 @@ from dsirm_jax.quantizer.codebooks import (
     picking,
     random_codebooks,
 )
-from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.losses import (
-    Objective,
+    QuantizerObjective,
     commitment_loss,
     contrastive_loss,
     reconstruction_loss,
@@ -195,7 +195,7 @@ def make_step(
     *,
     model: Autoencoder,
     optimizer: optax.GradientTransformation,
-    objective: Objective,
+    objective: QuantizerObjective,
     upkeep: Upkeep,
     pinned: bool,
     seed: int,
@@ -308,7 +308,7 @@ def initial_state(
     model: Autoencoder | Identity,
     optimizer: optax.GradientTransformation,
     seed: int,
-    start: Fitted | None = None,
+    start: FittedQuantizer | None = None,
 ) -> QuantizerState:
     """Returns the state before the first step, a quantizer's that is there or one made of a sample.
 
@@ -365,7 +365,7 @@ def state_shapes(
 
 
 def continued(
-    start: Fitted, *, catalogue: Catalogue, sizes: tuple[int, ...], seed: int
+    start: FittedQuantizer, *, catalogue: Catalogue, sizes: tuple[int, ...], seed: int
 ) -> tuple[Any, Codebooks]:
     """Returns a quantizer's parameters and codebooks, with a code for every new category.
 
@@ -426,15 +426,15 @@ def _sample(catalogue: Catalogue, *, most: int, seed: int) -> Int[np.ndarray, " 
 def train(
     *,
     config: QuantizerConfig,
-    objective: Objective,
+    objective: QuantizerObjective,
     upkeep: Upkeep,
     training: Training,
     catalogue: Catalogue,
     directory: Path,
     seed: int,
-    start: Fitted | None = None,
+    start: FittedQuantizer | None = None,
     devices: Sequence[jax.Device] | None = None,
-) -> Fitted:
+) -> FittedQuantizer:
     """Fits a quantizer to a catalogue and, where its kind can, to the queries that items answer.
 
     Args:
@@ -459,7 +459,7 @@ def train(
       InputError: `start` has another shape.
     """
     sizes, dim = catalogue.sizes(config), catalogue.items.shape[1]
-    fitted = functools.partial(Fitted, config=config, dim=dim, names=catalogue.names)
+    fitted = functools.partial(FittedQuantizer, config=config, dim=dim, names=catalogue.names)
     if start is not None:
         _check_shape(start, config=config, dim=dim)
     if config.kind == HIERARCHICAL_KMEANS:
@@ -521,7 +521,7 @@ def _hierarchical(
     return multihost_utils.broadcast_one_to_all(codebooks)
 
 
-def _check_shape(start: Fitted, *, config: QuantizerConfig, dim: int) -> None:
+def _check_shape(start: FittedQuantizer, *, config: QuantizerConfig, dim: int) -> None:
     of_assignment = {"beams": config.beams, "bucket_cap": config.bucket_cap}
     before = dataclasses.replace(start.config, **of_assignment)
     if (before, start.dim) != (config, dim):

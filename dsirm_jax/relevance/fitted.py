@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from pathlib import Path
 
 import jax
-import numpy as np
-from flax import serialization, traverse_util
+from flax import serialization
 
-from dsirm_jax.io import arrays as files
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.relevance.calibration import Curve
 from dsirm_jax.relevance.model import (
     Blend,
@@ -28,13 +25,13 @@ from dsirm_jax.relevance.model import (
     TreeParams,
 )
 
-KIND = "relevance head"
+ARTEFACT = Artefact(kind="relevance head", stage="relevance")
 PARAMS = {Mlp: MlpParams, BoostedTrees: TreeParams, Linear: LinearParams}
 HEADS = {head.__name__: head for head in PARAMS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FittedHead:
     """A head of any kind after training.
 
     Attributes:
@@ -56,35 +53,25 @@ class Fitted:
     @functools.cached_property
     def version(self) -> str:
         """A hash of all that decides a pair's probability."""
-        digest = hashlib.sha256(json.dumps(_description(self)).encode())
-        for array in jax.tree.leaves((self.params, self.curve)):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        arrays = jax.tree.leaves((self.params, self.curve))
+        return version_of(json.dumps(_description(self)), arrays)
 
 
-def save(path: Path, fitted: Fitted) -> None:
+def save(path: Path, fitted: FittedHead) -> None:
     """Writes a head as one `safetensors` file, its shape and features in the header."""
     tree = {"params": serialization.to_state_dict(fitted.params), "curve": fitted.curve._asdict()}
-    description = _description(fitted) | {"version": fitted.version}
-    arrays = traverse_util.flatten_dict(tree, sep="/")
-    files.save(path, arrays, kind=KIND, description=description)
+    ARTEFACT.save(path, tree, description=_description(fitted), version=fitted.version)
 
 
-def load(path: Path) -> Fitted:
+def load(path: Path) -> FittedHead:
     """Reads what `save` wrote.
 
     Raises:
       InputError: there is no such file, or it holds no head, or not the one it was.
     """
-    arrays, header = files.load(
-        path,
-        kind=KIND,
-        otherwise="not a relevance head's file; name the head.safetensors of a finished "
-        "`dsirm relevance`",
-    )
-    tree = traverse_util.unflatten_dict(arrays, sep="/")
+    tree, header = ARTEFACT.load(path)
     head = _head(**header["head"])
-    fitted = Fitted(
+    fitted = FittedHead(
         head=head,
         features=tuple(header["features"]),
         gains=tuple(header["gains"]),
@@ -92,12 +79,11 @@ def load(path: Path) -> Fitted:
         params=_params(head, tree["params"]),
         curve=Curve(**tree["curve"]),
     )
-    if fitted.version != header["version"]:
-        raise InputError(f"{path}: its contents are not what was written; run `dsirm relevance`")
+    ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted
 
 
-def _description(fitted: Fitted) -> dict:
+def _description(fitted: FittedHead) -> dict:
     return {
         "head": _shape(fitted.head),
         "features": fitted.features,

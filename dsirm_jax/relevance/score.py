@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import esci
 from dsirm_jax.relevance import calibration
-from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.model import (
     GRADED,
     BoostedTrees,
@@ -28,7 +28,7 @@ from dsirm_jax.relevance.schema import FeatureTable, columns_named
 PAIRS_AT_ONCE = 1 << 14
 
 
-def score(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:
+def score(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
     """Returns the calibrated probability of being relevant, float32 `[pair]`.
 
     Args:
@@ -41,7 +41,9 @@ def score(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:
     return _in_blocks(probabilities, fitted, features)
 
 
-def grade_probabilities(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, "pair grade"]:
+def grade_probabilities(
+    fitted: FittedHead, features: FeatureTable
+) -> Float[np.ndarray, "pair grade"]:
     """Returns the probability of each grade; those of relevant grades add up to `score`.
 
     Args:
@@ -58,7 +60,7 @@ def grade_probabilities(fitted: Fitted, features: FeatureTable) -> Float[np.ndar
 
 
 def esci_probabilities(
-    fitted: Fitted, features: FeatureTable, *, grade_of: Mapping[str, tuple[float, bool]]
+    fitted: FittedHead, features: FeatureTable, *, grade_of: Mapping[str, tuple[float, bool]]
 ) -> Float[np.ndarray, "pair 4"] | None:
     """Returns the probability of each of E, S, C and I; None where the head cannot tell them apart.
 
@@ -92,12 +94,12 @@ def mean_of_halves(
     return np.einsum("hp,hp...->p...", shares, np.stack(found))
 
 
-def logits(fitted: Fitted, features: FeatureTable) -> Float[np.ndarray, " pair"]:
+def logits(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
     """Returns the log-odds of being relevant before calibration, float32 `[pair]`."""
     return _in_blocks(_logits, fitted, features)
 
 
-def _in_blocks(apply: Callable, fitted: Fitted, features: FeatureTable) -> np.ndarray:
+def _in_blocks(apply: Callable, fitted: FittedHead, features: FeatureTable) -> np.ndarray:
     """Applies a jitted function to blocks of one shape."""
     values = columns_named(features, fitted.features)
     rows = min(PAIRS_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())

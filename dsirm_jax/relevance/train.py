@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import calibration as calibrations
 from dsirm_jax.relevance.calibration import Calibration
-from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.linear import fit_linear
 from dsirm_jax.relevance.losses import binary_loss, graded_loss, listwise_loss
 from dsirm_jax.relevance.model import (
@@ -56,7 +56,7 @@ def train(
     calibration: Calibration,
     directory: Path,
     seed: int,
-) -> Fitted:
+) -> FittedHead:
     """Fits a head to the pairs of the split `head` and calibrates it.
 
     Args:
@@ -96,7 +96,7 @@ def train(
     }
     relevant = tuple(grades[:, 1].astype(bool).tolist())
 
-    def fitted_to(rows: Bool[np.ndarray, " pair"], name: str, directory: Path) -> Fitted:
+    def fitted_to(rows: Bool[np.ndarray, " pair"], name: str, directory: Path) -> FittedHead:
         chosen = {key: values[rows] for key, values in pairs.items()}
         _check_classes(chosen["labels"], name=name)
         params = _fit(
@@ -108,7 +108,7 @@ def train(
             directory=directory,
             seed=seed,
         )
-        return Fitted(
+        return FittedHead(
             head=head,
             features=features.names,
             gains=tuple(grades[:, 0].tolist()),

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
-    from dsirm_jax.generator.fitted import Fitted as Generator
-    from dsirm_jax.relevance.fitted import Fitted as HeadFitted
+    from dsirm_jax.generator.fitted import FittedGenerator
+    from dsirm_jax.relevance.fitted import FittedGenerator as HeadFitted
 
 log = logging.getLogger(__name__)
 STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
@@ -292,7 +292,7 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
 def _known_queries(
     layout: Layout,
     *,
-    generator: Generator,
+    generator: FittedGenerator,
     beams: int,
     sids: Int[np.ndarray, "item level"],
     query_vectors: Float[np.ndarray, "query dim"],

@@ -34,7 +34,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
-from dsirm_jax.quantizer.fitted import Fitted as Quantizer
+from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest, unit
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
@@ -187,7 +187,7 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
 
 
 def _pinned(
-    table: pa.Table, quantizer: Quantizer, *, from_titles: bool
+    table: pa.Table, quantizer: FittedQuantizer, *, from_titles: bool
 ) -> Int[np.ndarray, " item"] | None:
     """Returns the first codes that the items' categories pin."""
     if not quantizer.names:

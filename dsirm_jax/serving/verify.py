@@ -23,7 +23,7 @@ from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.fitted import Fitted as Head
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
@@ -311,7 +311,9 @@ def judged(bundle: Bundle, asked: Questions, said: Said) -> tuple[Answers, Featu
     return Answers(beams.sids, beams.log_probs, probability, vector), features
 
 
-def probabilities_beside(head: Head, features: FeatureTable) -> Float[np.ndarray, "neighbour pair"]:
+def probabilities_beside(
+    head: FittedHead, features: FeatureTable
+) -> Float[np.ndarray, "neighbour pair"]:
     """Returns what a head makes of pairs one of whose features is off by `ROUNDING`."""
     found = []
     for column, sign in itertools.product(range(len(head.features)), (1, -1)):

@@ -15,7 +15,7 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.data.tasks import Curriculum
-    from dsirm_jax.generator.losses import Objective as GeneratorObjective
+    from dsirm_jax.generator.losses import GeneratorObjective
     from dsirm_jax.generator.model import T5Config
     from dsirm_jax.training.settings import Training
 
@@ -77,7 +77,7 @@ def run(
         model_parallel=model_parallel,
     )
     params, config = unstacked(params, config=config)
-    fitted = generators.Fitted(
+    fitted = generators.FittedGenerator(
         config=config, params=params, max_pieces=max_pieces, sid_version=table.version
     )
     processes.first(functools.partial(generators.save, layout.generator, fitted))

@@ -13,7 +13,7 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.quantizer.codebooks import Upkeep
-    from dsirm_jax.quantizer.losses import Objective
+    from dsirm_jax.quantizer.losses import QuantizerObjective
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.training.settings import Training
 
@@ -23,7 +23,7 @@ def run(
     *,
     seed: int,
     config: QuantizerConfig,
-    objective: Objective,
+    objective: QuantizerObjective,
     upkeep: Upkeep,
     training: Training,
     previous: Layout | None = None,

@@ -15,7 +15,7 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.relevance.calibration import Calibration
-    from dsirm_jax.relevance.fitted import Fitted as HeadFitted
+    from dsirm_jax.relevance.fitted import FittedHead
     from dsirm_jax.relevance.model import Head
     from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.training.settings import Training
@@ -58,7 +58,7 @@ def run(
 
     def fit(
         name: str, of_halves: list[FeatureTable], *, where: np.ndarray, rows: np.ndarray
-    ) -> HeadFitted:
+    ) -> FittedHead:
         some = [half.rows(rows) for half in of_halves]
         return train(
             name=f"relevance {name}",

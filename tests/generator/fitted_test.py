@@ -21,7 +21,7 @@ CONFIG = T5Config(
     num_decoder_layers=1,
     mlp_activations=("relu",),
 )
-FITTED = generators.Fitted(
+FITTED = generators.FittedGenerator(
     config=CONFIG,
     params={"a": {"kernel": np.arange(6, dtype="f4").reshape(2, 3)}, "b": np.ones(2, "f4")},
     max_pieces=7,

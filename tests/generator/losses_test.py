@@ -68,7 +68,7 @@ def test_no_weight_gives_zero_and_finite_gradients():
 
 def test_label_smoothing_and_z_loss_against_scipy():
     logits, sids, weights = random_case(4)
-    objective = losses.Objective(label_smoothing=0.1, z_loss=0.01)
+    objective = losses.GeneratorObjective(label_smoothing=0.1, z_loss=0.01)
     total = losses.cross_entropy(logits, sids, weights, objective=objective)
     for level, values in enumerate(logits):
         values = np.asarray(values, np.float64)
@@ -81,7 +81,7 @@ def test_label_smoothing_and_z_loss_against_scipy():
 
 
 def test_smoothed_loss_is_least_at_the_smoothed_target():
-    objective = losses.Objective(label_smoothing=0.2)
+    objective = losses.GeneratorObjective(label_smoothing=0.2)
     sids, weights = jnp.array([[1]]), jnp.ones((1, 1))
 
     def slope(logits):

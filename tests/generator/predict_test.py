@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.generator.decoding import Beams, beam_search
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.predict import (
     join_shards,
@@ -36,7 +36,7 @@ PIECES = [np.random.default_rng(length).integers(1, 30, length).tolist() for len
 @pytest.fixture(scope="module")
 def fitted():
     params = init_params(CONFIG, seed=0)
-    return Fitted(config=CONFIG, params=params, max_pieces=24, sid_version="v7")
+    return FittedGenerator(config=CONFIG, params=params, max_pieces=24, sid_version="v7")
 
 
 def test_batches_cover_every_text_once_in_few_shapes():

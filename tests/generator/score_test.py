@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.generator import score
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
@@ -27,7 +27,7 @@ CONFIG = T5Config(
     num_decoder_layers=1,
 )
 PARAMS = init_params(CONFIG, seed=0)
-FITTED = Fitted(config=CONFIG, params=PARAMS, max_pieces=24, sid_version="v7")
+FITTED = FittedGenerator(config=CONFIG, params=PARAMS, max_pieces=24, sid_version="v7")
 PIECES = [
     np.random.default_rng(length).integers(1, 30, length).tolist()
     for length in (3, 40, 1, 16, 17, 0, 24, 5, 90, 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.losses import Objective
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config, init_params, param_axes
 from dsirm_jax.generator.train import make_loss, train
 from dsirm_jax.sids import trie
@@ -59,7 +59,7 @@ def test_overfits_a_few_rows(tmp_path):
     training = dataclasses.replace(TRAINING, epochs=200)
     params = train(
         config=CONFIG,
-        objective=Objective(),
+        objective=GeneratorObjective(),
         training=training,
         batches=lambda start: iter(lambda: as_batch(text, sids), None),
         num_rows=8,
@@ -77,7 +77,7 @@ MESHES = {"data 8": 1, "data 4 x model 2": 2, "data 2 x model 4": 4}
 """Model-parallel devices of eight."""
 # Heads, widths and the vocabulary divide by four.
 WIDE = dataclasses.replace(CONFIG, num_heads=4, dropout_rate=0.3)
-SMOOTHED = Objective(label_smoothing=0.1, z_loss=1e-4)
+SMOOTHED = GeneratorObjective(label_smoothing=0.1, z_loss=1e-4)
 
 
 def run(directory, *, number=8, model_parallel=1, batches=random_batches):
@@ -149,7 +149,9 @@ def test_gradients_against_finite_differences():
     params = init_params(CONFIG, seed=1)
     batch = next(random_batches(3))
     loss = jax.jit(
-        lambda params: make_loss(CONFIG, objective=Objective(), seed=0)(params, batch, 0)[0]
+        lambda params: make_loss(CONFIG, objective=GeneratorObjective(), seed=0)(params, batch, 0)[
+            0
+        ]
     )
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
@@ -173,7 +175,7 @@ def test_rows_without_weight_do_not_count():
     params = init_params(CONFIG, seed=2)
     text, sids = rows(CONFIG, number=4)
     loss = jax.jit(
-        lambda batch: make_loss(CONFIG, objective=Objective(), seed=0)(params, batch, 0)[0]
+        lambda batch: make_loss(CONFIG, objective=GeneratorObjective(), seed=0)(params, batch, 0)[0]
     )
     half = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
     weighted = loss(as_batch(text, sids, weights=half))
@@ -188,7 +190,7 @@ def test_resumes_where_it_stopped(tmp_path):
         settings = dataclasses.replace(TRAINING, epochs=epochs, checkpoint_every=2)
         return train(
             config=CONFIG,
-            objective=Objective(),
+            objective=GeneratorObjective(),
             training=settings,
             batches=batches,
             num_rows=8,

@@ -9,7 +9,7 @@ import pytest
 from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import assign as assign_module
-from dsirm_jax.quantizer.fitted import Fitted
+from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.model import Branches, Codebook, QuantizerConfig, autoencoder
 from dsirm_jax.quantizer.train import Catalogue
 from dsirm_jax.sids.codes import read_sids
@@ -21,7 +21,7 @@ def make_quantizer(*, rows=50, seed=0):
     config = QuantizerConfig(codebook_sizes=(5, 5, 5), latent_dim=4, hidden_dim=8, pin_depth=1)
     items = rng.normal(size=(rows, 6)).astype("f4")
     return {
-        "fitted": Fitted(
+        "fitted": FittedQuantizer(
             config=config,
             dim=6,
             params=autoencoder(config, dim=6).init(jax.random.key(0), items),
@@ -69,7 +69,7 @@ def make_branching(seed=0):
         Codebook(codewords=words, count=np.ones(5, "f4"), total=words),
         Branches(codewords=children, first=np.array([0, 1, 4, 6, 8, 11], "i4"), size=3),
     )
-    return Fitted(config=config, dim=6, params={}, codebooks=codebooks)
+    return FittedQuantizer(config=config, dim=6, params={}, codebooks=codebooks)
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])

@@ -23,7 +23,7 @@ def make(kind="rq_vae"):
     else:
         second = Codebook(codewords=children[:3], count=np.ones(3, "f4"), total=children[:3])
         params = autoencoder(config, dim=6).init(jax.random.key(0), np.zeros((1, 6), "f4"))
-    return quantizers.Fitted(
+    return quantizers.FittedQuantizer(
         config=config, dim=6, params=params, codebooks=(book, second), names=("shoes", "böots")
     )
 

@@ -7,11 +7,11 @@ from sklearn.cluster import KMeans
 from dsirm_jax.metrics.codebook import code_counts, perplexity
 from dsirm_jax.quantizer import kmeans, train
 from dsirm_jax.quantizer.codebooks import Upkeep
-from dsirm_jax.quantizer.losses import Objective
+from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig, residual_quantize
 from dsirm_jax.training.settings import Training
 
-NO_TERMS = Objective(commitment=0.0, contrastive=0.0, temperature=1.0)
+NO_TERMS = QuantizerObjective(commitment=0.0, contrastive=0.0, temperature=1.0)
 
 
 def nested(*, rows=600, dim=6, seed=0):

@@ -17,7 +17,7 @@ from dsirm_jax.data.vectors import shard, shards, write_vectors
 from dsirm_jax.quantizer import assign
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.codebooks import Upkeep
-from dsirm_jax.quantizer.losses import Objective
+from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
 from dsirm_jax.quantizer.train import Catalogue, train
 from dsirm_jax.sids.codes import read_sids
@@ -57,7 +57,7 @@ def fit(name, directory):
         config=QuantizerConfig(
             codebook_sizes=(4, 4), latent_dim=4, hidden_dim=8, pin_depth=1, kind=kind
         ),
-        objective=Objective(commitment=1.0, contrastive=contrastive, temperature=0.1),
+        objective=QuantizerObjective(commitment=1.0, contrastive=contrastive, temperature=0.1),
         upkeep=Upkeep(decay=0.9, restart_below=0.5, init_rows=96, init_iterations=2),
         training=Training(epochs=2, batch_size=32, learning_rate=3e-3, checkpoint_every=2),
         catalogue=make_catalogue(),

@@ -13,7 +13,7 @@ from dsirm_jax.metrics.codebook import code_counts, utilisation
 from dsirm_jax.quantizer import train as quantizer_train
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import Upkeep
-from dsirm_jax.quantizer.losses import Objective
+from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
 from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training
@@ -45,7 +45,7 @@ def fit_quantizer(directory, *, devices=1, seed=3, pinned=True, contrastive=0.5,
         config=QuantizerConfig(
             codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=int(pinned)
         ),
-        objective=Objective(commitment=1.0, contrastive=contrastive, temperature=0.1),
+        objective=QuantizerObjective(commitment=1.0, contrastive=contrastive, temperature=0.1),
         upkeep=Upkeep(decay=0.9, restart_below=0.1, init_rows=96, init_iterations=3),
         training=Training(epochs=epochs, batch_size=32, learning_rate=3e-3, log_every=5),
         catalogue=make_catalogue(pinned=pinned),
@@ -57,7 +57,7 @@ def fit_quantizer(directory, *, devices=1, seed=3, pinned=True, contrastive=0.5,
 
 def settings(**changed):
     """Returns keyword arguments of `train` that the tests of its parts need."""
-    objective = Objective(commitment=1.0, contrastive=0.5, temperature=0.1)
+    objective = QuantizerObjective(commitment=1.0, contrastive=0.5, temperature=0.1)
     upkeep = Upkeep(decay=0.9, restart_below=0.1, init_rows=96, init_iterations=3)
     return {
         "objective": dataclasses.replace(objective, **changed.pop("objective", {})),

@@ -21,12 +21,12 @@ job.Job:
   model_dir = %MODEL_DIR
   seed = %SEED
   rungs = ('unsupervised',)
-quantize.run.objective = @losses.Objective()
-losses.Objective:
+quantize.run.objective = @losses.QuantizerObjective()
+losses.QuantizerObjective:
   commitment = 1.0
   contrastive = 0.5
   temperature = 0.1
-unsupervised/losses.Objective.contrastive = 0.0
+unsupervised/losses.QuantizerObjective.contrastive = 0.0
 """
 GIVEN = ["MODEL_DIR = 'out/x'"]
 
@@ -94,7 +94,7 @@ def test_the_saved_configuration_can_be_read_again(file, tmp_path):
         pytest.param([*GIVEN, "job.Job.sede = 1"], r"--gin flag: .*sede", id="unknown field"),
         pytest.param([*GIVEN, "SEED = [1"], r"--gin flag: ", id="not Python"),
         pytest.param(
-            [*GIVEN, "losses.Objective.temprature = 1"],
+            [*GIVEN, "losses.QuantizerObjective.temprature = 1"],
             r"--gin flag: .*temprature",
             id="unknown argument",
         ),

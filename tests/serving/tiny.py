@@ -203,7 +203,7 @@ def untrained(processor):
     return models.Models(
         encoder=tower,
         encoder_params=tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32)),
-        generator=generators.Fitted(
+        generator=generators.FittedGenerator(
             config=config,
             params=jax.device_get(init_params(config, seed=2)),
             max_pieces=PIECES,
@@ -225,7 +225,7 @@ def random_head(columns, *, seed):
     spread = jax.tree.map(
         lambda array: array + 0.1 * np.sin(np.arange(array.size)).reshape(array.shape), params
     )
-    return heads.Fitted(
+    return heads.FittedHead(
         head=head,
         features=tuple(columns),
         gains=(0.0, 1.0),
@@ -245,7 +245,7 @@ def random_quantizer():
         random.normal(size=(size, DIM)).astype(np.float32) / (2 + level)
         for level, size in enumerate(SIZES)
     ]
-    return quantizers.Fitted(
+    return quantizers.FittedQuantizer(
         config=QuantizerConfig(
             codebook_sizes=SIZES, latent_dim=DIM, hidden_dim=4, pin_depth=0, kind="residual_kmeans"
         ),

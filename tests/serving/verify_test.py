@@ -84,7 +84,7 @@ def test_a_pair_on_a_step_of_the_head_may_be_on_either_side_of_it():
 
 
 def test_probabilities_beside_those_of_a_value_at_a_trees_threshold():
-    head = heads.Fitted(
+    head = heads.FittedHead(
         head=BoostedTrees(trees=1, learning_rate=1.0, leaves=2, min_leaf=1, l2=0.0, columns=1.0),
         features=("cosine", "bm25"),
         gains=(0.0, 1.0),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsirm_jax.generator.losses import Objective
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config, Transformer, init_params, param_axes
 from dsirm_jax.generator.score import encode, score
 from dsirm_jax.generator.train import make_loss
@@ -97,7 +97,7 @@ def generator(config, shop, **options):
         sids=existing_sids(shop / "sids.parquet"),
         sizes=config.sid_sizes,
         optimizer_def=None,
-        **({"objective": Objective()} | options),
+        **({"objective": GeneratorObjective()} | options),
     )
 
 
@@ -129,7 +129,7 @@ def test_logits_are_t5xs(config, params):
 def test_loss_is_t5xs_on_both_trainers(config, params, shop, z_loss):
     from t5x.losses import compute_weighted_cross_entropy
 
-    objective = Objective(z_loss=z_loss)
+    objective = GeneratorObjective(z_loss=z_loss)
     model = generator(config, shop, objective=objective)
     config, batch = model.config, batch_of(model.config)
     params = init_params(config, seed=1)

@@ -10,7 +10,7 @@ from flax.core import unfreeze
 
 from dsirm_jax.data import tasks, vocabulary
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.losses import Objective
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.train import train
 from dsirm_jax.io.errors import InputError
@@ -86,7 +86,7 @@ def restored(path, config, shop, table):
         sids=table,
         sizes=SIZES,
         optimizer_def=None,
-        objective=Objective(),
+        objective=GeneratorObjective(),
     )
     partitioner = partitioning.PjitPartitioner(
         model_parallel_submesh=(1, 1),
@@ -171,7 +171,8 @@ def test_the_loss_falls_in_twenty_steps_under_t5x(trained, shop, table, config):
     after = import_checkpoint(trained, config=config)
     batch = next(own_batches(shop, table, rows=32))
     losses = [
-        batch_loss(p, batch, config=config, objective=Objective())[0] for p in (before, after)
+        batch_loss(p, batch, config=config, objective=GeneratorObjective())[0]
+        for p in (before, after)
     ]
     assert losses[1] < 0.95 * losses[0]
 
@@ -195,7 +196,7 @@ def exported(shop, table, config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     params = train(
         config=config,
-        objective=Objective(),
+        objective=GeneratorObjective(),
         training=Training(epochs=1, batch_size=8, learning_rate=1e-2),
         batches=lambda start: own_batches(shop, table, start=start),
         num_rows=24,

@@ -14,7 +14,7 @@ from dsirm_jax.serving.bundle.catalogue import NO_KEY, Known
 from dsirm_jax.sids import codes
 
 if TYPE_CHECKING:
-    from dsirm_jax.generator.fitted import Fitted
+    from dsirm_jax.generator.fitted import FittedGenerator
     from dsirm_jax.relevance.neighbours import Neighbours
     from dsirm_jax.sids.prefix_match import Beams
 
@@ -54,7 +54,7 @@ def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> Asked:
 
 def known_sids(
     *,
-    generator: Fitted,
+    generator: FittedGenerator,
     pieces: Sequence[Sequence[int]],
     asked: Sequence[Asked],
     most: int = MOST_SIDS,

@@ -49,8 +49,8 @@ class Models:
 
     encoder: nn.Module | None
     encoder_params: Any
-    generator: generators.Fitted
-    heads: Mapping[str, heads.Fitted]
+    generator: generators.FittedGenerator
+    heads: Mapping[str, heads.FittedHead]
     vocabulary: SentencePieceProcessor
     tokenizer: Tokenizer | None
 
@@ -73,7 +73,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     return Models(
         encoder=encoder_module(settings.encoder),
         encoder_params=params.get("encoder"),
-        generator=generators.Fitted(
+        generator=generators.FittedGenerator(
             config=config_from_json(settings.generator),
             params=params["generator"],
             max_pieces=settings.max_pieces,

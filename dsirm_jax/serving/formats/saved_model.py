@@ -34,10 +34,10 @@ from flax import traverse_util
 from jax import export
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.generator.fitted import Fitted as Generator
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
-from dsirm_jax.relevance.fitted import Fitted as Head
+from dsirm_jax.relevance.fitted import FittedGenerator as Head
 from dsirm_jax.serving.bundle.catalogue import Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL, Encoder
@@ -140,7 +140,7 @@ def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " n
 
 
 def relevance_program(
-    generator: Generator, head: Head, *, beams: int, forms: Sequence[str]
+    generator: FittedGenerator, head: Head, *, beams: int, forms: Sequence[str]
 ) -> export.Exported:
     """Returns `relevance` for any number of queries, pairs and SIDs.
 

@@ -27,12 +27,12 @@ from jax import export
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.fitted import Fitted as Generator
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.relevance.fitted import Fitted as Head
+from dsirm_jax.relevance.fitted import FittedGenerator as Head
 from dsirm_jax.relevance.score import probabilities
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.formats.portable import exported
@@ -93,7 +93,9 @@ def encoder_program(module: nn.Module, params: Any) -> export.Exported:
     return exported(module.apply, shapes(params), pieces)
 
 
-def search_program(generator: Generator, *, beams: int, forms: Sequence[str]) -> export.Exported:
+def search_program(
+    generator: FittedGenerator, *, beams: int, forms: Sequence[str]
+) -> export.Exported:
     """Returns query tokens to SIDs: `(params, trie, tokens) -> (sids, log_probs)`.
 
     SIDs that do not exist, which only a very small catalogue has, have the log-probability −inf.
@@ -105,7 +107,7 @@ def search_program(generator: Generator, *, beams: int, forms: Sequence[str]) ->
     return exported(function, shapes(generator.params), trie, tokens)
 
 
-def score_program(generator: Generator) -> export.Exported:
+def score_program(generator: FittedGenerator) -> export.Exported:
     """Returns the log-probabilities of prefixes: `(params, tokens, sids) -> log_probs`."""
     function = functools.partial(score, config=generator.config)
     batch, sids = export.symbolic_shape("batch, sid")

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.generator.decoding import beam_search
-from dsirm_jax.generator.fitted import Fitted
+from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import distinct_sids, encode, prefixes_of, score, scores_of
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Trie
@@ -57,13 +57,13 @@ class Generator:
       beams: SIDs of a query.
     """
 
-    fitted: Fitted
+    fitted: FittedGenerator
     params: Any
     trie: Trie
     beams: int
 
 
-def on_device(fitted: Fitted, *, trie: Trie, beams: int) -> Generator:
+def on_device(fitted: FittedGenerator, *, trie: Trie, beams: int) -> Generator:
     """Returns a generator whose arrays are on the device that JAX computes on."""
     params, trie = jax.device_put((fitted.params, trie))
     return Generator(fitted=fitted, params=params, trie=trie, beams=beams)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import features
 from dsirm_jax.relevance.features import OfPairs, OfQueries
-from dsirm_jax.relevance.fitted import Fitted
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, NUMERIC, FeatureTable
 from dsirm_jax.relevance.score import probabilities
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, Feature, Manifest
@@ -49,7 +49,7 @@ class Judge:
       has_dense_only: whether there is a head without SIDs.
     """
 
-    def __init__(self, manifest: Manifest, *, heads: Mapping[str, Fitted]):
+    def __init__(self, manifest: Manifest, *, heads: Mapping[str, FittedHead]):
         """Prepares the programs, which are compiled when they are first needed.
 
         Raises:
@@ -106,7 +106,7 @@ def check_groups(groups: Iterable[str]) -> None:
             )
 
 
-def _program(heads: Mapping[str, Fitted], *, names: list[str], groups: tuple[str, ...]):
+def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple[str, ...]):
     """Returns a function of what is known of pairs; parameters are constants of its program."""
     columns = {
         name: np.array([names.index(column) for column in head.features], int)

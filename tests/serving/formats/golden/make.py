@@ -1,4 +1,4 @@
-"""`python -m tests.serving.formats.golden.make` writes `jax-VERSION.stablehlo`, of the JAX that runs it."""
+"""`python -m tests.serving.formats.golden.make` writes `jax-VERSION.stablehlo`, of this JAX."""
 
 from pathlib import Path
 
