@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
     from dsirm_jax.generator.fitted import FittedGenerator
-    from dsirm_jax.relevance.fitted import FittedGenerator as HeadFitted
+    from dsirm_jax.relevance.fitted import FittedHead
 
 log = logging.getLogger(__name__)
 STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
@@ -161,7 +161,7 @@ def _is_of_sids(group: str) -> bool:
 
 
 def described_features(
-    head: HeadFitted, *, levels: int, numbers: Sequence[str]
+    head: FittedHead, *, levels: int, numbers: Sequence[str]
 ) -> tuple[manifests.Feature, ...]:
     """Returns the columns that a head reads, in order.
 

@@ -37,7 +37,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
-from dsirm_jax.relevance.fitted import FittedGenerator as Head
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.serving.bundle.catalogue import Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL, Encoder
@@ -63,7 +63,7 @@ def tensor_name(feature: str) -> str:
     return re.sub(r"\W", "_", feature)
 
 
-def given_features(head: Head, *, levels: int) -> tuple[str, ...]:
+def given_features(head: FittedHead, *, levels: int) -> tuple[str, ...]:
     """Returns the features that `relevance` asks for, in the order in which the head reads them."""
     computed = {name for of in FROM_TEXT for name in prefix_match.columns(of, levels=levels)}
     return tuple(name for name in head.features if name not in computed)
@@ -81,7 +81,7 @@ def relevance(
     *,
     config: T5Config,
     beams: int,
-    head: Head,
+    head: FittedHead,
 ) -> Float[Array, " pair"]:
     """Returns the probabilities of pairs, the features that the generator gives computed here.
 
@@ -140,7 +140,7 @@ def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " n
 
 
 def relevance_program(
-    generator: FittedGenerator, head: Head, *, beams: int, forms: Sequence[str]
+    generator: FittedGenerator, head: FittedHead, *, beams: int, forms: Sequence[str]
 ) -> export.Exported:
     """Returns `relevance` for any number of queries, pairs and SIDs.
 

@@ -32,7 +32,7 @@ from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.relevance.fitted import FittedGenerator as Head
+from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.score import probabilities
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.formats.portable import exported
@@ -116,7 +116,7 @@ def score_program(generator: FittedGenerator) -> export.Exported:
     return exported(function, shapes(generator.params), tokens, asked)
 
 
-def head_program(head: Head) -> export.Exported:
+def head_program(head: FittedHead) -> export.Exported:
     """Returns features to probabilities: `(params, features) -> probabilities`.
 
     The parameters are those that `head_params` returns, the features its columns in their order.
@@ -152,13 +152,13 @@ def score(
     return log_probs_of(params, encode(params, tokens, config=config), sids, config=config)
 
 
-def head_params(head: Head) -> dict[str, Any]:
+def head_params(head: FittedHead) -> dict[str, Any]:
     """Returns what a head has learnt, in plain containers."""
     return {"params": serialization.to_state_dict(head.params), "curve": head.curve._asdict()}
 
 
 def head_probabilities(
-    params: dict[str, Any], features: Float[Array, "pair feature"], *, head: Head
+    params: dict[str, Any], features: Float[Array, "pair feature"], *, head: FittedHead
 ) -> Float[Array, " pair"]:
     """Returns the probabilities of pairs; of `head` only its shape counts."""
     learnt = serialization.from_state_dict(head.params, params["params"])
