@@ -277,8 +277,9 @@ def test_a_run_is_compared_with_another(run, tmp_path):
 def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch):
     """Test queries teach nothing; head queries the head, and vote for others but themselves."""
     from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
     from dsirm_jax.quantizer.model import QuantizerConfig
-    from dsirm_jax.quantizer.train import read_catalogue
+    from dsirm_jax.quantizer.training_items import read_training_items
     from dsirm_jax.relevance import features, fitted, score
     from dsirm_jax.relevance import train as heads
     from dsirm_jax.run.layout import Layout
@@ -309,13 +310,13 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
     pieces = [tuple(ids) for ids in vocabulary.encode(layout.vocabulary, table["query"])]
     texts = {tuple(row[row > 0]) for row in inputs}
     assert texts <= {pieces[number] for number in of_split["train"]}
-    catalogue = read_catalogue(
+    catalogue = read_training_items(
         items=layout.items,
         queries=layout.queries,
         judgements=layout.judgements,
         item_vectors=layout.item_vectors,
         query_vectors=layout.query_vectors,
-        config=QuantizerConfig(codebook_sizes=(8,), latent_dim=4, hidden_dim=4, pin_depth=0),
+        config=QuantizerConfig(codebook_sizes=(8,), kind=ResidualKmeans()),
         scratch=tmp_path,
     )
     assert set(catalogue.pairs[:, 0]) <= of_split["train"]

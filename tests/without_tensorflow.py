@@ -45,12 +45,12 @@ def quantizer(folder):
     """Trains a quantizer from arrays and assigns SIDs."""
     from dsirm_jax.quantizer import fitted
     from dsirm_jax.quantizer.assign import assign_vectors
-    from tests.quantizer.train_test import fit_quantizer, make_catalogue
+    from tests.quantizer.fitting_test import fit_quantizer, make_items
 
     made = fit_quantizer(folder, epochs=1.0)
     fitted.save(folder / "quantizer.safetensors", made)
     read = fitted.load(folder / "quantizer.safetensors")
-    return assign_vectors(fitted=read, vectors=make_catalogue().items).codes.shape
+    return assign_vectors(fitted=read, vectors=make_items().items).codes.shape
 
 
 def encoder(folder):

@@ -194,46 +194,33 @@ def encode_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
 
 def quantize_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
     """Returns the same of the quantizer; see `encode_step`."""
-    import jax
-    import jax.numpy as jnp
-
-    from dsirm_jax.data.pairs import MOST_POSITIVES
     from dsirm_jax.encoder.model import Precomputed
-    from dsirm_jax.quantizer import kmeans
-    from dsirm_jax.quantizer.model import HIERARCHICAL_KMEANS, RESIDUAL_KMEANS, autoencoder
-    from dsirm_jax.quantizer.train import make_step, state_shapes
+    from dsirm_jax.quantizer.kinds.kind import Learning
     from dsirm_jax.training.meshes import pmapped
-    from dsirm_jax.training.settings import make_optimizer
 
     bound = bindings["quantize"]
     config, training = bound["config"], bound["training"]
-    if config.kind == HIERARCHICAL_KMEANS or not training.epochs:
+    if not training.epochs:
         return None
     encoder = bindings["encode"]["encoder"]
     dim = target.vector_dim or (None if isinstance(encoder, Precomputed) else encoder.dim)
     if dim is None:
         raise InputError("Target.vector_dim: bind the width of the vectors that are given")
-    model = autoencoder(config, dim=dim)
-    optimizer = make_optimizer(training, num_steps=training.num_steps(ROWS))
-    pinned = bool(config.pin_depth or config.title_language)
-    shared = {"upkeep": bound["upkeep"], "pinned": pinned, "seed": 0, "devices": devices}
-    if config.kind == RESIDUAL_KMEANS:
-        step = kmeans.make_step(**shared)
-    else:
-        step = make_step(model=model, optimizer=optimizer, objective=bound["objective"], **shared)
-    state = state_shapes(model, sizes=config.codebook_sizes, dim=dim, optimizer=optimizer)
-    rows, shape = training.batch_size, jax.ShapeDtypeStruct
-    batch = {
-        "item": shape((rows, dim), jnp.float32),
-        "query": shape((rows, dim), jnp.float32),
-        "has_query": shape((rows,), jnp.float32),
-        "item_index": shape((rows,), jnp.int32),
-        "positives": shape((rows, MOST_POSITIVES), jnp.int32),
-    }
-    if pinned:
-        batch["pinned"] = shape((rows,), jnp.int32)
+    learning = Learning(
+        objective=bound["objective"],
+        upkeep=bound["upkeep"],
+        training=training,
+        seed=0,
+        devices=tuple(devices),
+    )
+    step = config.kind.step(
+        dim=dim, sizes=config.codebook_sizes, pinned=config.pins, learning=learning, rows=ROWS
+    )
+    if step is None:
+        return None
     placement = pmapped(devices)
-    return step, (placement.state_like(state), placement.batch_like(batch)), {}, len(devices)
+    arguments = (placement.state_like(step.state), placement.batch_like(step.batch))
+    return step.function, arguments, {}, len(devices)
 
 
 def generate_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:

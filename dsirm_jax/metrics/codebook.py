@@ -27,18 +27,28 @@ def code_counts(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def utilisation(counts: np.ndarray) -> float:
-    """Returns |{k : n_k > 0}| / K, the share of codes that any item has."""
-    return float(np.count_nonzero(counts) / len(counts))
+    """Returns |{k : n_k > 0}| / K, the share of codes that any item has; NaN without any code."""
+    return float(np.count_nonzero(counts) / len(counts)) if len(counts) else float("nan")
 
 
 def perplexity(counts: np.ndarray) -> float:
-    """Returns exp(−Σ_k p_k log p_k) with p_k = n_k / Σ n, the effective number of codes."""
+    """Returns exp(−Σ_k p_k log p_k) with p_k = n_k / Σ n, the effective number of codes.
+
+    NaN without any item.
+    """
+    if not np.any(counts):
+        return float("nan")
     shares = counts[counts > 0] / counts.sum()
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 def gini(counts: np.ndarray) -> float:
-    """Returns Σ_i (2i − K − 1) n_(i) / (K Σ n) over ascending n_(i): 0 even, (K − 1)/K one code."""
+    """Returns Σ_i (2i − K − 1) n_(i) / (K Σ n) over ascending n_(i): 0 even, (K − 1)/K one code.
+
+    NaN without any item.
+    """
+    if not np.any(counts):
+        return float("nan")
     size = len(counts)
     ranks = 2 * np.arange(1, size + 1) - size - 1
     return float(np.sum(ranks * np.sort(counts)) / (size * counts.sum()))
@@ -51,7 +61,12 @@ def bucket_sizes(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 
 
 def collision_rate(buckets: np.ndarray) -> float:
-    """Returns Σ_{b > 1} b / Σ b over bucket sizes b, the share of items that share their SID."""
+    """Returns Σ_{b > 1} b / Σ b over bucket sizes b, the share of items that share their SID.
+
+    NaN without any item.
+    """
+    if not len(buckets):
+        return float("nan")
     return float(buckets[buckets > 1].sum() / buckets.sum())
 
 
@@ -187,6 +202,8 @@ def shared_information(
     """
     from sklearn.metrics import cluster
 
+    if not len(codes):
+        return SharedInformation(nmi=float("nan"), ami=float("nan"))
     groups = (
         np.zeros(len(codes), int) if given is None else np.unique(given, return_inverse=True)[1]
     )
@@ -224,7 +241,7 @@ def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     return {"items": int(known.sum()), "changed": changed.tolist()}
 
 
-def health(
+def codebook_health(
     codes: np.ndarray, sizes: Sequence[int], labels: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Returns every figure of this module for one catalogue, ready for JSON.

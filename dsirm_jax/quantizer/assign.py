@@ -20,19 +20,21 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import blocks, shard
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, prefixes_of, residual_quantize
+from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, quantized_by, residual_quantize
 from dsirm_jax.sids.codes import VERSION_KEY, sid_writer, suffixes
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
 ROWS = 4096
+"""Of a chunk, where the caller does not say."""
 JOINED_ROWS = 1 << 17  # of a row group: few large ones are read fastest
 
 
-class Chunk(NamedTuple):
+class VectorChunk(NamedTuple):
     """Some rows of a catalogue.
 
     Attributes:
@@ -78,10 +80,10 @@ def _assign(model, params, codebooks, chunk, beams, stay):
 
 def _stayed(quantized, latents, codebooks, pinned, previous, stay):
     """Returns the previous SIDs instead where they cost hardly more."""
-    before = prefixes_of(jnp.maximum(previous, 0), latents, codebooks)
+    before = quantized_by(jnp.maximum(previous, 0), latents, codebooks)
 
-    def cost(found):
-        return jnp.sum((latents - found.prefixes[:, -1]) ** 2, axis=-1)
+    def cost(sids):
+        return jnp.sum((latents - sids.prefixes[:, -1]) ** 2, axis=-1)
 
     stays = (previous[:, 0] >= 0) & (cost(before) <= (1 + stay) * cost(quantized))
     if pinned is not None:
@@ -96,24 +98,26 @@ def _stayed(quantized, latents, codebooks, pinned, previous, stay):
 def assign(
     *,
     fitted: FittedQuantizer,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[VectorChunk],
     stay: float = 0.0,
+    chunk_rows: int = ROWS,
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Assigned]:
     """Yields the codes of vectors, chunk by chunk: memory does not grow with the catalogue.
 
     Args:
       fitted: the quantizer; with `config.beams` over 1 codes are searched for, see `beam_quantize`.
-      chunks: of at most `ROWS` rows each.
+      chunks: of at most `chunk_rows` rows each.
       stay: an item keeps its previous SID where the squared distance to it is at most `1 + stay`
-        times that to the SID found, and its category is still the same.
+        times that to the best SID, and its category is still the same.
+      chunk_rows: rows that the devices take at a time.
       devices: local devices that share the rows of a chunk; all when not given.
     """
     mesh = data_mesh(devices or jax.local_devices())
     rows_over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     learnt = jax.device_put((fitted.params, fitted.codebooks), NamedSharding(mesh, PartitionSpec()))
     # Every chunk has one shape, so the program is compiled once.
-    full = -(-ROWS // mesh.size) * mesh.size
+    full = -(-chunk_rows // mesh.size) * mesh.size
     waiting = None
     for chunk in chunks:
         rows = len(chunk.vectors)
@@ -124,17 +128,17 @@ def assign(
             chunk,
         )
         placed = jax.device_put(filled, rows_over_devices)
-        found = _assign(fitted.model, *learnt, placed, fitted.config.beams, stay)
+        outputs = _assign(fitted.model, *learnt, placed, fitted.config.beams, stay)
         # The devices work on this chunk while the one before is handed out and the next is read.
         if waiting is not None:
             yield _fetch(*waiting)
-        waiting = found, rows
+        waiting = outputs, rows
     if waiting is not None:
         yield _fetch(*waiting)
 
 
-def _fetch(found: tuple[jax.Array, ...], rows: int) -> Assigned:
-    return Assigned(*(np.asarray(array)[:rows] for array in found))
+def _fetch(outputs: tuple[jax.Array, ...], rows: int) -> Assigned:
+    return Assigned(*(np.asarray(array)[:rows] for array in outputs))
 
 
 def assign_vectors(
@@ -142,28 +146,51 @@ def assign_vectors(
     fitted: FittedQuantizer,
     vectors: Float[np.ndarray, "row dim"],
     pinned: Int[np.ndarray, " row"] | None = None,
+    chunk_rows: int = ROWS,
 ) -> Assigned:
-    """Returns the SIDs of vectors in memory, of items or of queries; see `assign` and `Chunk`."""
+    """Returns the SIDs of vectors in memory, of items or of queries.
 
-    def chunks() -> Iterator[Chunk]:
-        starts = range(0, len(vectors), ROWS)
+    Args:
+      fitted: see `assign`.
+      vectors: float32 `[row, dim]`.
+      pinned: see `VectorChunk`.
+      chunk_rows: see `assign`.
+
+    Raises:
+      InputError: the vectors are not as wide as those that the quantizer was fitted to.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != fitted.dim:
+        raise InputError(
+            f"vectors of the shape {vectors.shape} for a quantizer of vectors of {fitted.dim} "
+            f"numbers: pass [row, {fitted.dim}]"
+        )
+
+    def chunks() -> Iterator[VectorChunk]:
+        starts = range(0, len(vectors), chunk_rows)
         for start in progress(starts, total=len(starts), name="assign", unit="chunk"):
-            rows = slice(start, start + ROWS)
-            yield Chunk(vectors[rows], _part(pinned, rows))
+            rows = slice(start, start + chunk_rows)
+            yield VectorChunk(vectors[rows], _part(pinned, rows))
 
-    found = zip(*assign(fitted=fitted, chunks=chunks()), strict=True)
-    return Assigned(*map(np.concatenate, found))
+    levels = len(fitted.codebooks)
+    none = Assigned(
+        codes=np.zeros((0, levels), np.int32),
+        distances=np.zeros((0, levels), np.float32),
+        errors=np.zeros(0, np.float32),
+    )
+    parts = assign(fitted=fitted, chunks=chunks(), chunk_rows=chunk_rows)
+    return Assigned(*map(np.concatenate, zip(none, *parts, strict=True)))
 
 
 def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
-    """Returns the mean squared distance to the mean vector: the error of SIDs that say nothing.
+    """Returns the mean squared distance to the mean vector: the error of SIDs that tell nothing.
 
     Args:
-      vectors: float32 `[row, dim]`, in memory or memory-mapped.
+      vectors: float32 `[row, dim]`, in memory or memory-mapped, at least one.
     """
-    squares = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64)
+    square = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64) / len(vectors)
     mean = vectors.mean(axis=0, dtype=np.float64)
-    return float(squares / len(vectors) - mean @ mean)
+    difference = float(square - mean @ mean)
+    return difference if difference > 1e-12 * square else 0.0  # below is rounding
 
 
 def assign_shards(
@@ -174,12 +201,13 @@ def assign_shards(
     pinned: Int[np.ndarray, " item"] | None = None,
     previous: Int[np.ndarray, "item level"] | None = None,
     stay: float = 0.0,
+    chunk_rows: int = ROWS,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Path]:
     """Writes the SIDs of a catalogue that lies in shards, one shard for each, in their order.
 
-    Memory holds a few chunks. A shard that is already there with this version is left as it is, so
-    an interrupted pass goes on where it stopped. Processes share the shards, and each returns when
+    Memory holds a few chunks. A finished shard of this version is left as it is, so an interrupted
+    pass goes on where it stopped. Processes share the shards, and each returns when
     all are written.
 
     Args:
@@ -187,8 +215,10 @@ def assign_shards(
       vectors: the shards of `encode`, in the catalogue's order: columns item_id and vector.
       pattern: of the paths of the SID shards, with one `*`; columns as in `codes.SCHEMA`.
       pinned: int32 `[item]` pinned first codes of the whole catalogue, or None.
-      previous: int32 `[item, level]` previous SIDs of the whole catalogue, or None; see `Chunk`.
+      previous: int32 `[item, level]` previous SIDs of the whole catalogue, or None; see
+        `VectorChunk`.
       stay: see `assign`.
+      chunk_rows: see `assign`.
       devices: see `assign`.
 
     Returns:
@@ -206,19 +236,21 @@ def assign_shards(
     for number in mine:
         path = paths[number]
         if _has_version(path, fitted.version):
-            log.info("%s is there already", path)
+            log.info("%s is finished already", path)
             continue
         # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
-        read, named = itertools.tee(blocks(vectors[number], id_column="item_id", rows=ROWS))
+        read, named = itertools.tee(blocks(vectors[number], id_column="item_id", rows=chunk_rows))
 
-        def chunks(read=read, start=starts[number]) -> Iterator[Chunk]:
+        def chunks(read=read, start=starts[number]) -> Iterator[VectorChunk]:
             for first_row, _, block in read:  # counted from 1
                 rows = slice(start + first_row - 1, start + first_row - 1 + len(block))
-                yield Chunk(block, _part(pinned, rows), _part(previous, rows))
+                yield VectorChunk(block, _part(pinned, rows), _part(previous, rows))
 
-        found = assign(fitted=fitted, chunks=chunks(), stay=stay, devices=devices)
+        parts = assign(
+            fitted=fitted, chunks=chunks(), stay=stay, chunk_rows=chunk_rows, devices=devices
+        )
         with sid_writer(path, version=fitted.version) as write:
-            for (_, ids, _), assigned in zip(named, found, strict=True):
+            for (_, ids, _), assigned in zip(named, parts, strict=True):
                 write(ids, *assigned)
     multihost_utils.sync_global_devices("assign_shards")
     return paths
@@ -228,13 +260,13 @@ def _part(array: np.ndarray | None, rows: slice) -> np.ndarray | None:
     return None if array is None else array[rows]
 
 
-def join_shards(
+def join_sids(
     paths: Sequence[Path], *, into: Path, sizes: Sequence[int], bucket_cap: int | None = None
 ) -> None:
     """Moves the shards into one table, one after the other; memory holds their codes.
 
     Args:
-      paths: what `assign_shards` returned; all of them have to be there, with one version.
+      paths: what `assign_shards` returned; all of one version.
       into: `sids.parquet`.
       sizes: codes per level.
       bucket_cap: items that may share SID and `suffix`, a further column, see `codes.suffixes`;

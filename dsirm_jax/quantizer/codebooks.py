@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Array, Bool, Float, Int
 
-from dsirm_jax.quantizer.model import UNPINNED, Codebook, Quantized, lowest, nearest
+from dsirm_jax.quantizer.checks import check_number, check_whole
+from dsirm_jax.quantizer.model import UNPINNED, Codebook, Quantized, lowest, nearest_code
 
 SMOOTHING = 1e-3
 SINKHORN_ITERATIONS = 5
@@ -31,13 +32,23 @@ class Upkeep:
         random codewords instead.
       init_iterations: Lloyd iterations at the start.
       balance: how far codes are picked evenly while training, see `balanced`; 0 takes the nearest.
+
+    Raises:
+      InputError: a value is out of its range, or no finite number.
     """
 
-    decay: float
-    restart_below: float
-    init_rows: int
-    init_iterations: int
+    decay: float = 0.99
+    restart_below: float = 0.1
+    init_rows: int = 20_000
+    init_iterations: int = 20
     balance: float = 0.3
+
+    def __post_init__(self):
+        check_number("Upkeep.decay", self.decay, least=0, below=1)
+        check_number("Upkeep.restart_below", self.restart_below, least=0)
+        check_whole("Upkeep.init_rows", self.init_rows, least=0)
+        check_whole("Upkeep.init_iterations", self.init_iterations, least=0)
+        check_number("Upkeep.balance", self.balance, least=0)
 
 
 def code_sums(
@@ -102,7 +113,7 @@ def kmeans(
     centroids, _ = jax.lax.fori_loop(1, size, seed, (centroids, distance))
 
     def lloyd(_, centroids):
-        codes = nearest(rows, centroids)
+        codes = nearest_code(rows, centroids)
         count, total = code_sums(rows, codes, size=size, weight=weight)
         distance = counted(jnp.sum((rows - centroids[codes]) ** 2, axis=-1))
         empty = count == 0
@@ -138,13 +149,13 @@ def initial_codebooks(
     for level, size in enumerate(sizes):
         level_key = jax.random.fold_in(key, level)
         codewords = kmeans(residual, key=level_key, size=size, iterations=iterations)
-        codes = nearest(residual, codewords)
+        codes = nearest_code(residual, codewords)
         if level == 0 and pinned is not None:
             known = pinned != UNPINNED
             count, total = code_sums(residual, pinned * known, size=size, weight=known * 1.0)
             means = total / jnp.maximum(count, 1)[:, None]
             codewords = jnp.where(count[:, None] > 0, means, codewords)
-            codes = jnp.where(known, pinned, nearest(residual, codewords))
+            codes = jnp.where(known, pinned, nearest_code(residual, codewords))
         codebooks.append(Codebook(codewords=codewords, count=jnp.ones(size), total=codewords))
         residual = residual - codewords[codes]
     return tuple(codebooks)
@@ -329,9 +340,9 @@ def category_codes(
     Returns:
       int32 `[item]` (`UNPINNED` without a category or a code) and the category of every code.
     """
-    counted = categories.value_counts().flatten()  # the categories, and how often each occurs
-    order = np.lexsort([counted[0].fill_null("").to_numpy(False), -counted[1].to_numpy()])
-    found = counted[0].take(pa.array(order)).to_pylist()
-    names = [*known, *(name for name in found if name and name not in known)][:most]
+    distinct, counts = categories.value_counts().flatten()
+    order = np.lexsort([distinct.fill_null("").to_numpy(False), -counts.to_numpy()])
+    by_count = distinct.take(pa.array(order)).to_pylist()
+    names = [*known, *(name for name in by_count if name and name not in known)][:most]
     codes = pc.index_in(categories, pa.array(names, pa.string())).fill_null(UNPINNED)
     return codes.to_numpy(), tuple(names)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from pathlib import Path
+import os
+from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.io.sealed import Artefact, version_of
-from dsirm_jax.quantizer.model import (
-    Autoencoder,
-    Branches,
-    Codebook,
-    Codebooks,
-    Identity,
-    QuantizerConfig,
-    autoencoder,
-)
+from dsirm_jax.quantizer.kinds.kind import Kind
+from dsirm_jax.quantizer.model import Codebooks, LevelCodebook, QuantizerConfig
 
 ARTEFACT = Artefact(kind="quantizer", stage="quantize")
+HOME = "dsirm_jax.quantizer.kinds"
+SPREAD = ("kind", "latent_dim", "hidden_dim")
+"""Of a configuration in older files: the kind by its old name, and what only the RQ-VAE has."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class FittedQuantizer:
     names: tuple[str, ...] = ()
 
     @property
-    def model(self) -> Autoencoder | Identity:
-        """The Flax module that `params` belong to."""
-        return autoencoder(self.config, dim=self.dim)
+    def model(self) -> nn.Module:
+        """The Flax module that `params` belong to, with the methods `encode` and `decode`."""
+        return self.config.kind.module(dim=self.dim)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def _identity(codebooks: Codebooks) -> list[Any]:
     return [array for book in codebooks for array in book.identity()]
 
 
-def save(path: Path, fitted: FittedQuantizer) -> None:
+def save(path: str | os.PathLike[str], fitted: FittedQuantizer) -> None:
     """Writes a quantizer as one `safetensors` file, its configuration in the header.
 
     Args:
@@ -75,8 +75,10 @@ def save(path: Path, fitted: FittedQuantizer) -> None:
       fitted: the quantizer.
     """
     books = {str(level): _arrays(book) for level, book in enumerate(fitted.codebooks)}
+    kind = fitted.config.kind
+    settings = dataclasses.asdict(kind) | {"class": class_name(kind, home=HOME)}
     description = {
-        "config": dataclasses.asdict(fitted.config),
+        "config": dataclasses.asdict(fitted.config) | {"kind": settings},
         "dim": fitted.dim,
         "names": fitted.names,
     }
@@ -84,24 +86,28 @@ def save(path: Path, fitted: FittedQuantizer) -> None:
     ARTEFACT.save(path, tree, description=description, version=fitted.version)
 
 
-def load(path: Path) -> FittedQuantizer:
-    """Reads what `save` wrote.
+def load(path: str | os.PathLike[str]) -> FittedQuantizer:
+    """Reads what `save` wrote, in this version or an earlier one.
+
+    Args:
+      path: the file.
 
     Raises:
-      InputError: there is no such file, or it holds no quantizer, or not the one it was.
+      InputError: there is no such file, it holds no quantizer, or not the one it was, or nothing
+        has imported the quantizer's kind.
     """
     tree, header = ARTEFACT.load(path)
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-    config = QuantizerConfig(**shape)
+    try:
+        config = _config(header["config"])
+    except (TypeError, KeyError, InputError) as error:
+        raise InputError(f"{path}: {error}") from error
     books = tree.pop("codebooks")
     fitted = FittedQuantizer(
         config=config,
         dim=header["dim"],
         params=tree,
         codebooks=tuple(
-            Branches(**books[str(level)], size=size)
-            if "first" in books[str(level)]
-            else Codebook(**books[str(level)])
+            config.kind.codebook(books[str(level)], level=level, size=size)
             for level, size in enumerate(config.codebook_sizes)
         ),
         names=tuple(header["names"]),
@@ -110,7 +116,27 @@ def load(path: Path) -> FittedQuantizer:
     return fitted
 
 
-def _arrays(book: Codebook | Branches) -> dict[str, Any]:
+def _config(fields: Mapping[str, Any]) -> QuantizerConfig:
+    if isinstance(fields["kind"], str):  # an older file
+        name = "".join(map(str.capitalize, fields["kind"].split("_")))
+        settings = {key: fields[key] for key in SPREAD[1:]} if name == "RqVae" else {}
+    else:
+        settings = dict(fields["kind"])
+        name = settings.pop("class")
+    kind = class_named(name, home=HOME)
+    if not (dataclasses.is_dataclass(kind) and isinstance(kind, Kind)):
+        raise InputError(f"{name} is no kind of quantizer")
+    others = {key: value for key, value in fields.items() if key not in SPREAD}
+    return QuantizerConfig(kind=kind(**_tuples(settings)), **_tuples(others))
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+
+
+def _arrays(book: LevelCodebook) -> dict[str, Any]:
     return {
         field.name: getattr(book, field.name)
         for field in dataclasses.fields(book)

@@ -1,19 +1,21 @@
 """The quantizer's objective: `|z - dec(ẑ)|² + β·commitment + γ·InfoNCE(query, item)`.
 
 Source: DSIRM (Wang et al. 2026, arXiv 2606.04374); weights and temperature from secondary notes on
-it and on CQ-SID (arXiv 2605.14434). Every function returns one value a row, so that a mean over
-rows is the same however the rows are split over devices.
+it and on CQ-SID (arXiv 2605.14434). The terms have one value a row, so that a mean over rows is the
+same however the rows are split over devices.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
+from dsirm_jax.quantizer.checks import check_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,11 +27,104 @@ class QuantizerObjective:
       contrastive: γ, weight of the query-item term (secondary note: 0.001); 0 leaves an
         unsupervised RQ-VAE.
       temperature: τ of the contrastive term (secondary note: 0.1).
+
+    Raises:
+      InputError: a weight is negative, the temperature is not above 0, or one is no finite number.
     """
 
-    commitment: float
-    contrastive: float
-    temperature: float
+    commitment: float = 1.0
+    contrastive: float = 0.1
+    temperature: float = 0.1
+
+    def __post_init__(self):
+        check_number("QuantizerObjective.commitment", self.commitment, least=0)
+        check_number("QuantizerObjective.contrastive", self.contrastive, least=0)
+        check_number("QuantizerObjective.temperature", self.temperature, above=0)
+
+
+class Coded(NamedTuple):
+    """Dense vectors and what a quantizer makes of them.
+
+    Attributes:
+      vectors: float32 `[row, dim]`.
+      residuals: float32 `[row, level, latent]`: what each level codes, `r_0 .. r_{L-1}`.
+      prefixes: float32 `[row, level, latent]`: sums of the codewords down to each level.
+      quantized: float32 `[row, latent]`: the last prefix vector, straight through.
+      decoded: float32 `[row, dim]`: `dec` of it.
+    """
+
+    vectors: Float[Array, "row dim"]
+    residuals: Float[Array, "row level latent"]
+    prefixes: Float[Array, "row level latent"]
+    quantized: Float[Array, "row latent"]
+    decoded: Float[Array, "row dim"]
+
+
+def loss_terms(
+    *,
+    item: Coded,
+    query: Coded,
+    has_query: Float[Array, " row"],
+    item_index: Int[Array, " row"],
+    positives: Int[Array, "row positive"],
+    objective: QuantizerObjective,
+    axis: str | None = None,
+) -> dict[str, Float[Array, ""]]:
+    """Returns the loss and its terms: means over the items and the queries that are there.
+
+    Args:
+      item: the items of this device's rows.
+      query: their queries; rows without one count for nothing.
+      has_query: 1 where a row has a query, else 0.
+      item_index: number of each row's item.
+      positives: numbers of the items relevant to each query, filled up with -1.
+      objective: weights and temperature.
+      axis: mapped axis of the devices that hold the other rows of the batch; None: there are none.
+
+    Returns:
+      Scalars `loss`, `reconstruction`, `commitment` and `contrastive`: this device's share, the sum
+      of which over `axis` is the value of the whole batch. Source: DSIRM (arXiv 2606.04374).
+    """
+    rows = has_query.shape[0]
+    pairs = Pairs(
+        query=query.quantized,
+        item=item.quantized,
+        item_index=item_index,
+        positives=positives,
+        has_query=has_query,
+    )
+    everyone, num_rows, num_queries, first = pairs, jnp.float32(rows), jnp.sum(has_query), 0
+    if axis is not None:
+        everyone = jax.tree.map(lambda array: jax.lax.all_gather(array, axis, tiled=True), pairs)
+        num_rows = jnp.float32(rows * jax.lax.axis_size(axis))
+        num_queries = jax.lax.psum(num_queries, axis)
+        first = jax.lax.axis_index(axis) * rows
+
+    def mean(item_rows, query_rows):
+        total = jnp.sum(item_rows) + jnp.sum(query_rows * has_query)
+        return total / (num_rows + num_queries)
+
+    reconstruction = mean(
+        reconstruction_loss(item.vectors, item.decoded),
+        reconstruction_loss(query.vectors, query.decoded),
+    )
+    commitment = mean(
+        commitment_loss(item.residuals, item.prefixes),
+        commitment_loss(query.residuals, query.prefixes),
+    )
+    contrastive = jnp.sum(
+        contrastive_loss(
+            pairs, everyone, own=first + jnp.arange(rows), temperature=objective.temperature
+        )
+    ) / jnp.maximum(num_queries, 1.0)
+    return {
+        "loss": (
+            reconstruction + objective.commitment * commitment + objective.contrastive * contrastive
+        ),
+        "reconstruction": reconstruction,
+        "commitment": commitment,
+        "contrastive": contrastive,
+    }
 
 
 def reconstruction_loss(
@@ -45,7 +140,7 @@ def commitment_loss(
     """Returns `Σ_l |r_{l-1} - sg(e_{l,c_l})|²` of every row.
 
     Args:
-      residuals: what each level was given, `r_0 .. r_{L-1}`.
+      residuals: what each level codes, `r_0 .. r_{L-1}`.
       prefixes: sums of the codewords down to each level; `r_{l-1} - e_l = r_0 - prefix_l`.
     """
     latents = residuals[:, :1]  # [row, 1, dim]

@@ -2,14 +2,15 @@
 
 With encoder output `r_0 = enc(z)`, level `l` picks `c_l = argmin_k |r_{l-1} - e_{l,k}|²` and hands
 on `r_l = r_{l-1} - e_{l,c_l}`. The sum of the codewords down to level `l` is the prefix vector. The
-kinds differ in the encoder (`Autoencoder` or `Identity`) and in whether a level has one `Codebook`
-for all rows or `Branches`, a codebook for every prefix.
+kinds (`quantizer/kinds`) differ in the encoder and in what a level's codebook is: one `Codebook`
+for all rows, or another one for every prefix.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import flax.linen as nn
 import jax
@@ -18,12 +19,10 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.quantizer.checks import check_whole
+from dsirm_jax.quantizer.kinds.kind import Kind
 
 UNPINNED = -1
-RQ_VAE = "rq_vae"
-RESIDUAL_KMEANS = "residual_kmeans"
-HIERARCHICAL_KMEANS = "hierarchical_kmeans"
-KINDS = (RQ_VAE, RESIDUAL_KMEANS, HIERARCHICAL_KMEANS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,33 +31,91 @@ class QuantizerConfig:
 
     Attributes:
       codebook_sizes: codes per level, coarse to fine. DSIRM uses 216/512/512 (secondary note).
-      latent_dim: width of the space that is quantized; k-means quantizes the vectors themselves.
-      hidden_dim: width of the one hidden layer of encoder and decoder.
+      kind: how vectors are encoded and codebooks fitted: `RqVae` (DSIRM; TIGER-style where
+        `QuantizerObjective.contrastive` is 0), `ResidualKmeans`, `HierarchicalKmeans` (DSI-style),
+        or one of your own.
       pin_depth: levels of the category path that name an item's first code, where it has one. The
         first codebook then has one code per category, at most `codebook_sizes[0]`; 0 pins nothing.
       title_language: in a catalogue without any category (or with `pin_depth` 0) an item's first
         code is named by its title's product type, see `product_type`: the language of the titles,
         None where it has no rules or nothing shall be pinned.
-      kind: `rq_vae` (DSIRM; TIGER-style where `QuantizerObjective.contrastive` is 0),
-        `residual_kmeans` or `hierarchical_kmeans` (DSI-style).
       beams: partial SIDs kept while items are assigned; 1 takes the nearest codeword of each level.
       bucket_cap: items that may share SID and `suffix`, see `codes.suffixes`; None: any number.
+
+    Raises:
+      InputError: a value is out of its range.
     """
 
     codebook_sizes: tuple[int, ...]
-    latent_dim: int
-    hidden_dim: int
-    pin_depth: int
+    kind: Kind
+    pin_depth: int = 0
     title_language: str | None = None
-    kind: str = RQ_VAE
     beams: int = 1
     bucket_cap: int | None = None
 
     def __post_init__(self):
-        if self.kind not in KINDS:
+        sizes = self.codebook_sizes
+        if not (isinstance(sizes, Sequence) and len(sizes)) or isinstance(sizes, str):
             raise InputError(
-                f"gin binding QuantizerConfig.kind is {self.kind!r}; bind one of {', '.join(KINDS)}"
+                f"gin binding QuantizerConfig.codebook_sizes is {sizes!r}; bind the codes of each "
+                f"level, such as (216, 512, 512)"
             )
+        for size in sizes:
+            check_whole("QuantizerConfig.codebook_sizes", size, least=1)
+        object.__setattr__(self, "codebook_sizes", tuple(sizes))
+        if isinstance(self.kind, type) or not isinstance(self.kind, Kind):
+            raise InputError(
+                f"gin binding QuantizerConfig.kind is {self.kind!r}; bind a kind, such as "
+                f"@rq_vae.RqVae() (with `from dsirm_jax.quantizer.kinds import rq_vae`)"
+            )
+        check_whole("QuantizerConfig.pin_depth", self.pin_depth, least=0)
+        if not isinstance(self.title_language, str | None):
+            raise InputError(
+                f"gin binding QuantizerConfig.title_language is {self.title_language!r}; bind a "
+                f"language, such as 'en', or None"
+            )
+        check_whole("QuantizerConfig.beams", self.beams, least=1)
+        if self.bucket_cap is not None:
+            check_whole("QuantizerConfig.bucket_cap", self.bucket_cap, least=1)
+
+    @property
+    def pins(self) -> bool:
+        """Whether first codes are pinned where categories or product types are known."""
+        return bool(self.pin_depth or self.title_language)
+
+
+class LevelCodebook(Protocol):
+    """A level's codewords: a pytree whose fields are arrays, or static.
+
+    Attributes:
+      codewords: float32 `[entry, dim]`, all that the level has.
+      size: codes of the level.
+    """
+
+    codewords: Float[Array, "entry dim"]
+    size: int
+
+    def costs(
+        self, residual: Float[Array, "row dim"], node: Int[Array, " row"]
+    ) -> Float[Array, "row code"]:
+        """Returns `|e|²/2 - r·e` of every code, infinite for one that is missing.
+
+        Args:
+          residual: what the level is to code.
+          node: entry of the level before that each row has; 0 at the first level.
+        """
+        ...
+
+    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
+        """Returns the entries of `codewords` that codes stand for."""
+        ...
+
+    def identity(self) -> tuple[Array, ...]:
+        """Returns the arrays that decide what a code means."""
+        ...
+
+
+Codebooks = tuple[LevelCodebook, ...]
 
 
 class Codebook(struct.PyTreeNode):
@@ -81,86 +138,13 @@ class Codebook(struct.PyTreeNode):
         return 0.5 * jnp.sum(self.codewords**2, axis=-1) - residual @ self.codewords.T
 
     def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
-        """Returns the rows of `codewords` that codes stand for."""
+        """Returns the entries of `codewords` that codes stand for."""
         del node
         return code
 
     def identity(self) -> tuple[Array, ...]:
-        """Returns the arrays that say what a code means."""
+        """Returns the arrays that decide what a code means."""
         return (self.codewords,)
-
-
-class Branches(struct.PyTreeNode):
-    """One level of a hierarchical quantizer: every node of the level before has its own codewords.
-
-    The children of node `n` are rows `first[n]` to `first[n + 1]` of `codewords`, each relative to
-    the parent's prefix vector; a code is a child's place among them. A row of `codewords` is a node
-    of the next level. The nodes below a `Codebook` are its codes.
-    """
-
-    codewords: Float[Array, "child dim"]
-    first: Int[Array, " node+1"]
-    size: int = struct.field(pytree_node=False)  # codes of the level: the most children of a node
-
-    def costs(
-        self, residual: Float[Array, "row dim"], node: Int[Array, " row"]
-    ) -> Float[Array, "row code"]:
-        """Returns `|e|²/2 - r·e` for a node's children, infinite for the codes that it lacks."""
-
-        codewords, first = jnp.asarray(self.codewords), jnp.asarray(self.first)
-
-        def of_row(row):
-            vector, start, stop = row
-            child = start + jnp.arange(self.size)
-            words = codewords[jnp.minimum(child, stop - 1)]  # [code, dim]
-            cost = 0.5 * jnp.sum(words**2, axis=-1) - words @ vector
-            return jnp.where(child < stop, cost, jnp.inf)
-
-        # Each row looks at codewords of its own: a part of the rows at a time bounds the memory.
-        return jax.lax.map(of_row, (residual, first[node], first[node + 1]), batch_size=BRANCH_ROWS)
-
-    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
-        """Returns the rows of `codewords` that codes stand for."""
-        return self.first[node] + code
-
-    def identity(self) -> tuple[Array, ...]:
-        """Returns the arrays that say what a code means."""
-        return self.codewords, self.first
-
-
-BRANCH_ROWS = 64
-Codebooks = tuple[Codebook | Branches, ...]
-
-
-class Autoencoder(nn.Module):
-    """Maps dense vectors to the quantized space and back; a hidden layer beside a linear path."""
-
-    dim: int
-    latent_dim: int
-    hidden_dim: int
-
-    def setup(self):
-        self.encoder_hidden = nn.Dense(self.hidden_dim)
-        self.encoder_out = nn.Dense(self.latent_dim)
-        self.encoder_linear = nn.Dense(self.latent_dim, use_bias=False)
-        self.decoder_hidden = nn.Dense(self.hidden_dim)
-        self.decoder_out = nn.Dense(self.dim)
-        self.decoder_linear = nn.Dense(self.dim, use_bias=False)
-
-    def encode(self, vectors: Float[Array, "row dim"]) -> Float[Array, "row latent"]:
-        """Returns the latent vectors that are quantized."""
-        return self.encoder_linear(vectors) + self.encoder_out(
-            nn.gelu(self.encoder_hidden(vectors))
-        )
-
-    def decode(self, latents: Float[Array, "row latent"]) -> Float[Array, "row dim"]:
-        """Returns the dense vectors that quantized latents stand for."""
-        return self.decoder_linear(latents) + self.decoder_out(
-            nn.gelu(self.decoder_hidden(latents))
-        )
-
-    def __call__(self, vectors: Float[Array, "row dim"]) -> Float[Array, "row dim"]:
-        return self.decode(self.encode(vectors))
 
 
 class Identity(nn.Module):
@@ -178,13 +162,6 @@ class Identity(nn.Module):
         return vectors
 
 
-def autoencoder(config: QuantizerConfig, *, dim: int) -> Autoencoder | Identity:
-    """Returns the Flax module for dense vectors of width `dim`."""
-    if config.kind != RQ_VAE:
-        return Identity()
-    return Autoencoder(dim=dim, latent_dim=config.latent_dim, hidden_dim=config.hidden_dim)
-
-
 def lowest(costs: Float[Array, "row code"]) -> Int[Array, " row"]:
     """Returns the code of the lowest cost, the first one on a tie.
 
@@ -198,7 +175,7 @@ def lowest(costs: Float[Array, "row code"]) -> Int[Array, " row"]:
     return size - jnp.max(is_lowest, axis=-1).astype(jnp.int32)
 
 
-def nearest(
+def nearest_code(
     residual: Float[Array, "row dim"], codewords: Float[Array, "code dim"]
 ) -> Int[Array, " row"]:
     """Returns the index of the nearest codeword, the lowest one on a tie."""
@@ -209,7 +186,7 @@ class Quantized(struct.PyTreeNode):
     """What the quantizing functions return, for every level."""
 
     codes: Int[Array, "row level"]
-    residuals: Float[Array, "row level dim"]  # what each level was given: r_0 .. r_{L-1}
+    residuals: Float[Array, "row level dim"]  # what each level codes: r_0 .. r_{L-1}
     prefixes: Float[Array, "row level dim"]  # sum of the codewords down to each level
 
 
@@ -225,7 +202,7 @@ def residual_quantize(
     Args:
       latents: float32 `[row, dim]`.
       codebooks: one per level, coarse to fine.
-      pinned: int32 `[row]`: the code of the first level where it is given by the item's category,
+      pinned: int32 `[row]`: the code of the first level where the item's category decides it,
         `UNPINNED` where it is picked. None pins nothing.
       pick: takes codes by their costs; see `codebooks.balanced` for another one.
 
@@ -281,25 +258,25 @@ def beam_quantize(
         best, place = jax.lax.top_k(-total, min(beams, kept * size))
         parent, code = place // size, (place % size).astype(jnp.int32)
         node = codebook.children(jnp.take_along_axis(node, parent, axis=1), code)
-        node = jnp.minimum(node, codebook.codewords.shape[0] - 1)  # a child that is not there
+        node = jnp.minimum(node, codebook.codewords.shape[0] - 1)  # of a child that is missing
         residual = jnp.take_along_axis(residual, parent[:, :, None], axis=1)
         residual = residual - codebook.codewords[node]
         error = jnp.where(jnp.isinf(best), jnp.inf, jnp.sum(residual**2, axis=-1))
         codes = jnp.take_along_axis(codes, parent[:, :, None], axis=1)
         codes = jnp.concatenate([codes, code[:, :, None]], axis=2)
-    found = lowest(error)
+    first = lowest(error)
     greedy = residual_quantize(latents, codebooks, pinned=pinned)
     greedy_error = jnp.sum((latents - greedy.prefixes[:, -1]) ** 2, axis=-1)
     is_better = jnp.min(error, axis=1) < greedy_error
-    chosen = jnp.take_along_axis(codes, found[:, None, None], axis=1)[:, 0]
+    chosen = jnp.take_along_axis(codes, first[:, None, None], axis=1)[:, 0]
     chosen = jnp.where(is_better[:, None], chosen, greedy.codes)
-    return prefixes_of(chosen, latents, codebooks)
+    return quantized_by(chosen, latents, codebooks)
 
 
-def prefixes_of(
+def quantized_by(
     codes: Int[Array, "row level"], latents: Float[Array, "row dim"], codebooks: Codebooks
 ) -> Quantized:
-    """Returns what given codes, instead of the nearest ones, make of latents."""
+    """Returns what these codes, instead of the nearest ones, make of latents."""
     return _descend(latents, codebooks, lambda level, *_: codes[:, level])
 
 

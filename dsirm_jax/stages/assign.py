@@ -18,7 +18,7 @@ def run(layout: Layout, *, vectors: VectorFiles) -> None:
     """dense vectors of further items -> their SIDs, from the quantizer as it is."""
     from dsirm_jax.data.vectors import read_categories, shards
     from dsirm_jax.quantizer import fitted as quantizers
-    from dsirm_jax.quantizer.assign import assign_shards, join_shards
+    from dsirm_jax.quantizer.assign import assign_shards, join_sids
     from dsirm_jax.quantizer.codebooks import category_codes
 
     fitted = quantizers.load(layout.quantizer)
@@ -37,7 +37,7 @@ def run(layout: Layout, *, vectors: VectorFiles) -> None:
         pattern=layout.stage("assign") / "sids-*.parquet",
         pinned=pinned,
     )
-    join = functools.partial(join_shards, sizes=fitted.sizes, bucket_cap=fitted.config.bucket_cap)
+    join = functools.partial(join_sids, sizes=fitted.sizes, bucket_cap=fitted.config.bucket_cap)
     processes.first(functools.partial(join, written, into=layout.assigned))
 
 

@@ -34,15 +34,17 @@ def run(
 
     from dsirm_jax.data.vectors import shards
     from dsirm_jax.quantizer import fitted as quantizers
-    from dsirm_jax.quantizer.assign import assign_shards, join_shards
-    from dsirm_jax.quantizer.health import health
-    from dsirm_jax.quantizer.model import HIERARCHICAL_KMEANS
-    from dsirm_jax.quantizer.train import read_catalogue, train
+    from dsirm_jax.quantizer.assign import assign_shards, join_sids
+    from dsirm_jax.quantizer.checks import check_number
+    from dsirm_jax.quantizer.fitting import train
+    from dsirm_jax.quantizer.health import sid_health
+    from dsirm_jax.quantizer.training_items import read_training_items
     from dsirm_jax.sids.codes import aligned_sids, read_sids
 
+    check_number("quantize.run.stay", stay, least=0)
     start = quantizers.load(previous.quantizer) if previous else None
-    frozen = not training.epochs or config.kind == HIERARCHICAL_KMEANS
-    catalogue = read_catalogue(
+    frozen = not (training.epochs and config.kind.continues)
+    items = read_training_items(
         items=layout.items,
         queries=layout.queries,
         judgements=layout.judgements,
@@ -58,7 +60,7 @@ def run(
         objective=objective,
         upkeep=upkeep,
         training=training,
-        catalogue=catalogue,
+        items=items,
         directory=layout.stage("quantize"),
         seed=seed,
         start=start,
@@ -72,21 +74,21 @@ def run(
         fitted=fitted,
         vectors=shards(layout.item_vectors),
         pattern=layout.sid_shards,
-        pinned=catalogue.pinned,
+        pinned=items.pinned,
         previous=before,
         stay=stay,
     )
-    join = functools.partial(join_shards, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
+    join = functools.partial(join_sids, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
     processes.first(functools.partial(join, written, into=layout.sids))
-    found = health(
+    health = sid_health(
         fitted=fitted,
-        catalogue=catalogue,
+        fitted_to=items,
         table=read_sids(layout.sids),
         items=layout.items,
         judgements=layout.judgements,
         before=before,
     )
-    write_json(layout.health, found)
+    write_json(layout.health, health)
 
 
 STAGE = Stage(

@@ -47,7 +47,7 @@ def test_purity_by_hand():
 
 def test_health_holds_all_of_it_and_is_json():
     labels = {"category": np.array(["a", "a", "a", "b"]), "brand": np.array([None] * 4)}
-    health = json.loads(json.dumps(codebook.health(CODES, SIZES, labels)))
+    health = json.loads(json.dumps(codebook.codebook_health(CODES, SIZES, labels)))
     assert [level["size"] for level in health["levels"]] == [2, 3]
     assert health["unique_sids"] == 3
     assert health["largest_bucket"] == 2

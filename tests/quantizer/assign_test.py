@@ -10,28 +10,31 @@ from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import assign as assign_module
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.model import Branches, Codebook, QuantizerConfig, autoencoder
-from dsirm_jax.quantizer.train import Catalogue
+from dsirm_jax.quantizer.kinds.hierarchical_kmeans import BranchingCodebook, HierarchicalKmeans
+from dsirm_jax.quantizer.kinds.rq_vae import RqVae
+from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
+from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.sids.codes import read_sids
 
 
 def make_quantizer(*, rows=50, seed=0):
     """Returns a quantizer and a catalogue."""
     rng = np.random.default_rng(seed)
-    config = QuantizerConfig(codebook_sizes=(5, 5, 5), latent_dim=4, hidden_dim=8, pin_depth=1)
+    kind = RqVae(latent_dim=4, hidden_dim=8)
+    config = QuantizerConfig(codebook_sizes=(5, 5, 5), pin_depth=1, kind=kind)
     items = rng.normal(size=(rows, 6)).astype("f4")
     return {
         "fitted": FittedQuantizer(
             config=config,
             dim=6,
-            params=autoencoder(config, dim=6).init(jax.random.key(0), items),
+            params=kind.module(dim=6).init(jax.random.key(0), items),
             codebooks=tuple(
                 Codebook(codewords=words, count=np.ones(5, "f4"), total=words)
                 for words in rng.normal(size=(3, 5, 4)).astype("f4")
             ),
             names=tuple("abcde"),
         ),
-        "catalogue": Catalogue(
+        "catalogue": TrainingItems(
             items=items,
             queries=np.zeros((1, 6), "f4"),
             pairs=np.zeros((0, 2), np.int64),
@@ -40,18 +43,17 @@ def make_quantizer(*, rows=50, seed=0):
     }
 
 
-def assign_all(*, fitted, catalogue):
+def assign_all(*, fitted, catalogue, **more):
     return assign_module.assign_vectors(
-        fitted=fitted, vectors=catalogue.items, pinned=catalogue.pinned
+        fitted=fitted, vectors=catalogue.items, pinned=catalogue.pinned, **more
     )
 
 
-def test_chunks_of_any_size_give_the_codes_of_one_pass(monkeypatch):
+def test_chunks_of_any_size_give_the_codes_of_one_pass():
     shared = make_quantizer()
     catalogue = shared["catalogue"]
     codes, distances, errors = assign_all(**shared)
-    monkeypatch.setattr(assign_module, "ROWS", 7)
-    by_seven = assign_all(**shared)
+    by_seven = assign_all(**shared, chunk_rows=7)
     np.testing.assert_array_equal(codes, by_seven.codes)
     np.testing.assert_allclose(distances, by_seven.distances, rtol=1e-5)
     np.testing.assert_allclose(errors, by_seven.errors, rtol=1e-5)
@@ -61,13 +63,11 @@ def test_chunks_of_any_size_give_the_codes_of_one_pass(monkeypatch):
 
 def make_branching(seed=0):
     rng = np.random.default_rng(seed)
-    config = QuantizerConfig(
-        codebook_sizes=(5, 3), latent_dim=0, hidden_dim=0, pin_depth=1, kind="hierarchical_kmeans"
-    )
+    config = QuantizerConfig(codebook_sizes=(5, 3), pin_depth=1, kind=HierarchicalKmeans())
     words, children = (rng.normal(size=(size, 6)).astype("f4") for size in (5, 11))
     codebooks = (
         Codebook(codewords=words, count=np.ones(5, "f4"), total=words),
-        Branches(codewords=children, first=np.array([0, 1, 4, 6, 8, 11], "i4"), size=3),
+        BranchingCodebook(codewords=children, first=np.array([0, 1, 4, 6, 8, 11], "i4"), size=3),
     )
     return FittedQuantizer(config=config, dim=6, params={}, codebooks=codebooks)
 
@@ -77,7 +77,7 @@ def make_branching(seed=0):
 def test_codes_do_not_depend_on_the_number_of_devices(kind, devices):
     shared = make_quantizer()
     fitted = shared["fitted"] if kind == "residual" else make_branching()
-    chunk = assign_module.Chunk(shared["catalogue"].items, shared["catalogue"].pinned)
+    chunk = assign_module.VectorChunk(shared["catalogue"].items, shared["catalogue"].pinned)
     (one,), (many,) = (
         assign_module.assign(fitted=fitted, chunks=[chunk], devices=jax.devices()[:count])
         for count in (1, devices)
@@ -99,6 +99,25 @@ def test_distances_are_those_to_the_prefix_vectors():
     )
     decoded = fitted.model.apply(fitted.params, prefix[-1], method="decode")
     np.testing.assert_allclose(errors, np.sum((items - decoded) ** 2, axis=1), rtol=1e-4)
+
+
+def test_no_vectors_have_no_sids():
+    fitted = make_quantizer()["fitted"]
+    none = assign_module.assign_vectors(fitted=fitted, vectors=np.zeros((0, 6), "f4"))
+    assert (none.codes.shape, none.distances.shape, none.errors.shape) == ((0, 3), (0, 3), (0,))
+    assert none.codes.dtype == np.int32
+
+
+def test_vectors_of_another_width_are_refused():
+    with pytest.raises(InputError, match=r"shape \(2, 5\) .* pass \[row, 6\]"):
+        assign_module.assign_vectors(
+            fitted=make_quantizer()["fitted"], vectors=np.zeros((2, 5), "f4")
+        )
+
+
+@pytest.mark.parametrize("rows", [np.ones((1, 6)), np.full((7, 6), 0.1), np.zeros((3, 6))])
+def test_vectors_that_are_all_the_same_have_no_variance(rows):
+    assert assign_module.variance(rows.astype("f4")) == 0.0
 
 
 def test_variance_is_that_of_all_dimensions_together():
@@ -131,8 +150,7 @@ def write_shards(folder, catalogue, counts):
 
 
 @pytest.mark.parametrize(("devices", "cap"), [(1, None), (3, 2), (8, None)])
-def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, devices, cap):
-    monkeypatch.setattr(assign_module, "ROWS", 7)
+def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, devices, cap):
     shared = make_quantizer()
     codes, distances, errors = assign_all(**shared)
     catalogue = shared.pop("catalogue")
@@ -142,11 +160,10 @@ def test_shards_joined_are_the_catalogue_in_its_order(tmp_path, monkeypatch, dev
         vectors=vectors,
         pattern=tmp_path / "sids-*.parquet",
         pinned=catalogue.pinned,
+        chunk_rows=7,
         devices=jax.devices()[:devices],
     )
-    assign_module.join_shards(
-        paths, into=tmp_path / "sids.parquet", sizes=(5, 5, 5), bucket_cap=cap
-    )
+    assign_module.join_sids(paths, into=tmp_path / "sids.parquet", sizes=(5, 5, 5), bucket_cap=cap)
     table = read_sids(tmp_path / "sids.parquet")
     assert (table.item_ids.to_pylist(), table.version) == (ids, shared["fitted"].version)
     np.testing.assert_array_equal(table.sids, codes)
@@ -190,7 +207,7 @@ def test_an_item_stays_where_it_was_while_that_costs_little(tmp_path):
     best = found.distances[:, -1] ** 2
     same_category = (catalogue.pinned < 0) | (catalogue.pinned == previous[:, 0])
     for stay in (0.0, 0.7):
-        chunk = assign_module.Chunk(catalogue.items, catalogue.pinned, previous)
+        chunk = assign_module.VectorChunk(catalogue.items, catalogue.pinned, previous)
         (kept,) = assign_module.assign(fitted=fitted, chunks=[chunk], stay=stay)
         stays = (previous[:, 0] >= 0) & (before <= (1 + stay) * best + 1e-6) & same_category
         stays[:10] = True
@@ -200,12 +217,12 @@ def test_an_item_stays_where_it_was_while_that_costs_little(tmp_path):
         np.testing.assert_allclose(kept.distances[:, -1] ** 2, distances, rtol=1e-4)
 
 
-def test_a_vector_that_is_not_finite_is_named_and_leaves_no_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(assign_module, "ROWS", 7)
+def test_a_vector_that_is_not_finite_is_named_and_leaves_no_shard(tmp_path):
     shared = make_quantizer()
     catalogue = shared.pop("catalogue")
     catalogue.items[12] = np.inf
     _, vectors = write_shards(tmp_path, catalogue, [50])
+    shared |= {"vectors": vectors, "pattern": tmp_path / "sids-*.parquet", "chunk_rows": 7}
     with pytest.raises(InputError, match=r"items-00000-of-00001.* row 13: .* has inf"):
-        assign_module.assign_shards(**shared, vectors=vectors, pattern=tmp_path / "sids-*.parquet")
+        assign_module.assign_shards(**shared)
     assert not list(tmp_path.glob("sids-*"))

@@ -2,10 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pytest
 from sklearn.cluster import KMeans
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import codebooks
-from dsirm_jax.quantizer.model import UNPINNED, Codebook, nearest
+from dsirm_jax.quantizer.model import UNPINNED, Codebook, nearest_code
 
 
 def clustered(rows=400, clusters=6, dim=5, seed=0):
@@ -17,7 +19,7 @@ def clustered(rows=400, clusters=6, dim=5, seed=0):
 def test_kmeans_is_as_good_as_scikit_learn():
     rows = clustered()
     ours = codebooks.kmeans(jnp.asarray(rows), key=jax.random.key(0), size=6, iterations=30)
-    inertia = np.sum((rows - np.asarray(ours)[np.asarray(nearest(rows, ours))]) ** 2)
+    inertia = np.sum((rows - np.asarray(ours)[np.asarray(nearest_code(rows, ours))]) ** 2)
     theirs = KMeans(6, n_init=10, random_state=0).fit(rows)
     assert inertia <= 1.01 * theirs.inertia_
 
@@ -29,14 +31,16 @@ def test_rows_beyond_those_used_change_nothing():
     with_others = codebooks.kmeans(np.concatenate([rows, 9 + clustered(rows=28, seed=1)]), **shared)
     np.testing.assert_array_equal(with_zeros, with_others)
     theirs = KMeans(6, n_init=10, random_state=0).fit(rows)
-    inertia = np.sum((rows - np.asarray(with_zeros)[np.asarray(nearest(rows, with_zeros))]) ** 2)
+    inertia = np.sum(
+        (rows - np.asarray(with_zeros)[np.asarray(nearest_code(rows, with_zeros))]) ** 2
+    )
     assert inertia <= 1.01 * theirs.inertia_
 
 
 def test_a_lloyd_step_from_the_optimum_of_scikit_learn_stays_there():
     rows = clustered()
     theirs = KMeans(6, n_init=10, tol=0, random_state=0).fit(rows)
-    codes = nearest(rows, jnp.asarray(theirs.cluster_centers_))
+    codes = nearest_code(rows, jnp.asarray(theirs.cluster_centers_))
     np.testing.assert_array_equal(codes, theirs.predict(rows))
     count, total = codebooks.code_sums(rows, codes, size=6)
     np.testing.assert_array_equal(count, np.bincount(theirs.labels_, minlength=6))
@@ -48,7 +52,7 @@ def test_a_lloyd_step_from_the_optimum_of_scikit_learn_stays_there():
 def test_kmeans_leaves_no_centroid_empty_where_distinct_rows_suffice():
     rows = jnp.asarray(np.repeat(np.eye(8, dtype="f4"), [50, 1, 1, 1, 1, 1, 1, 1], axis=0))
     found = codebooks.kmeans(rows, key=jax.random.key(1), size=8, iterations=8)
-    assert len(np.unique(nearest(rows, found))) == 8
+    assert len(np.unique(nearest_code(rows, found))) == 8
 
 
 def test_moving_averages_follow_the_definition():
@@ -132,3 +136,21 @@ def test_balanced_codes_are_used_evenly_and_do_not_depend_on_the_devices():
             devices=jax.devices()[:devices],
         )(split)
         np.testing.assert_array_equal(np.ravel(found), evenly)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("decay", (1.0, 1.5, -0.1, np.nan, None)),
+        ("restart_below", (-0.1, np.nan, np.inf)),
+        ("init_rows", (-1, 0.5, None)),
+        ("init_iterations", (-1, 2.5, True)),
+        ("balance", (-0.3, np.nan, "0.3")),
+    ],
+)
+def test_an_upkeep_that_cannot_be_is_refused(name, values):
+    for value in values:
+        with pytest.raises(InputError, match=rf"gin binding Upkeep.{name} is .*; bind a "):
+            codebooks.Upkeep(**{name: value})
+    with pytest.raises(InputError, match=r"decay is 1.5; bind a number of at least 0 and below 1$"):
+        codebooks.Upkeep(decay=1.5)

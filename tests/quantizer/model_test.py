@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.quantizer.kinds.hierarchical_kmeans import BranchingCodebook
+from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.model import (
     UNPINNED,
-    Branches,
     Codebook,
     QuantizerConfig,
     beam_quantize,
-    nearest,
+    nearest_code,
     residual_quantize,
 )
 
@@ -47,7 +48,9 @@ def test_codes_equal_a_search_over_squared_distances(seed):
 
 def test_a_tie_goes_to_the_lowest_code():
     codewords = jnp.array([[2.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-    np.testing.assert_array_equal(nearest(jnp.array([[0.9, 0.0], [0.0, 0.0]]), codewords), [1, 1])
+    np.testing.assert_array_equal(
+        nearest_code(jnp.array([[0.9, 0.0], [0.0, 0.0]]), codewords), [1, 1]
+    )
 
 
 def error_of(latents, words, codes):
@@ -90,7 +93,7 @@ def tree():
     """Returns two codes, the first with two children and the second with one."""
     top = books_of([np.array([[0.0, 0.0], [10.0, 0.0]], "f4")])
     below = jnp.array([[0.0, 1.0], [0.0, -1.0], [2.0, 0.0]])
-    return *top, Branches(codewords=below, first=jnp.array([0, 2, 3]), size=2)
+    return *top, BranchingCodebook(codewords=below, first=jnp.array([0, 2, 3]), size=2)
 
 
 def test_a_branch_takes_the_nearest_child_of_its_own_prefix():
@@ -108,6 +111,31 @@ def test_a_beam_goes_through_branches_and_never_takes_a_child_that_is_not_there(
     np.testing.assert_array_equal(residual_quantize(latents, tree()).codes[:2], [[1, 0], [1, 0]])
 
 
-def test_an_unknown_kind_is_named():
-    with pytest.raises(InputError, match=r"QuantizerConfig.kind is 'kmeans'; bind one of rq_vae, "):
-        QuantizerConfig(codebook_sizes=(2,), latent_dim=2, hidden_dim=2, pin_depth=0, kind="kmeans")
+@pytest.mark.parametrize("kind", ["residual_kmeans", None, ResidualKmeans])
+def test_what_is_no_kind_is_refused(kind):
+    with pytest.raises(
+        InputError, match=r"QuantizerConfig.kind is .*; bind a kind, such as @rq_vae.RqVae\(\)"
+    ):
+        QuantizerConfig(codebook_sizes=(2,), kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("codebook_sizes", ()),
+        ("codebook_sizes", 8),
+        ("codebook_sizes", "88"),
+        ("codebook_sizes", (4, 0)),
+        ("codebook_sizes", (4, 2.5)),
+        ("codebook_sizes", (True,)),
+        ("pin_depth", -1),
+        ("pin_depth", None),
+        ("title_language", 3),
+        ("beams", 0),
+        ("bucket_cap", 0),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(name, value):
+    shape = {"codebook_sizes": (4, 4), "kind": ResidualKmeans()}
+    with pytest.raises(InputError, match=rf"gin binding QuantizerConfig.{name} is .*; bind"):
+        QuantizerConfig(**shape | {name: value})

@@ -17,9 +17,13 @@ from dsirm_jax.data.vectors import shard, shards, write_vectors
 from dsirm_jax.quantizer import assign
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.fitting import train
+from dsirm_jax.quantizer.kinds.hierarchical_kmeans import HierarchicalKmeans
+from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
+from dsirm_jax.quantizer.kinds.rq_vae import RqVae
 from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
-from dsirm_jax.quantizer.train import Catalogue, train
+from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.training.settings import Training
 
@@ -27,10 +31,10 @@ pytestmark = pytest.mark.slow
 
 # Kind and weight of the contrastive term.
 QUANTIZERS = {
-    "contrastive": ("rq_vae", 0.5),
-    "unsupervised": ("rq_vae", 0.0),
-    "residual_kmeans": ("residual_kmeans", 0.0),
-    "hierarchical_kmeans": ("hierarchical_kmeans", 0.0),
+    "contrastive": (RqVae(latent_dim=4, hidden_dim=8), 0.5),
+    "unsupervised": (RqVae(latent_dim=4, hidden_dim=8), 0.0),
+    "residual_kmeans": (ResidualKmeans(), 0.0),
+    "hierarchical_kmeans": (HierarchicalKmeans(), 0.0),
 }
 SHARDS = (20, 0, 31, 7, 38)
 DEVICES = 4
@@ -38,11 +42,11 @@ TIMEOUT = 3600  # seconds; ends what hangs, and is no measure of speed
 RESERVED = []
 
 
-def make_catalogue(*, items=96, queries=24, dim=6):
+def make_items(*, items=96, queries=24, dim=6):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(items, dim)).astype("f4")
     asked = rng.integers(0, items, queries)
-    return Catalogue(
+    return TrainingItems(
         items=vectors,
         queries=(vectors[asked] + 0.1 * rng.normal(size=(queries, dim))).astype("f4"),
         pairs=np.stack([np.arange(queries), asked], axis=1),
@@ -54,13 +58,11 @@ def make_catalogue(*, items=96, queries=24, dim=6):
 def fit(name, directory):
     kind, contrastive = QUANTIZERS[name]
     return train(
-        config=QuantizerConfig(
-            codebook_sizes=(4, 4), latent_dim=4, hidden_dim=8, pin_depth=1, kind=kind
-        ),
+        config=QuantizerConfig(codebook_sizes=(4, 4), pin_depth=1, kind=kind),
         objective=QuantizerObjective(commitment=1.0, contrastive=contrastive, temperature=0.1),
         upkeep=Upkeep(decay=0.9, restart_below=0.5, init_rows=96, init_iterations=2),
         training=Training(epochs=2, batch_size=32, learning_rate=3e-3, checkpoint_every=2),
-        catalogue=make_catalogue(),
+        items=make_items(),
         directory=directory / name,
         seed=1,
     )
@@ -84,12 +86,12 @@ def run_process(directory, *, index, processes, port):
                 fitted=fitted,
                 vectors=shards(directory / "items-*.parquet"),
                 pattern=directory / f"{name}-sids-*.parquet",
-                pinned=make_catalogue().pinned,
+                pinned=make_items().pinned,
             )
         wrote = [paths.index(call.args[0]) for call in writer.call_args_list]
         assert wrote == list(range(index, len(SHARDS), processes))
         if index == 0:
-            assign.join_shards(paths, into=directory / f"{name}.parquet", sizes=fitted.sizes)
+            assign.join_sids(paths, into=directory / f"{name}.parquet", sizes=fitted.sizes)
     steps = directory / "residual_kmeans" / "checkpoints"
     if index == 0:
         assert sorted(path.name for path in steps.iterdir()) == ["4", "6"]
@@ -99,7 +101,7 @@ def run_process(directory, *, index, processes, port):
 
 
 def write_shards(directory):
-    items, start = make_catalogue().items, 0
+    items, start = make_items().items, 0
     for number, count in enumerate(SHARDS):
         rows = np.arange(start, start + count)
         path = shard(directory / "items-*.parquet", number=number, of=len(SHARDS))

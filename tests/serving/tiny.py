@@ -16,6 +16,7 @@ from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
+from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
@@ -246,9 +247,7 @@ def random_quantizer():
         for level, size in enumerate(SIZES)
     ]
     return quantizers.FittedQuantizer(
-        config=QuantizerConfig(
-            codebook_sizes=SIZES, latent_dim=DIM, hidden_dim=4, pin_depth=0, kind="residual_kmeans"
-        ),
+        config=QuantizerConfig(codebook_sizes=SIZES, kind=ResidualKmeans()),
         dim=DIM,
         params={},
         codebooks=tuple(

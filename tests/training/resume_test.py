@@ -19,12 +19,14 @@ from dsirm_jax.data.pairs import positives_of
 from dsirm_jax.encoder import train as encoder
 from dsirm_jax.encoder.model import TwoTowers
 from dsirm_jax.generator import train as generator
-from dsirm_jax.generator.losses import QuantizerObjective as GeneratorObjective
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config
-from dsirm_jax.quantizer import train as quantizer
+from dsirm_jax.quantizer import fitting as quantizer
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.kinds.rq_vae import RqVae
 from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import QuantizerConfig
+from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.relevance import train as relevance
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.model import Mlp
@@ -81,11 +83,11 @@ def train_quantizer(directory, rng):
     vectors = rng.normal(size=(ROWS, 6)).astype("f4")
     asked = rng.permutation(ROWS)[:24]
     quantizer.train(
-        config=QuantizerConfig(codebook_sizes=(4, 4), latent_dim=4, hidden_dim=8, pin_depth=0),
+        config=QuantizerConfig(codebook_sizes=(4, 4), kind=RqVae(latent_dim=4, hidden_dim=8)),
         objective=QuantizerObjective(commitment=1.0, contrastive=0.5, temperature=0.1),
         upkeep=Upkeep(decay=0.9, restart_below=0.5, init_rows=ROWS, init_iterations=2),
         training=TRAINING,
-        catalogue=quantizer.Catalogue(
+        items=TrainingItems(
             items=vectors,
             queries=vectors[asked] + 0.1,
             pairs=np.stack([np.arange(24), asked], axis=1),

@@ -3,26 +3,31 @@ import dataclasses
 import jax
 import numpy as np
 import optax
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.data.vectors import write_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics.codebook import code_counts, utilisation
-from dsirm_jax.quantizer import train as quantizer_train
 from dsirm_jax.quantizer.assign import assign_vectors
+from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.fitting import train
+from dsirm_jax.quantizer.kinds.hierarchical_kmeans import HierarchicalKmeans
+from dsirm_jax.quantizer.kinds.kind import Learning
+from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
+from dsirm_jax.quantizer.kinds.rq_vae import RqVae, make_step
 from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
+from dsirm_jax.quantizer.training_items import TrainingItems, batches_of
 from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training
 
 SIZES = (4, 8, 8)
-CONFIG = QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=1)
+KIND = RqVae(latent_dim=6, hidden_dim=16)
+CONFIG = QuantizerConfig(codebook_sizes=SIZES, pin_depth=1, kind=KIND)
+TRAINING = Training(epochs=4, batch_size=32, learning_rate=3e-3, log_every=5)
 
 
-def make_catalogue(*, pinned=True, items=96, queries=24, dim=12, seed=0):
+def make_items(*, pinned=True, items=96, queries=24, dim=12, seed=0):
     rng = np.random.default_rng(seed)
     category = rng.integers(0, SIZES[0], items)
     centres = rng.normal(size=(SIZES[0], dim))
@@ -31,7 +36,7 @@ def make_catalogue(*, pinned=True, items=96, queries=24, dim=12, seed=0):
     query_vectors = (vectors[asked[:, 0]] + 0.1 * rng.normal(size=(queries, dim))).astype("f4")
     pairs = np.concatenate([np.stack([np.arange(queries), asked[:, i]], 1) for i in range(2)])
     codes = np.where(rng.random(items) < 0.2, UNPINNED, category).astype(np.int32)
-    return quantizer_train.Catalogue(
+    return TrainingItems(
         items=vectors,
         queries=query_vectors,
         pairs=np.unique(pairs, axis=0),
@@ -41,14 +46,12 @@ def make_catalogue(*, pinned=True, items=96, queries=24, dim=12, seed=0):
 
 
 def fit_quantizer(directory, *, devices=1, seed=3, pinned=True, contrastive=0.5, epochs=4.0):
-    return quantizer_train.train(
-        config=QuantizerConfig(
-            codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=int(pinned)
-        ),
+    return train(
+        config=dataclasses.replace(CONFIG, pin_depth=int(pinned)),
         objective=QuantizerObjective(commitment=1.0, contrastive=contrastive, temperature=0.1),
         upkeep=Upkeep(decay=0.9, restart_below=0.1, init_rows=96, init_iterations=3),
         training=Training(epochs=epochs, batch_size=32, learning_rate=3e-3, log_every=5),
-        catalogue=make_catalogue(pinned=pinned),
+        items=make_items(pinned=pinned),
         directory=directory,
         seed=seed,
         devices=jax.devices()[:devices],
@@ -67,19 +70,18 @@ def settings(**changed):
 
 def one_step(*, change=lambda batch: None, devices=1, **changed):
     """Returns the state before and after the first step, and its terms."""
-    catalogue, devices = make_catalogue(), jax.devices()[:devices]
-    model = quantizer_train.autoencoder(CONFIG, dim=12)
-    shared = {"model": model, "optimizer": optax.adam(1e-3), "seed": 0}
+    items, devices = make_items(), jax.devices()[:devices]
+    learner, optimizer = KIND.learner(dim=12), optax.adam(1e-3)
     chosen = settings(**changed)
-    state = quantizer_train.initial_state(
-        catalogue=catalogue, sizes=SIZES, upkeep=chosen["upkeep"], **shared
+    learning = Learning(**chosen, training=TRAINING, seed=0, devices=tuple(devices))
+    state = initial_state(
+        learner, items=items, sizes=SIZES, upkeep=chosen["upkeep"], optimizer=optimizer, seed=0
     )
-    rows = catalogue.rows()
-    batches = quantizer_train.batches_of(catalogue, rows=rows, batch_size=32, seed=0)
+    batches = batches_of(items, rows=items.rows(), batch_size=32, seed=0)
     batch = next(batches(0))
     change(batch)
     before, placement = jax.device_get(state), pmapped(devices)
-    step = quantizer_train.make_step(**shared, **chosen, pinned=True, devices=devices)
+    step = make_step(module=learner.module, optimizer=optimizer, learning=learning, pinned=True)
     after, terms = step(placement.put_state(before), placement.put_batch(batch))
     terms = {name: float(np.asarray(value)[0]) for name, value in terms.items()}
     return before, placement.get_state(after), terms
@@ -134,53 +136,24 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path, s
     assert not np.array_equal(first.codebooks[1].codewords, other.codebooks[1].codewords)
 
 
-@pytest.mark.parametrize("width", [2, 12, 15])
-def test_the_start_is_the_best_linear_code_of_its_width(width):
-    vectors = make_catalogue().items
-    model = quantizer_train.autoencoder(dataclasses.replace(CONFIG, latent_dim=width), dim=12)
-    params = quantizer_train.principal_start(model.init(jax.random.key(0), vectors), vectors)
-    values = np.linalg.svd(vectors, compute_uv=False)
-    error = np.sum((vectors - model.apply(params, vectors)) ** 2)
-    np.testing.assert_allclose(error, np.sum(values[width:] ** 2), rtol=1e-3, atol=1e-3)
-    latents = model.apply(params, vectors, method="encode")
-    assert latents.shape == (len(vectors), width)
-
-
-def test_rows_are_all_pairs_and_the_items_without_a_query():
-    catalogue = make_catalogue()
-    rows = catalogue.rows()
-    assert set(rows[:, 1]) == set(range(len(catalogue.items)))
-    alone = rows[rows[:, 0] == quantizer_train.NO_QUERY, 1]
-    assert not set(alone) & set(catalogue.pairs[:, 1])
-    assert len(rows) == len(catalogue.pairs) + len(alone)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_a_batch_that_is_not_finite_stops_the_run_before_its_step(tmp_path, value):
-    catalogue = make_catalogue(pinned=False)
-    catalogue.items[[7, 40], 3] = value
+    items = make_items(pinned=False)
+    items.items[[7, 40], 3] = value
     with pytest.raises(
         FloatingPointError,
         match=r"quantize: step [1-3] is refused .* item_index (7|40|7, 40) are not",
     ):
-        quantizer_train.train(
-            config=QuantizerConfig(codebook_sizes=SIZES, latent_dim=6, hidden_dim=16, pin_depth=0),
+        train(
+            config=dataclasses.replace(CONFIG, pin_depth=0),
             **settings(upkeep={"init_rows": 5}),
-            training=Training(epochs=4, batch_size=32, learning_rate=3e-3, log_every=5),
-            catalogue=catalogue,
+            training=TRAINING,
+            items=items,
             directory=tmp_path,
             seed=0,
             devices=jax.devices()[:1],
         )
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
-
-
-def test_a_query_that_is_not_finite_is_named_by_its_number():
-    catalogue = make_catalogue()
-    catalogue.queries[5] = np.nan
-    batches = quantizer_train.batches_of(catalogue, rows=catalogue.rows(), batch_size=96, seed=0)
-    with pytest.raises(FloatingPointError, match=r"step 12 is refused .* query_index 5 are not"):
-        next(batches(11))
 
 
 def test_a_step_whose_loss_is_not_finite_changes_nothing():
@@ -210,21 +183,22 @@ def test_agreement_is_the_share_of_pairs_whose_codes_agree_down_to_a_level():
 
 
 def test_codes_collapse_and_every_remedy_alone_helps(tmp_path):
-    catalogue, sizes = make_catalogue(pinned=False, items=600, queries=40), (32, 32)
-    config = dataclasses.replace(CONFIG, codebook_sizes=sizes, pin_depth=0, latent_dim=12)
+    items, sizes = make_items(pinned=False, items=600, queries=40), (32, 32)
+    kind = dataclasses.replace(KIND, latent_dim=12)
+    config = dataclasses.replace(CONFIG, codebook_sizes=sizes, pin_depth=0, kind=kind)
 
     def used(name, **remedy):
         none = {"restart_below": 0.0, "init_rows": 0, "balance": 0.0}
-        fitted = quantizer_train.train(
+        fitted = train(
             config=config,
             **settings(objective={"contrastive": 0.0}, upkeep=none | remedy),
             training=Training(epochs=20, batch_size=128, learning_rate=3e-3),
-            catalogue=catalogue,
+            items=items,
             directory=tmp_path / name,
             seed=0,
             devices=jax.devices()[:1],
         )
-        codes = assign_vectors(fitted=fitted, vectors=catalogue.items).codes
+        codes = assign_vectors(fitted=fitted, vectors=items.items).codes
         return [utilisation(code_counts(codes[:, level], 32)) for level in range(2)]
 
     assert max(used("none")) < 0.4
@@ -238,12 +212,12 @@ def start(tmp_path_factory):
     return fit_quantizer(tmp_path_factory.mktemp("start"), epochs=1.0)
 
 
-def continue_quantizer(directory, start, *, catalogue, epochs=2.0, **changed):
-    return quantizer_train.train(
+def continue_quantizer(directory, start, *, items, epochs=2.0, **changed):
+    return train(
         config=dataclasses.replace(CONFIG, **changed),
         **settings(),
         training=Training(epochs=epochs, batch_size=32, learning_rate=3e-3),
-        catalogue=catalogue,
+        items=items,
         directory=directory,
         seed=0,
         start=start,
@@ -252,18 +226,18 @@ def continue_quantizer(directory, start, *, catalogue, epochs=2.0, **changed):
 
 
 def test_without_training_a_quantizer_stays_as_it_is(tmp_path, start):
-    later = make_catalogue(seed=1)
-    frozen = continue_quantizer(tmp_path / "frozen", start, catalogue=later, epochs=0)
+    later = make_items(seed=1)
+    frozen = continue_quantizer(tmp_path / "frozen", start, items=later, epochs=0)
     assert frozen.version == start.version
-    trained = continue_quantizer(tmp_path / "trained", start, catalogue=later)
+    trained = continue_quantizer(tmp_path / "trained", start, items=later)
     assert trained.version != start.version
 
 
 def test_a_new_category_gets_a_code_at_the_mean_of_its_members(tmp_path, start):
-    later = make_catalogue(seed=1)
+    later = make_items(seed=1)
     later.pinned[:10] = 4
     later = dataclasses.replace(later, names=tuple("abcde"))
-    grown = continue_quantizer(tmp_path / "grown", start, catalogue=later, epochs=0)
+    grown = continue_quantizer(tmp_path / "grown", start, items=later, epochs=0)
     assert grown.sizes == (5, 8, 8)
     np.testing.assert_array_equal(grown.codebooks[0].codewords[:4], start.codebooks[0].codewords)
     latents = start.model.apply(start.params, later.items[:10], method="encode")
@@ -275,41 +249,39 @@ def test_a_new_category_gets_a_code_at_the_mean_of_its_members(tmp_path, start):
 
 
 def test_a_quantizer_of_another_shape_is_refused(tmp_path, start):
+    narrow = dataclasses.replace(KIND, latent_dim=5)
     with pytest.raises(InputError, match="bind the same QuantizerConfig, or no Job.previous"):
-        continue_quantizer(tmp_path / "other", start, catalogue=make_catalogue(), latent_dim=5)
+        continue_quantizer(tmp_path / "other", start, items=make_items(), kind=narrow)
     more_beams = continue_quantizer(
-        tmp_path / "beams", start, catalogue=make_catalogue(), epochs=0, beams=4
+        tmp_path / "beams", start, items=make_items(), epochs=0, beams=4
     )
     assert more_beams.version != start.version
 
 
-def read_pinned(folder, **config):
-    ids, titles = ["a", "b", "c", "d"], ["Desk Lamps", "Floor Lamp", "Office Chair, Black", "12"]
-    paths = pa.array([["Home", "Light"], None, None, None], pa.list_(pa.string()))
-    pq.write_table(
-        pa.table({"item_id": ids, "title": titles, "category": paths}), folder / "items.parquet"
+@pytest.mark.parametrize("kind", [KIND, ResidualKmeans(), HierarchicalKmeans()])
+def test_one_item_is_enough(kind):
+    items = TrainingItems(items=np.arange(4, dtype="f4")[None])
+    fitted = train(
+        config=QuantizerConfig(codebook_sizes=(3, 1), kind=kind),
+        **settings(upkeep={"init_iterations": 1}),
+        training=Training(epochs=2, batch_size=4, learning_rate=1e-3),
+        items=items,
+        devices=jax.devices()[:1],
     )
-    pq.write_table(pa.table({"query": ["lamp"]}), folder / "queries.parquet")
-    judged = {"query_index": [0], "item_index": [1], "relevant": [True], "split": ["train"]}
-    pq.write_table(pa.table(judged), folder / "judgements.parquet")
-    write_vectors(folder / "i.parquet", ids, np.eye(4), id_column="item_id")
-    write_vectors(folder / "q.parquet", ["lamp"], np.eye(4)[:1], id_column="query")
-    catalogue = quantizer_train.read_catalogue(
-        items=folder / "items.parquet",
-        queries=folder / "queries.parquet",
-        judgements=folder / "judgements.parquet",
-        item_vectors=folder / "i.parquet",
-        query_vectors=folder / "q.parquet",
-        config=dataclasses.replace(CONFIG, **config),
-        scratch=folder,
-    )
-    return catalogue.names, None if catalogue.pinned is None else catalogue.pinned.tolist()
+    assigned = assign_vectors(fitted=fitted, vectors=items.items)
+    assert assigned.codes.shape == (1, 2) and np.isfinite(assigned.errors).all()
 
 
-def test_first_codes_are_pinned_by_category_or_by_the_title(tmp_path):
-    assert read_pinned(tmp_path) == (("Home",), [0, UNPINNED, UNPINNED, UNPINNED])
-    assert read_pinned(tmp_path, pin_depth=0) == ((), None)
-    of_titles = (("lamp", "chair"), [0, 0, 1, UNPINNED])
-    assert read_pinned(tmp_path, pin_depth=0, title_language="en") == of_titles
-    assert read_pinned(tmp_path, title_language="en") == read_pinned(tmp_path)
-    assert read_pinned(tmp_path, pin_depth=0, title_language="fr") == ((), None)
+def test_a_pinned_code_beyond_the_first_level_is_refused():
+    items = dataclasses.replace(make_items(), names=())
+    items.pinned[3] = SIZES[0]
+    with pytest.raises(InputError, match="pinned has the code 4, but the first level has 4: pass"):
+        train(config=CONFIG, training=TRAINING, items=items)
+
+
+def test_a_kind_that_does_not_continue_stays_as_it_is():
+    config = QuantizerConfig(codebook_sizes=(4, 4), kind=HierarchicalKmeans())
+    shared = {"config": config, "training": TRAINING, **settings()}
+    start = train(items=make_items(pinned=False), **shared)
+    later = train(items=make_items(pinned=False, seed=1), **shared, start=start)
+    assert later.version == start.version

@@ -1,0 +1,1 @@
+"""What a quantizer can be: one file a kind, each a dataclass that gin binds."""

@@ -1,0 +1,115 @@
+"""What every kind of quantizer can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+    import jax
+
+    from dsirm_jax.quantizer.codebooks import Upkeep
+    from dsirm_jax.quantizer.fitted import FittedQuantizer
+    from dsirm_jax.quantizer.losses import QuantizerObjective
+    from dsirm_jax.quantizer.model import Codebooks, LevelCodebook
+    from dsirm_jax.quantizer.training_items import TrainingItems
+    from dsirm_jax.training.settings import Training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a quantizer is fitted, whatever its kind; a kind takes of it what it needs.
+
+    Attributes:
+      objective: weights of the loss.
+      upkeep: how codebooks follow the data.
+      training: length, batch size and learning rate.
+      seed: of all that is random.
+      devices: devices to run on, of every process.
+    """
+
+    objective: QuantizerObjective
+    upkeep: Upkeep
+    training: Training
+    seed: int
+    devices: tuple[jax.Device, ...]
+
+
+class BatchStep(NamedTuple):
+    """A step that learns from batches, and what it is called with.
+
+    Attributes:
+      function: compiled, or to be: `(state, batch) -> (state, metrics)`.
+      state: shapes and dtypes of the state, before `training.meshes.pmapped` places it.
+      batch: those of a batch of all devices, likewise.
+    """
+
+    function: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+    state: Any
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+
+@runtime_checkable
+class Kind(Protocol):
+    """A way to give dense vectors codes: a frozen dataclass, whose fields gin binds.
+
+    The fields say what is saved with a fitted quantizer, as JSON values.
+    """
+
+    continues: bool
+    """Whether it can learn on from an earlier fit; another kind leaves that as it is."""
+
+    def module(self, *, dim: int) -> nn.Module:
+        """Returns a hashable Flax module whose methods `encode` and `decode` map `[row, dim]`.
+
+        Args:
+          dim: width of the dense vectors.
+        """
+        ...
+
+    def codebook(self, arrays: Mapping[str, Any], *, level: int, size: int) -> LevelCodebook:
+        """Returns the codebook of a level from the arrays that a file has of it.
+
+        Args:
+          arrays: the fields of the codebook that are arrays, by name.
+          level: from 0.
+          size: its codes, by `QuantizerConfig.codebook_sizes`.
+        """
+        ...
+
+    def fit(
+        self,
+        items: TrainingItems,
+        *,
+        sizes: tuple[int, ...],
+        learning: Learning,
+        directory: Path,
+        start: FittedQuantizer | None,
+    ) -> tuple[Any, Codebooks]:
+        """Returns parameters of the module and a codebook for every level, on the host.
+
+        Args:
+          items: what it is fitted to, the same on every process.
+          sizes: codes per level.
+          learning: see there.
+          directory: where checkpoints and logs go.
+          start: an earlier fit of the same shape to learn on from, where the kind `continues`.
+        """
+        ...
+
+    def step(
+        self, *, dim: int, sizes: tuple[int, ...], pinned: bool, learning: Learning, rows: int
+    ) -> BatchStep | None:
+        """Returns the step of `fit`, to be compiled ahead of time; None where it has none.
+
+        Args:
+          dim: width of the dense vectors.
+          sizes: codes per level.
+          pinned: whether first codes are pinned.
+          learning: see there.
+          rows: training rows of an epoch.
+        """
+        ...

@@ -1,0 +1,237 @@
+"""The RQ-VAE of DSIRM: a residual quantizer of learnt latents, bridged to the queries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
+from dsirm_jax.quantizer.checks import check_whole
+from dsirm_jax.quantizer.codebooks import moved, picking
+from dsirm_jax.quantizer.fitted import FittedQuantizer
+from dsirm_jax.quantizer.kinds.kind import BatchStep, Learning
+from dsirm_jax.quantizer.losses import Coded, loss_terms
+from dsirm_jax.quantizer.model import Codebook, Codebooks, residual_quantize, straight_through
+from dsirm_jax.quantizer.training_items import TrainingItems
+from dsirm_jax.training.meshes import DATA_AXIS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RqVae:
+    """DSIRM's quantizer; TIGER's where `QuantizerObjective.contrastive` is 0.
+
+    Attributes:
+      latent_dim: width of the space that is quantized.
+      hidden_dim: width of the one hidden layer of encoder and decoder.
+
+    Raises:
+      InputError: a width is below 1.
+    """
+
+    latent_dim: int
+    hidden_dim: int
+
+    continues = True
+
+    def __post_init__(self):
+        check_whole("RqVae.latent_dim", self.latent_dim, least=1)
+        check_whole("RqVae.hidden_dim", self.hidden_dim, least=1)
+
+    def module(self, *, dim: int) -> Autoencoder:
+        """See `Kind.module`."""
+        return Autoencoder(dim=dim, latent_dim=self.latent_dim, hidden_dim=self.hidden_dim)
+
+    def codebook(self, arrays: Mapping[str, Any], *, level: int, size: int) -> Codebook:
+        """See `Kind.codebook`."""
+        del level, size
+        return Codebook(**arrays)
+
+    def fit(
+        self,
+        items: TrainingItems,
+        *,
+        sizes: tuple[int, ...],
+        learning: Learning,
+        directory: Path,
+        start: FittedQuantizer | None,
+    ) -> tuple[Any, Codebooks]:
+        """See `Kind.fit`: every relevant pair is a row, and every item without a query alone."""
+        return fit_batches(
+            self.learner(dim=items.dim),
+            items=items,
+            rows=items.rows(),
+            sizes=sizes,
+            learning=learning,
+            directory=directory,
+            start=start,
+        )
+
+    def step(
+        self, *, dim: int, sizes: tuple[int, ...], pinned: bool, learning: Learning, rows: int
+    ) -> BatchStep:
+        """See `Kind.step`."""
+        return batch_step(
+            self.learner(dim=dim),
+            dim=dim,
+            sizes=sizes,
+            pinned=pinned,
+            learning=learning,
+            rows=rows,
+        )
+
+    def learner(self, *, dim: int) -> Learner:
+        """Returns what is learnt from batches of vectors of this width."""
+        return Learner(
+            module=self.module(dim=dim), make_step=make_step, first_params=principal_start
+        )
+
+
+class Autoencoder(nn.Module):
+    """Maps dense vectors to the quantized space and back; a hidden layer beside a linear path."""
+
+    dim: int
+    latent_dim: int
+    hidden_dim: int
+
+    def setup(self):
+        self.encoder_hidden = nn.Dense(self.hidden_dim)
+        self.encoder_out = nn.Dense(self.latent_dim)
+        self.encoder_linear = nn.Dense(self.latent_dim, use_bias=False)
+        self.decoder_hidden = nn.Dense(self.hidden_dim)
+        self.decoder_out = nn.Dense(self.dim)
+        self.decoder_linear = nn.Dense(self.dim, use_bias=False)
+
+    def encode(self, vectors: Float[Array, "row dim"]) -> Float[Array, "row latent"]:
+        """Returns the latent vectors that are quantized."""
+        return self.encoder_linear(vectors) + self.encoder_out(
+            nn.gelu(self.encoder_hidden(vectors))
+        )
+
+    def decode(self, latents: Float[Array, "row latent"]) -> Float[Array, "row dim"]:
+        """Returns the dense vectors that quantized latents stand for."""
+        return self.decoder_linear(latents) + self.decoder_out(
+            nn.gelu(self.decoder_hidden(latents))
+        )
+
+    def __call__(self, vectors: Float[Array, "row dim"]) -> Float[Array, "row dim"]:
+        return self.decode(self.encode(vectors))
+
+
+def make_step(
+    *,
+    module: Autoencoder,
+    optimizer: optax.GradientTransformation,
+    learning: Learning,
+    pinned: bool,
+) -> Callable[[QuantizerState, Any], tuple[QuantizerState, dict[str, jax.Array]]]:
+    """Returns the pmapped training step.
+
+    Losses are sums over a device's rows divided by the global number of rows, gradients and
+    codebook statistics are summed over devices and negatives are gathered from all of them, so
+    that the result is that of one device with the same global batch.
+
+    Args:
+      module: the encoder and decoder.
+      optimizer: of their parameters.
+      learning: objective, upkeep of the codebooks, seed of the restarts, and devices.
+      pinned: the batch has `pinned` first codes.
+
+    Returns:
+      `(state, batch) -> (state, metrics)`. Source: DSIRM (arXiv 2606.04374).
+    """
+    upkeep = learning.upkeep
+    pick = picking(upkeep, axis=DATA_AXIS)
+
+    def loss_fn(params, codebooks, batch):
+        def encode(vectors):
+            return module.apply(params, vectors, method="encode")
+
+        def coded(vectors, latents, quantized):
+            passed = straight_through(latents, quantized.prefixes[:, -1])
+            return Coded(
+                vectors=vectors,
+                residuals=quantized.residuals,
+                prefixes=quantized.prefixes,
+                quantized=passed,
+                decoded=module.apply(params, passed, method="decode"),
+            )
+
+        item, query = encode(batch["item"]), encode(batch["query"])
+        item_codes = residual_quantize(item, codebooks, pinned=batch.get("pinned"), pick=pick)
+        query_codes = residual_quantize(query, codebooks)
+        has_query = batch["has_query"]
+        terms = loss_terms(
+            item=coded(batch["item"], item, item_codes),
+            query=coded(batch["query"], query, query_codes),
+            has_query=has_query,
+            item_index=batch["item_index"],
+            positives=batch["positives"],
+            objective=learning.objective,
+            axis=DATA_AXIS,
+        )
+        # Items are assigned to the nearest codes, however they are picked in training.
+        assigned = residual_quantize(item, codebooks, pinned=batch.get("pinned"))
+        agrees = jnp.cumprod(assigned.codes == query_codes.codes, axis=1) * has_query[:, None]
+        num_queries = jnp.maximum(jax.lax.psum(jnp.sum(has_query), DATA_AXIS), 1.0)
+        for level, share in enumerate(jnp.sum(agrees, axis=0) / num_queries):
+            terms[f"agreement_{level + 1}"] = share
+        return terms["loss"], (item_codes, terms)
+
+    def step(state: QuantizerState, batch):
+        gradient, (quantized, terms) = jax.grad(loss_fn, has_aux=True)(
+            state.params, state.codebooks, batch
+        )
+        gradient, terms = jax.lax.psum((gradient, terms), DATA_AXIS)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        key = jax.random.fold_in(jax.random.key(learning.seed), state.step)
+        codebooks, health = moved(
+            state.codebooks, quantized, upkeep=upkeep, pinned=pinned, key=key, axis=DATA_AXIS
+        )
+        new = QuantizerState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            codebooks=codebooks,
+        )
+        # A batch that is not finite must not reach parameters or averages: the loop stops on its
+        # loss, and the last checkpoint is whole.
+        terms["gradient_norm"] = optax.tree.norm(gradient)
+        finite = jnp.isfinite(terms["loss"]) & jnp.isfinite(terms["gradient_norm"])
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        return kept, terms | health
+
+    return jax.pmap(step, axis_name=DATA_AXIS, devices=list(learning.devices), donate_argnums=0)
+
+
+def principal_start(params: Any, vectors: Float[np.ndarray, "row dim"]) -> Any:
+    """Returns parameters under which encoding is the projection onto principal axes.
+
+    The linear paths of encoder and decoder are the axes and their transpose, and the hidden layers
+    add nothing yet: training starts from the best linear code of this width, in which k-means finds
+    the codewords that it would find among the vectors.
+
+    Args:
+      params: of an `Autoencoder`.
+      vectors: float32 `[row, dim]`, a sample.
+
+    Returns:
+      New parameters. Source: this project (docs/quantizer.md has what it gains).
+    """
+    layers = dict(params["params"])
+    dim, width = layers["encoder_linear"]["kernel"].shape
+    _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)  # ascending
+    axes = np.pad(axes[:, ::-1], ((0, 0), (0, max(width - dim, 0))))[:, :width]
+    layers["encoder_linear"] = {"kernel": jnp.asarray(axes, jnp.float32)}
+    layers["decoder_linear"] = {"kernel": jnp.asarray(axes.T, jnp.float32)}
+    for name in ("encoder_out", "decoder_out"):
+        layers[name] = jax.tree.map(jnp.zeros_like, layers[name])
+    return {"params": layers}

@@ -1,0 +1,253 @@
+"""What a quantizer is fitted to: items, the queries that they answer, and batches of both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+
+from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of, relevant_pairs
+from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.data.vectors import read_categories, read_vectors
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.quantizer.codebooks import category_codes
+from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
+from dsirm_jax.training.batches import index_batches
+from dsirm_jax.training.loop import Batch
+
+NO_QUERY = -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingItems:
+    """What a quantizer is fitted to.
+
+    Attributes:
+      items: float32 `[item, dim]` dense vectors, in memory or memory-mapped.
+      queries: float32 `[query, dim]` dense vectors, likewise; none when not given.
+      pairs: int64 `[pair, 2]` relevant (query, item) numbers of the training queries; likewise.
+      pinned: int32 `[item]` pinned first codes, or None.
+      names: the category that each pinned code means; empty without any.
+
+    Raises:
+      InputError: there is no item, shapes do not go together, or a number is out of range.
+    """
+
+    items: Float[np.ndarray, "item dim"]
+    queries: Float[np.ndarray, "query dim"] | None = None
+    pairs: Int[np.ndarray, "pair 2"] | None = None
+    pinned: Int[np.ndarray, " item"] | None = None
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.items.ndim != 2 or not self.items.size:
+            raise InputError(
+                f"TrainingItems.items has the shape {self.items.shape}; a quantizer requires at "
+                f"least one item: pass float32 [item, dim]"
+            )
+        if self.queries is None:
+            object.__setattr__(self, "queries", np.zeros((0, self.items.shape[1]), np.float32))
+        if self.pairs is None:
+            object.__setattr__(self, "pairs", np.zeros((0, 2), np.int64))
+        count, dim = self.items.shape
+        if self.queries.ndim != 2 or self.queries.shape[1] != dim:
+            raise InputError(
+                f"TrainingItems.queries has the shape {self.queries.shape}; pass [query, {dim}], "
+                f"as wide as the items"
+            )
+        if self.pairs.ndim != 2 or self.pairs.shape[1] != 2:
+            raise InputError(
+                f"TrainingItems.pairs has the shape {self.pairs.shape}; pass [pair, 2]"
+            )
+        for column, limit in enumerate((len(self.queries), count)):
+            _check_range(f"pairs[:, {column}]", self.pairs[:, column], least=0, limit=limit)
+        if self.pinned is not None:
+            if self.pinned.shape != (count,):
+                raise InputError(
+                    f"TrainingItems.pinned has the shape {self.pinned.shape}; pass [{count}], a "
+                    f"code for each item"
+                )
+            limit = len(self.names) or np.iinfo(np.int32).max
+            _check_range("pinned", self.pinned, least=UNPINNED, limit=limit)
+
+    @property
+    def dim(self) -> int:
+        """Width of the dense vectors."""
+        return self.items.shape[1]
+
+    def sizes(self, config: QuantizerConfig) -> tuple[int, ...]:
+        """Returns the codes per level: a pinned first level has one for every category."""
+        first, *others = config.codebook_sizes
+        return (len(self.names) or first, *others)
+
+    def rows(self) -> Int[np.ndarray, "row 2"]:
+        """Returns the training rows: every pair, and every item without a query alone."""
+        every = self.alone()
+        has_query = np.zeros(len(every), bool)
+        has_query[self.pairs[:, 1]] = True
+        return np.concatenate([self.pairs, every[~has_query]])
+
+    def alone(self) -> Int[np.ndarray, "row 2"]:
+        """Returns the training rows of a quantizer without queries: every item once."""
+        items = np.arange(len(self.items))
+        return np.stack([np.full_like(items, NO_QUERY), items], axis=1)
+
+    def sample(self, *, most: int, seed: int) -> Int[np.ndarray, " row"]:
+        """Returns the numbers of some items, ascending.
+
+        Args:
+          most: items, if there are so many.
+          seed: of the choice.
+
+        Raises:
+          FloatingPointError: the square of one of their vectors is not finite.
+        """
+        generator = np.random.Generator(np.random.Philox(key=seed))
+        numbers = np.sort(generator.permutation(len(self.items))[:most])
+        _check_finite(self.items[numbers], numbers, name="item", step=0)
+        return numbers
+
+
+def _check_range(name: str, values: np.ndarray, *, least: int, limit: int) -> None:
+    outside = (values < least) | (values >= limit)
+    if outside.any():
+        raise InputError(
+            f"TrainingItems.{name} has {values[np.argmax(outside)]} in row {np.argmax(outside)}; "
+            f"pass numbers from {least} to {limit - 1}"
+        )
+
+
+def read_training_items(
+    *,
+    items: Path,
+    queries: Path,
+    judgements: Path,
+    item_vectors: Path,
+    query_vectors: Path,
+    config: QuantizerConfig,
+    scratch: Path,
+    known: Sequence[str] = (),
+    only_known: bool = False,
+) -> TrainingItems:
+    """Reads what the quantizer is fitted to.
+
+    Args:
+      items: prepare's items table.
+      queries: prepare's queries table.
+      judgements: prepare's judgements table; only its training queries are used.
+      item_vectors: dense vectors of the items.
+      query_vectors: dense vectors of the queries.
+      config: decides whether categories are pinned.
+      scratch: folder of the temporary files that hold the vectors, memory-mapped.
+      known: categories that have codes already and keep them, see `category_codes`.
+      only_known: other categories get none.
+
+    Returns:
+      The items; their categories are those of the catalogue, up to the first level's size.
+
+    Raises:
+      InputError: there is no item, or a vector is missing.
+    """
+    item_ids = pq.read_table(items, columns=["item_id"])["item_id"]
+    query_ids = pq.read_table(queries, columns=["query"])["query"]
+    if not len(item_ids):
+        raise InputError(f"{items}: no items; `dsirm quantize` requires at least one")
+    pinned, names = None, ()
+    if config.pins:
+        pinned, names = category_codes(
+            read_categories([items], depth=config.pin_depth, title_language=config.title_language),
+            most=len(known) if only_known else config.codebook_sizes[0],
+            known=known,
+        )
+    return TrainingItems(
+        items=read_vectors(item_vectors, ids=item_ids, id_column="item_id", scratch=scratch),
+        queries=read_vectors(query_vectors, ids=query_ids, id_column="query", scratch=scratch),
+        pairs=relevant_pairs(judgements, split=TRAIN),
+        pinned=pinned if names else None,
+        names=names,
+    )
+
+
+def batch_spec(
+    *, rows: int, dim: int, pinned: bool, positives: int = MOST_POSITIVES
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns what a batch is: shapes and dtypes, by name.
+
+    Args:
+      rows: of a batch, over all devices.
+      dim: width of the dense vectors.
+      pinned: whether first codes are pinned.
+      positives: most items that are relevant to one query.
+    """
+    shape = jax.ShapeDtypeStruct
+    spec = {
+        "item": shape((rows, dim), np.float32),
+        "query": shape((rows, dim), np.float32),  # zeros without one
+        "has_query": shape((rows,), np.float32),
+        "item_index": shape((rows,), np.int32),
+        "positives": shape((rows, positives), np.int32),  # items relevant to the query
+    }
+    return spec | ({"pinned": shape((rows,), np.int32)} if pinned else {})
+
+
+def batches_of(
+    items: TrainingItems, *, rows: Int[np.ndarray, "row 2"], batch_size: int, seed: int
+) -> Callable[[int], Iterator[Batch]]:
+    """Returns `batches(start)`; each batch, see `batch_spec`, gathers vectors of some of the rows.
+
+    The iterators raise FloatingPointError, before the step is taken, where a vector's square is not
+    finite.
+
+    Args:
+      items: the vectors.
+      rows: numbers of a query, or `NO_QUERY`, and of an item.
+      batch_size: rows of a batch.
+      seed: of their order.
+    """
+    positives = positives_of(items.pairs, queries=len(items.queries))
+    spec = batch_spec(
+        rows=batch_size,
+        dim=items.dim,
+        pinned=items.pinned is not None,
+        positives=positives.shape[1],
+    )
+
+    def batches(start: int) -> Iterator[Batch]:
+        order = index_batches(rows=len(rows), batch_size=batch_size, seed=seed, start=start)
+        for step, chosen in enumerate(order, start=start + 1):
+            query, item = rows[chosen].T
+            has_query = query != NO_QUERY
+            vectors = np.zeros(spec["query"].shape, np.float32)
+            vectors[has_query] = items.queries[query[has_query]]
+            values = {
+                "item": items.items[item],
+                "query": vectors,
+                "has_query": has_query,
+                "item_index": item,
+                "positives": positives[query],
+            }
+            if items.pinned is not None:
+                values["pinned"] = items.pinned[item]
+            for name, index in (("item", item), ("query", query)):
+                _check_finite(values[name], index, name=name, step=step)
+            yield {name: np.asarray(values[name], shape.dtype) for name, shape in spec.items()}
+
+    return batches
+
+
+def _check_finite(
+    vectors: Float[np.ndarray, "row dim"], index: Int[np.ndarray, " row"], *, name: str, step: int
+) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(np.einsum("rd,rd->r", vectors, vectors))
+    if not finite.all():
+        at_fault = ", ".join(map(str, np.unique(index[~finite])[:20]))
+        raise FloatingPointError(
+            f"quantize: step {step} is refused and nothing changed: the vectors with {name}_index "
+            f"{at_fault} are not finite; fix them and run `dsirm encode` again"
+        )
