@@ -40,10 +40,13 @@ from dsirm_jax.encoder.model import TwoTowers
 from dsirm_jax.encoder.train import text_tower
 from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.train import make_loss
-from dsirm_jax.quantizer import train as quantizer
+from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.kinds.rq_vae import RqVae
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import QuantizerConfig
+from dsirm_jax.quantizer.training_items import TrainingItems, batches_of
 from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -274,47 +277,45 @@ def _encoder(shop: Shop, size: str):
 
 
 def _quantizer(shop: Shop, size: str):
-    training, config = _bound(Training, "quantize"), _bound(QuantizerConfig)
-    dim, batch_size = DENSE, training.batch_size
+    training, kind = _bound(Training, "quantize"), _bound(RqVae)
+    sizes, dim, batch_size = _bound(QuantizerConfig).codebook_sizes, DENSE, training.batch_size
     if size == "small":
-        dim, batch_size = 256, 4096
-        config = dataclasses.replace(config, codebook_sizes=(512,) * 3, latent_dim=256)
+        sizes, dim, batch_size = (512,) * 3, 256, 4096
+        kind = dataclasses.replace(kind, latent_dim=256)
     random = np.random.default_rng(0)
-    catalogue = quantizer.Catalogue(
+    items = TrainingItems(
         items=random.standard_normal((shop.items, dim), np.float32),
         queries=random.standard_normal((shop.queries, dim), np.float32),
         pairs=shop.pairs,
-        pinned=None,
     )
-    model = quantizer.autoencoder(config, dim=dim)
-    optimizer = make_optimizer(training, num_steps=1000)
-    upkeep = _bound(Upkeep, init_iterations=1)
+    learner, optimizer = kind.learner(dim=dim), make_optimizer(training, num_steps=1000)
+    learning = Learning(
+        objective=_bound(QuantizerObjective),
+        upkeep=_bound(Upkeep, init_iterations=1),
+        training=training,
+        seed=0,
+        devices=tuple(jax.local_devices()),
+    )
     placement = pmapped()
     state = placement.put_state(
-        quantizer.initial_state(
-            catalogue=catalogue,
-            sizes=config.codebook_sizes,
-            upkeep=upkeep,
-            model=model,
+        initial_state(
+            learner,
+            items=items,
+            sizes=sizes,
+            upkeep=learning.upkeep,
             optimizer=optimizer,
-            seed=0,
+            seed=learning.seed,
         )
     )
-    update = quantizer.make_step(
-        model=model,
-        optimizer=optimizer,
-        objective=_bound(QuantizerObjective),
-        upkeep=upkeep,
-        pinned=False,
-        seed=0,
-        devices=jax.local_devices(),
+    update = learner.make_step(
+        module=learner.module, optimizer=optimizer, learning=learning, pinned=False
     )
 
     def step(batch):
         nonlocal state
         state, _ = jax.block_until_ready(update(state, placement.put_batch(batch)))
 
-    made = quantizer.batches_of(catalogue, rows=catalogue.rows(), batch_size=batch_size, seed=0)
+    made = batches_of(items, rows=items.rows(), batch_size=batch_size, seed=0)
     return lambda: made(0), step
 
 

@@ -29,12 +29,12 @@ import numpy as np
 from lines import line, write
 from timing import compare, show
 
-from dsirm_jax.quantizer.assign import ROWS, Chunk, assign
+from dsirm_jax.quantizer.assign import ROWS, VectorChunk, assign
 from dsirm_jax.quantizer.codebooks import Upkeep, moved
 from dsirm_jax.quantizer.fitted import FittedQuantizer
+from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.losses import commitment_loss, reconstruction_loss
 from dsirm_jax.quantizer.model import (
-    RESIDUAL_KMEANS,
     Codebook,
     QuantizerConfig,
     beam_quantize,
@@ -236,20 +236,14 @@ def _cost(case: str, ours: float, other: float, unit: str) -> dict:
 def _grow(items: int, codes: int) -> dict:
     """Assigns a stream of items, made as it goes; returns the time of one and the peak memory."""
     block, words = _data(ROWS, (codes,) * len(SIZES))
-    config = QuantizerConfig(
-        codebook_sizes=(codes,) * len(SIZES),
-        latent_dim=0,
-        hidden_dim=0,
-        pin_depth=0,
-        kind=RESIDUAL_KMEANS,
-    )
+    config = QuantizerConfig(codebook_sizes=(codes,) * len(SIZES), kind=ResidualKmeans())
     fitted = FittedQuantizer(config=config, dim=DIM, params={}, codebooks=_codebooks(words))
 
-    def chunks() -> Iterator[Chunk]:
+    def chunks() -> Iterator[VectorChunk]:
         for start in range(0, items, ROWS):
-            yield Chunk(np.roll(block, start // ROWS, axis=0)[: items - start])
+            yield VectorChunk(np.roll(block, start // ROWS, axis=0)[: items - start])
 
-    for _ in assign(fitted=fitted, chunks=[Chunk(block)]):
+    for _ in assign(fitted=fitted, chunks=[VectorChunk(block)]):
         pass
     started = time.perf_counter()
     done = sum(len(found.codes) for found in assign(fitted=fitted, chunks=chunks()))

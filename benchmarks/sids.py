@@ -39,7 +39,7 @@ from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.metrics.bootstrap import bootstrap, interval
 from dsirm_jax.metrics.codebook import agreement_ratio, prefix_agreement, shared_information
-from dsirm_jax.quantizer.assign import ROWS, Chunk, assign
+from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.fitted import load
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import prefix_keys, read_sids
@@ -330,12 +330,7 @@ def _query_codes(layout: Layout) -> np.ndarray:
     """Returns every query's own codes, int32 `[query, level]`: no category pins them."""
     queries = pq.read_table(layout.queries, columns=["query"])["query"]
     vectors = read_vectors(layout.query_vectors, ids=queries, id_column="query")
-    starts = range(0, len(vectors), ROWS)
-    found = assign(
-        fitted=load(layout.quantizer),
-        chunks=(Chunk(vectors=vectors[start : start + ROWS]) for start in starts),
-    )
-    return np.concatenate([assigned.codes for assigned in found])
+    return assign_vectors(fitted=load(layout.quantizer), vectors=vectors).codes
 
 
 def _sizes(layout: Layout) -> tuple[int, ...]:

@@ -195,7 +195,7 @@ def encode_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
 def quantize_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
     """Returns the same of the quantizer; see `encode_step`."""
     from dsirm_jax.encoder.model import Precomputed
-    from dsirm_jax.quantizer.kinds.kind import Learning
+    from dsirm_jax.quantizer.learning import Learning
     from dsirm_jax.training.meshes import pmapped
 
     bound = bindings["quantize"]

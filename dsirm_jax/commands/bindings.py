@@ -51,10 +51,15 @@ def help_text(function: Callable[..., Any]) -> str:
         return ""
     lines = ["gin bindings:", *_rows(f"{stem}.{function.__name__}", parameters)]
     origins = _origins(Path(module.__file__))
-    names = dict.fromkeys(re.findall(r"\w+", " ".join(field.annotation for field in parameters)))
-    for name in names:
-        for selector, fields in _classes(*origins.get(name, (None, name))):
-            lines += ["", *_rows(selector, fields)]
+    listed = {}
+    for origin in _annotated(parameters, origins):
+        for selector, fields in _classes(*origin):
+            listed[selector] = fields
+            # A dataclass may itself have a field that comes in kinds.
+            for inner in _annotated(fields, _origins(_file(origin[0]))):
+                listed |= _classes(*inner)
+    for selector, fields in listed.items():
+        lines += ["", *_rows(selector, fields)]
     return "\n".join(lines)
 
 
@@ -77,6 +82,21 @@ def _rows(selector: str, fields: list[Field]) -> list[str]:
     ] or [f"  {selector}"]
 
 
+def _annotated(
+    fields: list[Field], origins: dict[str, tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Yields module and name of every class of this project that annotates a field."""
+    names = dict.fromkeys(re.findall(r"\w+", " ".join(field.annotation for field in fields)))
+    for name in names:
+        module, original = origins.get(name, ("", name))
+        if module.startswith("dsirm_jax."):
+            yield module, original
+
+
+def _file(module: str) -> Path:
+    return Path(importlib.util.find_spec(module).origin)
+
+
 def _origins(file: Path) -> dict[str, tuple[str, str]]:
     """Returns module and name of what a file imports, by the name that it goes by there."""
     return {
@@ -87,11 +107,9 @@ def _origins(file: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def _classes(module: str | None, name: str) -> Iterator[tuple[str, list[Field]]]:
+def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
     """Yields selector and fields of a dataclass, or of all of the kinds of a protocol."""
-    if not (module or "").startswith("dsirm_jax."):
-        return
-    file = Path(importlib.util.find_spec(module).origin)
+    file = _file(module)
     classes = _public_classes(file)
     if name not in classes:
         return

@@ -242,7 +242,7 @@ def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 
 
 def codebook_health(
-    codes: np.ndarray, sizes: Sequence[int], labels: Mapping[str, np.ndarray]
+    codes: np.ndarray, sizes: Sequence[int], labels: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Any]:
     """Returns every figure of this module for one catalogue, ready for JSON.
 
@@ -250,7 +250,7 @@ def codebook_health(
       codes: integer `[item, level]`, 0-based.
       sizes: codes per level.
       labels: arrays `[item]` by name (category, brand), None where unknown; a name with no known
-        label is left out.
+        label is left out. None are needed.
 
     Returns:
       `levels` (per level `size`, `utilisation`, `perplexity`, `gini`, `counts`), `items`,
@@ -285,7 +285,7 @@ def codebook_health(
                 prefix_purity(codes, sizes, values, length=length)
                 for length in range(1, len(sizes) + 1)
             ]
-            for name, values in labels.items()
+            for name, values in (labels or {}).items()
             if np.not_equal(np.asarray(values, object), None).any()
         },
     }

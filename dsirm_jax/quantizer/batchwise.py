@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.quantizer.codebooks import Upkeep, code_sums, initial_codebooks, random_codebooks
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import BatchStep, Learning
+from dsirm_jax.quantizer.kinds.kind import BatchStep
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, Codebooks
 from dsirm_jax.quantizer.training_items import TrainingItems, batch_spec, batches_of
 from dsirm_jax.training.loop import TrainState, fit

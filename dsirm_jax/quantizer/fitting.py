@@ -13,7 +13,7 @@ import jax
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import Learning
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.quantizer.training_items import TrainingItems

@@ -135,7 +135,7 @@ def test_a_file_of_an_earlier_version_holds_the_same_quantizer(tmp_path, name, k
     ("settings", "message"),
     [
         ({"class": "subprocess.Popen", "args": "true"}, "subprocess.Popen is no kind of quantizer"),
-        ({"class": "Learning"}, "Learning is no kind of quantizer"),
+        ({"class": "BatchStep"}, "BatchStep is no kind of quantizer"),
         ({"class": "Kmeans"}, "there is no Kmeans in dsirm_jax.quantizer.kinds"),
         ({"class": "RqVae", "latent_dim": 4}, "hidden_dim"),
         ({"class": "RqVae", "latent_dim": 0, "hidden_dim": 5}, "RqVae.latent_dim is 0"),

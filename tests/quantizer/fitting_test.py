@@ -12,9 +12,9 @@ from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.fitting import train
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import HierarchicalKmeans
-from dsirm_jax.quantizer.kinds.kind import Learning
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae, make_step
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
 from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
 from dsirm_jax.quantizer.training_items import TrainingItems, batches_of

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import initial_codebooks, kmeans
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import Learning
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, Codebooks, Identity, lowest, residual_quantize
 from dsirm_jax.quantizer.training_items import TrainingItems
 

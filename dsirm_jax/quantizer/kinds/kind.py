@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -11,31 +10,10 @@ if TYPE_CHECKING:
     import flax.linen as nn
     import jax
 
-    from dsirm_jax.quantizer.codebooks import Upkeep
     from dsirm_jax.quantizer.fitted import FittedQuantizer
-    from dsirm_jax.quantizer.losses import QuantizerObjective
+    from dsirm_jax.quantizer.learning import Learning
     from dsirm_jax.quantizer.model import Codebooks, LevelCodebook
     from dsirm_jax.quantizer.training_items import TrainingItems
-    from dsirm_jax.training.settings import Training
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Learning:
-    """How a quantizer is fitted, whatever its kind; a kind takes of it what it needs.
-
-    Attributes:
-      objective: weights of the loss.
-      upkeep: how codebooks follow the data.
-      training: length, batch size and learning rate.
-      seed: of all that is random.
-      devices: devices to run on, of every process.
-    """
-
-    objective: QuantizerObjective
-    upkeep: Upkeep
-    training: Training
-    seed: int
-    devices: tuple[jax.Device, ...]
 
 
 class BatchStep(NamedTuple):
@@ -94,7 +72,7 @@ class Kind(Protocol):
         Args:
           items: what it is fitted to, the same on every process.
           sizes: codes per level.
-          learning: see there.
+          learning: objective, upkeep of the codebooks, length, seed and devices.
           directory: where checkpoints and logs go.
           start: an earlier fit of the same shape to learn on from, where the kind `continues`.
         """
@@ -109,7 +87,7 @@ class Kind(Protocol):
           dim: width of the dense vectors.
           sizes: codes per level.
           pinned: whether first codes are pinned.
-          learning: see there.
+          learning: objective, upkeep of the codebooks, length, seed and devices.
           rows: training rows of an epoch.
         """
         ...

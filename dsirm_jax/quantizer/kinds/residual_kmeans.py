@@ -14,7 +14,8 @@ import optax
 from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
 from dsirm_jax.quantizer.codebooks import moved, picking
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import BatchStep, Learning
+from dsirm_jax.quantizer.kinds.kind import BatchStep
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, Codebooks, Identity, residual_quantize
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.meshes import DATA_AXIS

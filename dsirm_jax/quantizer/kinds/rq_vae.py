@@ -18,7 +18,8 @@ from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, f
 from dsirm_jax.quantizer.checks import check_whole
 from dsirm_jax.quantizer.codebooks import moved, picking
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import BatchStep, Learning
+from dsirm_jax.quantizer.kinds.kind import BatchStep
+from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import Coded, loss_terms
 from dsirm_jax.quantizer.model import Codebook, Codebooks, residual_quantize, straight_through
 from dsirm_jax.quantizer.training_items import TrainingItems
