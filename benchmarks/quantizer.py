@@ -29,7 +29,7 @@ import numpy as np
 from lines import line, write
 from timing import compare, show
 
-from dsirm_jax.quantizer.assign import ROWS, VectorChunk, assign
+from dsirm_jax.quantizer.assign import CHUNK_ROWS, VectorChunk, assign
 from dsirm_jax.quantizer.codebooks import Upkeep, moved
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
@@ -215,7 +215,7 @@ def _growth(*, quick: bool) -> Iterator[dict]:
     items = (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000, 10_000_000)
     codes = (64, 512) if quick else (64, 512, 2048, 8192)
     cases = [("items", n, (n, SIZES[0])) for n in items]
-    cases += [("codes", n, (20 * ROWS, n)) for n in codes]
+    cases += [("codes", n, (20 * CHUNK_ROWS, n)) for n in codes]
     first: dict[str, dict] = {}
     for name, number, arguments in cases:
         command = [sys.executable, __file__, "--grow", *map(str, arguments)]
@@ -235,13 +235,13 @@ def _cost(case: str, ours: float, other: float, unit: str) -> dict:
 
 def _grow(items: int, codes: int) -> dict:
     """Assigns a stream of items, made as it goes; returns the time of one and the peak memory."""
-    block, words = _data(ROWS, (codes,) * len(SIZES))
+    block, words = _data(CHUNK_ROWS, (codes,) * len(SIZES))
     config = QuantizerConfig(codebook_sizes=(codes,) * len(SIZES), kind=ResidualKmeans())
     fitted = FittedQuantizer(config=config, dim=DIM, params={}, codebooks=_codebooks(words))
 
     def chunks() -> Iterator[VectorChunk]:
-        for start in range(0, items, ROWS):
-            yield VectorChunk(np.roll(block, start // ROWS, axis=0)[: items - start])
+        for start in range(0, items, CHUNK_ROWS):
+            yield VectorChunk(np.roll(block, start // CHUNK_ROWS, axis=0)[: items - start])
 
     for _ in assign(fitted=fitted, chunks=[VectorChunk(block)]):
         pass

@@ -29,8 +29,7 @@ from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
-ROWS = 4096
-"""Of a chunk, where the caller does not say."""
+CHUNK_ROWS = 4096
 JOINED_ROWS = 1 << 17  # of a row group: few large ones are read fastest
 
 
@@ -100,7 +99,7 @@ def assign(
     fitted: FittedQuantizer,
     chunks: Iterable[VectorChunk],
     stay: float = 0.0,
-    chunk_rows: int = ROWS,
+    chunk_rows: int = CHUNK_ROWS,
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Assigned]:
     """Yields the codes of vectors, chunk by chunk: memory does not grow with the catalogue.
@@ -146,7 +145,7 @@ def assign_vectors(
     fitted: FittedQuantizer,
     vectors: Float[np.ndarray, "row dim"],
     pinned: Int[np.ndarray, " row"] | None = None,
-    chunk_rows: int = ROWS,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> Assigned:
     """Returns the SIDs of vectors in memory, of items or of queries.
 
@@ -201,7 +200,7 @@ def assign_shards(
     pinned: Int[np.ndarray, " item"] | None = None,
     previous: Int[np.ndarray, "item level"] | None = None,
     stay: float = 0.0,
-    chunk_rows: int = ROWS,
+    chunk_rows: int = CHUNK_ROWS,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Path]:
     """Writes the SIDs of a catalogue that lies in shards, one shard for each, in their order.

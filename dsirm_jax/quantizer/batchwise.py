@@ -26,7 +26,7 @@ from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import make_optimizer
 
 START_ROWS = 20_000
-"""Items that a start looks at where `Upkeep.init_rows` does not say."""
+"""Items that a start looks at where `Upkeep.init_rows` is 0."""
 
 
 class QuantizerState(TrainState):

@@ -37,8 +37,8 @@ def check_number(
       binding: its name, such as `Upkeep.decay`.
       value: what is bound.
       least: the lowest that it may be.
-      above: what it has to be above of.
-      below: what it has to be below of.
+      above: what it has to exceed.
+      below: what it has to stay under.
     """
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     high_enough = number and (least is None or value >= least) and (above is None or value > above)

@@ -98,8 +98,8 @@ def _kept(directory: Path | None):
 
 
 def _check_shape(start: FittedQuantizer, *, config: QuantizerConfig, dim: int) -> None:
-    of_assignment = {"beams": config.beams, "bucket_cap": config.bucket_cap}
-    before = dataclasses.replace(start.config, **of_assignment)
+    assignment = {"beams": config.beams, "bucket_cap": config.bucket_cap}
+    before = dataclasses.replace(start.config, **assignment)
     if (before, start.dim) != (config, dim):
         raise InputError(
             f"the quantizer to go on from has {before} for vectors of {start.dim} numbers, not "

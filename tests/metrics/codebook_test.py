@@ -134,3 +134,17 @@ def test_shared_information_where_nothing_differs_is_nan():
     found = codebook.shared_information(np.arange(4), np.arange(4))
     assert found.nmi == pytest.approx(1)
     assert np.isnan(found.ami)
+
+
+def test_without_items_no_figure_is_a_number():
+    none = np.zeros(0, int)
+    for figure in (
+        codebook.utilisation(none),
+        codebook.perplexity(np.zeros(4, int)),
+        codebook.gini(np.zeros(4, int)),
+        codebook.collision_rate(none),
+        *codebook.shared_information(none, none),
+    ):
+        assert np.isnan(figure)
+    with pytest.raises(ValueError, match="at least one item"):
+        codebook.codebook_health(np.zeros((0, 2), int), (4, 4))

@@ -195,16 +195,16 @@ def test_a_finished_shard_is_kept_unless_it_is_of_another_version(tmp_path):
 def test_an_item_stays_where_it_was_while_that_costs_little(tmp_path):
     shared = make_quantizer()
     catalogue, fitted = shared["catalogue"], shared["fitted"]
-    found = assign_all(**shared)
+    nearest = assign_all(**shared)
     rng = np.random.default_rng(1)
     previous = rng.integers(0, 5, (50, 3)).astype(np.int32)
-    previous[:10] = found.codes[:10]
+    previous[:10] = nearest.codes[:10]
     previous[10:15] = -1
     latents = fitted.model.apply(fitted.params, catalogue.items, method="encode")
     words = np.stack([book.codewords for book in fitted.codebooks])
     prefix = sum(words[level][previous[:, level]] for level in range(3))
     before = np.sum((np.asarray(latents) - prefix) ** 2, axis=1)
-    best = found.distances[:, -1] ** 2
+    best = nearest.distances[:, -1] ** 2
     same_category = (catalogue.pinned < 0) | (catalogue.pinned == previous[:, 0])
     for stay in (0.0, 0.7):
         chunk = assign_module.VectorChunk(catalogue.items, catalogue.pinned, previous)
@@ -212,7 +212,7 @@ def test_an_item_stays_where_it_was_while_that_costs_little(tmp_path):
         stays = (previous[:, 0] >= 0) & (before <= (1 + stay) * best + 1e-6) & same_category
         stays[:10] = True
         assert 10 < stays.sum() < 45 or not stay
-        np.testing.assert_array_equal(kept.codes, np.where(stays[:, None], previous, found.codes))
+        np.testing.assert_array_equal(kept.codes, np.where(stays[:, None], previous, nearest.codes))
         distances = np.where(stays, before, best)
         np.testing.assert_allclose(kept.distances[:, -1] ** 2, distances, rtol=1e-4)
 

@@ -51,8 +51,8 @@ def test_a_lloyd_step_from_the_optimum_of_scikit_learn_stays_there():
 
 def test_kmeans_leaves_no_centroid_empty_where_distinct_rows_suffice():
     rows = jnp.asarray(np.repeat(np.eye(8, dtype="f4"), [50, 1, 1, 1, 1, 1, 1, 1], axis=0))
-    found = codebooks.kmeans(rows, key=jax.random.key(1), size=8, iterations=8)
-    assert len(np.unique(nearest_code(rows, found))) == 8
+    result = codebooks.kmeans(rows, key=jax.random.key(1), size=8, iterations=8)
+    assert len(np.unique(nearest_code(rows, result))) == 8
 
 
 def test_moving_averages_follow_the_definition():
@@ -130,12 +130,12 @@ def test_balanced_codes_are_used_evenly_and_do_not_depend_on_the_devices():
     assert share.std() < 0.5 * nearest_share.std()
     for devices in (1, 2, 4, 8):
         split = costs.reshape(devices, -1, 16)
-        found = jax.pmap(
+        result = jax.pmap(
             lambda part: codebooks.balanced(part, softness=0.1, axis="data"),
             axis_name="data",
             devices=jax.devices()[:devices],
         )(split)
-        np.testing.assert_array_equal(np.ravel(found), evenly)
+        np.testing.assert_array_equal(np.ravel(result), evenly)
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def make_items(*, pinned=True, items=96, queries=24, dim=12, seed=0):
     category = rng.integers(0, SIZES[0], items)
     centres = rng.normal(size=(SIZES[0], dim))
     vectors = (centres[category] + 0.4 * rng.normal(size=(items, dim))).astype(np.float32)
-    asked = rng.integers(0, items, (queries, 2))
-    query_vectors = (vectors[asked[:, 0]] + 0.1 * rng.normal(size=(queries, dim))).astype("f4")
-    pairs = np.concatenate([np.stack([np.arange(queries), asked[:, i]], 1) for i in range(2)])
+    answers = rng.integers(0, items, (queries, 2))
+    query_vectors = (vectors[answers[:, 0]] + 0.1 * rng.normal(size=(queries, dim))).astype("f4")
+    pairs = np.concatenate([np.stack([np.arange(queries), answers[:, i]], 1) for i in range(2)])
     codes = np.where(rng.random(items) < 0.2, UNPINNED, category).astype(np.int32)
     return TrainingItems(
         items=vectors,
@@ -104,15 +104,15 @@ def test_eight_devices_give_the_result_of_one(tmp_path, pinned):
     ids=["contrastive", "unsupervised"],
 )
 def test_a_step_does_not_depend_on_the_number_of_devices(changed, counts):
-    _, states, found = zip(*(one_step(devices=devices, **changed) for devices in counts))
+    _, states, terms_by_count = zip(*(one_step(devices=devices, **changed) for devices in counts))
     levels = range(1, 4)
-    assert set(found[0]) == {
+    assert set(terms_by_count[0]) == {
         *("loss", "reconstruction", "commitment", "contrastive", "restarts", "gradient_norm"),
         *(f"agreement_{level}" for level in levels),
         *(f"perplexity_{level}" for level in levels),
     }
-    for terms in found[1:]:
-        for name, value in found[0].items():
+    for terms in terms_by_count[1:]:
+        for name, value in terms_by_count[0].items():
             np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
     for state in states[1:]:
         # The optimizer's averages are those of the gradients.

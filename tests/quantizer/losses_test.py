@@ -38,10 +38,10 @@ def reference_contrastive(pairs, temperature):
     """A loop over rows and candidates, written from the definition."""
     unit_q = pairs.query / np.linalg.norm(pairs.query, axis=1, keepdims=True)
     unit_i = pairs.item / np.linalg.norm(pairs.item, axis=1, keepdims=True)
-    rows, found = len(unit_q), []
+    rows, rows_losses = len(unit_q), []
     for row in range(rows):
         if not pairs.has_query[row]:
-            found.append(0.0)
+            rows_losses.append(0.0)
             continue
         to_items, to_queries = [], []
         for other in range(rows):
@@ -51,14 +51,14 @@ def reference_contrastive(pairs, temperature):
             if other == row or (is_negative and pairs.has_query[other]):
                 to_queries.append(unit_i[row] @ unit_q[other] / temperature)
         own = unit_q[row] @ unit_i[row] / temperature
-        found.append(0.5 * (logsumexp(to_items) + logsumexp(to_queries)) - own)
-    return found
+        rows_losses.append(0.5 * (logsumexp(to_items) + logsumexp(to_queries)) - own)
+    return rows_losses
 
 
 def test_contrastive_equals_a_loop_over_rows_with_masks():
     pairs = make_pairs()
-    found = losses.contrastive_loss(pairs, pairs, own=jnp.arange(5), temperature=0.2)
-    np.testing.assert_allclose(found, reference_contrastive(pairs, 0.2), rtol=1e-5)
+    rows_losses = losses.contrastive_loss(pairs, pairs, own=jnp.arange(5), temperature=0.2)
+    np.testing.assert_allclose(rows_losses, reference_contrastive(pairs, 0.2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["item", "query"])

@@ -33,17 +33,17 @@ def test_codes_equal_a_search_over_squared_distances(seed):
     latents = rng.normal(size=(7, 3)).astype("f4")
     words = [rng.normal(size=(5, 3)).astype("f4") for _ in range(3)]
     pinned = np.array([UNPINNED, 0, 1, 2, 3, 4, UNPINNED], np.int32)
-    found = residual_quantize(jnp.asarray(latents), books_of(words), pinned=jnp.asarray(pinned))
+    quantized = residual_quantize(jnp.asarray(latents), books_of(words), pinned=jnp.asarray(pinned))
     for row, latent in enumerate(latents):
         residual, prefix = latent, np.zeros(3)
         for level, codewords in enumerate(words):
             code = int(np.argmin(np.sum((residual - codewords) ** 2, axis=1)))
             if level == 0 and pinned[row] != UNPINNED:
                 code = pinned[row]
-            assert found.codes[row, level] == code
-            np.testing.assert_allclose(found.residuals[row, level], residual, atol=1e-5)
+            assert quantized.codes[row, level] == code
+            np.testing.assert_allclose(quantized.residuals[row, level], residual, atol=1e-5)
             residual, prefix = residual - codewords[code], prefix + codewords[code]
-            np.testing.assert_allclose(found.prefixes[row, level], prefix, atol=1e-5)
+            np.testing.assert_allclose(quantized.prefixes[row, level], prefix, atol=1e-5)
 
 
 def test_a_tie_goes_to_the_lowest_code():
@@ -68,25 +68,25 @@ def random_problem(seed, *, rows=6, dim=3, size=4, levels=3):
 def test_a_beam_is_never_farther_than_the_greedy_code(seed, beams):
     latents, words = random_problem(seed)
     greedy = residual_quantize(latents, books_of(words)).codes
-    found = beam_quantize(latents, books_of(words), beams=beams)
-    error = error_of(latents, words, np.asarray(found.codes))
+    quantized = beam_quantize(latents, books_of(words), beams=beams)
+    error = error_of(latents, words, np.asarray(quantized.codes))
     assert (error <= error_of(latents, words, np.asarray(greedy)) + 1e-6).all()
     np.testing.assert_allclose(
-        np.sum((latents - found.prefixes[:, -1]) ** 2, axis=1), error, rtol=1e-4, atol=1e-6
+        np.sum((latents - quantized.prefixes[:, -1]) ** 2, axis=1), error, rtol=1e-4, atol=1e-6
     )
 
 
 def test_a_wide_beam_is_an_exhaustive_search_that_keeps_pinned_codes():
     latents, words = random_problem(1)
     pinned = np.array([UNPINNED, 0, 3, UNPINNED, 2, 1], np.int32)
-    found = beam_quantize(latents, books_of(words), beams=64, pinned=jnp.asarray(pinned))
+    quantized = beam_quantize(latents, books_of(words), beams=64, pinned=jnp.asarray(pinned))
     for row, latent in enumerate(latents):
         firsts = range(4) if pinned[row] == UNPINNED else [pinned[row]]
         every = np.array(list(itertools.product(firsts, range(4), range(4))))
         best = every[np.argmin(error_of(latent, words, every))]
-        np.testing.assert_array_equal(found.codes[row], best)
+        np.testing.assert_array_equal(quantized.codes[row], best)
     greedy = residual_quantize(latents, books_of(words), pinned=jnp.asarray(pinned)).codes
-    assert not np.array_equal(found.codes, greedy)
+    assert not np.array_equal(quantized.codes, greedy)
 
 
 def tree():
@@ -98,16 +98,16 @@ def tree():
 
 def test_a_branch_takes_the_nearest_child_of_its_own_prefix():
     latents = jnp.array([[0.1, 0.9], [0.0, -3.0], [9.0, -1.0], [9.0, 1.0]])
-    found = residual_quantize(latents, tree())
-    np.testing.assert_array_equal(found.codes, [[0, 0], [0, 1], [1, 0], [1, 0]])
-    np.testing.assert_allclose(found.prefixes[:, 1], [[0, 1], [0, -1], [12, 0], [12, 0]])
+    quantized = residual_quantize(latents, tree())
+    np.testing.assert_array_equal(quantized.codes, [[0, 0], [0, 1], [1, 0], [1, 0]])
+    np.testing.assert_allclose(quantized.prefixes[:, 1], [[0, 1], [0, -1], [12, 0], [12, 0]])
 
 
 def test_a_beam_goes_through_branches_and_never_takes_a_child_that_is_not_there():
     latents = jnp.array([[5.5, 1.0], [5.5, -1.0], [4.0, 0.0]])
     # The first two rows are nearer to (10, 0) but its only child is at (12, 0).
-    found = beam_quantize(latents, tree(), beams=4)
-    np.testing.assert_array_equal(found.codes, [[0, 0], [0, 1], [0, 0]])
+    quantized = beam_quantize(latents, tree(), beams=4)
+    np.testing.assert_array_equal(quantized.codes, [[0, 0], [0, 1], [0, 0]])
     np.testing.assert_array_equal(residual_quantize(latents, tree()).codes[:2], [[1, 0], [1, 0]])
 
 

@@ -45,11 +45,11 @@ RESERVED = []
 def make_items(*, items=96, queries=24, dim=6):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(items, dim)).astype("f4")
-    asked = rng.integers(0, items, queries)
+    answers = rng.integers(0, items, queries)
     return TrainingItems(
         items=vectors,
-        queries=(vectors[asked] + 0.1 * rng.normal(size=(queries, dim))).astype("f4"),
-        pairs=np.stack([np.arange(queries), asked], axis=1),
+        queries=(vectors[answers] + 0.1 * rng.normal(size=(queries, dim))).astype("f4"),
+        pairs=np.stack([np.arange(queries), answers], axis=1),
         pinned=rng.integers(UNPINNED, 4, items).astype("i4"),
         names=tuple("abcd"),
     )
@@ -115,12 +115,12 @@ def start_process(directory, *, index, processes, port):
         f"--xla_cpu_collective_call_terminate_timeout_seconds={TIMEOUT}",
         "--xla_backend_optimization_level=0",  # most of the time goes to compilation
     )
-    with (directory / f"said-{index}.txt").open("w") as said:
+    with (directory / f"output-{index}.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, "-m", __name__, directory, *map(str, (index, processes, port))],
             cwd=pathlib.Path(__file__).parents[2],
             env=os.environ | {"XLA_FLAGS": " ".join(flags)},
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
 
@@ -151,8 +151,8 @@ def one_and_two(tmp_path_factory):
         for process in started:
             process.kill()
             process.wait()
-    said = [path.read_text()[-3000:] for folder in folders for path in folder.glob("said-*")]
-    assert [process.returncode for process in started] == [0, 0, 0], "\n".join(said)
+    output = [path.read_text()[-3000:] for folder in folders for path in folder.glob("output-*")]
+    assert [process.returncode for process in started] == [0, 0, 0], "\n".join(output)
     return folders
 
 
@@ -181,10 +181,10 @@ def test_two_processes_go_on_from_their_checkpoint_to_the_same_bits(one_and_two)
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_two_processes_assign_what_one_does(one_and_two, name):
-    expected, found = (read_sids(folder / f"{name}.parquet") for folder in one_and_two)
-    assert found.item_ids.to_pylist() == [f"i{row}" for row in range(sum(SHARDS))]
-    np.testing.assert_array_equal(found.sids, expected.sids)
-    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5, atol=1e-6)
+    expected, assigned = (read_sids(folder / f"{name}.parquet") for folder in one_and_two)
+    assert assigned.item_ids.to_pylist() == [f"i{row}" for row in range(sum(SHARDS))]
+    np.testing.assert_array_equal(assigned.sids, expected.sids)
+    np.testing.assert_allclose(assigned.distances, expected.distances, rtol=1e-5, atol=1e-6)
 
 
 def test_the_first_process_writes_the_logs(one_and_two):

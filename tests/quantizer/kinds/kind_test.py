@@ -86,7 +86,7 @@ def write_run(layout, vectors):
         layout.items,
     )
     pq.write_table(pa.table({"query": ["lamp"]}), layout.queries)
-    judged = {"query_index": [0], "item_index": [1], "relevant": [True], "split": ["train"]}
+    judged = {"query_index": [0], "item_index": [0], "relevant": [True], "split": ["train"]}
     pq.write_table(pa.table(judged), layout.judgements)
     for pattern, names, rows, column in (
         (layout.item_vectors, ids, vectors, "item_id"),

@@ -42,11 +42,11 @@ def test_residual_kmeans_comes_near_to_scikit_learn_level_by_level(tmp_path):
     nearest_codes = {"restart_below": 0.0, "balance": 0.0}
     state = fit(tmp_path, rows, sizes=(4, 8), **nearest_codes)
     assert state.params == {}
-    found = residual_quantize(jnp.asarray(rows), state.codebooks)
+    quantized = residual_quantize(jnp.asarray(rows), state.codebooks)
     residual = rows
     for level, size in enumerate((4, 8)):
         theirs = KMeans(size, n_init=10, random_state=0).fit(residual)
-        residual = rows - np.asarray(found.prefixes[:, level])
+        residual = rows - np.asarray(quantized.prefixes[:, level])
         assert np.sum(residual**2) <= 1.05 * theirs.inertia_
 
 
