@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Array, Bool, Float, Int
 
-from dsirm_jax.quantizer.checks import check_number, check_whole
+from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.quantizer.model import UNPINNED, Codebook, Quantized, lowest, nearest_code
 
 SMOOTHING = 1e-3
@@ -45,10 +46,10 @@ class Upkeep:
 
     def __post_init__(self):
         check_number("Upkeep.decay", self.decay, least=0, below=1)
-        check_number("Upkeep.restart_below", self.restart_below, least=0)
+        check_number("Upkeep.restart_below", self.restart_below, least=0, below=math.inf)
         check_whole("Upkeep.init_rows", self.init_rows, least=0)
         check_whole("Upkeep.init_iterations", self.init_iterations, least=0)
-        check_number("Upkeep.balance", self.balance, least=0)
+        check_number("Upkeep.balance", self.balance, least=0, below=math.inf)
 
 
 def code_sums(

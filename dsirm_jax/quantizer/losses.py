@@ -8,6 +8,7 @@ same however the rows are split over devices.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
-from dsirm_jax.quantizer.checks import check_number
+from dsirm_jax.io.checks import check_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,9 @@ class QuantizerObjective:
     temperature: float = 0.1
 
     def __post_init__(self):
-        check_number("QuantizerObjective.commitment", self.commitment, least=0)
-        check_number("QuantizerObjective.contrastive", self.contrastive, least=0)
-        check_number("QuantizerObjective.temperature", self.temperature, above=0)
+        check_number("QuantizerObjective.commitment", self.commitment, least=0, below=math.inf)
+        check_number("QuantizerObjective.contrastive", self.contrastive, least=0, below=math.inf)
+        check_number("QuantizerObjective.temperature", self.temperature, above=0, below=math.inf)
 
 
 class Coded(NamedTuple):

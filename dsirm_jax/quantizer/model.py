@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.quantizer.checks import check_whole
 from dsirm_jax.quantizer.kinds.kind import Kind
 
 UNPINNED = -1

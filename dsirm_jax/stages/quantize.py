@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 from dsirm_jax.io.files import write_json
@@ -33,15 +34,15 @@ def run(
     import pyarrow.parquet as pq
 
     from dsirm_jax.data.vectors import shards
+    from dsirm_jax.io.checks import check_number
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_shards, join_sids
-    from dsirm_jax.quantizer.checks import check_number
     from dsirm_jax.quantizer.fitting import train
     from dsirm_jax.quantizer.health import sid_health
     from dsirm_jax.quantizer.training_items import read_training_items
     from dsirm_jax.sids.codes import aligned_sids, read_sids
 
-    check_number("quantize.run.stay", stay, least=0)
+    check_number("quantize.run.stay", stay, least=0, below=math.inf)
     start = quantizers.load(previous.quantizer) if previous else None
     frozen = not (training.epochs and config.kind.continues)
     items = read_training_items(

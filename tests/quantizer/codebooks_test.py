@@ -152,5 +152,5 @@ def test_an_upkeep_that_cannot_be_is_refused(name, values):
     for value in values:
         with pytest.raises(InputError, match=rf"gin binding Upkeep.{name} is .*; bind a "):
             codebooks.Upkeep(**{name: value})
-    with pytest.raises(InputError, match=r"decay is 1.5; bind a number of at least 0 and below 1$"):
+    with pytest.raises(InputError, match=r"decay is 1.5; bind a number of at least 0, below 1$"):
         codebooks.Upkeep(decay=1.5)

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
-from dsirm_jax.quantizer.checks import check_whole
 from dsirm_jax.quantizer.codebooks import moved, picking
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.kind import BatchStep
