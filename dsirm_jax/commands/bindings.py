@@ -52,9 +52,13 @@ def help_text(function: Callable[..., Any]) -> str:
     lines = ["gin bindings:", *_rows(f"{stem}.{function.__name__}", parameters)]
     origins = _origins(Path(module.__file__))
     names = dict.fromkeys(re.findall(r"\w+", " ".join(field.annotation for field in parameters)))
+    package = module.__name__.partition(".")[0]
     for name in names:
-        for selector, fields in _classes(*origins.get(name, (None, name))):
-            lines += ["", *_rows(selector, fields)]
+        home, original = origins.get(name, ("", name))
+        # To look for another package's source could import what is heavy.
+        if home.partition(".")[0] == package:
+            for selector, fields in _classes(home, original):
+                lines += ["", *_rows(selector, fields)]
     return "\n".join(lines)
 
 
@@ -87,16 +91,15 @@ def _origins(file: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def _classes(module: str | None, name: str) -> Iterator[tuple[str, list[Field]]]:
+def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
     """Yields selector and fields of a dataclass, or of all of the kinds of a protocol."""
-    if not (module or "").startswith("dsirm_jax."):
-        return
     file = Path(importlib.util.find_spec(module).origin)
     classes = _public_classes(file)
     if name not in classes:
         return
     if not _is_protocol(classes[name]):
-        yield f"{module.rpartition('.')[2]}.{name}", _fields(classes[name])
+        if _is_dataclass(classes[name]):
+            yield f"{module.rpartition('.')[2]}.{name}", _fields(classes[name])
         return
     for sibling in sorted(file.parent.glob("*.py")):
         for kind, node in _public_classes(sibling).items():
