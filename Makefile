@@ -7,7 +7,7 @@ SPREAD := --numprocesses=auto --dist=worksteal
 # What pytest is to run, when not all: `make proof TESTS=tests/serving`.
 TESTS :=
 
-.PHONY: demo test proof lint clean environment compiler
+.PHONY: demo test proof docs lint clean environment compiler
 
 demo: environment
 	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
@@ -20,6 +20,11 @@ test: environment
 # The slow tests: kills, a browser, many processes, whole runs, steps compiled for TPUs.
 proof: compiler
 	$(BIN)/python -m pytest -m slow $(SPREAD) $(TESTS)
+
+# The documentation as a site in site/; its notebooks are run.
+docs:
+	@launch/environment.sh $(VENV) docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: environment
 	$(BIN)/ruff check .
@@ -34,4 +39,4 @@ compiler: environment
 	@launch/environment.sh $(VENV) test,tpu
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -33,6 +33,7 @@ MEASURING = ["pandas", "psutil"]
 RIVALS = ["faiss-cpu", "torch", "transformers", "vector-quantize-pytorch"]
 # Ibis 12 does not know the interface of later ones.
 DATAFUSION = ["datafusion<52"]
+DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"]
 SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
@@ -99,6 +100,7 @@ setup(
         "beam": BEAM,
         "bench": ["matplotlib", *MEASURING, *RIVALS],
         "serve": SERVE,
+        "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
         # T5X itself, airio and jestimator are installed from their repositories.

@@ -161,6 +161,33 @@ def test_wrong_usage_gives_one_line_and_code_2(arguments, message, capsys):
         assert printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gin_file", "missing.gin", "run"], "gin file missing.gin does not exist"),
+        (["predict-sids", "--query", "help"], "no --gin_file given"),
+        (["predict-sids", "--query", "--help"], "no --gin_file given"),
+        (["predict-sids", "--query=-h"], "no --gin_file given"),
+        (["compare", "compare", "nowhere"], "compare/relevance/predictions.parquet: no such file"),
+        (["--force", "run", "run"], "unexpected argument 'run'"),
+        (["run", "help"], "unexpected argument 'help'"),
+        (["verify-bundle", "nowhere", "--pairs=5"], "nowhere/manifest.json: no such file"),
+    ],
+)
+def test_a_value_is_neither_a_command_nor_a_wish_for_help(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["help", "score"], ["-h", "score"], ["score", "x", "--help"]]
+)
+def test_help_is_printed_wherever_it_is_wanted(arguments, capsys):
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.startswith("dsirm score: a table of (query, item_id)")
+
+
 def test_a_process_left_alone_says_so_and_ends_at_once(monkeypatch, capsys):
     def lost(*args, **kwargs):
         raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nmore")

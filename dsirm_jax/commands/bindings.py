@@ -51,12 +51,13 @@ def help_text(function: Callable[..., Any]) -> str:
         return ""
     lines = ["gin bindings:", *_rows(f"{stem}.{function.__name__}", parameters)]
     origins = _origins(Path(module.__file__))
+    package = module.__name__.partition(".")[0]
     listed = {}
-    for origin in _annotated(parameters, origins):
-        for selector, fields in _classes(*origin):
+    for home, name in _annotated(parameters, origins, package=package):
+        for selector, fields in _classes(home, name):
             listed[selector] = fields
             # A dataclass may itself have a field that comes in kinds.
-            for inner in _annotated(fields, _origins(_file(origin[0]))):
+            for inner in _annotated(fields, _origins(_file(home)), package=package):
                 listed |= _classes(*inner)
     for selector, fields in listed.items():
         lines += ["", *_rows(selector, fields)]
@@ -83,14 +84,14 @@ def _rows(selector: str, fields: list[Field]) -> list[str]:
 
 
 def _annotated(
-    fields: list[Field], origins: dict[str, tuple[str, str]]
+    fields: list[Field], origins: dict[str, tuple[str, str]], *, package: str
 ) -> Iterator[tuple[str, str]]:
-    """Yields module and name of every class of this project that annotates a field."""
-    names = dict.fromkeys(re.findall(r"\w+", " ".join(field.annotation for field in fields)))
-    for name in names:
-        module, original = origins.get(name, ("", name))
-        if module.startswith("dsirm_jax."):
-            yield module, original
+    """Yields module and name of every class of a package that annotates a field."""
+    for name in dict.fromkeys(re.findall(r"\w+", " ".join(field.annotation for field in fields))):
+        home, original = origins.get(name, ("", name))
+        # To look for another package's source could import what is heavy.
+        if home.partition(".")[0] == package:
+            yield home, original
 
 
 def _file(module: str) -> Path:
@@ -114,7 +115,8 @@ def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
     if name not in classes:
         return
     if not _is_protocol(classes[name]):
-        yield f"{module.rpartition('.')[2]}.{name}", _fields(classes[name])
+        if _is_dataclass(classes[name]):
+            yield f"{module.rpartition('.')[2]}.{name}", _fields(classes[name])
         return
     for sibling in sorted(file.parent.glob("*.py")):
         for kind, node in _public_classes(sibling).items():

@@ -17,6 +17,9 @@ from gin import config_parser
 
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.run import translation
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = Path(dsirm_jax.__file__).parent
 # A checkout has `gin/` beside the package, a wheel inside it; `gin/runs/demo.gin` is found in both.
@@ -45,8 +48,14 @@ def parse(
     for file in files:
         path = _find(file, search_paths)
         with _one_line_errors(f"gin file {file}"), _quiet():
-            parsed = gin.parse_config_file(str(path))
-        imports += _import_lines(parsed, search_paths)
+            text = path.read_text("utf-8")
+            if translation.is_old(text):
+                log.warning("gin file %s: names of version 0.2, read as those of today", file)
+                text = translation.translated(text)
+                gin.parse_config(text)
+                imports += _import_lines(text)
+            else:
+                imports += _imports(gin.parse_config_file(str(path)), search_paths)
     if bindings:
         # With dynamic registration a binding sees only what its own text imports.
         with _one_line_errors("--gin flag"):
@@ -97,28 +106,15 @@ def bindings(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: no such file; it is written by `dsirm run`")
     found = {}
     with _one_line_errors(str(path)):
-        for statement in config_parser.ConfigParser(path.read_text("utf-8"), _AsText()):
+        text = path.read_text("utf-8")
+        if translation.is_old(text):
+            text = translation.translated(text)
+        for statement in config_parser.ConfigParser(text, translation.Text()):
             if isinstance(statement, config_parser.BindingStatement):
                 scope, selector, argument, value, _ = statement
                 name = "/".join(filter(None, (scope, selector)))
                 found[f"{name}.{argument}" if argument else name] = repr(value)
     return found
-
-
-class _AsText(config_parser.ParserDelegate):
-    """References and macros stay what the file says."""
-
-    def configurable_reference(self, scoped_configurable_name, evaluate):
-        return _Name(f"@{scoped_configurable_name}{'()' if evaluate else ''}")
-
-    def macro(self, scoped_name):
-        return _Name(f"%{scoped_name}")
-
-
-class _Name(str):
-    """A text that is shown without quotes."""
-
-    __repr__ = str.__str__
 
 
 def call_with_bound(function: Callable[..., Any]) -> Any:
@@ -163,12 +159,15 @@ def _find(file: str, search_paths: Sequence[str]) -> Path:
     )
 
 
-def _import_lines(parsed: Any, search_paths: Sequence[str]) -> Iterator[str]:
+def _imports(parsed: Any, search_paths: Sequence[str]) -> Iterator[str]:
     """Yields the import statements of a parsed file and of the files that it includes."""
     for included in parsed.includes:
-        yield from _import_lines(included, search_paths)
-    lines = _find(parsed.filename, search_paths).read_text("utf-8").splitlines()
-    yield from (line for line in lines if re.match(r"(from|import)\s", line))
+        yield from _imports(included, search_paths)
+    yield from _import_lines(_find(parsed.filename, search_paths).read_text("utf-8"))
+
+
+def _import_lines(text: str) -> Iterator[str]:
+    yield from (line for line in text.splitlines() if re.match(r"(from|import)\s", line))
 
 
 @contextlib.contextmanager
