@@ -171,7 +171,7 @@ def _cosines(
 def _speed(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
     print()
     print_heading("texts", "ours, texts/s", "transformers, texts/s", "ratio")
-    encoder = hugging_face.read(folder)
+    encoder = hugging_face.read_folder(folder)
     for name, layout in layouts.items():
         texts = pq.read_table(layout.items, columns=["text"])["text"].to_pylist()[:SPEED_TEXTS]
 

@@ -35,7 +35,7 @@ from shapes import T5_SMALL
 from dsirm_jax.data import dataset, pairs, simulated_shop, tasks, vocabulary
 from dsirm_jax.data.prepare import prepare
 from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
 from dsirm_jax.encoder.model import TwoTowers
 from dsirm_jax.encoder.train import text_tower
 from dsirm_jax.generator.model import T5Config, init_params
@@ -250,7 +250,7 @@ def _encoder(shop: Shop, size: str):
     positives = pairs.positives_of(shop.pairs, queries=shop.queries)
 
     def loss(params, batch):
-        rows = Pairs(
+        rows = QueryItemRows(
             query=tower.apply(params, batch["query"]),
             item=tower.apply(params, batch["item"]),
             item_index=batch["item_index"],

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.encoder.bert import ABSENT, SentenceEncoder
+from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.training import processes
 from dsirm_jax.training.meshes import data_mesh, sharded
@@ -121,7 +121,7 @@ def embed_by_length(
     vectors = np.empty((len(pieces), module.dim or module.config.hidden_size), np.float32)
     batches = list(_by_length(lengths, max_pieces=max_pieces, devices=mesh.size))
     for rows, shape in progress(batches, total=len(batches), name=name, unit="batch"):
-        padded = rectangle([pieces[row] for row in rows], shape=shape, beyond=ABSENT)
+        padded = rectangle([pieces[row] for row in rows], shape=shape, beyond=NO_PIECE)
         vectors[rows] = apply(params, placement.put_batch(padded))[: len(rows)]
     return vectors
 

@@ -30,7 +30,7 @@ import safetensors.flax
 from flax import traverse_util
 
 from dsirm_jax.data import wordpieces
-from dsirm_jax.encoder.bert import ACTIVATIONS, CLS, MEAN, BertConfig, SentenceEncoder
+from dsirm_jax.encoder.bert import BERT_ACTIVATIONS, CLS, MEAN, BertConfig, SentenceEncoder
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_json, write_text
 
@@ -99,7 +99,7 @@ def files(folder: Path) -> list[str]:
     return [str(path) for path in (*needed, *there)]
 
 
-def read(folder: str | os.PathLike[str], *, dtype: str = "float32") -> TextEncoder:
+def read_folder(folder: str | os.PathLike[str], *, dtype: str = "float32") -> TextEncoder:
     """Reads a sentence encoder.
 
     Args:
@@ -128,7 +128,7 @@ def read(folder: str | os.PathLike[str], *, dtype: str = "float32") -> TextEncod
     )
 
 
-def write(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
+def write_folder(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
     """Writes a sentence encoder, as sentence-transformers lays it out."""
     folder, module = Path(folder), encoder.module
     width, dim = module.config.hidden_size, module.dim
@@ -214,7 +214,7 @@ def _params(module: SentenceEncoder, arrays: Mapping[str, Any], *, file: Path) -
 def _read_config(path: Path) -> BertConfig:
     found = _read_json(path)
     made_for = {"model_type": ("bert",), "position_embedding_type": ("absolute",)}
-    for key, values in (made_for | {"hidden_act": tuple(ACTIVATIONS)}).items():
+    for key, values in (made_for | {"hidden_act": tuple(BERT_ACTIVATIONS)}).items():
         if found.get(key, values[0]) not in values:
             raise InputError(
                 f"{path}: {key} is {found[key]!r}, which is not supported; give a model with "

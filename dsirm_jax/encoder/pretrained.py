@@ -25,7 +25,7 @@ from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import blocks, read_vectors, shards, write_vectors
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
-from dsirm_jax.encoder.bert import ABSENT, Projection
+from dsirm_jax.encoder.bert import NO_PIECE, Projection
 from dsirm_jax.encoder.embed import embed_by_length, embed_table
 from dsirm_jax.encoder.hugging_face import TextEncoder
 from dsirm_jax.encoder.model import Pretrained
@@ -111,7 +111,7 @@ def encode_tables(
             encoder = _fine_tune(encoder, sides, **shared)
         for side in sides.values():
             _embed(encoder, side)
-    processes.first(functools.partial(hugging_face.write, directory / FOLDER, encoder))
+    processes.first(functools.partial(hugging_face.write_folder, directory / FOLDER, encoder))
 
 
 def encode_queries(*, config: Pretrained, directory: Path, queries: Path, pattern: Path) -> None:
@@ -144,7 +144,7 @@ def load(config: Pretrained, *, folder: Path) -> TextEncoder:
     Raises:
       InputError: the folder cannot be read, or its encoder does not suit `config`.
     """
-    encoder = hugging_face.read(folder, dtype=config.dtype)
+    encoder = hugging_face.read_folder(folder, dtype=config.dtype)
     module, params = encoder.module, encoder.params
     shape = module.config
     for name in ("max_query_pieces", "max_item_pieces"):
@@ -266,7 +266,7 @@ def _tokenised(side: Side, encoder: TextEncoder, *, scratch: Path) -> Int[np.nda
                 max_pieces=side.max_pieces,
             )
             block = tokens[row : row + len(pieces)]
-            block[:] = rectangle(pieces, shape=block.shape, beyond=ABSENT)
+            block[:] = rectangle(pieces, shape=block.shape, beyond=NO_PIECE)
             row += len(pieces)
         return tokens
 

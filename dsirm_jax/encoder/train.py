@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training import checkpoints
 from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
@@ -89,7 +89,7 @@ def make_loss(
     """Returns `loss(params, batch)`; see `fit_pairs` for its arguments and its batches."""
 
     def loss(params, batch):
-        rows = everyone = Pairs(
+        rows = everyone = QueryItemRows(
             query=embed(params, batch["query"]),
             item=embed(params, batch["item"]),
             item_index=batch["item_index"],

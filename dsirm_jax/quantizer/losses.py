@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def commitment_loss(
 
 
 def contrastive_loss(
-    rows: Pairs, everyone: Pairs, *, own: Int[Array, " row"], temperature: float
+    rows: QueryItemRows, everyone: QueryItemRows, *, own: Int[Array, " row"], temperature: float
 ) -> Float[Array, " row"]:
     """Returns symmetric InfoNCE of every row on the **quantized** query and item vectors.
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.data.pairs import positives_of, relevant_pairs
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.vectors import read_categories, read_vectors
-from dsirm_jax.encoder.losses import Pairs
+from dsirm_jax.encoder.losses import QueryItemRows
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import kmeans
 from dsirm_jax.quantizer.codebooks import (
@@ -236,7 +236,7 @@ def make_step(
             commitment_loss(item_codes.residuals, item_codes.prefixes),
             commitment_loss(query_codes.residuals, query_codes.prefixes),
         )
-        rows = Pairs(
+        rows = QueryItemRows(
             query=query_hat,
             item=item_hat,
             item_index=batch["item_index"],

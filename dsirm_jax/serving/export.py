@@ -186,7 +186,7 @@ def described_features(
 
 def read_encoder(
     layout: Layout, *, encoder: TwoTowers | Pretrained | Precomputed
-) -> tuple[manifests.Encoder, dict[str, Any]]:
+) -> tuple[manifests.EncoderSettings, dict[str, Any]]:
     """Returns how texts become vectors, and what of `Models` makes them.
 
     Args:
@@ -203,7 +203,7 @@ def read_encoder(
     if isinstance(encoder, Precomputed):
         (file, *_) = shards(layout.item_vectors)
         _, _, block = next(blocks(file, id_column="item_id", rows=1))
-        settings = manifests.Encoder(kind=models.NONE, dim=block.shape[1])
+        settings = manifests.EncoderSettings(kind=models.NONE, dim=block.shape[1])
         return settings, {"encoder": None, "encoder_params": None, "tokenizer": None}
     lengths = {
         "max_query_pieces": encoder.max_query_pieces,
@@ -212,7 +212,7 @@ def read_encoder(
     if isinstance(encoder, Pretrained):
         found = pretrained.load(encoder, folder=directory / pretrained.FOLDER)
         module, params, tokenizer = found.module, found.params, found.tokenizer
-        settings = manifests.Encoder(
+        settings = manifests.EncoderSettings(
             kind=models.BERT,
             dim=module.dim or module.config.hidden_size,
             module={
@@ -227,7 +227,7 @@ def read_encoder(
         )
     else:
         size = vocabulary.size(layout.vocabulary)
-        settings = manifests.Encoder(
+        settings = manifests.EncoderSettings(
             kind=models.TOWERS,
             dim=encoder.dim,
             module={"vocab_size": size, "dim": encoder.dim, "hidden_dim": encoder.hidden_dim},

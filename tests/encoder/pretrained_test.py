@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder import embed, hugging_face, pretrained, train
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import Pretrained
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.meshes import data_mesh
@@ -95,14 +95,14 @@ def vectors(encoder, texts, *, prefix="", max_pieces=10):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_encoder_written_makes_the_vectors_written(runs, name):
     folder, items, queries = runs[name]
-    encoder = hugging_face.read(folder / "encoder")
+    encoder = hugging_face.read_folder(folder / "encoder")
     np.testing.assert_allclose(vectors(encoder, ITEMS), items, atol=1e-4)
     np.testing.assert_allclose(vectors(encoder, QUERIES), queries, atol=1e-4)
 
 
 def test_without_training_the_vectors_are_those_of_the_folder(runs):
     _, items, _ = runs["frozen"]
-    np.testing.assert_allclose(vectors(hugging_face.read(BERT), ITEMS), items, atol=1e-5)
+    np.testing.assert_allclose(vectors(hugging_face.read_folder(BERT), ITEMS), items, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["projected", "fine-tuned"])
@@ -116,8 +116,8 @@ def test_training_brings_queries_to_their_items(runs, name):
 
 
 def test_frozen_weights_stay_as_they_are(runs):
-    before = hugging_face.read(BERT).params["params"]["bert"]
-    after = hugging_face.read(runs["projected"][0] / "encoder").params["params"]["bert"]
+    before = hugging_face.read_folder(BERT).params["params"]["bert"]
+    after = hugging_face.read_folder(runs["projected"][0] / "encoder").params["params"]["bert"]
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
@@ -152,7 +152,7 @@ def test_one_device_gives_the_result_of_eight(tables, tmp_path, monkeypatch):
 def test_prefixes_precede_texts(tables, tmp_path):
     config = dataclasses.replace(PLAIN, query_prefix="red ", item_prefix="blue ")
     items, queries = encode(tables, tmp_path, config)
-    encoder = hugging_face.read(tmp_path / "encoder")
+    encoder = hugging_face.read_folder(tmp_path / "encoder")
     assert (encoder.query_prefix, encoder.item_prefix) == ("red ", "blue ")
     np.testing.assert_allclose(vectors(encoder, ITEMS, prefix="blue "), items, atol=1e-5)
     expected = vectors(encoder, QUERIES, prefix="red ", max_pieces=8)
@@ -211,7 +211,7 @@ def test_items_without_a_query_are_negatives_of_the_query_alone():
     random = np.random.default_rng(0)
     query, item, more = (random.standard_normal((n, 4)).astype(np.float32) for n in (3, 3, 2))
     positives = np.array([[0, -1], [1, 7], [2, -1]])  # item 7 suits the second query
-    rows = Pairs(
+    rows = QueryItemRows(
         query=jnp.array(query),
         item=jnp.array(item),
         item_index=jnp.arange(3),

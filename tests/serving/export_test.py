@@ -60,8 +60,8 @@ def test_every_column_of_a_head_is_described(made):
 
 def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes(made, tmp_path):
     layout = Layout(model_dir=tmp_path)
-    encoder = hugging_face.read(BERT)
-    hugging_face.write(layout.stage("encode") / pretrained.FOLDER, encoder)
+    encoder = hugging_face.read_folder(BERT)
+    hugging_face.write_folder(layout.stage("encode") / pretrained.FOLDER, encoder)
     config = Pretrained(
         folder=str(BERT),
         max_query_pieces=6,
@@ -74,7 +74,7 @@ def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes
     assert (settings.max_query_pieces, settings.max_item_pieces) == (6, 9)
     # As from a manifest.
     module = models.encoder_module(
-        manifests.Encoder(**json.loads(json.dumps(dataclasses.asdict(settings))))
+        manifests.EncoderSettings(**json.loads(json.dumps(dataclasses.asdict(settings))))
     )
     (tmp_path / "model").mkdir()
     models.write_models(tmp_path / "model", dataclasses.replace(open_bundle(made).models, **found))
@@ -99,7 +99,7 @@ def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
     path = shutil.copytree(made, tmp_path / "bundle")
     manifest = open_bundle(path).manifest
     settings = dataclasses.replace(
-        manifest.settings, encoder=manifests.Encoder(kind=models.NONE, dim=tiny.DIM)
+        manifest.settings, encoder=manifests.EncoderSettings(kind=models.NONE, dim=tiny.DIM)
     )
     bundle.seal(path, dataclasses.replace(manifest, settings=settings))
     table = pa.Table.from_pylist(tiny.items(60, 63))

@@ -106,7 +106,7 @@ def make(path, *, count=60, whole=False):
         sid_version="v",
         stages={},
         settings=manifests.Settings(
-            encoder=manifests.Encoder(
+            encoder=manifests.EncoderSettings(
                 kind=models.TOWERS,
                 dim=DIM,
                 module={"vocab_size": processor.vocab_size(), "dim": DIM, "hidden_dim": 8},

@@ -25,7 +25,7 @@ from dsirm_jax.serving import verify
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
-from dsirm_jax.serving.bundle.manifest import FULL, Encoder
+from dsirm_jax.serving.bundle.manifest import FULL, EncoderSettings
 from dsirm_jax.serving.formats import saved_model, stablehlo
 from dsirm_jax.serving.scorer.scorer import QuerySids, Scored
 from dsirm_jax.serving.update import update
@@ -172,12 +172,12 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
 def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     path = shutil.copytree(made, tmp_path / "bundle")
     shutil.rmtree(path / "saved_model")
-    before, encoder = open_bundle(made), hugging_face.read(BERT)
+    before, encoder = open_bundle(made), hugging_face.read_folder(BERT)
     module = encoder.module.clone(dim=tiny.DIM)
     kernel = np.random.default_rng(0).normal(size=(module.config.hidden_size, tiny.DIM))
     projection = {"kernel": kernel.astype(np.float32)}
     params = {"params": encoder.params["params"] | {"projection": projection}}
-    settings = Encoder(
+    settings = EncoderSettings(
         kind=models.BERT,
         dim=tiny.DIM,
         module={

@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from dsirm_jax.data import vocabulary, wordpieces
-from dsirm_jax.encoder.bert import ABSENT, BertConfig, SentenceEncoder
+from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import config_from_json
@@ -21,7 +21,7 @@ from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_text
 from dsirm_jax.relevance import fitted as heads
-from dsirm_jax.serving.bundle.manifest import Encoder, Manifest
+from dsirm_jax.serving.bundle.manifest import EncoderSettings, Manifest
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -105,7 +105,7 @@ def write_models(folder: Path, models: Models) -> None:
         write_text(folder / wordpieces.TOKENIZER, wordpieces.to_json(models.tokenizer))
 
 
-def encoder_module(encoder: Encoder) -> nn.Module | None:
+def encoder_module(encoder: EncoderSettings) -> nn.Module | None:
     """Returns the module of an encoder; None where there is none."""
     arguments = dict(encoder.module)
     if encoder.kind == TOWERS:
@@ -116,7 +116,7 @@ def encoder_module(encoder: Encoder) -> nn.Module | None:
 
 
 def encoder_pieces(
-    models: Models, *, encoder: Encoder, texts: Sequence[str], of_items: bool = False
+    models: Models, *, encoder: EncoderSettings, texts: Sequence[str], of_items: bool = False
 ) -> list[list[int]]:
     """Returns the pieces of texts as the encoder reads them, cut where it cuts them.
 
@@ -133,9 +133,9 @@ def encoder_pieces(
     return [text[:most] for text in models.vocabulary.encode(list(texts), out_type=int)]
 
 
-def beyond(encoder: Encoder) -> int:
+def beyond(encoder: EncoderSettings) -> int:
     """Returns what an encoder expects after a text's last piece."""
-    return ABSENT if encoder.kind == BERT else vocabulary.PAD
+    return NO_PIECE if encoder.kind == BERT else vocabulary.PAD
 
 
 def head_file(folder: Path, name: str) -> Path:

@@ -40,7 +40,7 @@ from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.serving.bundle.catalogue import Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle
-from dsirm_jax.serving.bundle.manifest import FULL, Encoder
+from dsirm_jax.serving.bundle.manifest import FULL, EncoderSettings
 from dsirm_jax.serving.bundle.models import BERT, Models
 from dsirm_jax.serving.formats import portable, stablehlo, tf_text
 from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search
@@ -298,7 +298,7 @@ def _numbered(tree: Any) -> Any:
 
 
 def _encoder_pieces(
-    models: Models, *, encoder: Encoder, tokens: Callable[..., tf.Tensor]
+    models: Models, *, encoder: EncoderSettings, tokens: Callable[..., tf.Tensor]
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Returns what makes pieces for the encoder of queries; None where nothing can."""
     if models.encoder is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.text import INVISIBLE, ROUNDS, TAGS
-from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.encoder.bert import NO_PIECE
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -107,7 +107,7 @@ def marks(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def marked(pieces: tf.RaggedTensor, *, around: tuple[list[int], list[int]], most: int) -> tf.Tensor:
-    """Returns pieces between their marks, at most so many, `ABSENT` beyond the text.
+    """Returns pieces between their marks, at most so many, `NO_PIECE` beyond the text.
 
     Args:
       pieces: int32 `[text, (piece)]`.
@@ -120,4 +120,4 @@ def marked(pieces: tf.RaggedTensor, *, around: tuple[list[int], list[int]], most
     kept = pieces[:, : most - len(before) - len(behind)]
     rows = pieces.nrows()
     parts = [tf.tile([before], [rows, 1]), kept, tf.tile([behind], [rows, 1])]
-    return tf.concat(parts, axis=1).to_tensor(ABSENT, shape=[None, most])
+    return tf.concat(parts, axis=1).to_tensor(NO_PIECE, shape=[None, most])

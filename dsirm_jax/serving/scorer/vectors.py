@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.serving.bundle.manifest import Encoder
+from dsirm_jax.serving.bundle.manifest import EncoderSettings
 from dsirm_jax.serving.bundle.models import BERT, Models, beyond, encoder_pieces
 
-SHORTEST = 8
+SHORTEST_QUERY = 8
 
 
 def query_encoder(
-    models: Models, *, encoder: Encoder
+    models: Models, *, encoder: EncoderSettings
 ) -> Callable[[str], Float[np.ndarray, " dim"]] | None:
     """Returns what makes the vector of a query, which threads may share; None where nothing can.
 
@@ -37,7 +37,7 @@ def query_encoder(
         with reading:
             (found,) = encoder_pieces(models, encoder=encoder, texts=[query])
         # Few lengths, so that few programs are compiled.
-        length = min(max(SHORTEST, 1 << (len(found) - 1).bit_length()), most)
+        length = min(max(SHORTEST_QUERY, 1 << (len(found) - 1).bit_length()), most)
         padded = rectangle([found], shape=(1, length), beyond=beyond(encoder))
         return np.asarray(apply(params, padded))[0]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dsirm_jax.data import vocabulary, wordpieces
 from dsirm_jax.data.text import clean
-from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.encoder.bert import NO_PIECE
 from dsirm_jax.serving.formats import tf_text
 from tests.serving import tiny
 
@@ -62,7 +62,7 @@ def test_word_pieces_are_those_of_the_tokenizer(most):
     pieces = tf_text.wordpieces(tokenizer)(tf.constant(cleaned))
     found = tf_text.marked(pieces, around=tf_text.marks(tokenizer), most=most).numpy()
     expected = wordpieces.encode(tokenizer, cleaned, prefix="", max_pieces=most)
-    assert [[id_ for id_ in row if id_ != ABSENT] for row in found.tolist()] == expected
+    assert [[id_ for id_ in row if id_ != NO_PIECE] for row in found.tolist()] == expected
 
 
 def test_a_tokenizer_of_another_kind_has_no_like():
