@@ -32,8 +32,8 @@ from dsirm_jax.data.schema import HEAD
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.embed import embed_by_length
-from dsirm_jax.encoder.model import Pretrained
-from dsirm_jax.encoder.pretrained import encode_tables
+from dsirm_jax.encoder.kinds.pretrained import Pretrained
+from dsirm_jax.encoder.kinds.protocol import Tables
 from dsirm_jax.metrics.bootstrap import bootstrap, interval, per_query_auc, roc_auc
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.training.settings import Training
@@ -105,18 +105,19 @@ def _quality(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
         cosines = {TOWERS: _cosines(layout, judged)}
         for variant, settings in VARIANTS.items():
             own = Layout(model_dir=layout.model_dir / variant.replace(" ", "_"))
-            encode_tables(
-                config=Pretrained(
-                    folder=str(folder), max_query_pieces=24, max_item_pieces=ITEM_PIECES, **settings
-                ),
+            encoder = Pretrained(
+                folder=str(folder), max_query_pieces=24, max_item_pieces=ITEM_PIECES, **settings
+            )
+            tables = Tables(
                 items=layout.items,
                 queries=layout.queries,
-                judgements=layout.judgements,
                 item_vectors=own.item_vectors,
                 query_vectors=own.query_vectors,
-                directory=own.stage("encode"),
-                seed=0,
+                judgements=layout.judgements,
+                tfds_dir=layout.tfds,
+                vocabulary=layout.vocabulary,
             )
+            encoder.fit(tables, directory=own.stage("encode"), seed=0)
             cosines[variant] = _cosines(layout, judged, vectors=own)
         statistics = {}
         for variant, cosine in cosines.items():

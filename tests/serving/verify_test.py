@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.encoder import hugging_face
+from dsirm_jax.encoder.kinds.pretrained import Pretrained
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
@@ -178,7 +179,7 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     projection = {"kernel": kernel.astype(np.float32)}
     params = {"params": encoder.params["params"] | {"projection": projection}}
     settings = EncoderSettings(
-        kind=models.BERT,
+        kind="BERT",
         dim=tiny.DIM,
         module={
             "config": dataclasses.asdict(module.config),
@@ -190,8 +191,10 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
         query_prefix="Kid: ",
     )
     shutil.rmtree(path / bundle.MODEL / models.PARAMETERS)
-    given = {"encoder": module, "encoder_params": params, "tokenizer": encoder.tokenizer}
-    learnt = dataclasses.replace(before.models, **given)
+    fitted = Pretrained.restored(
+        dataclasses.asdict(settings), params=params, vocabulary=None, folder=BERT
+    )
+    learnt = dataclasses.replace(before.models, encoder=fitted)
     models.write_models(path / bundle.MODEL, learnt)
     forms = before.manifest.settings.trie
     stablehlo.write_programs(path / bundle.MODEL, learnt, beams=tiny.BEAMS, forms=forms)

@@ -55,10 +55,10 @@ class EncoderSettings:
     """How texts become vectors.
 
     Attributes:
-      kind: `models.TOWERS`, `models.BERT`, or `models.NONE`: vectors came from tables of the
-        user's own, and a text that is not among the cached queries has none.
+      kind: see `models.encoder_kind`; or `models.NONE`: vectors came from tables of the user's own,
+        and a text that is not among the cached queries has none.
       dim: width of the vectors.
-      module: arguments of the Flax module.
+      module: what the kind makes its Flax module of.
       max_query_pieces: pieces read of a query.
       max_item_pieces: pieces read of an item's text.
       query_prefix: precedes every query.

@@ -52,7 +52,7 @@ def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
     queries, models = tiny.QUERIES[:5], opened.models
     tokens = verify._encoder_texts(opened, queries)
     found = signatures["query_vector"](query=tf.constant(queries))["vector"]
-    expected = models.encoder.apply(models.encoder_params, tokens)
+    expected = models.encoder.module.apply(models.encoder.params, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
