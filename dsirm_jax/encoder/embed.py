@@ -23,7 +23,7 @@ from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.progress import progress
 
 if TYPE_CHECKING:
-    from dsirm_jax.encoder.kinds.protocol import FittedEncoder, Tables
+    from dsirm_jax.encoder.kinds.protocol import FittedEncoder, RunTables
 
 log = logging.getLogger(__name__)
 TEXTS_AT_ONCE = 1024
@@ -32,7 +32,7 @@ CPU_PIECES, ACCELERATOR_PIECES = 2**11, 2**16
 """Pieces of a batch on each device; on a CPU more than a cache holds make it slower."""
 
 
-def embed_tables(encoder: FittedEncoder, tables: Tables) -> None:
+def embed_tables(encoder: FittedEncoder, tables: RunTables) -> None:
     """Writes the vectors of all items and queries of a run; see `embed_table`."""
     for table, id_column, text_column, of_items, pattern in (
         (tables.items, "item_id", "text", True, tables.item_vectors),

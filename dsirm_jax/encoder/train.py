@@ -104,7 +104,7 @@ def make_step(
     return step
 
 
-def initial_state(params: Any, *, optimizer: optax.GradientTransformation) -> TrainState:
+def starting_state(params: Any, *, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state that training starts from."""
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
@@ -134,7 +134,7 @@ def step_for(
     """
     optimizer = make_optimizer(training, num_steps=training.num_steps(rows))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
-    state = jax.eval_shape(functools.partial(initial_state, optimizer=optimizer), shapes)
+    state = jax.eval_shape(functools.partial(starting_state, optimizer=optimizer), shapes)
     placement = sharded(data_mesh(devices))
     step = make_step(embed=embed, optimizer=optimizer, temperature=temperature)
     return step, (placement.state_like(state), placement.batch_like(dict(batch)))
@@ -178,7 +178,7 @@ def train(
     """
     num_steps = training.num_steps(num_rows)
     optimizer = make_optimizer(training, num_steps=num_steps)
-    state = initial_state(params, optimizer=optimizer)
+    state = starting_state(params, optimizer=optimizer)
     if start is not None:
         before = checkpoints.read_result(start / "checkpoints", like=jax.device_get(state))
         state = state.replace(params=before.params)
@@ -212,7 +212,7 @@ class PairBatches(NamedTuple):
     held_out: Sequence[Batch]
 
 
-def batches_of(
+def pair_batches(
     features: Mapping[str, np.ndarray],
     *,
     judgements: Path,

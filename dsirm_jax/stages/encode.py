@@ -16,9 +16,9 @@ def run(
     layout: Layout, *, seed: int, encoder: DenseEncoder, previous: Layout | None = None
 ) -> None:
     """texts -> dense query and item vectors, by an encoder or from tables of your own."""
-    from dsirm_jax.encoder.kinds.protocol import Tables
+    from dsirm_jax.encoder.kinds.protocol import RunTables
 
-    tables = Tables(
+    tables = RunTables(
         items=layout.items,
         queries=layout.queries,
         item_vectors=layout.item_vectors,

@@ -192,7 +192,7 @@ def untrained(processor):
                 "max_query_pieces": 8,
                 "max_item_pieces": 16,
             },
-            params=towers.init_params(tower, seed=1),
+            params=towers.first_params(tower, seed=1),
             vocabulary=processor,
             folder=None,
         ),

@@ -14,7 +14,7 @@ from dsirm_jax.encoder.checks import check_path
 if TYPE_CHECKING:
     import jax
 
-    from dsirm_jax.encoder.kinds.protocol import Tables
+    from dsirm_jax.encoder.kinds.protocol import RunTables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,9 @@ class Precomputed:
         named = (glob.glob(pattern) or shards(pattern) for pattern in (self.items, self.queries))
         return sorted(file for files in named for file in files)
 
-    def fit(self, tables: Tables, *, directory: Path, seed: int, start: Path | None = None) -> None:
+    def fit(
+        self, tables: RunTables, *, directory: Path, seed: int, start: Path | None = None
+    ) -> None:
         """Copies the vectors, in the order of the run's tables; see `DenseEncoder.fit`."""
         from dsirm_jax.data.vectors import copy_vectors
         from dsirm_jax.training import processes

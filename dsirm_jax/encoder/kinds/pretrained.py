@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +22,16 @@ from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, Projection, SentenceEncoder
 from dsirm_jax.encoder.checks import check_one_of, check_path, check_temperature, check_whole
-from dsirm_jax.encoder.embed import embed_by_length, embed_queries, embed_tables
+from dsirm_jax.encoder.embed import embed_queries, embed_tables
 from dsirm_jax.encoder.hugging_face import TextEncoder
+from dsirm_jax.encoder.sentences import FittedSentenceEncoder
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import write_text
 from dsirm_jax.training.settings import Training
 
 if TYPE_CHECKING:
-    import tensorflow as tf
     from sentencepiece import SentencePieceProcessor
 
-    from dsirm_jax.encoder.kinds.protocol import Tables
+    from dsirm_jax.encoder.kinds.protocol import RunTables
 
 FOLDER = "encoder"
 """Below the stage's directory: the encoder that made the vectors."""
@@ -99,7 +97,7 @@ class Pretrained:
 
     def fit(
         self,
-        tables: Tables,
+        tables: RunTables,
         *,
         directory: Path,
         seed: int,
@@ -120,7 +118,7 @@ class Pretrained:
         from dsirm_jax.training import processes
 
         directory.mkdir(parents=True, exist_ok=True)
-        encoder = load(self, folder=start / FOLDER if start else Path(self.folder))
+        encoder = load_encoder(self, folder=start / FOLDER if start else Path(self.folder))
         learning = functools.partial(
             _fit, config=self, tables=tables, directory=directory, seed=seed, devices=devices
         )
@@ -141,9 +139,9 @@ class Pretrained:
         encoder = self.fitted(directory=directory, vocabulary=vocabulary)
         embed_queries(encoder, queries, pattern=pattern)
 
-    def fitted(self, *, directory: Path, vocabulary: Path) -> _FittedBert:
+    def fitted(self, *, directory: Path, vocabulary: Path) -> FittedSentenceEncoder:
         """Returns the encoder of a finished stage; see `DenseEncoder.fitted`."""
-        return self._with(load(self, folder=directory / FOLDER))
+        return self._with(load_encoder(self, folder=directory / FOLDER))
 
     @classmethod
     def restored(
@@ -153,11 +151,11 @@ class Pretrained:
         params: Any,
         vocabulary: SentencePieceProcessor,
         folder: Path,
-    ) -> _FittedBert:
+    ) -> FittedSentenceEncoder:
         """Returns the encoder of a bundle; see `DenseEncoder.restored`."""
         arguments = dict(described["module"])
         config = BertConfig(**arguments.pop("config"))
-        return _FittedBert(
+        return FittedSentenceEncoder(
             encoder=TextEncoder(
                 module=SentenceEncoder(config=config, **arguments),
                 params=params,
@@ -177,7 +175,7 @@ class Pretrained:
 
         if not self.training.epochs:
             return None
-        encoder = load(self, folder=Path(self.folder))
+        encoder = load_encoder(self, folder=Path(self.folder))
         embed, params = _learnt(self, encoder)
         return step_for(
             embed=embed,
@@ -205,8 +203,10 @@ class Pretrained:
             rows=self.training.batch_size, features=features, hard_negatives=self.hard_negatives
         )
 
-    def _with(self, encoder: TextEncoder, *, pieces_at_once: int | None = None) -> _FittedBert:
-        return _FittedBert(
+    def _with(
+        self, encoder: TextEncoder, *, pieces_at_once: int | None = None
+    ) -> FittedSentenceEncoder:
+        return FittedSentenceEncoder(
             encoder=encoder,
             max_query_pieces=self.max_query_pieces,
             max_item_pieces=self.max_item_pieces,
@@ -214,91 +214,7 @@ class Pretrained:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _FittedBert:
-    """A sentence encoder that both sides share; see `protocol.FittedEncoder`."""
-
-    encoder: TextEncoder
-    max_query_pieces: int
-    max_item_pieces: int
-    pieces_at_once: int | None = None
-    # The tokenizer keeps where to cut between two calls.
-    tokenizing: Any = dataclasses.field(default_factory=threading.Lock, repr=False, compare=False)
-
-    @property
-    def module(self) -> SentenceEncoder:
-        return self.encoder.module
-
-    @property
-    def params(self) -> Any:
-        return self.encoder.params
-
-    @property
-    def dim(self) -> int:
-        return self.module.dim or self.module.config.hidden_size
-
-    @property
-    def padding(self) -> int:
-        return NO_PIECE
-
-    def pieces(self, texts: Sequence[str], *, of_items: bool = False) -> list[list[int]]:
-        most = self.max_item_pieces if of_items else self.max_query_pieces
-        prefix = self.encoder.item_prefix if of_items else self.encoder.query_prefix
-        with self.tokenizing:
-            return wordpieces.encode(self.encoder.tokenizer, texts, prefix=prefix, max_pieces=most)
-
-    def embed(
-        self, texts: Sequence[str], *, of_items: bool = False, name: str = "encode"
-    ) -> Float[np.ndarray, "text dim"]:
-        return embed_by_length(
-            module=self.module,
-            params=self.params,
-            pieces=self.pieces(texts, of_items=of_items),
-            max_pieces=self.max_item_pieces if of_items else self.max_query_pieces,
-            name=name,
-            pieces_at_once=self.pieces_at_once,
-        )
-
-    def described(self) -> dict[str, Any]:
-        return {
-            "dim": self.dim,
-            "module": {
-                "config": dataclasses.asdict(self.module.config),
-                "pooling": self.module.pooling,
-                "dim": self.module.dim,
-                "dtype": self.module.dtype,
-            },
-            "max_query_pieces": self.max_query_pieces,
-            "max_item_pieces": self.max_item_pieces,
-            "query_prefix": self.encoder.query_prefix,
-            "item_prefix": self.encoder.item_prefix,
-        }
-
-    def save_tokenizer(self, folder: Path) -> None:
-        with self.tokenizing:
-            content = wordpieces.to_json(self.encoder.tokenizer)
-        write_text(folder / wordpieces.TOKENIZER, content)
-
-    def pieces_in_tensorflow(
-        self, tokens: Callable[..., tf.Tensor]
-    ) -> Callable[[tf.Tensor], tf.Tensor] | None:
-        from dsirm_jax.data import tf_text
-
-        split = tf_text.wordpieces(self.encoder.tokenizer)
-        if split is None:
-            return None
-        around = tf_text.marks(self.encoder.tokenizer)
-
-        def pieces(query: tf.Tensor) -> tf.Tensor:
-            plain = split(self.encoder.query_prefix + tf_text.cleaned(query))
-            return tf_text.marked(
-                plain, around=around, most=self.max_query_pieces, padding=NO_PIECE
-            )
-
-        return pieces
-
-
-def load(config: Pretrained, *, folder: Path) -> TextEncoder:
+def load_encoder(config: Pretrained, *, folder: Path) -> TextEncoder:
     """Returns the encoder of a folder, as `config` wants it before any training.
 
     Raises:
@@ -354,7 +270,7 @@ def _fit(
     features: Mapping[str, np.ndarray],
     *,
     config: Pretrained,
-    tables: Tables,
+    tables: RunTables,
     directory: Path,
     seed: int,
     devices: Sequence[jax.Device] | None,
@@ -370,10 +286,10 @@ def _fit(
       seed: see `Pretrained.fit`.
       devices: see `Pretrained.fit`.
     """
-    from dsirm_jax.encoder.train import batches_of, train
+    from dsirm_jax.encoder.train import pair_batches, train
 
     embed, params = _learnt(config, encoder)
-    drawn = batches_of(
+    drawn = pair_batches(
         features,
         judgements=tables.judgements,
         training=config.training,
@@ -394,8 +310,8 @@ def _fit(
 
 
 def _project(
-    fitted: _FittedBert,
-    tables: Tables,
+    fitted: FittedSentenceEncoder,
+    tables: RunTables,
     *,
     directory: Path,
     learning: Callable[[TextEncoder, Mapping[str, np.ndarray]], Any],
@@ -444,12 +360,12 @@ def _project(
 
 
 def _fine_tune(
-    fitted: _FittedBert,
-    tables: Tables,
+    fitted: FittedSentenceEncoder,
+    tables: RunTables,
     *,
     directory: Path,
     learning: Callable[[TextEncoder, Mapping[str, np.ndarray]], Any],
-) -> _FittedBert:
+) -> FittedSentenceEncoder:
     """Trains all weights."""
     features = {
         "item": _tokenised(fitted, tables.items, column="text", of_items=True, scratch=directory),
@@ -462,7 +378,7 @@ def _fine_tune(
 
 
 def _tokenised(
-    fitted: _FittedBert, table: Path, *, column: str, of_items: bool, scratch: Path
+    fitted: FittedSentenceEncoder, table: Path, *, column: str, of_items: bool, scratch: Path
 ) -> Int[np.ndarray, "row piece"]:
     """Returns the pieces of a table's texts, in a file that goes when the array does."""
     import pyarrow.parquet as pq

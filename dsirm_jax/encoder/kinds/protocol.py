@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 
-class Tables(NamedTuple):
+class RunTables(NamedTuple):
     """Where an encoder finds the texts of a run, and where their vectors go.
 
     Attributes:
@@ -128,7 +128,9 @@ class DenseEncoder(Protocol):
         """
         ...
 
-    def fit(self, tables: Tables, *, directory: Path, seed: int, start: Path | None = None) -> None:
+    def fit(
+        self, tables: RunTables, *, directory: Path, seed: int, start: Path | None = None
+    ) -> None:
         """Writes the vectors of all items and queries; learns what there is to learn before.
 
         Args:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from sentencepiece import SentencePieceProcessor
 
-    from dsirm_jax.encoder.kinds.protocol import Tables
+    from dsirm_jax.encoder.kinds.protocol import RunTables
     from dsirm_jax.training.loop import Batch
 
 
@@ -59,7 +59,9 @@ class TwoTowers:
         """Returns none: the vocabulary is the run's."""
         return []
 
-    def fit(self, tables: Tables, *, directory: Path, seed: int, start: Path | None = None) -> None:
+    def fit(
+        self, tables: RunTables, *, directory: Path, seed: int, start: Path | None = None
+    ) -> None:
         """Trains the towers and writes the vectors of all texts; see `DenseEncoder.fit`."""
         import pyarrow.parquet as pq
 
@@ -135,7 +137,7 @@ class TwoTowers:
         tower = text_tower(self, vocab_size=vocab_size)
         return step_for(
             embed=tower.apply,
-            params=jax.eval_shape(lambda: init_params(tower, seed=0)),
+            params=jax.eval_shape(lambda: first_params(tower, seed=0)),
             temperature=self.temperature,
             training=self.training,
             batch=self.batch_spec(),
@@ -219,7 +221,7 @@ def text_tower(config: TwoTowers, *, vocab_size: int) -> TextTower:
     return TextTower(vocab_size=vocab_size, dim=config.dim, hidden_dim=config.hidden_dim)
 
 
-def init_params(tower: TextTower, *, seed: int) -> Any:
+def first_params(tower: TextTower, *, seed: int) -> Any:
     """Returns the first parameters of a tower."""
     return tower.init(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32))
 
@@ -270,7 +272,7 @@ def fit_towers(
 
     return train(
         embed=tower.apply,
-        params=init_params(tower, seed=seed),
+        params=first_params(tower, seed=seed),
         temperature=config.temperature,
         training=config.training,
         batches=lambda step: map(with_positives, batches(step)),
@@ -288,10 +290,10 @@ def read_params(config: TwoTowers, *, vocab_size: int, directory: Path) -> Any:
     Raises:
       InputError: there is no good checkpoint of this shape.
     """
-    from dsirm_jax.encoder.train import initial_state
+    from dsirm_jax.encoder.train import starting_state
     from dsirm_jax.training import checkpoints
     from dsirm_jax.training.settings import make_optimizer
 
-    params = init_params(text_tower(config, vocab_size=vocab_size), seed=0)
-    state = initial_state(params, optimizer=make_optimizer(config.training, num_steps=1))
+    params = first_params(text_tower(config, vocab_size=vocab_size), seed=0)
+    state = starting_state(params, optimizer=make_optimizer(config.training, num_steps=1))
     return checkpoints.read_result(directory / "checkpoints", like=jax.device_get(state)).params

@@ -16,10 +16,10 @@ from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder import embed, hugging_face
 from dsirm_jax.encoder.kinds import pretrained
 from dsirm_jax.encoder.kinds.pretrained import Pretrained
-from dsirm_jax.encoder.kinds.protocol import Tables
+from dsirm_jax.encoder.kinds.protocol import RunTables
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce, with_items
 from dsirm_jax.encoder.negatives import read_irrelevant
-from dsirm_jax.encoder.train import batches_of
+from dsirm_jax.encoder.train import pair_batches
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
@@ -55,7 +55,7 @@ def tables(tmp_path_factory):
 
 
 def encode(tables, directory, config, **changes):
-    places = Tables(
+    places = RunTables(
         **tables,
         item_vectors=directory / "items-*.parquet",
         query_vectors=directory / "queries-*.parquet",
@@ -167,7 +167,7 @@ def test_prefixes_precede_texts(tables, tmp_path):
 )
 def test_what_does_not_suit_the_encoder_is_said(changes, message):
     with pytest.raises(InputError, match=message):
-        pretrained.load(dataclasses.replace(PLAIN, **changes), folder=BERT)
+        pretrained.load_encoder(dataclasses.replace(PLAIN, **changes), folder=BERT)
 
 
 def test_hard_negatives_are_judged_items_of_the_query_where_there_are_any(tables):
@@ -181,13 +181,13 @@ def test_hard_negatives_are_judged_items_of_the_query_where_there_are_any(tables
 def test_no_batch_has_a_query_that_is_held_out(tables, tmp_path):
     training = dataclasses.replace(SOMETHING, batch_size=1, held_out=0.4)
     config = dataclasses.replace(CONFIGS["projected"], training=training)
-    spec = config.batch_spec(pretrained.load(config, folder=BERT))
+    spec = config.batch_spec(pretrained.load_encoder(config, folder=BERT))
     random = np.random.default_rng(0)
     features = {
         "item": random.normal(size=(6, 16)).astype(np.float32),
         "query": random.normal(size=(5, 16)).astype(np.float32),
     }
-    drawn = batches_of(
+    drawn = pair_batches(
         features, judgements=tables["judgements"], training=training, spec=spec, seed=0
     )
     learnt = list(itertools.islice(drawn.batches(0), 8))
