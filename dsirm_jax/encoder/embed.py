@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import shard, write_vectors
-from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.data.vocabulary import PAD, rectangle
 from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
-from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.training import processes
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.progress import progress
@@ -99,32 +98,35 @@ def embed_table(
 
 def embed(
     *,
-    tower: TextTower,
+    tower: nn.Module,
     params: Any,
     pieces: Sequence[Sequence[int]],
     max_pieces: int,
     name: str,
     rows: int = TEXTS_AT_ONCE,
+    padding: int = PAD,
 ) -> Float[np.ndarray, "text dim"]:
     """Returns the vectors of tokenised texts, in order.
 
     Args:
-      tower: the Flax module.
+      tower: the Flax module, whose `dim` is the width of its vectors.
       params: its parameters.
-      pieces: SentencePiece ids of each text; cut at `max_pieces`.
+      pieces: ids of each text; cut at `max_pieces`.
       max_pieces: pieces read of a text.
       name: shown with the progress.
       rows: texts of a batch.
+      padding: what stands beyond a text's last piece.
 
     Returns:
-      float32 `[text, dim]`, each of length 1.
+      float32 `[text, dim]`.
     """
     apply = _apply(tower)
     vectors = np.empty((len(pieces), tower.dim), np.float32)
     starts = range(0, len(pieces), rows)
     for start in progress(starts, total=len(starts), name=name, unit="batch"):
         chunk = pieces[start : start + rows]
-        padded = rectangle(chunk, shape=(rows, max_pieces))  # one shape, so one compilation
+        # One shape, so one compilation.
+        padded = rectangle(chunk, shape=(rows, max_pieces), beyond=padding)
         vectors[start : start + len(chunk)] = apply(params, padded)[: len(chunk)]
     return vectors
 
