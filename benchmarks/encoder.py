@@ -32,8 +32,8 @@ from dsirm_jax.data.schema import HEAD
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.embed import embed_by_length
-from dsirm_jax.encoder.model import Pretrained
-from dsirm_jax.encoder.pretrained import encode_tables
+from dsirm_jax.encoder.kinds.pretrained import Pretrained
+from dsirm_jax.encoder.kinds.protocol import RunTables
 from dsirm_jax.metrics.bootstrap import bootstrap, interval, per_query_auc, roc_auc
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.training.settings import Training
@@ -66,32 +66,32 @@ def main() -> None:
     parser.add_argument("--chorus", type=Path, help="products.jsonl.gz and judgments.csv of Chorus")
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     parser.add_argument("--scratch", type=Path, help="folder of all runs, kept and gone on with")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     bindings = {}
-    if given.esci:
-        bindings["esci"] = {"DATA_DIR": str(given.esci.absolute())}
-    if given.chorus:
-        folder = given.chorus.absolute()
+    if arguments.esci:
+        bindings["esci"] = {"DATA_DIR": str(arguments.esci.absolute())}
+    if arguments.chorus:
+        folder = arguments.chorus.absolute()
         bindings["chorus"] = {
             "ITEMS": str(folder / "products.jsonl.gz"),
             "JUDGEMENTS": str(folder / "judgments.csv"),
         }
     with tempfile.TemporaryDirectory() as temporary:
-        scratch = given.scratch or Path(temporary)
-        layouts = {name: _towers(name, of, scratch / name) for name, of in bindings.items()}
-        lines = [*_quality(layouts, given.encoder), *_speed(layouts, given.encoder)]
-    write(given.json, lines)
+        scratch = arguments.scratch or Path(temporary)
+        layouts = {name: _towers(name, macros, scratch / name) for name, macros in bindings.items()}
+        lines = [*_quality(layouts, arguments.encoder), *_speed(layouts, arguments.encoder)]
+    write(arguments.json, lines)
 
 
 def _towers(data: str, bindings: Mapping[str, str], folder: Path) -> Layout:
     """Prepares the data and trains the towers, as gin/runs/ has it."""
-    given = [
+    flags = [
         f"--gin.{key}={value!r}"
         for key, value in (bindings | {"MODEL_DIR": str(folder.absolute())}).items()
     ]
     for stage in ("prepare", "encode"):
         command = [sys.executable, "-m", "dsirm_jax", stage, f"--gin_file=gin/runs/{data}.gin"]
-        subprocess.run([*command, *given], check=True)
+        subprocess.run([*command, *flags], check=True)
     return Layout(model_dir=folder)
 
 
@@ -105,24 +105,25 @@ def _quality(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
         cosines = {TOWERS: _cosines(layout, judged)}
         for variant, settings in VARIANTS.items():
             own = Layout(model_dir=layout.model_dir / variant.replace(" ", "_"))
-            encode_tables(
-                config=Pretrained(
-                    folder=str(folder), max_query_pieces=24, max_item_pieces=ITEM_PIECES, **settings
-                ),
+            encoder = Pretrained(
+                folder=str(folder), max_query_pieces=24, max_item_pieces=ITEM_PIECES, **settings
+            )
+            tables = RunTables(
                 items=layout.items,
                 queries=layout.queries,
-                judgements=layout.judgements,
                 item_vectors=own.item_vectors,
                 query_vectors=own.query_vectors,
-                directory=own.stage("encode"),
-                seed=0,
+                judgements=layout.judgements,
+                tfds_dir=layout.tfds,
+                vocabulary=layout.vocabulary,
             )
+            encoder.fit(tables, directory=own.stage("encode"), seed=0)
             cosines[variant] = _cosines(layout, judged, vectors=own)
         statistics = {}
         for variant, cosine in cosines.items():
-            given = (judged["query_index"], judged["relevant"], cosine)
-            statistics[variant, "ROC-AUC"] = roc_auc(*given)
-            statistics[variant, "per-query AUC"] = per_query_auc(*given)
+            judgements = (judged["query_index"], judged["relevant"], cosine)
+            statistics[variant, "ROC-AUC"] = roc_auc(*judgements)
+            statistics[variant, "per-query AUC"] = per_query_auc(*judgements)
         values, samples = bootstrap(
             statistics,
             num_queries=len(np.unique(judged["query_index"])),
@@ -134,9 +135,9 @@ def _quality(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
             shown = []
             for metric in ("ROC-AUC", "per-query AUC"):
                 ours, base = (variant, metric), (TOWERS, metric)
-                found = interval(values[ours], samples[ours])
+                estimate = interval(values[ours], samples[ours])
                 gain = interval(values[ours] - values[base], samples[ours] - samples[base])
-                shown.append(f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})")
+                shown.append(f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})")
                 shown.append(f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})")
                 if variant != TOWERS:
                     ratios = samples[ours] / samples[base]
@@ -171,14 +172,14 @@ def _cosines(
 def _speed(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
     print()
     print_heading("texts", "ours, texts/s", "transformers, texts/s", "ratio")
-    encoder = hugging_face.read(folder)
+    encoder = hugging_face.read_folder(folder)
     for name, layout in layouts.items():
         texts = pq.read_table(layout.items, columns=["text"])["text"].to_pylist()[:SPEED_TEXTS]
 
         def ours(texts: list[str] = texts) -> np.ndarray:
             pieces = wordpieces.encode(encoder.tokenizer, texts, prefix="", max_pieces=ITEM_PIECES)
-            given = {"module": encoder.module, "params": encoder.params, "pieces": pieces}
-            return embed_by_length(**given, max_pieces=ITEM_PIECES, name="speed")
+            arguments = {"module": encoder.module, "params": encoder.params, "pieces": pieces}
+            return embed_by_length(**arguments, max_pieces=ITEM_PIECES, name="speed")
 
         rate = _rate(ours, len(texts))
         if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):

@@ -35,9 +35,8 @@ from shapes import T5_SMALL
 from dsirm_jax.data import dataset, pairs, simulated_shop, tasks, vocabulary
 from dsirm_jax.data.prepare import prepare
 from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
-from dsirm_jax.encoder.model import TwoTowers
-from dsirm_jax.encoder.train import text_tower
+from dsirm_jax.encoder.kinds.towers import TwoTowers, text_tower
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
 from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.train import make_loss
 from dsirm_jax.quantizer.batchwise import initial_state
@@ -253,7 +252,7 @@ def _encoder(shop: Shop, size: str):
     positives = pairs.positives_of(shop.pairs, queries=shop.queries)
 
     def loss(params, batch):
-        rows = Pairs(
+        rows = QueryItemRows(
             query=tower.apply(params, batch["query"]),
             item=tower.apply(params, batch["item"]),
             item_index=batch["item_index"],

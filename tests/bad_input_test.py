@@ -150,9 +150,9 @@ def test_nan_vector(shop, capsys, tmp_path):
     table = pa.table({"item_id": ids, "vector": list(vectors)})
     pq.write_table(table, tmp_path / "vectors.parquet")
     flags = [
-        "--gin.encode.run.encoder=@encoder_model.Precomputed()",
-        f"--gin.encoder_model.Precomputed.items='{tmp_path / 'vectors.parquet'}'",
-        f"--gin.encoder_model.Precomputed.queries='{tmp_path / 'vectors.parquet'}'",
+        "--gin.encode.run.encoder=@precomputed.Precomputed()",
+        f"--gin.precomputed.Precomputed.items='{tmp_path / 'vectors.parquet'}'",
+        f"--gin.precomputed.Precomputed.queries='{tmp_path / 'vectors.parquet'}'",
     ]
     assert shop.dsirm("encode", *flags) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]

@@ -58,8 +58,8 @@ def encoder(folder):
     import dataclasses
 
     from dsirm_jax.encoder.embed import embed
-    from dsirm_jax.encoder.train import text_tower
-    from tests.encoder.train_test import CONFIG, VOCAB, fit
+    from dsirm_jax.encoder.kinds.towers import text_tower
+    from tests.encoder.kinds.towers_test import CONFIG, VOCAB, fit
 
     training = dataclasses.replace(CONFIG.training, epochs=2)
     params, query, _ = fit(folder, config=dataclasses.replace(CONFIG, training=training))

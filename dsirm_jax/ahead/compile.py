@@ -15,7 +15,6 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.io.errors import InputError
@@ -141,60 +140,14 @@ def compile_one(name: str, bindings: Bindings, target: Target) -> Outcome:
 
 def encode_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
     """Returns the step of the encoder, its arguments, and over how many devices it is split."""
-    import jax
-    import jax.numpy as jnp
-
-    from dsirm_jax.data.pairs import MOST_POSITIVES
-    from dsirm_jax.encoder.bert import Projection
-    from dsirm_jax.encoder.model import Precomputed, TwoTowers
-    from dsirm_jax.encoder.pretrained import load
-    from dsirm_jax.encoder.train import make_step, text_tower
-    from dsirm_jax.training.loop import TrainState
-    from dsirm_jax.training.meshes import data_mesh, sharded
-    from dsirm_jax.training.settings import make_optimizer
-
-    encoder = bindings["encode"]["encoder"]
-    if isinstance(encoder, Precomputed) or not encoder.training.epochs:
-        return None
-    rows, shape = encoder.training.batch_size, jax.ShapeDtypeStruct
-    lengths = {"query": encoder.max_query_pieces, "item": encoder.max_item_pieces}
-    features = {side: shape((rows, length), jnp.int32) for side, length in lengths.items()}
-    if isinstance(encoder, TwoTowers):
-        module, key = text_tower(encoder, vocab_size=_vocabulary_size(bindings)), jax.random.key(0)
-        params = jax.eval_shape(module.init, key, jnp.zeros((1, 1), jnp.int32))
-        optional = {}
-    else:
-        loaded = load(encoder, folder=Path(encoder.folder))
-        module, params = loaded.module, loaded.params
-        optional = {"query_index": shape((rows,), jnp.int32)}
-        if encoder.frozen:
-            width = module.config.hidden_size
-            module = Projection(module.dim)
-            params = {"params": params["params"]["projection"]}
-            features = {side: shape((rows, width), jnp.float32) for side in features}
-        if encoder.hard_negatives:
-            several = (rows, encoder.hard_negatives)
-            one = features["item"]
-            optional["negative"] = shape((*several, *one.shape[1:]), one.dtype)
-            optional["negative_index"] = shape(several, jnp.int32)
-    steps = encoder.training.num_steps(ROWS)
-    optimizer = make_optimizer(encoder.training, num_steps=steps)
-    state = TrainState(
-        step=shape((), jnp.int32),
-        params=jax.eval_shape(lambda: params) if optional else params,
-        opt_state=jax.eval_shape(optimizer.init, params),
+    compiled = bindings["encode"]["encoder"].training_step(
+        devices=devices, vocab_size=_vocabulary_size(bindings), rows=ROWS
     )
-    batch = features | optional
-    batch["item_index"] = shape((rows,), jnp.int32)
-    batch["positives"] = shape((rows, MOST_POSITIVES), jnp.int32)
-    placement = sharded(data_mesh(devices))
-    step = make_step(embed=module.apply, optimizer=optimizer, temperature=encoder.temperature)
-    return step, (placement.state_like(state), placement.batch_like(batch)), {}, len(devices)
+    return compiled and (*compiled, {}, len(devices))
 
 
 def quantize_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
     """Returns the same of the quantizer; see `encode_step`."""
-    from dsirm_jax.encoder.model import Precomputed
     from dsirm_jax.quantizer.learning import Learning
     from dsirm_jax.training.meshes import pmapped
 
@@ -202,8 +155,7 @@ def quantize_step(bindings: Bindings, target: Target, devices: Sequence[jax.Devi
     config, training = bound["config"], bound["training"]
     if not training.epochs:
         return None
-    encoder = bindings["encode"]["encoder"]
-    dim = target.vector_dim or (None if isinstance(encoder, Precomputed) else encoder.dim)
+    dim = target.vector_dim or bindings["encode"]["encoder"].dim
     if dim is None:
         raise InputError("Target.vector_dim: bind the width of the vectors that are given")
     learning = Learning(

@@ -66,13 +66,13 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
 
 
 def _shared_vectors(job: Any) -> dict[str, dict[str, Any]]:
-    """Returns the encoder of all folds where it learns nothing from any: its vectors, made once."""
-    from dsirm_jax.encoder.model import Precomputed, Pretrained
+    """Returns the encoder of all folds where its vectors are made once: a copy of these."""
+    from dsirm_jax.encoder.kinds.precomputed import Precomputed
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import plan, run_tasks
 
     encoder = configuration.bound(encode.run).get("encoder")
-    if not isinstance(encoder, Pretrained) or encoder.training.epochs:
+    if encoder is None or not encoder.made_once:
         return {}
     whole = dataclasses.replace(job, crossfit=False)
     run_tasks(plan([prepare.STAGE, encode.STAGE], whole), job=whole, force=False)

@@ -15,16 +15,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.encoder.losses import normalised
 
-ABSENT = -1
+NO_PIECE = -1
 """Stands beyond a text's end: whatever a vocabulary has at 0 stays a piece."""
 
 MEAN, CLS = "mean", "cls"
-ACTIVATIONS = {
+BERT_ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_new": nn.gelu,
     "relu": nn.relu,
 }
-MASKED = -1e9
+MASKED_LOGIT = -1e9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class BertConfig:
       max_position_embeddings: most pieces of a text.
       type_vocab_size: segments; texts are of the first.
       layer_norm_eps: added to the variance.
-      hidden_act: of the feed-forward block, one of `ACTIVATIONS`.
+      hidden_act: of the feed-forward block, one of `BERT_ACTIVATIONS`.
     """
 
     vocab_size: int
@@ -73,12 +73,12 @@ class BertLayer(nn.Module):
             for name in ("query", "key", "value")
         )
         logits = jnp.einsum("rqhd,rkhd->rhqk", query * query.shape[-1] ** -0.5, key)
-        logits = jnp.where(present[:, None, None, :], logits.astype(jnp.float32), MASKED)
+        logits = jnp.where(present[:, None, None, :], logits.astype(jnp.float32), MASKED_LOGIT)
         weights = jax.nn.softmax(logits).astype(self.dtype)
         read = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
         attended = dense(cfg.hidden_size, name="attention_out")(read)
         x = norm(name="attention_norm")(x + attended)
-        hidden = ACTIVATIONS[cfg.hidden_act](dense(cfg.intermediate_size, name="hidden")(x))
+        hidden = BERT_ACTIVATIONS[cfg.hidden_act](dense(cfg.intermediate_size, name="hidden")(x))
         out = dense(cfg.hidden_size, name="out")(hidden)
         return norm(name="norm")(x + out)
 
@@ -91,13 +91,13 @@ class Bert(nn.Module):
 
     @nn.compact
     def __call__(self, pieces: Int[Array, "row piece"]) -> Float[Array, "row piece emb"]:
-        """Returns the states; those at `ABSENT` mean nothing.
+        """Returns the states; those at `NO_PIECE` mean nothing.
 
         Args:
-          pieces: ids of the vocabulary, `ABSENT` beyond the text.
+          pieces: ids of the vocabulary, `NO_PIECE` beyond the text.
         """
         cfg = self.config
-        present = pieces != ABSENT
+        present = pieces != NO_PIECE
         tables = {
             "pieces": (cfg.vocab_size, jnp.maximum(pieces, 0)),
             "positions": (cfg.max_position_embeddings, jnp.arange(pieces.shape[1])),
@@ -163,10 +163,10 @@ class SentenceEncoder(nn.Module):
         """Returns float32 `[row, dim]`.
 
         Args:
-          pieces: ids of the vocabulary, `ABSENT` beyond the text.
+          pieces: ids of the vocabulary, `NO_PIECE` beyond the text.
         """
         states = Bert(self.config, self.dtype, name="bert")(pieces)
-        vectors = normalised(pool(states, pieces != ABSENT, pooling=self.pooling))
+        vectors = normalised(pool(states, pieces != NO_PIECE, pooling=self.pooling))
         if self.dim is None:
             return vectors
         return Projection(self.dim, name="projection")(vectors)

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -15,18 +15,53 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vectors import shard, write_vectors
-from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.encoder.bert import ABSENT, SentenceEncoder
-from dsirm_jax.encoder.model import TextTower
+from dsirm_jax.data.vocabulary import PAD, rectangle
+from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
 from dsirm_jax.training import processes
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.progress import progress
 
+if TYPE_CHECKING:
+    from dsirm_jax.encoder.kinds.protocol import FittedEncoder, RunTables
+
 log = logging.getLogger(__name__)
-ROWS = 1024
+TEXTS_AT_ONCE = 1024
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 CPU_PIECES, ACCELERATOR_PIECES = 2**11, 2**16
 """Pieces of a batch on each device; on a CPU more than a cache holds make it slower."""
+
+
+def embed_tables(encoder: FittedEncoder, tables: RunTables) -> None:
+    """Writes the vectors of all items and queries of a run; see `embed_table`."""
+    for table, id_column, text_column, of_items, pattern in (
+        (tables.items, "item_id", "text", True, tables.item_vectors),
+        (tables.queries, "query", "query", False, tables.query_vectors),
+    ):
+        embed_table(
+            table=table,
+            id_column=id_column,
+            text_column=text_column,
+            embed_texts=functools.partial(_embed_texts, encoder, of_items=of_items),
+            pattern=pattern,
+        )
+
+
+def embed_queries(encoder: FittedEncoder, queries: Path, *, pattern: Path) -> None:
+    """Writes the vectors of further queries as one shard, from the process that calls it.
+
+    Args:
+      encoder: what makes them.
+      queries: Parquet with a column `query`.
+      pattern: of the shard's path, with one `*`.
+    """
+    texts = pq.read_table(queries, columns=["query"])["query"].to_pylist()
+    write_vectors(shard(pattern, number=0, of=1), texts, encoder.embed(texts), id_column="query")
+
+
+def _embed_texts(
+    encoder: FittedEncoder, texts: Sequence[str], name: str, *, of_items: bool
+) -> Float[np.ndarray, "text dim"]:
+    return encoder.embed(texts, of_items=of_items, name=name)
 
 
 def embed_table(
@@ -63,30 +98,35 @@ def embed_table(
 
 def embed(
     *,
-    tower: TextTower,
+    tower: nn.Module,
     params: Any,
     pieces: Sequence[Sequence[int]],
     max_pieces: int,
     name: str,
+    rows: int = TEXTS_AT_ONCE,
+    padding: int = PAD,
 ) -> Float[np.ndarray, "text dim"]:
     """Returns the vectors of tokenised texts, in order.
 
     Args:
-      tower: the Flax module.
+      tower: the Flax module, whose `dim` is the width of its vectors.
       params: its parameters.
-      pieces: SentencePiece ids of each text; cut at `max_pieces`.
+      pieces: ids of each text; cut at `max_pieces`.
       max_pieces: pieces read of a text.
       name: shown with the progress.
+      rows: texts of a batch.
+      padding: what stands beyond a text's last piece.
 
     Returns:
-      float32 `[text, dim]`, each of length 1.
+      float32 `[text, dim]`.
     """
     apply = _apply(tower)
     vectors = np.empty((len(pieces), tower.dim), np.float32)
-    starts = range(0, len(pieces), ROWS)
+    starts = range(0, len(pieces), rows)
     for start in progress(starts, total=len(starts), name=name, unit="batch"):
-        chunk = pieces[start : start + ROWS]
-        padded = rectangle(chunk, shape=(ROWS, max_pieces))  # one shape, so one compilation
+        chunk = pieces[start : start + rows]
+        # One shape, so one compilation.
+        padded = rectangle(chunk, shape=(rows, max_pieces), beyond=padding)
         vectors[start : start + len(chunk)] = apply(params, padded)[: len(chunk)]
     return vectors
 
@@ -98,6 +138,7 @@ def embed_by_length(
     pieces: Sequence[Sequence[int]],
     max_pieces: int,
     name: str,
+    pieces_at_once: int | None = None,
 ) -> Float[np.ndarray, "text dim"]:
     """Returns the vectors of tokenised texts, in order; texts of like length share a batch.
 
@@ -110,6 +151,8 @@ def embed_by_length(
       pieces: ids of each text, at most `max_pieces`.
       max_pieces: the longest that batches are made for.
       name: shown with the progress.
+      pieces_at_once: of a batch on each device, padding included; what suits the hardware when not
+        given.
 
     Returns:
       float32 `[text, dim]`, each of length 1.
@@ -119,26 +162,30 @@ def embed_by_length(
     params = placement.put_state(params)
     lengths = np.array([len(ids) for ids in pieces], np.int64)
     vectors = np.empty((len(pieces), module.dim or module.config.hidden_size), np.float32)
-    batches = list(_by_length(lengths, max_pieces=max_pieces, devices=mesh.size))
+    if pieces_at_once is None:
+        on_cpu = jax.default_backend() == "cpu"
+        pieces_at_once = CPU_PIECES if on_cpu else ACCELERATOR_PIECES
+    batches = list(
+        _by_length(lengths, max_pieces=max_pieces, devices=mesh.size, pieces_at_once=pieces_at_once)
+    )
     for rows, shape in progress(batches, total=len(batches), name=name, unit="batch"):
-        padded = rectangle([pieces[row] for row in rows], shape=shape, beyond=ABSENT)
+        padded = rectangle([pieces[row] for row in rows], shape=shape, beyond=NO_PIECE)
         vectors[rows] = apply(params, placement.put_batch(padded))[: len(rows)]
     return vectors
 
 
 def _by_length(
-    lengths: Int[np.ndarray, " text"], *, max_pieces: int, devices: int
+    lengths: Int[np.ndarray, " text"], *, max_pieces: int, devices: int, pieces_at_once: int
 ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """Yields the texts of each batch, the longest first, and the batch's shape.
 
     A batch that its own length does not fill takes shorter texts: only the last has rows to spare.
     """
-    pieces = CPU_PIECES if jax.default_backend() == "cpu" else ACCELERATOR_PIECES
     order = np.argsort(-lengths, kind="stable")
     while len(order):
         longest = lengths[order[0]]
         length = min(next((size for size in LENGTHS if size >= longest), max_pieces), max_pieces)
-        rows = devices * max(pieces // length, 1)
+        rows = devices * max(pieces_at_once // length, 1)
         yield order[:rows], (rows, length)
         order = order[rows:]
 

@@ -30,7 +30,7 @@ import safetensors.flax
 from flax import traverse_util
 
 from dsirm_jax.data import wordpieces
-from dsirm_jax.encoder.bert import ACTIVATIONS, CLS, MEAN, BertConfig, SentenceEncoder
+from dsirm_jax.encoder.bert import BERT_ACTIVATIONS, CLS, MEAN, BertConfig, SentenceEncoder
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_json, write_text
 
@@ -93,13 +93,13 @@ def files(folder: Path) -> list[str]:
                 f"{folder / name}: no such file; give the folder of a BERT-architecture model "
                 f"with {CONFIG}, {WEIGHTS} and its tokenizer"
             )
-    optional = (wordpieces.SETTINGS, POOLING, DENSE, DENSE_WEIGHTS, PROMPTS)
-    there = [folder / name for name in optional if (folder / name).is_file()]
+    names = (wordpieces.SETTINGS, POOLING, DENSE, DENSE_WEIGHTS, PROMPTS)
+    optional = [folder / name for name in names if (folder / name).is_file()]
     needed = [folder / CONFIG, folder / WEIGHTS, wordpieces.tokenizer_file(folder)]
-    return [str(path) for path in (*needed, *there)]
+    return [str(path) for path in (*needed, *optional)]
 
 
-def read(folder: str | os.PathLike[str], *, dtype: str = "float32") -> TextEncoder:
+def read_folder(folder: str | os.PathLike[str], *, dtype: str = "float32") -> TextEncoder:
     """Reads a sentence encoder.
 
     Args:
@@ -128,7 +128,7 @@ def read(folder: str | os.PathLike[str], *, dtype: str = "float32") -> TextEncod
     )
 
 
-def write(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
+def write_folder(folder: str | os.PathLike[str], encoder: TextEncoder) -> None:
     """Writes a sentence encoder, as sentence-transformers lays it out."""
     folder, module = Path(folder), encoder.module
     width, dim = module.config.hidden_size, module.dim
@@ -212,24 +212,24 @@ def _params(module: SentenceEncoder, arrays: Mapping[str, Any], *, file: Path) -
 
 
 def _read_config(path: Path) -> BertConfig:
-    found = _read_json(path)
+    content = _read_json(path)
     made_for = {"model_type": ("bert",), "position_embedding_type": ("absolute",)}
-    for key, values in (made_for | {"hidden_act": tuple(ACTIVATIONS)}).items():
-        if found.get(key, values[0]) not in values:
+    for key, values in (made_for | {"hidden_act": tuple(BERT_ACTIVATIONS)}).items():
+        if content.get(key, values[0]) not in values:
             raise InputError(
-                f"{path}: {key} is {found[key]!r}, which is not supported; give a model with "
+                f"{path}: {key} is {content[key]!r}, which is not supported; give a model with "
                 f"{' or '.join(map(repr, values))}"
             )
     fields = {field.name for field in dataclasses.fields(BertConfig)}
     try:
-        return BertConfig(**{key: value for key, value in found.items() if key in fields})
+        return BertConfig(**{key: value for key, value in content.items() if key in fields})
     except TypeError as error:
         raise InputError(f"{path}: not the configuration of a BERT ({error})") from error
 
 
 def _read_pooling(path: Path) -> str:
-    found = _read_json(path) or {"pooling_mode_mean_tokens": True}
-    chosen = {key for key, value in found.items() if key.startswith("pooling_mode_") and value}
+    content = _read_json(path) or {"pooling_mode_mean_tokens": True}
+    chosen = {key for key, value in content.items() if key.startswith("pooling_mode_") and value}
     names = {"pooling_mode_mean_tokens": MEAN, "pooling_mode_cls_token": CLS}
     for key, name in names.items():
         if chosen == {key}:
@@ -242,8 +242,8 @@ def _read_pooling(path: Path) -> str:
 
 def _read_projection(folder: Path) -> Any:
     """Returns the kernel as it is in the file, `[dim, emb]`."""
-    found = _read_json(folder / DENSE)
-    if found.get("bias", True) or found.get("activation_function") != _IDENTITY:
+    content = _read_json(folder / DENSE)
+    if content.get("bias", True) or content.get("activation_function") != _IDENTITY:
         raise InputError(
             f"{folder / DENSE}: only a layer without bias and with activation_function "
             f"{_IDENTITY} is supported; remove {folder / DENSE}'s folder to go without it"
@@ -259,12 +259,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no JSON ({error}); copy the model's into its place") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path}: no JSON object; copy the model's into its place")
-    return found
+    return content
 
 
 def _read_arrays(path: Path) -> dict[str, jax.Array]:

@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Pairs(struct.PyTreeNode):
+class QueryItemRows(struct.PyTreeNode):
     """Rows of a batch: an item each and, where `has_query` is 1, a query that it answers."""
 
     query: Float[Array, "row dim"]
@@ -19,11 +19,11 @@ class Pairs(struct.PyTreeNode):
 
 
 def with_items(
-    rows: Pairs, *, item: Float[Array, "new dim"], item_index: Int[Array, " new"]
-) -> Pairs:
+    rows: QueryItemRows, *, item: Float[Array, "new dim"], item_index: Int[Array, " new"]
+) -> QueryItemRows:
     """Returns the rows and, after them, further items that no query asks for: negatives alone."""
     new, width = len(item_index), rows.positives.shape[1]
-    more = Pairs(
+    more = QueryItemRows(
         query=jnp.zeros((new, rows.query.shape[1]), rows.query.dtype),
         item=item,
         item_index=item_index,
@@ -67,7 +67,7 @@ def info_nce(
 
 
 def symmetric_info_nce(
-    rows: Pairs, everyone: Pairs, *, own: Int[Array, " row"], temperature: float
+    rows: QueryItemRows, everyone: QueryItemRows, *, own: Int[Array, " row"], temperature: float
 ) -> Float[Array, " row"]:
     """Returns the mean of query-to-item and item-to-query InfoNCE, 0 for rows without a query.
 

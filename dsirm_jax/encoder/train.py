@@ -1,10 +1,12 @@
-"""Fits the two towers to the relevant pairs of the training queries."""
+"""Fits an encoder that queries and items share to the relevant pairs of the training queries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,84 +14,59 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
-from dsirm_jax.encoder.model import TextTower, TwoTowers
+from dsirm_jax.data import pairs
+from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce, with_items
+from dsirm_jax.encoder.negatives import read_irrelevant
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import checkpoints
+from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
-
-def text_tower(config: TwoTowers, *, vocab_size: int) -> TextTower:
-    """Returns the Flax module for a vocabulary."""
-    return TextTower(vocab_size=vocab_size, dim=config.dim, hidden_dim=config.hidden_dim)
+BatchSpec = Mapping[str, jax.ShapeDtypeStruct]
 
 
-def train(
-    *,
-    config: TwoTowers,
-    vocab_size: int,
-    batches: Callable[[int], Iterator[Batch]],
-    num_rows: int,
-    positives: Int[np.ndarray, "query positive"],
-    directory: Path,
-    seed: int,
-    start: Path | None = None,
-    held_out: Sequence[Batch] = (),
-) -> Any:
-    """Fits the shared tower with in-batch softmax in both directions.
+def batch_spec(
+    *, rows: int, features: Mapping[str, jax.ShapeDtypeStruct], hard_negatives: int = 0
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and types of a batch.
 
     Args:
-      config: shape of the tower and how it is trained.
-      vocab_size: pieces in the vocabulary.
-      batches: `batches(start)` yields, from step `start` on, rows of `tasks.query_item`: pieces
-        `query` and `item`, int32 `[row, length]`, `query_index` and `item_index`, int64 `[row]`.
-      num_rows: training rows in an epoch.
-      positives: items relevant to each query, see `pairs.positives_of`.
-      directory: where checkpoints and logs go; an interrupted run goes on from there.
-      seed: of the parameters.
-      start: directory of another run, whose parameters this one goes on from; with no epochs of
-        training they stay as they are.
-      held_out: such batches, whose loss says which checkpoint is the best, which training then ends
-        with.
+      rows: of a batch, over all devices.
+      features: what the encoder reads of one `query` and of one `item`.
+      hard_negatives: items that every row brings along.
 
     Returns:
-      The parameters. Source: two-tower training with in-batch negatives (Yi et al. 2019).
-
-    Raises:
-      FloatingPointError: the loss was not finite.
-      InputError: there is no run of this shape at `start`.
+      `query` and `item`, `[row, ...]`, and `query_index` and `item_index`, int32 `[row]`; the
+      `positives` of the query, int32 `[row, positive]`, which may be narrower; and, where rows
+      bring negatives along, `negative`, `[row, negative, ...]`, with `negative_index`, int32
+      `[row, negative]`.
     """
-    tower = text_tower(config, vocab_size=vocab_size)
-
-    def judged(batch: Batch) -> Batch:
-        return {
-            "query": batch["query"],
-            "item": batch["item"],
-            "item_index": batch["item_index"].astype(np.int32),
-            "positives": positives[batch["query_index"]],
-        }
-
-    return fit_pairs(
-        embed=tower.apply,
-        params=tower.init(jax.random.key(seed), jnp.zeros((1, 1), jnp.int32)),
-        temperature=config.temperature,
-        training=config.training,
-        batches=lambda start: map(judged, batches(start)),
-        num_rows=num_rows,
-        directory=directory,
-        start=start,
-        held_out=list(map(judged, held_out)),
-    )
+    shape = jax.ShapeDtypeStruct
+    spec = {side: shape((rows, *one.shape), one.dtype) for side, one in features.items()}
+    spec |= {name: shape((rows,), jnp.int32) for name in ("query_index", "item_index")}
+    spec["positives"] = shape((rows, pairs.MOST_POSITIVES), jnp.int32)
+    if hard_negatives:
+        one = features["item"]
+        spec["negative"] = shape((rows, hard_negatives, *one.shape), one.dtype)
+        spec["negative_index"] = shape((rows, hard_negatives), jnp.int32)
+    return spec
 
 
-def make_loss(
+def as_specified(batch: Mapping[str, np.ndarray], spec: BatchSpec) -> Batch:
+    """Returns what a step reads of a batch, in the types of `batch_spec`."""
+    return {name: np.asarray(batch[name], like.dtype) for name, like in spec.items()}
+
+
+def pair_loss(
     *, embed: Callable[[Any, Array], Float[Array, "row dim"]], temperature: float
 ) -> Callable[[Any, Any], Float[Array, ""]]:
-    """Returns `loss(params, batch)`; see `fit_pairs` for its arguments and its batches."""
+    """Returns `loss(params, batch)`; see `train` for its arguments and `batch_spec` for batches."""
 
     def loss(params, batch):
-        rows = everyone = Pairs(
+        rows = everyone = QueryItemRows(
             query=embed(params, batch["query"]),
             item=embed(params, batch["item"]),
             item_index=batch["item_index"],
@@ -113,8 +90,8 @@ def make_step(
     optimizer: optax.GradientTransformation,
     temperature: float,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """Returns the compiled training step; see `fit_pairs` for its arguments and its batches."""
-    loss_fn = make_loss(embed=embed, temperature=temperature)
+    """Returns the compiled training step; see `train` for its arguments."""
+    loss_fn = pair_loss(embed=embed, temperature=temperature)
 
     @jax.jit(donate_argnums=0)
     def step(state: TrainState, batch):
@@ -127,20 +104,43 @@ def make_step(
     return step
 
 
-def read_params(config: TwoTowers, *, vocab_size: int, directory: Path) -> Any:
-    """Returns the parameters that `train` arrived at in the directory of a finished stage.
+def starting_state(params: Any, *, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state that training starts from."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
+    )
 
-    Raises:
-      InputError: there is no good checkpoint of this shape.
+
+def step_for(
+    *,
+    embed: Callable[[Any, Array], Float[Array, "row dim"]],
+    params: Any,
+    temperature: float,
+    training: Training,
+    batch: BatchSpec,
+    devices: Sequence[jax.Device],
+    rows: int,
+) -> tuple[Callable[[TrainState, Any], tuple[TrainState, Metrics]], tuple[Any, Any]]:
+    """Returns the step that `train` runs, and the shapes of its state and batch on the devices.
+
+    Args:
+      embed: see `train`.
+      params: see `train`; shapes will do.
+      temperature: see `train`.
+      training: see `train`.
+      batch: see `batch_spec`.
+      devices: that the rows of a batch are split over; they need not be here.
+      rows: of an epoch.
     """
-    tower = text_tower(config, vocab_size=vocab_size)
-    params = tower.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    opt_state = make_optimizer(config.training, num_steps=1).init(params)
-    like = TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=opt_state)
-    return checkpoints.read_result(directory / "checkpoints", like=jax.device_get(like)).params
+    optimizer = make_optimizer(training, num_steps=training.num_steps(rows))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    state = jax.eval_shape(functools.partial(starting_state, optimizer=optimizer), shapes)
+    placement = sharded(data_mesh(devices))
+    step = make_step(embed=embed, optimizer=optimizer, temperature=temperature)
+    return step, (placement.state_like(state), placement.batch_like(dict(batch)))
 
 
-def fit_pairs(
+def train(
     *,
     embed: Callable[[Any, Array], Float[Array, "row dim"]],
     params: Any,
@@ -151,6 +151,7 @@ def fit_pairs(
     directory: Path,
     start: Path | None = None,
     held_out: Sequence[Batch] = (),
+    devices: Sequence[jax.Device] | None = None,
 ) -> Any:
     """Fits any encoder that both sides share, with in-batch softmax in both directions.
 
@@ -159,33 +160,30 @@ def fit_pairs(
       params: the first parameters.
       temperature: τ of the softmax over cosines.
       training: length, batch size and learning rate.
-      batches: `batches(start)` yields, from step `start` on, features `query` and `item`,
-        `[row, ...]`, with `item_index`, int32 `[row]`, and `positives` of the query, int32
-        `[row, positive]`; and, where rows bring negatives along, features `negative`,
-        `[row, negative, ...]`, with `negative_index`, int32 `[row, negative]`.
+      batches: `batches(step)` yields, from that step on, what `batch_spec` describes.
       num_rows: training rows in an epoch.
-      directory: see `train`.
-      start: see `train`.
-      held_out: see `train`.
+      directory: where checkpoints and logs go; an interrupted run goes on from there.
+      start: directory of another run, whose parameters this one goes on from.
+      held_out: such batches, whose loss says which checkpoint is the best, which training then ends
+        with.
+      devices: that the rows of a batch are split over; all of them when not given.
 
     Returns:
-      The parameters. Source: as `train`; negatives that come along: Karpukhin et al. 2020, arXiv
-      2004.04906.
+      The parameters. Source: two-tower training with in-batch negatives (Yi et al. 2019); negatives
+      that come along: Karpukhin et al. 2020, arXiv 2004.04906.
 
     Raises:
-      FloatingPointError: see `train`.
-      InputError: see `train`.
+      FloatingPointError: the loss was not finite.
+      InputError: there is no run of this shape at `start`.
     """
     num_steps = training.num_steps(num_rows)
     optimizer = make_optimizer(training, num_steps=num_steps)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params)
-    )
+    state = starting_state(params, optimizer=optimizer)
     if start is not None:
         before = checkpoints.read_result(start / "checkpoints", like=jax.device_get(state))
         state = state.replace(params=before.params)
-    placement = sharded(data_mesh())
-    loss = jax.jit(make_loss(embed=embed, temperature=temperature))
+    placement = sharded(data_mesh(devices))
+    loss = jax.jit(pair_loss(embed=embed, temperature=temperature))
     state = fit(
         name="encode",
         state=jax.device_get(state),  # the step takes the place of its arguments
@@ -198,3 +196,82 @@ def fit_pairs(
         held_out=mean_loss(loss, held_out, placement=placement) if held_out else None,
     )
     return jax.device_get(state.params)
+
+
+class PairBatches(NamedTuple):
+    """The batches of an epoch and those held out from it.
+
+    Attributes:
+      batches: as `train` takes them.
+      num_rows: training rows in an epoch.
+      held_out: batches of the held-out queries.
+    """
+
+    batches: Callable[[int], Iterator[Batch]]
+    num_rows: int
+    held_out: Sequence[Batch]
+
+
+def pair_batches(
+    features: Mapping[str, np.ndarray],
+    *,
+    judgements: Path,
+    training: Training,
+    spec: BatchSpec,
+    seed: int,
+) -> PairBatches:
+    """Returns batches of the relevant pairs of the training queries.
+
+    Args:
+      features: what the encoder reads, of all queries, `query`, and of all items, `item`.
+      judgements: `prepare/judgements.parquet`.
+      training: length, batch size and share held out.
+      spec: see `batch_spec`; it says how many negatives every row brings along.
+      seed: of the order of the rows, and of their negatives.
+
+    Raises:
+      InputError: no rows to train on, or all or none are held out.
+    """
+    num_items, num_queries = len(features["item"]), len(features["query"])
+    relevant = pairs.relevant_pairs(judgements, split=TRAIN)
+    if not len(relevant):
+        raise InputError(f"{judgements}: no training rows; give judgements with relevant labels")
+    positives = pairs.positives_of(relevant, queries=num_queries)
+    irrelevant = read_irrelevant(judgements, queries=num_queries)
+
+    size, apart = training.batch_size, np.zeros(len(relevant), bool)
+    if share := training.held_out:
+        apart = pairs.held_out_queries(num_queries, share=share, seed=seed)[relevant[:, 0]]
+        if apart.all() or not apart.any():
+            raise InputError(
+                f"Training.held_out = {share} holds {apart.sum()} of {len(apart)} training rows "
+                f"out; bind another share, or 0"
+            )
+
+    def batches(rows: Int[np.ndarray, "row 2"], start: int) -> Iterator[Batch]:
+        order = index_batches(rows=len(rows), batch_size=size, seed=seed, start=start)
+        for step, chosen in enumerate(order, start):
+            query, item = rows[chosen].T
+            batch = {
+                "query": features["query"][query],
+                "item": features["item"][item],
+                "query_index": query,
+                "item_index": item,
+                "positives": positives[query],
+            }
+            if "negative" in spec:
+                negative = irrelevant.draw(
+                    query,
+                    each=spec["negative"].shape[1],
+                    num_items=num_items,
+                    random=np.random.default_rng([seed, step]),
+                )
+                batch |= {"negative": features["item"][negative], "negative_index": negative}
+            yield as_specified(batch, spec)
+
+    whole = max(int(apart.sum()) // size, int(apart.any()))  # batches
+    return PairBatches(
+        batches=functools.partial(batches, relevant[~apart]),
+        num_rows=int((~apart).sum()),
+        held_out=list(itertools.islice(batches(relevant[apart], 0), whole)),
+    )

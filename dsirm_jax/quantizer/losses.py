@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
 from dsirm_jax.io.checks import check_number
 
 
@@ -87,7 +87,7 @@ def loss_terms(
       of which over `axis` is the value of the whole batch. Source: DSIRM (arXiv 2606.04374).
     """
     rows = has_query.shape[0]
-    pairs = Pairs(
+    pairs = QueryItemRows(
         query=query.quantized,
         item=item.quantized,
         item_index=item_index,
@@ -149,7 +149,7 @@ def commitment_loss(
 
 
 def contrastive_loss(
-    rows: Pairs, everyone: Pairs, *, own: Int[Array, " row"], temperature: float
+    rows: QueryItemRows, everyone: QueryItemRows, *, own: Int[Array, " row"], temperature: float
 ) -> Float[Array, " row"]:
     """Returns symmetric InfoNCE of every row on the **quantized** query and item vectors.
 

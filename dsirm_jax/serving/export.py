@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -33,7 +33,7 @@ from dsirm_jax.sids.prefix_match import Beams
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
+    from dsirm_jax.encoder.kinds.protocol import DenseEncoder, FittedEncoder
     from dsirm_jax.generator.fitted import FittedGenerator
     from dsirm_jax.relevance.fitted import FittedHead
 
@@ -45,7 +45,7 @@ def export(
     layout: Layout,
     *,
     rungs: dict[str, tuple[str, ...]],
-    encoder: TwoTowers | Pretrained | Precomputed,
+    encoder: DenseEncoder,
     beams: int,
     language: str | None,
     crossfit: bool,
@@ -74,13 +74,15 @@ def export(
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
     generator, trie, sids = generators.load_with_sids(layout.generator, sids=layout.sids)
-    settings, learnt = read_encoder(layout, encoder=encoder)
+    settings, fitted_encoder = read_encoder(layout, encoder=encoder)
     served = {manifests.FULL: FULL}
     if (dense := dense_rung(rungs)) is not None:
         served[manifests.DENSE_ONLY] = dense
     fitted = {name: heads.load(layout.head(rung)) for name, rung in served.items()}
     processor = vocabulary.processor(layout.vocabulary)
-    applied = Models(**learnt, generator=generator, heads=fitted, vocabulary=processor)
+    applied = Models(
+        encoder=fitted_encoder, generator=generator, heads=fitted, vocabulary=processor
+    )
     models.write_models(model, applied)
     quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))
     forms, levels = tries.forms(trie), generator.config.num_levels
@@ -185,60 +187,23 @@ def described_features(
 
 
 def read_encoder(
-    layout: Layout, *, encoder: TwoTowers | Pretrained | Precomputed
-) -> tuple[manifests.Encoder, dict[str, Any]]:
-    """Returns how texts become vectors, and what of `Models` makes them.
+    layout: Layout, *, encoder: DenseEncoder
+) -> tuple[manifests.EncoderSettings, FittedEncoder | None]:
+    """Returns how texts become vectors, for the manifest, and what makes them, if anything does.
 
     Args:
       layout: the run.
       encoder: that of the run.
     """
-    from dsirm_jax.data import vocabulary
     from dsirm_jax.data.vectors import blocks, shards
-    from dsirm_jax.encoder import pretrained
-    from dsirm_jax.encoder.model import Precomputed, Pretrained
-    from dsirm_jax.encoder.train import read_params
 
-    directory, tokenizer = layout.stage("encode"), None
-    if isinstance(encoder, Precomputed):
-        (file, *_) = shards(layout.item_vectors)
-        _, _, block = next(blocks(file, id_column="item_id", rows=1))
-        settings = manifests.Encoder(kind=models.NONE, dim=block.shape[1])
-        return settings, {"encoder": None, "encoder_params": None, "tokenizer": None}
-    lengths = {
-        "max_query_pieces": encoder.max_query_pieces,
-        "max_item_pieces": encoder.max_item_pieces,
-    }
-    if isinstance(encoder, Pretrained):
-        found = pretrained.load(encoder, folder=directory / pretrained.FOLDER)
-        module, params, tokenizer = found.module, found.params, found.tokenizer
-        settings = manifests.Encoder(
-            kind=models.BERT,
-            dim=module.dim or module.config.hidden_size,
-            module={
-                "config": dataclasses.asdict(module.config),
-                "pooling": module.pooling,
-                "dim": module.dim,
-                "dtype": module.dtype,
-            },
-            query_prefix=found.query_prefix,
-            item_prefix=found.item_prefix,
-            **lengths,
-        )
-    else:
-        size = vocabulary.size(layout.vocabulary)
-        settings = manifests.Encoder(
-            kind=models.TOWERS,
-            dim=encoder.dim,
-            module={"vocab_size": size, "dim": encoder.dim, "hidden_dim": encoder.hidden_dim},
-            **lengths,
-        )
-        params = read_params(encoder, vocab_size=size, directory=directory)
-    return settings, {
-        "encoder": models.encoder_module(settings),
-        "encoder_params": params,
-        "tokenizer": tokenizer,
-    }
+    fitted = encoder.fitted(directory=layout.stage("encode"), vocabulary=layout.vocabulary)
+    if fitted is not None:
+        kind = models.encoder_kind(encoder)
+        return manifests.EncoderSettings(kind=kind, **fitted.described()), fitted
+    (file, *_) = shards(layout.item_vectors)
+    _, _, block = next(blocks(file, id_column="item_id", rows=1))
+    return manifests.EncoderSettings(kind=models.NONE, dim=block.shape[1]), None
 
 
 def padded(beams: Beams, *, to: int) -> Beams:

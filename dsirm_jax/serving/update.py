@@ -28,7 +28,6 @@ from dsirm_jax.data.columns import split_categories, wanted_items
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.readers import read_queries
 from dsirm_jax.data.validate import checked_items
-from dsirm_jax.encoder.embed import embed, embed_by_length
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
@@ -175,11 +174,12 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
     table = table.take(pa.array(rows, pa.int64()))
     if not len(table):
         return Items(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
-    if settings.encoder.kind == models.NONE:
+    encoder = bundle.models.encoder
+    if encoder is None:
         found = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
         _check_width(file, found, dim=settings.encoder.dim)
     else:
-        found = _embed(bundle, table["text"].to_pylist(), of_items=True)
+        found = encoder.embed(table["text"].to_pylist(), of_items=True)
     quantizer = quantizers.load(bundle.model / models.QUANTIZER)
     pinned = _pinned(table, quantizer, from_titles=settings.types_from_titles)
     assigned = assign_vectors(fitted=quantizer, vectors=found, pinned=pinned)
@@ -207,16 +207,16 @@ def _read_new_queries(
     bundle: Bundle, file: str | None
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
-    encoder = bundle.manifest.settings.encoder
+    dim, encoder = bundle.manifest.settings.encoder.dim, bundle.models.encoder
     read = itertools.chain.from_iterable(read_queries(file)) if file else ()
     texts = [text for text in dict.fromkeys(read) if bundle.catalogue.cached(text) is None]
     if not texts:
-        return [], np.empty((0, encoder.dim), np.float32)
-    if encoder.kind == models.NONE:
+        return [], np.empty((0, dim), np.float32)
+    if encoder is None:
         found = vectors.read_vectors(file, ids=texts, id_column="query")
-        _check_width(file, found, dim=encoder.dim)
+        _check_width(file, found, dim=dim)
         return texts, found
-    return texts, _embed(bundle, texts, of_items=False)
+    return texts, encoder.embed(texts)
 
 
 def _check_width(file: str, found: Float[np.ndarray, "row dim"], *, dim: int) -> None:
@@ -225,22 +225,6 @@ def _check_width(file: str, found: Float[np.ndarray, "row dim"], *, dim: int) ->
             f"{file}: vectors of {found.shape[1]} numbers, where the bundle's have {dim}; give "
             f"those of the same model"
         )
-
-
-def _embed(
-    bundle: Bundle, texts: Sequence[str], *, of_items: bool
-) -> Float[np.ndarray, "text dim"]:
-    """Returns the vectors of texts."""
-    encoder, learnt = bundle.manifest.settings.encoder, bundle.models
-    shared = {
-        "params": learnt.encoder_params,
-        "pieces": models.encoder_pieces(learnt, encoder=encoder, texts=texts, of_items=of_items),
-        "max_pieces": encoder.max_item_pieces if of_items else encoder.max_query_pieces,
-        "name": "encode",
-    }
-    if encoder.kind == models.TOWERS:
-        return embed(tower=learnt.encoder, **shared)
-    return embed_by_length(module=learnt.encoder, **shared)
 
 
 def _write_catalogue(

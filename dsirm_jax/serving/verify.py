@@ -29,7 +29,6 @@ from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
-from dsirm_jax.serving.bundle.models import beyond, encoder_pieces
 from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
 from dsirm_jax.serving.scorer.scorer import (
     CACHED,
@@ -299,7 +298,7 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
     vector = np.empty((len(pieces), 0), np.float32)
     if models.encoder is not None:
         texts = _encoder_texts(bundle, asked.queries)
-        vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
+        vector = np.asarray(jax.jit(models.encoder.module.apply)(models.encoder.params, texts))
     return Said(beams, exact, _log_shares(bundle, asked.sids), vector)
 
 
@@ -326,10 +325,9 @@ def probabilities_beside(
 
 def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
     """Returns queries as the encoder reads them."""
-    encoder = bundle.manifest.settings.encoder
-    pieces = encoder_pieces(bundle.models, encoder=encoder, texts=queries)
+    encoder = bundle.models.encoder
     shape = (len(queries), encoder.max_query_pieces)
-    return rectangle(pieces, shape=shape, beyond=beyond(encoder))
+    return rectangle(encoder.pieces(queries), shape=shape, beyond=encoder.padding)
 
 
 def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
@@ -359,7 +357,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
         vector = np.empty((batch, 0), np.float32)
         if embed is not None:
-            vector = np.asarray(embed(models.encoder_params, texts[rows]))
+            vector = np.asarray(embed(models.encoder.params, texts[rows]))
         probability = np.asarray(head(head_params, features.values))
         parts.append(Answers(sids, log_probs, probability, vector))
     return Answers(*(np.concatenate(of)[:pairs] for of in zip(*parts)))

@@ -17,7 +17,7 @@ from dsirm_jax.stages import features, match, relevance
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dsirm_jax.encoder.model import Precomputed, Pretrained, TwoTowers
+    from dsirm_jax.encoder.kinds.protocol import DenseEncoder
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
     *,
     pairs: str,
     groups: tuple[str, ...],
-    encoder: TwoTowers | Pretrained | Precomputed,
+    encoder: DenseEncoder,
     beams: int,
     match_beams: tuple[int | str, ...],
     language: str | None,
@@ -101,7 +101,7 @@ def _check(file: str, given: pa.Table, rejected: pa.Table, *, most: float) -> No
 
 
 def _write_query_vectors(
-    half: Layout, at: PairsLayout, *, encoder: TwoTowers | Pretrained | Precomputed, new: list[str]
+    half: Layout, at: PairsLayout, *, encoder: DenseEncoder, new: list[str]
 ) -> None:
     """Writes the vectors of the run's queries and of the new ones."""
     import pyarrow as pa
@@ -118,29 +118,13 @@ def _write_query_vectors(
         pattern = at.queries.with_name("new-*.parquet")
         for stale in pattern.parent.glob(pattern.name):
             stale.unlink()
-        _embed(half, encoder=encoder, queries=table, pattern=pattern)
+        encoder.write_query_vectors(
+            table, pattern=pattern, directory=half.stage("encode"), vocabulary=half.vocabulary
+        )
         more = read_vectors(pattern, ids=new, id_column="query")
         vectors = np.concatenate([vectors, more])
     path = at.query_vectors.with_name("queries-00000-of-00001.parquet")
     write_vectors(path, [*known.to_pylist(), *new], vectors, id_column="query")
-
-
-def _embed(
-    half: Layout, *, encoder: TwoTowers | Pretrained | Precomputed, queries: Path, pattern: Path
-) -> None:
-    """Writes the vectors of further queries, by the run's encoder."""
-    from dsirm_jax.data.vectors import copy_vectors
-    from dsirm_jax.encoder import pretrained, towers
-    from dsirm_jax.encoder.model import Precomputed, Pretrained
-
-    files = {"queries": queries, "pattern": pattern}
-    trained = {"config": encoder, "directory": half.stage("encode")}
-    if isinstance(encoder, Precomputed):
-        copy_vectors(encoder.queries, table=queries, id_column="query", pattern=pattern)
-    elif isinstance(encoder, Pretrained):
-        pretrained.encode_queries(**trained, **files)
-    else:
-        towers.encode_queries(**trained, **files, pieces=half.vocabulary)
 
 
 def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[str]) -> None:

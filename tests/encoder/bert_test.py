@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from dsirm_jax.encoder import hugging_face
-from dsirm_jax.encoder.bert import ABSENT, CLS, MEAN, Bert, Projection
+from dsirm_jax.encoder.bert import CLS, MEAN, NO_PIECE, Bert, Projection
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -19,13 +19,13 @@ def golden():
 
 @pytest.fixture(scope="module")
 def encoder():
-    return hugging_face.read(GOLDEN / "bert")
+    return hugging_face.read_folder(GOLDEN / "bert")
 
 
 def test_states_are_those_of_transformers(golden, encoder):
     bert = Bert(encoder.module.config)
     states = bert.apply({"params": encoder.params["params"]["bert"]}, golden["pieces"])
-    present = golden["pieces"] != ABSENT
+    present = golden["pieces"] != NO_PIECE
     np.testing.assert_allclose(states[present], golden["states"][present], atol=1e-5)
 
 
@@ -37,7 +37,7 @@ def test_vectors_are_those_of_transformers(golden, encoder, pooling):
 
 
 def test_padding_changes_nothing(golden, encoder):
-    longer = np.pad(golden["pieces"], ((0, 0), (0, 5)), constant_values=ABSENT)
+    longer = np.pad(golden["pieces"], ((0, 0), (0, 5)), constant_values=NO_PIECE)
     short, long = (encoder.module.apply(encoder.params, of) for of in (golden["pieces"], longer))
     np.testing.assert_allclose(short, long, atol=1e-6)
 

@@ -37,7 +37,7 @@ def read_weights(path):
 
 def test_texts_become_the_pieces_and_vectors_of_transformers():
     golden = safetensors.numpy.load_file(GOLDEN / "bert.safetensors")
-    encoder = hugging_face.read(GOLDEN / "bert")
+    encoder = hugging_face.read_folder(GOLDEN / "bert")
     pieces = wordpieces.encode(encoder.tokenizer, TEXTS, prefix="", max_pieces=20)
     assert pieces == [[piece for piece in row if piece >= 0] for row in golden["pieces"].tolist()]
     np.testing.assert_allclose(vectors(encoder, TEXTS), golden["mean"], atol=1e-5)
@@ -51,7 +51,7 @@ def vectors(encoder, texts, max_pieces=20):
 
 def test_what_is_written_reads_again(folder, tmp_path):
     random = np.random.default_rng(0)
-    before = hugging_face.read(folder)
+    before = hugging_face.read_folder(folder)
     kernel = random.standard_normal((16, 6)).astype(np.float32)
     written = hugging_face.TextEncoder(
         module=before.module.clone(dim=6, pooling=CLS),
@@ -61,11 +61,11 @@ def test_what_is_written_reads_again(folder, tmp_path):
         item_prefix="passage: ",
     )
     wordpieces.encode(before.tokenizer, TEXTS, prefix="", max_pieces=4)
-    hugging_face.write(tmp_path / "new", written)
+    hugging_face.write_folder(tmp_path / "new", written)
     assert json.loads((tmp_path / "new/tokenizer.json").read_text())["truncation"] is None
     settings = json.loads((tmp_path / "new/tokenizer_config.json").read_text())
     assert (settings["pad_token"], settings["model_max_length"]) == ("[PAD]", 20)
-    after = hugging_face.read(tmp_path / "new")
+    after = hugging_face.read_folder(tmp_path / "new")
     assert after.module == written.module
     assert (after.query_prefix, after.item_prefix) == ("query: ", "passage: ")
     assert after.tokenizer.to_str() == before.tokenizer.to_str()
@@ -73,11 +73,11 @@ def test_what_is_written_reads_again(folder, tmp_path):
 
 
 def test_weights_below_bert_and_of_half_precision_are_read(folder):
-    before = hugging_face.read(folder)
+    before = hugging_face.read_folder(folder)
     weights = folder / "model.safetensors"
     arrays = {f"bert.{name}": array.astype(np.float16) for name, array in read_weights(weights)}
     safetensors.numpy.save_file(arrays, weights)
-    after = hugging_face.read(folder)
+    after = hugging_face.read_folder(folder)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3), after.params, before.params
     )
@@ -85,12 +85,12 @@ def test_weights_below_bert_and_of_half_precision_are_read(folder):
 
 
 def test_pooling_and_prompts_are_those_of_the_folder(folder):
-    assert hugging_face.read(folder).module.pooling == MEAN
+    assert hugging_face.read_folder(folder).module.pooling == MEAN
     modes = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     edit_json(folder / "1_Pooling/config.json", **modes)
     prompts = {"query": "query: ", "passage": "passage: "}
     edit_json(folder / "config_sentence_transformers.json", prompts=prompts)
-    found = hugging_face.read(folder)
+    found = hugging_face.read_folder(folder)
     assert found.module.pooling == CLS
     assert (found.query_prefix, found.item_prefix) == ("query: ", "passage: ")
 
@@ -132,7 +132,7 @@ FAULTS = {
 def test_what_is_wrong_is_said_in_a_line(folder, message):
     FAULTS[message](folder)
     with pytest.raises(InputError, match=re.escape(message)) as raised:
-        hugging_face.read(folder)
+        hugging_face.read_folder(folder)
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -140,8 +140,8 @@ def test_what_is_wrong_is_said_in_a_line(folder, message):
 @pytest.mark.skipif("DSIRM_MINILM" not in os.environ, reason="DSIRM_MINILM names no MiniLM folder")
 def test_minilm_gives_the_vectors_of_transformers(tmp_path):
     golden = safetensors.numpy.load_file(GOLDEN / "minilm.safetensors")
-    encoder = hugging_face.read(os.environ["DSIRM_MINILM"])
+    encoder = hugging_face.read_folder(os.environ["DSIRM_MINILM"])
     np.testing.assert_allclose(vectors(encoder, MINILM_TEXTS), golden["vectors"], atol=1e-4)
-    hugging_face.write(tmp_path, encoder)
-    again = hugging_face.read(tmp_path)
+    hugging_face.write_folder(tmp_path, encoder)
+    again = hugging_face.read_folder(tmp_path)
     np.testing.assert_array_equal(vectors(again, MINILM_TEXTS), vectors(encoder, MINILM_TEXTS))

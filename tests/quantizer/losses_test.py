@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import check_grad
 from scipy.special import logsumexp
 
-from dsirm_jax.encoder.losses import Pairs
+from dsirm_jax.encoder.losses import QueryItemRows
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import losses
 from dsirm_jax.quantizer.model import Codebook, residual_quantize, straight_through
@@ -24,7 +24,7 @@ def test_commitment_sums_the_distance_to_the_codeword_over_levels():
 
 def make_pairs(rows=5, dim=4, seed=0):
     rng = np.random.default_rng(seed)
-    return Pairs(
+    return QueryItemRows(
         query=rng.normal(size=(rows, dim)).astype("f4"),
         item=rng.normal(size=(rows, dim)).astype("f4"),
         item_index=np.array([10, 11, 12, 10, 13]),

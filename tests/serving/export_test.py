@@ -10,8 +10,10 @@ import pytest
 
 from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vectors import write_vectors
-from dsirm_jax.encoder import hugging_face, pretrained
-from dsirm_jax.encoder.model import Precomputed, Pretrained
+from dsirm_jax.encoder import hugging_face
+from dsirm_jax.encoder.kinds import pretrained
+from dsirm_jax.encoder.kinds.precomputed import Precomputed
+from dsirm_jax.encoder.kinds.pretrained import Pretrained
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.serving.bundle import contents as bundle
@@ -60,8 +62,8 @@ def test_every_column_of_a_head_is_described(made):
 
 def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes(made, tmp_path):
     layout = Layout(model_dir=tmp_path)
-    encoder = hugging_face.read(BERT)
-    hugging_face.write(layout.stage("encode") / pretrained.FOLDER, encoder)
+    encoder = hugging_face.read_folder(BERT)
+    hugging_face.write_folder(layout.stage("encode") / pretrained.FOLDER, encoder)
     config = Pretrained(
         folder=str(BERT),
         max_query_pieces=6,
@@ -69,37 +71,43 @@ def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes
         training=Training(epochs=0, batch_size=8, learning_rate=0.0),
         query_prefix="query: ",
     )
-    settings, found = read_encoder(layout, encoder=config)
+    settings, fitted = read_encoder(layout, encoder=config)
     assert (settings.kind, settings.query_prefix, settings.item_prefix) == ("BERT", "query: ", "")
     assert (settings.max_query_pieces, settings.max_item_pieces) == (6, 9)
     # As from a manifest.
-    module = models.encoder_module(
-        manifests.Encoder(**json.loads(json.dumps(dataclasses.asdict(settings))))
-    )
+    settings = manifests.EncoderSettings(**json.loads(json.dumps(dataclasses.asdict(settings))))
     (tmp_path / "model").mkdir()
-    models.write_models(tmp_path / "model", dataclasses.replace(open_bundle(made).models, **found))
+    applied = dataclasses.replace(open_bundle(made).models, encoder=fitted)
+    models.write_models(tmp_path / "model", applied)
     params = models.read_parameters(tmp_path / "model" / models.PARAMETERS)["encoder"]
+    again = models.restored_encoder(
+        settings, params=params, vocabulary=applied.vocabulary, folder=tmp_path / "model"
+    )
+    for of_items in (False, True):
+        texts = ["red shoe", "kid size 10 mug"]
+        assert again.pieces(texts, of_items=of_items) == fitted.pieces(texts, of_items=of_items)
     tokenizer = wordpieces.read_tokenizer(tmp_path / "model")
     pieces = np.array(wordpieces.encode(tokenizer, ["red shoe"], prefix="", max_pieces=9))
     expected = encoder.module.apply(encoder.params, pieces)
-    np.testing.assert_allclose(module.apply(params, pieces), expected, atol=1e-6)
+    np.testing.assert_allclose(again.module.apply(params, pieces), expected, atol=1e-6)
 
 
 def test_vectors_of_ones_own_leave_a_bundle_without_an_encoder(tmp_path):
     layout = Layout(model_dir=tmp_path)
     path = layout.item_vectors.with_name("items-00000-of-00001.parquet")
     write_vectors(path, ["a", "b"], np.ones((2, 5), np.float32), id_column="item_id")
-    settings, found = read_encoder(layout, encoder=Precomputed(items="i", queries="q"))
+    settings, fitted = read_encoder(layout, encoder=Precomputed(items="i", queries="q"))
     assert (settings.kind, settings.dim) == (models.NONE, 5)
-    assert found == {"encoder": None, "encoder_params": None, "tokenizer": None}
-    assert models.encoder_module(settings) is None
+    assert fitted is None
+    again = models.restored_encoder(settings, params={}, vocabulary=None, folder=tmp_path)
+    assert again is None
 
 
 def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
     path = shutil.copytree(made, tmp_path / "bundle")
     manifest = open_bundle(path).manifest
     settings = dataclasses.replace(
-        manifest.settings, encoder=manifests.Encoder(kind=models.NONE, dim=tiny.DIM)
+        manifest.settings, encoder=manifests.EncoderSettings(kind=models.NONE, dim=tiny.DIM)
     )
     bundle.seal(path, dataclasses.replace(manifest, settings=settings))
     table = pa.Table.from_pylist(tiny.items(60, 63))

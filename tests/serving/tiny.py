@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dsirm_jax.data import vocabulary
-from dsirm_jax.encoder.embed import embed
+from dsirm_jax.encoder.kinds import towers
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import T5Config, init_params
@@ -80,17 +80,8 @@ def make(path, *, count=60, whole=False):
     (path / "vocabulary.model").unlink()
     learnt = untrained(processor)
 
-    def vectors(texts, most):
-        return embed(
-            tower=learnt.encoder,
-            params=learnt.encoder_params,
-            pieces=processor.encode(texts, out_type=int),
-            max_pieces=most,
-            name="encode",
-        )
-
-    of_items = vectors([row["text"] for row in rows], 16)
-    of_queries = vectors(QUERIES, 8)
+    of_items = learnt.encoder.embed([row["text"] for row in rows], of_items=True)
+    of_queries = learnt.encoder.embed(QUERIES)
     quantizer = random_quantizer()
     sids = assign_vectors(fitted=quantizer, vectors=of_items).codes
     trie = tries.build(sids, sizes=SIZES, kind=(tries.BITMAP, tries.RANGES, tries.BITMAP))
@@ -107,13 +98,7 @@ def make(path, *, count=60, whole=False):
         sid_version="v",
         stages={},
         settings=manifests.Settings(
-            encoder=manifests.Encoder(
-                kind=models.TOWERS,
-                dim=DIM,
-                module={"vocab_size": processor.vocab_size(), "dim": DIM, "hidden_dim": 8},
-                max_query_pieces=8,
-                max_item_pieces=16,
-            ),
+            encoder=manifests.EncoderSettings(kind="two towers", **learnt.encoder.described()),
             generator=dataclasses.asdict(learnt.generator.config),
             max_pieces=PIECES,
             beams=BEAMS,
@@ -202,8 +187,16 @@ def untrained(processor):
     dense = [feature.name for feature in WITHOUT_SIDS] + ["price"]
     of_sids = [prefix_match.columns(group, levels=3) for group in prefix_match.GROUPS]
     return models.Models(
-        encoder=tower,
-        encoder_params=tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32)),
+        encoder=towers.TwoTowers.restored(
+            {
+                "module": {"vocab_size": size, "dim": DIM, "hidden_dim": 8},
+                "max_query_pieces": 8,
+                "max_item_pieces": 16,
+            },
+            params=towers.first_params(tower, seed=1),
+            vocabulary=processor,
+            folder=None,
+        ),
         generator=generators.FittedGenerator(
             config=config,
             params=jax.device_get(init_params(config, seed=2)),
@@ -215,7 +208,6 @@ def untrained(processor):
             manifests.DENSE_ONLY: random_head(dense, seed=5),
         },
         vocabulary=processor,
-        tokenizer=None,
     )
 
 

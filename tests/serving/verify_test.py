@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.encoder import hugging_face
+from dsirm_jax.encoder.kinds.pretrained import Pretrained
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
@@ -25,7 +26,7 @@ from dsirm_jax.serving import verify
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
-from dsirm_jax.serving.bundle.manifest import FULL, Encoder
+from dsirm_jax.serving.bundle.manifest import FULL, EncoderSettings
 from dsirm_jax.serving.formats import saved_model, stablehlo
 from dsirm_jax.serving.scorer.scorer import QuerySids, Scored
 from dsirm_jax.serving.update import update
@@ -172,13 +173,13 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
 def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     path = shutil.copytree(made, tmp_path / "bundle")
     shutil.rmtree(path / "saved_model")
-    before, encoder = open_bundle(made), hugging_face.read(BERT)
+    before, encoder = open_bundle(made), hugging_face.read_folder(BERT)
     module = encoder.module.clone(dim=tiny.DIM)
     kernel = np.random.default_rng(0).normal(size=(module.config.hidden_size, tiny.DIM))
     projection = {"kernel": kernel.astype(np.float32)}
     params = {"params": encoder.params["params"] | {"projection": projection}}
-    settings = Encoder(
-        kind=models.BERT,
+    settings = EncoderSettings(
+        kind="BERT",
         dim=tiny.DIM,
         module={
             "config": dataclasses.asdict(module.config),
@@ -190,8 +191,10 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
         query_prefix="Kid: ",
     )
     shutil.rmtree(path / bundle.MODEL / models.PARAMETERS)
-    given = {"encoder": module, "encoder_params": params, "tokenizer": encoder.tokenizer}
-    learnt = dataclasses.replace(before.models, **given)
+    fitted = Pretrained.restored(
+        dataclasses.asdict(settings), params=params, vocabulary=None, folder=BERT
+    )
+    learnt = dataclasses.replace(before.models, encoder=fitted)
     models.write_models(path / bundle.MODEL, learnt)
     forms = before.manifest.settings.trie
     stablehlo.write_programs(path / bundle.MODEL, learnt, beams=tiny.BEAMS, forms=forms)

@@ -16,8 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from dsirm_jax.data.pairs import positives_of
-from dsirm_jax.encoder import train as encoder
-from dsirm_jax.encoder.model import TwoTowers
+from dsirm_jax.encoder.kinds.towers import TwoTowers, fit_towers
 from dsirm_jax.generator import train as generator
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config
@@ -61,7 +60,7 @@ def train_encoder(directory, rng):
         "query_index": pairs[:, 0],
         "item_index": pairs[:, 1],
     }
-    encoder.train(
+    fit_towers(
         config=TwoTowers(
             dim=8,
             hidden_dim=8,

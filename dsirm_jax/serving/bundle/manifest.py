@@ -51,14 +51,14 @@ class Feature:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Encoder:
+class EncoderSettings:
     """How texts become vectors.
 
     Attributes:
-      kind: `models.TOWERS`, `models.BERT`, or `models.NONE`: vectors came from tables of the
-        user's own, and a text that is not among the cached queries has none.
+      kind: see `models.encoder_kind`; or `models.NONE`: vectors came from tables of the user's own,
+        and a text that is not among the cached queries has none.
       dim: width of the vectors.
-      module: arguments of the Flax module.
+      module: what the kind makes its Flax module of.
       max_query_pieces: pieces read of a query.
       max_item_pieces: pieces read of an item's text.
       query_prefix: precedes every query.
@@ -79,7 +79,7 @@ class Settings:
     """What the models were fitted with and serving has to repeat.
 
     Attributes:
-      encoder: see `Encoder`.
+      encoder: see `EncoderSettings`.
       generator: fields of `generator.model.T5Config`.
       max_pieces: tokens that the generator reads of a query.
       beams: SIDs that it writes for a query.
@@ -92,7 +92,7 @@ class Settings:
       trie: form of each level, `trie.BITMAP` or `trie.RANGES`, which the exported search expects.
     """
 
-    encoder: Encoder
+    encoder: EncoderSettings
     generator: Mapping[str, Any]
     max_pieces: int
     beams: int
@@ -208,7 +208,7 @@ def read_manifest(path: Path) -> Manifest:
             "settings": Settings(
                 **settings
                 | {
-                    "encoder": Encoder(**settings["encoder"]),
+                    "encoder": EncoderSettings(**settings["encoder"]),
                     "groups": {head: tuple(of) for head, of in settings["groups"].items()},
                     "numbers": tuple(settings["numbers"]),
                     "trie": tuple(settings["trie"]),

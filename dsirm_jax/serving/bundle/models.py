@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
 
-from dsirm_jax.data import vocabulary, wordpieces
-from dsirm_jax.encoder.bert import ABSENT, BertConfig, SentenceEncoder
-from dsirm_jax.encoder.model import TextTower
+from dsirm_jax.data import vocabulary
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.model import config_from_json
 from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import replacing, write_text
+from dsirm_jax.io.files import replacing
+from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.relevance import fitted as heads
-from dsirm_jax.serving.bundle.manifest import Encoder, Manifest
+from dsirm_jax.serving.bundle.manifest import EncoderSettings, Manifest
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
-    from tokenizers import Tokenizer
 
-TOWERS, BERT, NONE = "two towers", "BERT", "none"
+    from dsirm_jax.encoder.kinds.protocol import DenseEncoder, FittedEncoder
+
+ENCODERS = "dsirm_jax.encoder.kinds"
+NONE = "none"
+"""Kind of an encoder that makes no vectors of new texts."""
+FORMER_NAMES = {"TwoTowers": "two towers", "Pretrained": "BERT"}
+"""What manifests have always called two kinds; every other goes by the name of its class."""
 PARAMETERS, VOCABULARY, QUANTIZER = "parameters", "vocabulary.model", "quantizer.safetensors"
 WEIGHTS = "parameters.safetensors"
 """The same as in `PARAMETERS`, mapped into memory, for who opens a bundle without Orbax."""
@@ -38,21 +41,17 @@ class Models:
     """All that is learnt.
 
     Attributes:
-      encoder: the Flax module that makes vectors of texts; None: there is none.
-      encoder_params: its parameters.
+      encoder: makes vectors of texts; None: nothing does.
       generator: from query text to SIDs.
       heads: from features to probabilities, by `manifest.FULL` and, where the run has one,
         `manifest.DENSE_ONLY`.
-      vocabulary: SentencePiece, of the generator, of word overlap and of `TextTower`.
-      tokenizer: of a BERT; None without one.
+      vocabulary: SentencePiece, of the generator, of word overlap and of two towers.
     """
 
-    encoder: nn.Module | None
-    encoder_params: Any
+    encoder: FittedEncoder | None
     generator: generators.FittedGenerator
     heads: Mapping[str, heads.FittedHead]
     vocabulary: SentencePieceProcessor
-    tokenizer: Tokenizer | None
 
 
 def read_models(folder: Path, *, manifest: Manifest) -> Models:
@@ -67,12 +66,11 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     """
     settings = manifest.settings
     params = read_weights(folder / WEIGHTS)
-    tokenizer = None
-    if settings.encoder.kind == BERT:
-        tokenizer = wordpieces.read_tokenizer(folder)
+    processor = vocabulary.processor(folder / VOCABULARY)
     return Models(
-        encoder=encoder_module(settings.encoder),
-        encoder_params=params.get("encoder"),
+        encoder=restored_encoder(
+            settings.encoder, params=params.get("encoder", {}), vocabulary=processor, folder=folder
+        ),
         generator=generators.FittedGenerator(
             config=config_from_json(settings.generator),
             params=params["generator"],
@@ -80,8 +78,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
             sid_version=manifest.sid_version,
         ),
         heads={name: heads.load(head_file(folder, name)) for name in settings.groups},
-        vocabulary=vocabulary.processor(folder / VOCABULARY),
-        tokenizer=tokenizer,
+        vocabulary=processor,
     )
 
 
@@ -94,48 +91,46 @@ def write_models(folder: Path, models: Models) -> None:
     """
     params = {"generator": models.generator.params}
     if models.encoder is not None:
-        params["encoder"] = models.encoder_params
+        params["encoder"] = models.encoder.params
     write_parameters(folder / PARAMETERS, params)
     write_weights(folder / WEIGHTS, params)
     for name, head in models.heads.items():
         heads.save(head_file(folder, name), head)
     with replacing(folder / VOCABULARY) as partial:
         partial.write_bytes(models.vocabulary.serialized_model_proto())
-    if models.tokenizer is not None:
-        write_text(folder / wordpieces.TOKENIZER, wordpieces.to_json(models.tokenizer))
+    if models.encoder is not None:
+        models.encoder.save_tokenizer(folder)
 
 
-def encoder_module(encoder: Encoder) -> nn.Module | None:
-    """Returns the module of an encoder; None where there is none."""
-    arguments = dict(encoder.module)
-    if encoder.kind == TOWERS:
-        return TextTower(**arguments)
-    if encoder.kind == BERT:
-        return SentenceEncoder(config=BertConfig(**arguments.pop("config")), **arguments)
-    return None
+def encoder_kind(encoder: DenseEncoder) -> str:
+    """Returns what a manifest calls the kind of an encoder."""
+    name = class_name(encoder, home=ENCODERS)
+    return FORMER_NAMES.get(name, name)
 
 
-def encoder_pieces(
-    models: Models, *, encoder: Encoder, texts: Sequence[str], of_items: bool = False
-) -> list[list[int]]:
-    """Returns the pieces of texts as the encoder reads them, cut where it cuts them.
+def restored_encoder(
+    settings: EncoderSettings, *, params: Any, vocabulary: SentencePieceProcessor, folder: Path
+) -> FittedEncoder | None:
+    """Returns the encoder that a manifest describes; None where it describes none.
 
     Args:
-      models: whose tokenizer, which threads may not share, or vocabulary.
-      encoder: how texts become vectors.
-      texts: of queries.
-      of_items: they are of items.
+      settings: of the encoder.
+      params: of its module.
+      vocabulary: of the run.
+      folder: `model/` of the bundle.
+
+    Raises:
+      InputError: its kind is not known here, or a file cannot be read.
     """
-    most = encoder.max_item_pieces if of_items else encoder.max_query_pieces
-    if encoder.kind == BERT:
-        prefix = encoder.item_prefix if of_items else encoder.query_prefix
-        return wordpieces.encode(models.tokenizer, texts, prefix=prefix, max_pieces=most)
-    return [text[:most] for text in models.vocabulary.encode(list(texts), out_type=int)]
-
-
-def beyond(encoder: Encoder) -> int:
-    """Returns what an encoder expects after a text's last piece."""
-    return ABSENT if encoder.kind == BERT else vocabulary.PAD
+    if settings.kind == NONE:
+        return None
+    names = {former: name for name, former in FORMER_NAMES.items()}
+    kind = class_named(names.get(settings.kind, settings.kind), home=ENCODERS)
+    if not (dataclasses.is_dataclass(kind) and hasattr(kind, "restored")):
+        raise InputError(f"the manifest's encoder {settings.kind} is no encoder; export it anew")
+    return kind.restored(
+        dataclasses.asdict(settings), params=params, vocabulary=vocabulary, folder=folder
+    )
 
 
 def head_file(folder: Path, name: str) -> Path:

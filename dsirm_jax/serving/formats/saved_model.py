@@ -34,15 +34,16 @@ from flax import traverse_util
 from jax import export
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.data import tf_text
+from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.serving.bundle.catalogue import Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle
-from dsirm_jax.serving.bundle.manifest import FULL, Encoder
-from dsirm_jax.serving.bundle.models import BERT, Models
-from dsirm_jax.serving.formats import portable, stablehlo, tf_text
+from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.formats import portable, stablehlo
 from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
@@ -249,10 +250,10 @@ def write(folder: Path, bundle: Bundle) -> None:
         "query_sids": query_sids,
         "relevance": of_pairs.get_concrete_function(**inputs),
     }
-    if pieces_of := _encoder_pieces(models, encoder=settings.encoder, tokens=tokens):
-        module.encoder = _variables(models.encoder_params)
+    if pieces_of := _encoder_pieces(models.encoder, tokens=tokens):
+        module.encoder = _variables(models.encoder.params)
         embedding = portable.as_tensorflow(
-            stablehlo.encoder_program(models.encoder, models.encoder_params)
+            stablehlo.encoder_program(models.encoder.module, models.encoder.params)
         )
 
         @tf.function(input_signature=[texts], autograph=False)
@@ -298,26 +299,17 @@ def _numbered(tree: Any) -> Any:
 
 
 def _encoder_pieces(
-    models: Models, *, encoder: Encoder, tokens: Callable[..., tf.Tensor]
+    encoder: FittedEncoder | None, *, tokens: Callable[..., tf.Tensor]
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Returns what makes pieces for the encoder of queries; None where nothing can."""
-    if models.encoder is None:
+    if encoder is None:
         return None
-    if encoder.kind != BERT:
-        return functools.partial(tokens, length=encoder.max_query_pieces)
-    wordpieces = tf_text.wordpieces(models.tokenizer)
-    if wordpieces is None:
+    pieces = encoder.pieces_in_tensorflow(tokens)
+    if pieces is None:
         log.warning(
             "the SavedModel has no query_vector: tensorflow-text has no like of the encoder's "
             "tokenizer"
         )
-        return None
-    around = tf_text.marks(models.tokenizer)
-
-    def pieces(query: tf.Tensor) -> tf.Tensor:
-        found = wordpieces(encoder.query_prefix + tf_text.cleaned(query))
-        return tf_text.marked(found, around=around, most=encoder.max_query_pieces)
-
     return pieces
 
 

@@ -56,7 +56,7 @@ def write_programs(folder: Path, models: Models, *, beams: int, forms: Sequence[
     programs = {SEARCH: search_program(models.generator, beams=beams, forms=forms)}
     programs[SCORE] = score_program(models.generator)
     if models.encoder is not None:
-        programs[ENCODER] = encoder_program(models.encoder, models.encoder_params)
+        programs[ENCODER] = encoder_program(models.encoder.module, models.encoder.params)
     for name, head in models.heads.items():
         programs[f"head-{name}"] = head_program(head)
     for name, program in programs.items():

@@ -218,7 +218,7 @@ class Scorer:
         self._base = features.relevant_share(self._catalogue.voters.judged)
         self._judge = Judge(manifest, heads=models.heads)
         self.schema = self._judge.schema
-        self._vector = query_encoder(models, encoder=manifest.settings.encoder)
+        self._vector = query_encoder(models.encoder)
         self._generator = on_device(
             models.generator, trie=self._catalogue.trie, beams=manifest.settings.beams
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable
 
 import jax
@@ -11,34 +9,29 @@ import numpy as np
 from jaxtyping import Float
 
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.serving.bundle.manifest import Encoder
-from dsirm_jax.serving.bundle.models import BERT, Models, beyond, encoder_pieces
+from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 
-SHORTEST = 8
+SHORTEST_QUERY = 8
 
 
 def query_encoder(
-    models: Models, *, encoder: Encoder
+    encoder: FittedEncoder | None,
 ) -> Callable[[str], Float[np.ndarray, " dim"]] | None:
     """Returns what makes the vector of a query, which threads may share; None where nothing can.
 
     Args:
-      models: of the bundle.
-      encoder: how its texts become vectors.
+      encoder: of the bundle.
     """
-    if models.encoder is None:
+    if encoder is None:
         return None
-    apply, params = jax.jit(models.encoder.apply), jax.device_put(models.encoder_params)
-    most = encoder.max_query_pieces
-    # A BERT's tokenizer is told where to cut, and then cuts.
-    reading = threading.Lock() if encoder.kind == BERT else contextlib.nullcontext()
+    apply, params = jax.jit(encoder.module.apply), jax.device_put(encoder.params)
 
     def vector(query: str) -> Float[np.ndarray, " dim"]:
-        with reading:
-            (found,) = encoder_pieces(models, encoder=encoder, texts=[query])
+        (pieces,) = encoder.pieces([query])
         # Few lengths, so that few programs are compiled.
-        length = min(max(SHORTEST, 1 << (len(found) - 1).bit_length()), most)
-        padded = rectangle([found], shape=(1, length), beyond=beyond(encoder))
+        length = max(SHORTEST_QUERY, 1 << (len(pieces) - 1).bit_length())
+        shape = (1, min(length, encoder.max_query_pieces))
+        padded = rectangle([pieces], shape=shape, beyond=encoder.padding)
         return np.asarray(apply(params, padded))[0]
 
     return vector

@@ -49,5 +49,5 @@ def test_the_models_of_a_bundle_are_those_that_went_in(made):
         versions = [v.version if name == "generator" else v[FULL].version for v in of]
         assert versions[0] == versions[1]
     texts = np.array([[5, 6, 7, 0], [9, 0, 0, 0]], np.int32)
-    vectors = [m.encoder.apply(m.encoder_params, texts) for m in (found, expected)]
+    vectors = [m.encoder.module.apply(m.encoder.params, texts) for m in (found, expected)]
     np.testing.assert_array_equal(*vectors)

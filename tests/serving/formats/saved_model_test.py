@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dsirm_jax.encoder import hugging_face
-from dsirm_jax.encoder.bert import ABSENT
+from dsirm_jax.encoder.bert import NO_PIECE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.serving import verify
 from dsirm_jax.serving.bundle.contents import open_bundle
@@ -52,7 +52,7 @@ def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
     queries, models = tiny.QUERIES[:5], opened.models
     tokens = verify._encoder_texts(opened, queries)
     found = signatures["query_vector"](query=tf.constant(queries))["vector"]
-    expected = models.encoder.apply(models.encoder_params, tokens)
+    expected = models.encoder.module.apply(models.encoder.params, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -71,9 +71,9 @@ def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
 
 
 def test_tensorflow_runs_an_encoder_with_the_exact_gelu(tf):
-    encoder = hugging_face.read(BERT)
+    encoder = hugging_face.read_folder(BERT)
     assert encoder.module.config.hidden_act == "gelu"
-    pieces = np.array([[2, 5, 6, 3], [2, 7, 3, ABSENT]], np.int32)
+    pieces = np.array([[2, 5, 6, 3], [2, 7, 3, NO_PIECE]], np.int32)
     program = stablehlo.encoder_program(encoder.module, encoder.params)
     run = tf.function(portable.as_tensorflow(program), autograph=False)
     found = run(jax.tree.map(tf.constant, encoder.params), tf.constant(pieces))

@@ -84,8 +84,8 @@ def test_heads_and_vectors_are_those_of_the_models(programs, models):
     table = FeatureTable(names=head.features, groups=head.features, values=values)
     np.testing.assert_allclose(found, score(head, table), atol=1e-6)
     tokens = tokens_of(models, tiny.QUERIES[:2])
-    vectors = stablehlo.read_program(programs, stablehlo.ENCODER)(models.encoder_params, tokens)
-    expected = models.encoder.apply(models.encoder_params, tokens)
+    vectors = stablehlo.read_program(programs, stablehlo.ENCODER)(models.encoder.params, tokens)
+    expected = models.encoder.module.apply(models.encoder.params, tokens)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 

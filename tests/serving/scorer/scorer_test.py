@@ -141,7 +141,7 @@ def _vector(models, query):
     pieces = np.zeros((1, 8), np.int32)
     found = models.vocabulary.encode(query, out_type=int)[:8]
     pieces[0, : len(found)] = found
-    return np.asarray(models.encoder.apply(models.encoder_params, pieces))[0]
+    return np.asarray(models.encoder.module.apply(models.encoder.params, pieces))[0]
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 
 from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vectors import read_vectors
-from dsirm_jax.encoder import embed, hugging_face, pretrained, train
-from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
-from dsirm_jax.encoder.model import Pretrained
+from dsirm_jax.encoder import embed, hugging_face
+from dsirm_jax.encoder.kinds import pretrained
+from dsirm_jax.encoder.kinds.pretrained import Pretrained
+from dsirm_jax.encoder.kinds.protocol import RunTables
+from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce, with_items
+from dsirm_jax.encoder.negatives import read_irrelevant
+from dsirm_jax.encoder.train import pair_batches
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.training.meshes import data_mesh
 from dsirm_jax.training.settings import Training
 
-BERT = Path(__file__).parent / "golden" / "bert"
+BERT = Path(__file__).parents[1] / "golden" / "bert"
 ITEMS = ("red shoe", "blue shoe", "red mug", "blue mug", "kid size 10", "shoemaker mug , red")
 QUERIES = ("blue mug kid", "kid", "mug", "red", "shoes")
 RELEVANT = ((0, 3), (1, 4), (2, 2), (3, 0), (4, 1))
@@ -34,13 +37,6 @@ CONFIGS = {
     "projected": dataclasses.replace(PLAIN, training=LONGER, dim=16, hard_negatives=2),
     "fine-tuned": dataclasses.replace(PLAIN, training=SOMETHING, frozen=False, hard_negatives=1),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_batches():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "CPU_PIECES", 16)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +55,14 @@ def tables(tmp_path_factory):
 
 
 def encode(tables, directory, config, **changes):
-    pretrained.encode_tables(
-        config=config,
+    places = RunTables(
         **tables,
         item_vectors=directory / "items-*.parquet",
         query_vectors=directory / "queries-*.parquet",
-        directory=directory,
-        seed=0,
-        **changes,
+        tfds_dir=directory,
+        vocabulary=directory,
     )
+    config.fit(places, directory=directory, seed=0, pieces_at_once=16, **changes)
     return read(directory)
 
 
@@ -95,14 +90,14 @@ def vectors(encoder, texts, *, prefix="", max_pieces=10):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_encoder_written_makes_the_vectors_written(runs, name):
     folder, items, queries = runs[name]
-    encoder = hugging_face.read(folder / "encoder")
+    encoder = hugging_face.read_folder(folder / "encoder")
     np.testing.assert_allclose(vectors(encoder, ITEMS), items, atol=1e-4)
     np.testing.assert_allclose(vectors(encoder, QUERIES), queries, atol=1e-4)
 
 
 def test_without_training_the_vectors_are_those_of_the_folder(runs):
     _, items, _ = runs["frozen"]
-    np.testing.assert_allclose(vectors(hugging_face.read(BERT), ITEMS), items, atol=1e-5)
+    np.testing.assert_allclose(vectors(hugging_face.read_folder(BERT), ITEMS), items, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["projected", "fine-tuned"])
@@ -116,8 +111,8 @@ def test_training_brings_queries_to_their_items(runs, name):
 
 
 def test_frozen_weights_stay_as_they_are(runs):
-    before = hugging_face.read(BERT).params["params"]["bert"]
-    after = hugging_face.read(runs["projected"][0] / "encoder").params["params"]["bert"]
+    before = hugging_face.read_folder(BERT).params["params"]["bert"]
+    after = hugging_face.read_folder(runs["projected"][0] / "encoder").params["params"]["bert"]
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
@@ -139,12 +134,11 @@ def test_shards_that_are_there_are_kept(tables, tmp_path):
     assert second.exists()
 
 
-def test_one_device_gives_the_result_of_eight(tables, tmp_path, monkeypatch):
+def test_one_device_gives_the_result_of_eight(tables, tmp_path):
     # Ten steps: over a hundred, what is rounded otherwise grows.
     config = dataclasses.replace(CONFIGS["projected"], training=SOMETHING)
     eight = encode(tables, tmp_path / "eight", config)
-    monkeypatch.setattr(train, "data_mesh", lambda: data_mesh(jax.devices()[:1]))
-    one = encode(tables, tmp_path / "one", config)
+    one = encode(tables, tmp_path / "one", config, devices=jax.devices()[:1])
     for found, expected in zip(one, eight, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -152,7 +146,7 @@ def test_one_device_gives_the_result_of_eight(tables, tmp_path, monkeypatch):
 def test_prefixes_precede_texts(tables, tmp_path):
     config = dataclasses.replace(PLAIN, query_prefix="red ", item_prefix="blue ")
     items, queries = encode(tables, tmp_path, config)
-    encoder = hugging_face.read(tmp_path / "encoder")
+    encoder = hugging_face.read_folder(tmp_path / "encoder")
     assert (encoder.query_prefix, encoder.item_prefix) == ("red ", "blue ")
     np.testing.assert_allclose(vectors(encoder, ITEMS, prefix="blue "), items, atol=1e-5)
     expected = vectors(encoder, QUERIES, prefix="red ", max_pieces=8)
@@ -173,35 +167,44 @@ def test_prefixes_precede_texts(tables, tmp_path):
 )
 def test_what_does_not_suit_the_encoder_is_said(changes, message):
     with pytest.raises(InputError, match=message):
-        pretrained.load(dataclasses.replace(PLAIN, **changes), folder=BERT)
+        pretrained.load_encoder(dataclasses.replace(PLAIN, **changes), folder=BERT)
 
 
 def test_hard_negatives_are_judged_items_of_the_query_where_there_are_any(tables):
-    irrelevant = pretrained.read_irrelevant(tables["judgements"], queries=5)
+    irrelevant = read_irrelevant(tables["judgements"], queries=5)
     queries = np.array([0, 3, 1, 4])
     random = np.random.default_rng(0)
     drawn = irrelevant.draw(queries, each=200, num_items=6, random=random)
     assert [set(row) for row in drawn.tolist()] == [{1, 2}, {3}, set(range(6)), set(range(6))]
 
 
-def test_no_batch_has_a_query_that_is_held_out(tables, tmp_path, monkeypatch):
-    given = {}
-
-    def fit_pairs(*, params, batches, held_out, num_rows, **others):
-        given.update(learnt=list(itertools.islice(batches(0), 8)), held_out=held_out, rows=num_rows)
-        return params
-
-    monkeypatch.setattr(pretrained, "fit_pairs", fit_pairs)
+def test_no_batch_has_a_query_that_is_held_out(tables, tmp_path):
     training = dataclasses.replace(SOMETHING, batch_size=1, held_out=0.4)
     config = dataclasses.replace(CONFIGS["projected"], training=training)
-    encode(tables, tmp_path, config)
-    asked = {
-        name: {int(query) for batch in given[name] for query in batch["query_index"]}
-        for name in ("learnt", "held_out")
+    spec = config.batch_spec(pretrained.load_encoder(config, folder=BERT))
+    random = np.random.default_rng(0)
+    features = {
+        "item": random.normal(size=(6, 16)).astype(np.float32),
+        "query": random.normal(size=(5, 16)).astype(np.float32),
     }
-    assert asked["held_out"] and asked["learnt"]
-    assert asked["held_out"] | asked["learnt"] == {query for query, _ in RELEVANT}
-    assert given["rows"] == len(asked["learnt"]) == 5 - len(asked["held_out"])
+    drawn = pair_batches(
+        features, judgements=tables["judgements"], training=training, spec=spec, seed=0
+    )
+    learnt = list(itertools.islice(drawn.batches(0), 8))
+    queries = {
+        name: {int(query) for batch in batches for query in batch["query_index"]}
+        for name, batches in (("learnt", learnt), ("held_out", drawn.held_out))
+    }
+    assert queries["held_out"] and queries["learnt"]
+    assert queries["held_out"] | queries["learnt"] == {query for query, _ in RELEVANT}
+    assert drawn.num_rows == len(queries["learnt"]) == 5 - len(queries["held_out"])
+    for batch in (*learnt, *drawn.held_out):
+        assert batch.keys() == spec.keys()
+        np.testing.assert_array_equal(batch["query"], features["query"][batch["query_index"]])
+        np.testing.assert_array_equal(batch["negative"], features["item"][batch["negative_index"]])
+        for name, like in spec.items():
+            assert batch[name].dtype == like.dtype
+            assert name == "positives" or batch[name].shape == like.shape
     all_of_it = dataclasses.replace(config, training=dataclasses.replace(training, held_out=0.99))
     with pytest.raises(InputError, match="held_out = 0.99 holds 5 of 5 training rows out"):
         encode(tables, tmp_path, all_of_it)
@@ -211,7 +214,7 @@ def test_items_without_a_query_are_negatives_of_the_query_alone():
     random = np.random.default_rng(0)
     query, item, more = (random.standard_normal((n, 4)).astype(np.float32) for n in (3, 3, 2))
     positives = np.array([[0, -1], [1, 7], [2, -1]])  # item 7 suits the second query
-    rows = Pairs(
+    rows = QueryItemRows(
         query=jnp.array(query),
         item=jnp.array(item),
         item_index=jnp.arange(3),
@@ -236,10 +239,15 @@ def test_items_without_a_query_are_negatives_of_the_query_alone():
     lengths=st.lists(st.integers(0, 60), max_size=80),
     max_pieces=st.integers(60, 70),
     devices=st.integers(1, 8),
+    pieces_at_once=st.sampled_from([1, 16, 200]),
 )
-def test_batches_hold_every_text_once_in_few_shapes(lengths, max_pieces, devices):
+def test_batches_hold_every_text_once_in_few_shapes(lengths, max_pieces, devices, pieces_at_once):
     lengths = np.array(lengths, np.int64)
-    batches = list(embed._by_length(lengths, max_pieces=max_pieces, devices=devices))
+    batches = list(
+        embed._by_length(
+            lengths, max_pieces=max_pieces, devices=devices, pieces_at_once=pieces_at_once
+        )
+    )
     rows = np.concatenate([[], *(rows for rows, _ in batches)])
     assert sorted(rows.tolist()) == list(range(len(lengths)))
     for chosen, (room, length) in batches:

@@ -5,14 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.data import vocabulary, wordpieces
+from dsirm_jax.data import tf_text, vocabulary, wordpieces
 from dsirm_jax.data.text import clean
-from dsirm_jax.encoder.bert import ABSENT
-from dsirm_jax.serving.formats import tf_text
+from dsirm_jax.encoder.bert import NO_PIECE
 from tests.serving import tiny
 
-BERT = Path(__file__).parents[2] / "encoder" / "golden" / "bert"
-ESCI = Path(__file__).parents[4] / "shared/data/esci_us_slice"
+BERT = Path(__file__).parents[1] / "encoder" / "golden" / "bert"
+ESCI = Path(__file__).parents[3] / "shared/data/esci_us_slice"
 TEXTS = [
     "Tom&amp;Jerry&nbsp; <b>Mug</b>\n350ml",
     "a&amp;amp;lt;b &#39;c&#x27; d&quot;",
@@ -60,9 +59,11 @@ def test_word_pieces_are_those_of_the_tokenizer(most):
     tokenizer = wordpieces.read_tokenizer(BERT)
     cleaned = [clean(text) for text in TEXTS]
     pieces = tf_text.wordpieces(tokenizer)(tf.constant(cleaned))
-    found = tf_text.marked(pieces, around=tf_text.marks(tokenizer), most=most).numpy()
+    found = tf_text.marked(
+        pieces, around=tf_text.marks(tokenizer), most=most, padding=NO_PIECE
+    ).numpy()
     expected = wordpieces.encode(tokenizer, cleaned, prefix="", max_pieces=most)
-    assert [[id_ for id_ in row if id_ != ABSENT] for row in found.tolist()] == expected
+    assert [[id_ for id_ in row if id_ != NO_PIECE] for row in found.tolist()] == expected
 
 
 def test_a_tokenizer_of_another_kind_has_no_like():

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from dsirm_jax.data.pairs import positives_of
 from dsirm_jax.data.vectors import read_vectors
-from dsirm_jax.encoder import embed, train
-from dsirm_jax.encoder.model import TwoTowers
+from dsirm_jax.encoder import embed
+from dsirm_jax.encoder.kinds import towers
+from dsirm_jax.encoder.kinds.towers import TwoTowers
 from dsirm_jax.training.batches import index_batches
-from dsirm_jax.training.meshes import data_mesh
 from dsirm_jax.training.settings import Training
 
 VOCAB = 24
@@ -39,7 +39,7 @@ def make_rows():
     return arrays, query, item
 
 
-def fit(directory, *, config=CONFIG, held_out=()):
+def fit(directory, *, config=CONFIG, held_out=(), devices=None):
     rows, query, item = make_rows()
     pairs = np.stack([np.arange(8)] * 2, axis=1)
 
@@ -47,7 +47,7 @@ def fit(directory, *, config=CONFIG, held_out=()):
         for chosen in index_batches(rows=8, batch_size=16, seed=0, start=start):
             yield {name: values[chosen] for name, values in rows.items()}
 
-    params = train.train(
+    params = towers.fit_towers(
         config=config,
         vocab_size=VOCAB,
         batches=batches,
@@ -56,13 +56,14 @@ def fit(directory, *, config=CONFIG, held_out=()):
         directory=directory,
         seed=0,
         held_out=held_out,
+        devices=devices,
     )
     return params, query, item
 
 
 def test_training_brings_each_query_to_its_item(tmp_path):
     params, query, item = fit(tmp_path)
-    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    tower = towers.text_tower(CONFIG, vocab_size=VOCAB)
     cosine = np.asarray(tower.apply(params, query) @ tower.apply(params, item).T)
     np.testing.assert_array_equal(cosine.argmax(axis=1), np.arange(8))
 
@@ -77,7 +78,7 @@ def test_training_ends_with_what_is_best_for_rows_held_out(tmp_path):
     params, *_ = fit(tmp_path / "wrong", config=config, held_out=[wrong])
     steps = sorted(int(path.name) for path in (tmp_path / "wrong/checkpoints").glob("[0-9]*"))
     assert steps == [4, 16, 20]
-    found = train.read_params(config, vocab_size=VOCAB, directory=tmp_path / "wrong")
+    found = towers.read_params(config, vocab_size=VOCAB, directory=tmp_path / "wrong")
     jax.tree.map(np.testing.assert_array_equal, params, found)
     right = {name: np.concatenate([values, values]) for name, values in rows.items()}
     last, *_ = fit(tmp_path / "right", config=config, held_out=[right])
@@ -85,15 +86,14 @@ def test_training_ends_with_what_is_best_for_rows_held_out(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, last, whole)
 
 
-def test_one_device_gives_the_result_of_eight(tmp_path, monkeypatch):
+def test_one_device_gives_the_result_of_eight(tmp_path):
     eight, *_ = fit(tmp_path / "eight")
-    monkeypatch.setattr(train, "data_mesh", lambda: data_mesh(jax.devices()[:1]))
-    one, *_ = fit(tmp_path / "one")
+    one, *_ = fit(tmp_path / "one", devices=jax.devices()[:1])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), eight, one)
 
 
 def test_padding_changes_nothing_and_vectors_have_length_one():
-    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    tower = towers.text_tower(CONFIG, vocab_size=VOCAB)
     params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
     short = tower.apply(params, jnp.array([[3, 5]]))
     long = tower.apply(params, jnp.array([[3, 5, 0, 0, 0]]))
@@ -105,7 +105,7 @@ def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path):
     table = tmp_path / "items.parquet"
     rows = pa.table({"item_id": list("abcde"), "text": list("31425")})
     pq.write_table(rows, table, row_group_size=2)
-    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+    tower = towers.text_tower(CONFIG, vocab_size=VOCAB)
     params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
     pattern = tmp_path / "[new]" / "items-*.parquet"
 
@@ -135,12 +135,13 @@ def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path):
     assert (pattern.parent / names[2]).exists()
 
 
-def test_embedding_in_blocks_keeps_order_and_cuts_long_texts(monkeypatch):
-    monkeypatch.setattr(embed, "ROWS", 3)
-    tower = train.text_tower(CONFIG, vocab_size=VOCAB)
+def test_embedding_in_blocks_keeps_order_and_cuts_long_texts():
+    tower = towers.text_tower(CONFIG, vocab_size=VOCAB)
     params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
     pieces = [[1], [2, 3], [], [4, 5, 6, 7], [8, 9]]
-    vectors = embed.embed(tower=tower, params=params, pieces=pieces, max_pieces=3, name="test")
+    vectors = embed.embed(
+        tower=tower, params=params, pieces=pieces, max_pieces=3, name="test", rows=3
+    )
     for row, ids in enumerate(pieces):
         padded = np.array([[*ids, 0, 0, 0][:3]])
         np.testing.assert_allclose(vectors[row], tower.apply(params, padded)[0], atol=1e-6)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.text import INVISIBLE, ROUNDS, TAGS
-from dsirm_jax.encoder.bert import ABSENT
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -106,13 +105,16 @@ def marks(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return empty[:first], empty[first:]
 
 
-def marked(pieces: tf.RaggedTensor, *, around: tuple[list[int], list[int]], most: int) -> tf.Tensor:
-    """Returns pieces between their marks, at most so many, `ABSENT` beyond the text.
+def marked(
+    pieces: tf.RaggedTensor, *, around: tuple[list[int], list[int]], most: int, padding: int
+) -> tf.Tensor:
+    """Returns pieces between their marks, at most so many, and padding beyond the text.
 
     Args:
       pieces: int32 `[text, (piece)]`.
       around: see `marks`.
       most: width of what is returned.
+      padding: what stands beyond the text.
     """
     import tensorflow as tf
 
@@ -120,4 +122,4 @@ def marked(pieces: tf.RaggedTensor, *, around: tuple[list[int], list[int]], most
     kept = pieces[:, : most - len(before) - len(behind)]
     rows = pieces.nrows()
     parts = [tf.tile([before], [rows, 1]), kept, tf.tile([behind], [rows, 1])]
-    return tf.concat(parts, axis=1).to_tensor(ABSENT, shape=[None, most])
+    return tf.concat(parts, axis=1).to_tensor(padding, shape=[None, most])
