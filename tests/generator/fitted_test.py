@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dsirm_jax.generator import fitted as generators
-from dsirm_jax.generator.model import T5Config
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie
 

@@ -6,14 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import Beams, beam_search
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.predict import (
-    join_shards,
+    join_query_shards,
     padded_batches,
-    predict,
     predict_shards,
+    predict_sids,
     write_query_sids,
 )
 from dsirm_jax.sids import trie as tries
@@ -58,7 +59,7 @@ def test_batches_cover_every_text_once_in_few_shapes():
 def test_predictions_are_those_of_each_query_alone(fitted):
     sids = np.random.default_rng(0).integers(0, SIZES, (12, 3))
     trie = tries.build(sids, sizes=SIZES)
-    found = predict(fitted=fitted, trie=trie, pieces=PIECES, beams=4, batch_size=4)
+    found = predict_sids(fitted=fitted, trie=trie, pieces=PIECES, beams=4, batch_size=4)
     assert found.sids.shape == (10, 4, 3) and found.valid.all()
     for row in (0, 4, 5, 8):
         tokens = np.zeros((1, 24), np.int32)
@@ -72,7 +73,7 @@ def test_predictions_are_those_of_each_query_alone(fitted):
 def test_devices_change_nothing(fitted):
     trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
     one, four = (
-        predict(
+        predict_sids(
             fitted=fitted,
             trie=trie,
             pieces=PIECES[:6],
@@ -121,9 +122,9 @@ def test_an_interrupted_pass_goes_on_and_gives_the_same_table(fitted, tmp_path):
     assert [len(some) for some in asked[3:]] == [4, 4, 2]
     run()
     assert len(asked) == 9
-    join_shards(paths, into=tmp_path / "joined.parquet", sid_version="v7")
+    join_query_shards(paths, into=tmp_path / "joined.parquet", sid_version="v7")
     assert not any(path.exists() for path in paths)
-    found = predict(fitted=fitted, trie=trie, pieces=PIECES, beams=3, batch_size=4)
+    found = predict_sids(fitted=fitted, trie=trie, pieces=PIECES, beams=3, batch_size=4)
     write_query_sids(tmp_path / "whole.parquet", queries=texts, beams=found, sid_version="v7")
     joined, whole = (pq.read_table(tmp_path / f"{n}.parquet") for n in ("joined", "whole"))
     assert joined.schema.metadata == whole.schema.metadata

@@ -16,7 +16,7 @@ from dsirm_jax.data import vocabulary, wordpieces
 from dsirm_jax.encoder.bert import ABSENT, BertConfig, SentenceEncoder
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
-from dsirm_jax.generator.model import config_from_json
+from dsirm_jax.generator.architectures.description import architecture_from
 from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_text
@@ -74,7 +74,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
         encoder=encoder_module(settings.encoder),
         encoder_params=params.get("encoder"),
         generator=generators.FittedGenerator(
-            config=config_from_json(settings.generator),
+            config=architecture_from(settings.generator),
             params=params["generator"],
             max_pieces=settings.max_pieces,
             sid_version=manifest.sid_version,
