@@ -47,7 +47,7 @@ def run(
     from dsirm_jax.sids import trie
     from dsirm_jax.sids.codes import read_sids
 
-    check_positive("generate", max_pieces=max_pieces, beams=beams)
+    check_positive("generate", max_pieces=max_pieces, beams=beams, model_parallel=model_parallel)
     table = read_sids(layout.sids)
     sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
     config = check_architecture(config).fitted_to(

@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.special
 
 from dsirm_jax.generator import losses
+from dsirm_jax.io.errors import InputError
 
 
 def random_case(seed=0):
@@ -94,3 +96,21 @@ def test_smoothed_loss_is_least_at_the_smoothed_target():
     at_target = jnp.log(jnp.array([[0.05, 0.85, 0.05, 0.05]]))
     np.testing.assert_allclose(slope(at_target), 0, atol=1e-6)
     assert np.abs(slope(jnp.log(jnp.array([[0.01, 0.97, 0.01, 0.01]])))).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"label_smoothing": np.nan},
+        {"z_loss": -1e-4},
+        {"z_loss": np.inf},
+        {"z_loss": np.nan},
+    ],
+    ids=str,
+)
+def test_an_objective_that_cannot_be_is_named(values):
+    ((name, _),) = values.items()
+    with pytest.raises(InputError, match=f"gin binding GeneratorObjective.{name} is .*; bind a"):
+        losses.GeneratorObjective(**values)

@@ -9,7 +9,7 @@ from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.losses import GeneratorObjective
-from dsirm_jax.generator.train import make_generator_loss, train
+from dsirm_jax.generator.train import batch_spec, make_generator_loss, train
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import to_tokens
 from dsirm_jax.training.meshes import data_mesh, param_shardings, sharded
@@ -144,6 +144,13 @@ def test_meshes_train_alike_and_go_on_from_each_others_checkpoints(tmp_path):
 
     assert_near(run(tmp_path / "4x2", model_parallel=2, batches=told), expected)
     assert steps == [3]
+
+
+def test_batches_are_what_the_step_describes():
+    (spec, batch) = batch_spec(CONFIG, rows=8, length=3), next(random_batches(0))
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        name: (array.shape, array.dtype) for name, array in spec.items()
+    }
 
 
 def test_gradients_against_finite_differences():

@@ -53,9 +53,9 @@ class Architecture(Protocol):
         ...
 
     def logical_axes(self) -> Any:
-        """Returns the names of each parameter's axes, see `meshes.MESH_AXES`.
+        """Returns the names of each parameter's axes, those of `meshes.MESH_AXES`.
 
-        A tree like that of the parameters, a tuple of names in place of each array.
+        A tree like that of the parameters, a `PartitionSpec` in place of each array.
         """
         ...
 

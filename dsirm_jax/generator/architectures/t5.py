@@ -89,7 +89,9 @@ class T5Config(Architecture):
         self._check(
             isinstance(self.mlp_activations, tuple)
             and len(self.mlp_activations) > 0
-            and all(each in FEED_FORWARD for each in self.mlp_activations),
+            and all(
+                isinstance(each, str) and each in FEED_FORWARD for each in self.mlp_activations
+            ),
             name="mlp_activations",
             remedy=f"a tuple of some of {', '.join(map(repr, FEED_FORWARD))}",
         )
