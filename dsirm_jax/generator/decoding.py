@@ -93,10 +93,10 @@ def check_beams(beams: Beams) -> None:
     The trie is never empty, so both are the work of logits that are not finite.
     """
     log_probs, valid = np.asarray(beams.log_probs), np.asarray(beams.valid)
-    check_finite(~np.isnan(log_probs).any(axis=1) & valid.any(axis=1), rows="queries")
+    require_finite(~np.isnan(log_probs).any(axis=1) & valid.any(axis=1), rows="queries")
 
 
-def check_finite(is_finite: Bool[np.ndarray, " row"], *, rows: str) -> None:
+def require_finite(is_finite: Bool[np.ndarray, " row"], *, rows: str) -> None:
     """Raises FloatingPointError where the generator's answers to some rows are no numbers.
 
     Args:

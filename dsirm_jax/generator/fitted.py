@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dsirm_jax.generator.architectures.architecture import Architecture
-from dsirm_jax.generator.architectures.description import architecture_from, described
+from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.sids import trie
@@ -42,14 +42,14 @@ class FittedGenerator:
     @functools.cached_property
     def version(self) -> str:
         """A hash of all that decides the SIDs of a query and their probabilities."""
-        decisive = [described(self.config), self.max_pieces, self.sid_version]
+        decisive = [describe_architecture(self.config), self.max_pieces, self.sid_version]
         return version_of(json.dumps(decisive), jax.tree.leaves(self.params))
 
 
 def save(path: Path, fitted: FittedGenerator) -> None:
     """Writes a generator as one `safetensors` file, its configuration in the header."""
     description = {
-        "config": described(fitted.config),
+        "config": describe_architecture(fitted.config),
         "max_pieces": fitted.max_pieces,
         "sid_version": fitted.sid_version,
     }

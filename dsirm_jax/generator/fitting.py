@@ -31,7 +31,7 @@ def fit_generator(
     sids: Int[np.ndarray, "text level"],
     max_pieces: int,
     directory: str | os.PathLike[str],
-    objective: GeneratorObjective = GeneratorObjective(),
+    objective: GeneratorObjective | None = None,
     sid_version: str = "",
     seed: int = 0,
     devices: Sequence[jax.Device] | None = None,
@@ -45,7 +45,8 @@ def fit_generator(
       sids: int `[text, level]`, the codes to write for each text.
       max_pieces: tokens read of a text.
       directory: where checkpoints and logs go; an interrupted run goes on from there.
-      objective: what is minimised beside the negative log-probability of the SIDs.
+      objective: what is minimised beside the negative log-probability of the SIDs; nothing when
+        not given.
       sid_version: of the SIDs, see `sids.codes.SidTable`.
       seed: of parameters, of the order of the texts and of dropout.
       devices: see `train`.
@@ -69,7 +70,7 @@ def fit_generator(
         )
     params = train(
         config=config,
-        objective=objective,
+        objective=objective or GeneratorObjective(),
         training=training,
         batches=functools.partial(
             _batches, texts, sids, config=config, batch_size=training.batch_size, seed=seed

@@ -18,7 +18,7 @@ import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator.architectures.architecture import Architecture, State
-from dsirm_jax.generator.decoding import check_finite
+from dsirm_jax.generator.decoding import require_finite
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.losses import level_log_probs
 from dsirm_jax.generator.predict import padded_batches
@@ -189,7 +189,7 @@ def score_pairs(
         state = encode_texts(params, tokens, config=config)
         scores = score_prefixes(params, state, prefixes, config=config)
         log_probs[rows] = scores_by_sid(scores, distinct, rows, lines=lines)
-    check_finite(~np.isnan(log_probs).any(axis=1), rows="SIDs")
+    require_finite(~np.isnan(log_probs).any(axis=1), rows="SIDs")
     return log_probs[distinct.row]
 
 

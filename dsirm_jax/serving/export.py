@@ -94,7 +94,7 @@ def export(
         stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
         settings=manifests.Settings(
             encoder=settings,
-            generator=description.described(generator.config),
+            generator=description.describe_architecture(generator.config),
             max_pieces=generator.max_pieces,
             beams=beams,
             language=language,

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.io.errors import InputError
 
-Params = Any
+GeneratorParams = Any
 """Nested dictionaries of float32 arrays."""
 State = Any
 """A tree of arrays `[batch, ...]`: an encoder's output, or a prompt's keys and values."""
@@ -48,7 +48,7 @@ class Architecture(Protocol):
         sizes = tuple(map(int, sid_sizes))
         return dataclasses.replace(self, text_vocab_size=int(text_vocab_size), sid_sizes=sizes)
 
-    def init(self, key: jax.Array) -> Params:
+    def init(self, key: jax.Array) -> GeneratorParams:
         """Returns freshly drawn parameters."""
         ...
 
@@ -59,7 +59,7 @@ class Architecture(Protocol):
         """
         ...
 
-    def encode(self, params: Params, tokens: Int[Array, "batch length"]) -> State:
+    def encode(self, params: GeneratorParams, tokens: Int[Array, "batch length"]) -> State:
         """Reads queries, once for all hypotheses.
 
         Args:
@@ -70,9 +70,9 @@ class Architecture(Protocol):
 
     def decode(
         self,
-        params: Params,
+        params: GeneratorParams,
         state: State,
-        codes: Int[Array, "batch hypothesis given"],
+        codes: Int[Array, "batch hypothesis prefix"],
         past: Past | None = None,
     ) -> tuple[Logits, Past]:
         """Goes on from the codes of every hypothesis.
@@ -93,7 +93,7 @@ class Architecture(Protocol):
 
     def teacher_forced(
         self,
-        params: Params,
+        params: GeneratorParams,
         tokens: Int[Array, "batch length"],
         sids: Int[Array, "batch hypothesis level"],
         *,
@@ -114,11 +114,11 @@ class Architecture(Protocol):
         """Returns the architecture that decodes step by step, where training stacks layers."""
         return self
 
-    def unstacked(self, params: Params) -> Params:
+    def unstacked(self, params: GeneratorParams) -> GeneratorParams:
         """Returns the parameters of `unscanned`, made of those of training."""
         return params
 
-    def pretrained(self, path: Path, *, seed: int) -> Params:
+    def pretrained(self, path: Path, *, seed: int) -> GeneratorParams:
         """Returns parameters to start training from, made of weights from elsewhere.
 
         Args:
@@ -136,11 +136,11 @@ class Architecture(Protocol):
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _init(config: Architecture, key: jax.Array) -> Params:
+def _init(config: Architecture, key: jax.Array) -> GeneratorParams:
     return config.init(key)
 
 
-def init_params(config: Architecture, *, seed: int) -> Params:
+def init_params(config: Architecture, *, seed: int) -> GeneratorParams:
     """Returns the freshly drawn parameters of a seed."""
     return _init(config, jax.random.key(seed))
 

@@ -15,7 +15,7 @@ UNNAMED = "T5Config"
 """The class of descriptions without `CLASS`, which was once the only one."""
 
 
-def described(config: Architecture) -> dict[str, Any]:
+def describe_architecture(config: Architecture) -> dict[str, Any]:
     """Returns the fields of an architecture by name, and, but for `UNNAMED`, its class."""
     name = class_name(config, home=__package__)
     fields = dataclasses.asdict(config)
@@ -23,7 +23,7 @@ def described(config: Architecture) -> dict[str, Any]:
 
 
 def architecture_from(description: Mapping[str, Any]) -> Architecture:
-    """Returns the architecture of which `described`, read from JSON, is the description.
+    """Returns the architecture that `describe_architecture` described, read from JSON.
 
     Raises:
       InputError: there is no such architecture, or it has other fields.

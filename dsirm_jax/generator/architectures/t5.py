@@ -39,7 +39,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes as sid_codes
 
 VOCAB_MULTIPLE = 128
-DTYPES = ("float32", "bfloat16")
+COMPUTED_IN = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,9 @@ class T5Config(Architecture):
             remedy="a number of at least 0 and below 1",
         )
         self._check(
-            self.dtype in DTYPES,
+            self.dtype in COMPUTED_IN,
             name="dtype",
-            remedy=f"one of {', '.join(map(repr, DTYPES))}"
+            remedy=f"one of {', '.join(map(repr, COMPUTED_IN))}"
             + (" (T5's activations exceed float16)" if self.dtype == "float16" else ""),
         )
         for name in ("logits_via_embedding", "remat", "scan_layers"):
@@ -139,7 +139,7 @@ class T5Config(Architecture):
         self,
         params: dict,
         state: EncodedQueries,
-        codes: Int[Array, "batch hypothesis given"],
+        codes: Int[Array, "batch hypothesis prefix"],
         past: tuple[KeysValues, ...] | None = None,
     ) -> tuple[Logits, tuple[KeysValues, ...]]:
         first = past[0].keys.shape[-3] - 1 if past else 0  # level of the first of the codes

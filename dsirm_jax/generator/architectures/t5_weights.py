@@ -21,7 +21,7 @@ import safetensors
 from flax import traverse_util
 
 from dsirm_jax.generator.architectures.architecture import param_shapes
-from dsirm_jax.generator.architectures.description import architecture_from, described
+from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
@@ -213,7 +213,7 @@ def import_t5(source: Path, out: Path, *, vocabulary: Path | None = None) -> Non
 def save_text_params(path: Path, *, params: dict, config: T5Config) -> None:
     """Writes text parameters as one `safetensors` file, their configuration in its header."""
     arrays = traverse_util.flatten_dict(params, sep="/")
-    files.save(path, arrays, kind=TEXT_PARAMS, description=described(config))
+    files.save(path, arrays, kind=TEXT_PARAMS, description=describe_architecture(config))
 
 
 def load_text_params(path: Path) -> tuple[T5Config, dict]:

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from dsirm_jax.generator.architectures.architecture import Architecture, check_architecture
-from dsirm_jax.generator.architectures.description import architecture_from, described
+from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.io.errors import InputError
 
@@ -30,7 +30,7 @@ PLAIN = (
 
 
 def test_a_t5_is_described_without_its_class_as_ever():
-    assert json.dumps(described(CONFIG)) == PLAIN
+    assert json.dumps(describe_architecture(CONFIG)) == PLAIN
     assert architecture_from(json.loads(PLAIN)) == CONFIG
     assert isinstance(CONFIG, Architecture)
 
@@ -45,7 +45,7 @@ def test_other_classes_are_named_and_only_architectures_are_made(tmp_path):
     sys.modules["own_networks"] = types.ModuleType("own_networks")
     sys.modules["own_networks"].Own = Own
     own = Own(**dataclasses.asdict(CONFIG), depth=5)
-    description = json.loads(json.dumps(described(own)))
+    description = json.loads(json.dumps(describe_architecture(own)))
     assert description["class"] == "own_networks.Own"
     assert architecture_from(description) == own
     del sys.modules["own_networks"]

@@ -110,6 +110,7 @@ def fitted(config, tmp_path_factory):
         max_pieces=8,
         directory=tmp_path_factory.mktemp("run"),
         sid_version="v1",
+        devices=jax.devices()[:1],
     )
 
 
