@@ -35,11 +35,13 @@ from flax import traverse_util
 from lines import line, write
 from timing import compare, show
 
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
+from dsirm_jax.generator.architectures.t5_stacks import Transformer
+from dsirm_jax.generator.architectures.t5_weights import EMBEDDING, OUTPUT, hugging_face_names
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.generator.score import score_pairs
-from dsirm_jax.generator.weights import EMBEDDING, OUTPUT, hugging_face_names
 from dsirm_jax.run import configuration
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.stages import generate

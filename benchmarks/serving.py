@@ -34,8 +34,8 @@ import numpy as np
 from lines import line, print_heading, print_row, write
 from shapes import T5_SMALL
 
+from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import init_params
 from dsirm_jax.serving.bundle import store
 from dsirm_jax.serving.bundle.catalogue import NO_KEY
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsirm_jax.generator.model import T5Config
+from dsirm_jax.generator.architectures.t5 import T5Config
 
 T5_SMALL = T5Config(
     emb_dim=512,

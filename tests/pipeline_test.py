@@ -29,9 +29,9 @@ TINY = [
     "--gin.generate/settings.Training.epochs=1",
     "--gin.relevance/settings.Training.epochs=2",
     "--gin.towers.TwoTowers.dim=32",
-    "--gin.generator_model.T5Config.emb_dim=16",
-    "--gin.generator_model.T5Config.num_encoder_layers=1",
-    "--gin.generator_model.T5Config.num_decoder_layers=1",
+    "--gin.t5.T5Config.emb_dim=16",
+    "--gin.t5.T5Config.num_encoder_layers=1",
+    "--gin.t5.T5Config.num_decoder_layers=1",
 ]
 
 
@@ -396,7 +396,7 @@ def test_a_run_starts_from_an_imported_t5(tmp_path):
     import safetensors.numpy
 
     from dsirm_jax.data.vocabulary import train_vocabulary
-    from dsirm_jax.generator.weights import load_text_params
+    from dsirm_jax.generator.architectures.t5_weights import load_text_params
 
     source = Path(shutil.copytree("tests/generator/golden/t5_1_1", tmp_path / "source"))
     texts = [f"{colour} shoe {size}" for colour in ("red", "blue") for size in range(60)]

@@ -68,7 +68,7 @@ def test_dsirm_commands_run(tmp_path):
         *(f"--gin.{s}/settings.Training.epochs=1" for s in STAGES),
         "--gin.prepare.run.vocabulary_size=700",
         "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(8, 8, 8)",
-        "--gin.generator_model.T5Config.emb_dim=16",
+        "--gin.t5.T5Config.emb_dim=16",
     ]
     ran = 0
     for words in commands("dsirm"):

@@ -72,7 +72,7 @@ def generator(folder):
     """Trains a generator from arrays, predicts SIDs and scores them."""
     from dsirm_jax.generator.fitted import FittedGenerator
     from dsirm_jax.generator.losses import GeneratorObjective
-    from dsirm_jax.generator.predict import predict
+    from dsirm_jax.generator.predict import predict_sids
     from dsirm_jax.generator.score import score_pairs
     from dsirm_jax.generator.train import train
     from dsirm_jax.sids import trie
@@ -91,7 +91,7 @@ def generator(folder):
     text, sids = rows(CONFIG, number=4)
     existing = trie.build(sids, sizes=CONFIG.sid_sizes)
     pieces = text.tolist()
-    beams = predict(fitted=fitted, trie=existing, pieces=pieces, beams=2, batch_size=4)
+    beams = predict_sids(fitted=fitted, trie=existing, pieces=pieces, beams=2, batch_size=4)
     scores = score_pairs(
         fitted=fitted, pieces=pieces, query_index=range(4), sids=sids, batch_size=4
     )

@@ -177,10 +177,12 @@ def quantize_step(bindings: Bindings, target: Target, devices: Sequence[jax.Devi
 
 def generate_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
     """Returns the same of the generator; see `encode_step`."""
-    import jax
-    import jax.numpy as jnp
-
-    from dsirm_jax.generator.train import make_step, state_shapes, state_shardings
+    from dsirm_jax.generator.train import (
+        batch_spec,
+        generator_state_shapes,
+        generator_state_shardings,
+        make_step,
+    )
     from dsirm_jax.training.meshes import data_mesh, sharded
     from dsirm_jax.training.settings import make_optimizer
 
@@ -190,18 +192,13 @@ def generate_step(bindings: Bindings, target: Target, devices: Sequence[jax.Devi
         return None
     optimizer = make_optimizer(training, num_steps=training.num_steps(ROWS))
     mesh = data_mesh(devices, model_parallel=bound.get("model_parallel", 1))
-    shardings = state_shardings(config, optimizer=optimizer, mesh=mesh)
+    shardings = generator_state_shardings(config, optimizer=optimizer, mesh=mesh)
     step = make_step(
         config, objective=bound["objective"], optimizer=optimizer, seed=0, shardings=shardings
     )
-    rows, shape = training.batch_size, jax.ShapeDtypeStruct
-    batch = {
-        "encoder_input_tokens": shape((rows, bound["max_pieces"]), jnp.int32),
-        "decoder_target_tokens": shape((rows, config.num_levels), jnp.int32),
-        "decoder_loss_weights": shape((rows, config.num_levels), jnp.float32),
-    }
+    batch = batch_spec(config, rows=training.batch_size, length=bound["max_pieces"])
     placement = sharded(mesh, state_shardings=shardings)
-    state = placement.state_like(state_shapes(config, optimizer=optimizer))
+    state = placement.state_like(generator_state_shapes(config, optimizer=optimizer))
     return step, (state, placement.batch_like(batch)), {}, len(devices)
 
 
@@ -215,17 +212,17 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     from jax.sharding import NamedSharding, PartitionSpec
 
     from dsirm_jax.ahead.chips import Slice
-    from dsirm_jax.generator.model import init_params
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, search, searched_at_once
+    from dsirm_jax.generator.architectures.architecture import param_shapes
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, search_on_mesh, searched_at_once
     from dsirm_jax.sids.trie import shapes
     from dsirm_jax.training.meshes import data_mesh, sharded
 
     bound = bindings["generate"]
-    config = dataclasses.replace(_generator_config(bindings), scan_layers=False)
+    config = _generator_config(bindings).unscanned()
     local = Slice(name=target.topology).host().devices()
     mesh = data_mesh(local)
     everywhere = NamedSharding(mesh, PartitionSpec())
-    params = jax.eval_shape(functools.partial(init_params, config, seed=0))
+    params = param_shapes(config)
     trie = shapes(config.sid_sizes, sids=target.sids)
     params, trie = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), (params, trie)
@@ -234,7 +231,7 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     tokens = jax.ShapeDtypeStruct((rows, bound["max_pieces"]), jnp.int32)
     tokens = sharded(mesh).batch_like(tokens)
     static = {"config": config, "beams": bound["beams"], "mesh": mesh}
-    return search, (params, trie, tokens), static, len(local)
+    return search_on_mesh, (params, trie, tokens), static, len(local)
 
 
 def relevance_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
@@ -288,8 +285,9 @@ REMEDIES = {
     "encode": "a smaller encode/settings.Training.batch_size",
     "quantize": "a smaller quantize/settings.Training.batch_size",
     "generate": "a larger generate.run.model_parallel, a smaller "
-    "generate/settings.Training.batch_size with more accumulate_steps, or T5Config.remat",
-    "search": "a smaller generate.run.beams or T5Config",
+    "generate/settings.Training.batch_size with more accumulate_steps, or remat of "
+    "generate.run.config",
+    "search": "a smaller generate.run.beams or generate.run.config",
     "relevance": "a smaller relevance/settings.Training.batch_size",
 }
 
@@ -352,10 +350,11 @@ def problems(outcomes: Sequence[Outcome], *, target: Target) -> list[str]:
 
 
 def _generator_config(bindings: Bindings) -> Any:
-    return dataclasses.replace(
-        bindings["generate"]["config"],
+    from dsirm_jax.generator.architectures.architecture import check_architecture
+
+    return check_architecture(bindings["generate"]["config"]).fitted_to(
         text_vocab_size=_vocabulary_size(bindings),
-        sid_sizes=tuple(bindings["quantize"]["config"].codebook_sizes),
+        sid_sizes=bindings["quantize"]["config"].codebook_sizes,
     )
 
 

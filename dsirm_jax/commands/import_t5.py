@@ -9,7 +9,7 @@ from dsirm_jax.commands.command import Command, Flag, Values
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Writes a folder of weights, vocabulary and gin."""
-    from dsirm_jax.generator.weights import import_t5
+    from dsirm_jax.generator.architectures.t5_weights import import_t5
 
     import_t5(flags["from"], flags["to"], vocabulary=flags["vocabulary"])
     print(f"read {flags['to']}/model.gin after a run's own gin file")

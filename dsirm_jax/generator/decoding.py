@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dsirm_jax.generator.model import START, T5Config, Transformer
-from dsirm_jax.sids import codes
+from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import ROOT, Trie, child, child_mask
 
@@ -45,7 +45,7 @@ def beam_search(
     trie: Trie | None,
     tokens: Int[Array, "batch length"],
     *,
-    config: T5Config,
+    config: Architecture,
     beams: int,
 ) -> Beams:
     """Returns the `beams` most probable existing SIDs that a beam search finds for each query.
@@ -59,12 +59,12 @@ def beam_search(
       trie: existing SIDs, on device; None to search all combinations of codes, whether or not any
         item has them.
       tokens: int32 text tokens of the queries, padded.
-      config: shape of the generator.
+      config: the generator's network.
       beams: number of hypotheses kept at every level.
 
     Returns:
       Beams, best first; `NO_CODE` and `-inf` where not valid, which happens when fewer SIDs exist
-      than beams are asked for. Source: this project; the trie constraint as in GENRE (De Cao et
+      than `beams`. Source: this project; the trie constraint as in GENRE (De Cao et
       al. 2021, arXiv 2010.00904).
     """
 
@@ -78,13 +78,37 @@ def beam_search(
         _, best = jax.lax.top_k(candidates, min(beams, candidates.shape[1]))
         return Chosen(best // size, best % size, jnp.take_along_axis(allowed, best, axis=1))
 
-    found = _descend(params, trie, tokens, config=config, choose=choose)
-    missing = ((0, 0), (0, beams - found.valid.shape[1]))
+    best = _descend(params, trie, tokens, config=config, choose=choose)
+    missing = ((0, 0), (0, beams - best.valid.shape[1]))
     return Beams(
-        sids=jnp.pad(found.sids, (*missing, (0, 0)), constant_values=NO_CODE),
-        log_probs=jnp.pad(found.log_probs, missing, constant_values=-jnp.inf),
-        valid=jnp.pad(found.valid, missing),
+        sids=jnp.pad(best.sids, (*missing, (0, 0)), constant_values=NO_CODE),
+        log_probs=jnp.pad(best.log_probs, missing, constant_values=-jnp.inf),
+        valid=jnp.pad(best.valid, missing),
     )
+
+
+def check_beams(beams: Beams) -> None:
+    """Raises FloatingPointError where a query has no SID, or one whose probability is no number.
+
+    The trie is never empty, so both are the work of logits that are not finite.
+    """
+    log_probs, valid = np.asarray(beams.log_probs), np.asarray(beams.valid)
+    require_finite(~np.isnan(log_probs).any(axis=1) & valid.any(axis=1), rows="queries")
+
+
+def require_finite(is_finite: Bool[np.ndarray, " row"], *, rows: str) -> None:
+    """Raises FloatingPointError where the generator's answers to some rows are no numbers.
+
+    Args:
+      is_finite: whether those to a row are.
+      rows: what they are, for the message.
+    """
+    if not is_finite.all():
+        raise FloatingPointError(
+            f"the generator's logits are not finite for {(~is_finite).sum()} of {len(is_finite)} "
+            f"{rows}: its weights are damaged, or overflow; train again, with a smaller "
+            f"generate/settings.Training.learning_rate or in float32"
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "samples", "top_k"))
@@ -93,7 +117,7 @@ def sample(
     trie: Trie,
     tokens: Int[Array, "batch length"],
     *,
-    config: T5Config,
+    config: Architecture,
     samples: int,
     key: jax.Array,
     temperature: float = 1.0,
@@ -110,7 +134,7 @@ def sample(
       params: parameters of the generator.
       trie: existing SIDs, on device.
       tokens: int32 text tokens of the queries, padded.
-      config: shape of the generator.
+      config: the generator's network.
       samples: SIDs drawn for each query, with replacement.
       key: random key.
       temperature: that logits are divided by; near 0 takes the most probable code.
@@ -149,7 +173,7 @@ def _descend(
     trie: Trie | None,
     tokens: Int[Array, "batch length"],
     *,
-    config: T5Config,
+    config: Architecture,
     choose: Callable[
         [
             int,
@@ -161,20 +185,15 @@ def _descend(
     ],
 ) -> Beams:
     """Goes down the levels by what `choose(level, log_probs, scores, allowed)` takes of each."""
-    model, variables = Transformer(config), {"params": params}
-    queries = model.apply(variables, tokens, method=Transformer.encode)
+    state = config.encode(params, tokens)
     batch = tokens.shape[0]
     sids = jnp.zeros((batch, 1, 0), jnp.int32)
     scores = jnp.zeros((batch, 1), jnp.float32)
     valid = jnp.ones((batch, 1), bool)
     nodes = jnp.full((batch, 1), ROOT, jnp.int32)
-    inputs = jnp.full((batch, 1), START, jnp.int32)
-    firsts = config.text_vocab_size + codes.level_offsets(config.sid_sizes)
-    past = None
-    for level, first in enumerate(firsts):
-        (logits,), past = model.apply(
-            variables, queries, inputs[..., None], past, method=Transformer.decode
-        )
+    newest, past = sids, None
+    for level in range(len(config.sid_sizes)):
+        (logits,), past = config.decode(params, state, newest, past)
         log_probs = jax.nn.log_softmax(logits)  # [batch, hypothesis, code]
         allowed = jnp.broadcast_to(valid[..., None], log_probs.shape)
         if trie is not None:
@@ -186,7 +205,7 @@ def _descend(
         sids = jnp.concatenate([sids, code[..., None]], axis=-1)
         if trie is not None:
             nodes = jnp.where(valid, child(trie, level=level, nodes=nodes, codes=code), ROOT)
-        inputs = (first + code).astype(jnp.int32)
+        newest = code[..., None].astype(jnp.int32)
     return Beams(sids=jnp.where(valid[..., None], sids, NO_CODE), log_probs=scores, valid=valid)
 
 

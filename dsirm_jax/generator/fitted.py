@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.generator.model import T5Config, config_from_json
+from dsirm_jax.generator.architectures.architecture import Architecture
+from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.sids import trie
@@ -27,13 +28,13 @@ class FittedGenerator:
     """A generator after training.
 
     Attributes:
-      config: its shape, layers one by one.
+      config: its network, `unscanned`.
       params: its parameters.
       max_pieces: tokens that it reads of a text.
       sid_version: of the SIDs that it writes, see `sids.codes.SidTable`.
     """
 
-    config: T5Config
+    config: Architecture
     params: Any
     max_pieces: int
     sid_version: str
@@ -41,14 +42,14 @@ class FittedGenerator:
     @functools.cached_property
     def version(self) -> str:
         """A hash of all that decides the SIDs of a query and their probabilities."""
-        described = [dataclasses.asdict(self.config), self.max_pieces, self.sid_version]
-        return version_of(json.dumps(described), jax.tree.leaves(self.params))
+        decisive = [describe_architecture(self.config), self.max_pieces, self.sid_version]
+        return version_of(json.dumps(decisive), jax.tree.leaves(self.params))
 
 
 def save(path: Path, fitted: FittedGenerator) -> None:
     """Writes a generator as one `safetensors` file, its configuration in the header."""
     description = {
-        "config": dataclasses.asdict(fitted.config),
+        "config": describe_architecture(fitted.config),
         "max_pieces": fitted.max_pieces,
         "sid_version": fitted.sid_version,
     }
@@ -63,7 +64,7 @@ def load(path: Path) -> FittedGenerator:
     """
     params, header = ARTEFACT.load(path)
     fitted = FittedGenerator(
-        config=config_from_json(header["config"]),
+        config=architecture_from(header["config"]),
         params=params,
         max_pieces=header["max_pieces"],
         sid_version=header["sid_version"],

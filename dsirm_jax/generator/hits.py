@@ -13,7 +13,7 @@ from jaxtyping import Int
 from dsirm_jax.data.pairs import relevant_pairs
 from dsirm_jax.data.schema import TEST
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict
+from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict_sids
 from dsirm_jax.metrics.retrieval import HITS_AT, first_hits
 from dsirm_jax.sids.codes import list_column, write_versioned
 from dsirm_jax.sids.trie import Trie
@@ -41,14 +41,14 @@ def write_hits(
     """
     query, item = relevant_pairs(judgements, split=TEST).T
     queries, row = np.unique(query, return_inverse=True)
-    found = predict(
+    beams = predict_sids(
         fitted=fitted,
         trie=trie,
         pieces=[pieces[query] for query in queries],
         beams=max(HITS_AT),
         batch_size=SEARCHED_AT_ONCE // 8,  # many beams take much memory
     )
-    ranks = first_hits(found.sids, found.valid, query_index=row, relevant_sids=sids[item])
+    ranks = first_hits(beams.sids, beams.valid, query_index=row, relevant_sids=sids[item])
     table = pa.table({"query_index": pa.array(queries, pa.int64()), "ranks": list_column(ranks)})
     write = functools.partial(write_versioned, path, table)
     processes.first(functools.partial(write, version=fitted.sid_version))

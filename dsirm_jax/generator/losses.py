@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from dsirm_jax.io.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,18 @@ class GeneratorObjective:
 
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(
+                f"gin binding GeneratorObjective.label_smoothing is {self.label_smoothing!r}; bind "
+                f"a share of at least 0 and below 1"
+            )
+        if not 0 <= self.z_loss < math.inf:
+            raise InputError(
+                f"gin binding GeneratorObjective.z_loss is {self.z_loss!r}; bind a finite number "
+                f"of at least 0"
+            )
 
 
 class WeightedSum(NamedTuple):
@@ -86,6 +101,6 @@ def cross_entropy(
     return WeightedSum(jnp.sum(loss * weights, axis=rows), jnp.sum(weights, axis=rows))
 
 
-def mean(total: WeightedSum) -> Float[Array, " level"]:
+def mean_per_level(total: WeightedSum) -> Float[Array, " level"]:
     """Returns the mean loss per level; 0 where nothing has weight."""
     return total.loss / jnp.where(total.weight > 0, total.weight, 1.0)

@@ -16,8 +16,9 @@ from jaxtyping import Int
 
 from dsirm_jax.data.vectors import shard
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search
+from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.sids.codes import VERSION_KEY, list_column, read_version, write_versioned
 from dsirm_jax.sids.trie import Trie
@@ -26,7 +27,7 @@ from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
-SHORTEST = 16
+SHORTEST_TEXT = 16
 SEARCHED_AT_ONCE = 256
 SHARD_ROWS = 1 << 16
 
@@ -40,7 +41,7 @@ def padded_batches(
 ) -> Iterator[tuple[Int[np.ndarray, " row"], Int[np.ndarray, "batch length"]]]:
     """Yields texts in batches of few shapes, so that few programs are compiled.
 
-    Texts are grouped by length: `SHORTEST`, twice that and so on up to `max_pieces`.
+    Texts are grouped by length: `SHORTEST_TEXT`, twice that and so on up to `max_pieces`.
 
     Args:
       pieces: tokens of each text; cut at `max_pieces`.
@@ -53,7 +54,7 @@ def padded_batches(
       first `len(rows)` rows are theirs.
     """
     lengths = np.asarray([min(len(text), max_pieces) for text in pieces], np.int64)
-    shorter, length = -1, min(SHORTEST, max_pieces)
+    shorter, length = -1, min(SHORTEST_TEXT, max_pieces)
     while shorter < max_pieces:
         group = order[(lengths[order] > shorter) & (lengths[order] <= length)]
         for start in range(0, len(group), batch_size):
@@ -63,7 +64,7 @@ def padded_batches(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams", "mesh"))
-def search(params, trie, tokens, *, config, beams, mesh):
+def search_on_mesh(params, trie, tokens, *, config, beams, mesh):
     """Returns `beam_search`, its rows split over the devices of a mesh."""
     one = functools.partial(beam_search, config=config, beams=beams)
     rows = PartitionSpec(DATA_AXIS)
@@ -82,7 +83,7 @@ def searched_at_once(batch_size: int, *, devices: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def predict(
+def predict_sids(
     *,
     fitted: FittedGenerator,
     trie: Trie,
@@ -103,12 +104,18 @@ def predict(
 
     Returns:
       NumPy `Beams` over all queries, in their order.
+
+    Raises:
+      InputError: `beams` is not positive.
+      FloatingPointError: the logits are not finite.
     """
+    if beams < 1:
+        raise InputError(f"{beams} beams: search for 1 or more")
     mesh = data_mesh(devices or jax.local_devices())
     params, trie = jax.device_put((fitted.params, trie), NamedSharding(mesh, PartitionSpec()))
     shape = (len(pieces), beams)
-    found = Beams(
-        sids=np.full((*shape, fitted.config.num_levels), NO_CODE, np.int32),
+    best = Beams(
+        sids=np.full((*shape, len(fitted.config.sid_sizes)), NO_CODE, np.int32),
         log_probs=np.full(shape, -np.inf, np.float32),
         valid=np.zeros(shape, bool),
     )
@@ -121,10 +128,11 @@ def predict(
         )
     )
     for rows, tokens in progress(batches, total=len(batches), name="predict", unit="batch"):
-        batch = search(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
-        for whole, part in zip(found, batch, strict=True):
+        batch = search_on_mesh(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
+        for whole, part in zip(best, batch, strict=True):
             whole[rows] = np.asarray(part)[: len(rows)]
-    return found
+    check_beams(best)
+    return best
 
 
 def predict_shards(
@@ -141,7 +149,7 @@ def predict_shards(
 ) -> list[Path]:
     """Writes the SIDs of a table of queries, in shards and in its order.
 
-    Memory holds a shard. One that is already there, from the same generator and search, is left as
+    Memory holds a shard. One that exists already, from the same generator and search, is left as
     it is, so an interrupted pass goes on where it stopped. Processes share the shards, and each
     returns when all are written.
 
@@ -163,15 +171,15 @@ def predict_shards(
     paths = [shard(pattern, number=n, of=number) for n in range(number)]
     version = f"{fitted.sid_version}/{fitted.version}/{beams}"
     with pq.ParquetFile(queries, pre_buffer=False) as file:
-        some = file.iter_batches(shard_rows, columns=["query"])
+        blocks = file.iter_batches(shard_rows, columns=["query"])
         for place, path in enumerate(paths):
-            texts = next(some).column(0).to_pylist() if file.metadata.num_rows else []
+            texts = next(blocks).column(0).to_pylist() if file.metadata.num_rows else []
             if place % jax.process_count() != jax.process_index():
                 continue
             if path.exists() and read_version(path) == version:
-                log.info("%s is there already", path)
+                log.info("%s exists already", path)
                 continue
-            found = predict(
+            best = predict_sids(
                 fitted=fitted,
                 trie=trie,
                 pieces=encode(texts),
@@ -179,12 +187,12 @@ def predict_shards(
                 batch_size=batch_size,
                 devices=devices,
             )
-            write_query_sids(path, queries=texts, beams=found, sid_version=version)
+            write_query_sids(path, queries=texts, beams=best, sid_version=version)
     processes.wait()
     return paths
 
 
-def join_shards(paths: Sequence[Path], *, into: Path, sid_version: str) -> None:
+def join_query_shards(paths: Sequence[Path], *, into: Path, sid_version: str) -> None:
     """Moves the shards into one table, one after the other.
 
     Args:

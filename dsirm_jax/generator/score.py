@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.generator.architectures.architecture import Architecture, State
+from dsirm_jax.generator.decoding import require_finite
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import START, EncodedQueries, T5Config, Transformer, decoder_inputs
+from dsirm_jax.generator.losses import level_log_probs
 from dsirm_jax.generator.predict import padded_batches
-from dsirm_jax.sids import codes
 from dsirm_jax.sids.codes import list_column, write_versioned
 from dsirm_jax.training.progress import progress
 
@@ -41,76 +42,64 @@ class Prefixes(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def encode(params: Any, tokens: Int[Array, "batch length"], *, config: T5Config) -> EncodedQueries:
-    """Returns what the decoder needs of the queries; see `Transformer.encode`."""
-    return Transformer(config).apply({"params": params}, tokens, method=Transformer.encode)
+def encode_texts(params: Any, tokens: Int[Array, "batch length"], *, config: Architecture) -> State:
+    """Returns what decoding needs of the queries; see `Architecture.encode`."""
+    return config.encode(params, tokens)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def score(
-    params: Any, queries: EncodedQueries, prefixes: Sequence[Prefixes], *, config: T5Config
+def score_prefixes(
+    params: Any, state: State, prefixes: Sequence[Prefixes], *, config: Architecture
 ) -> tuple[Float[Array, "batch prefix"], ...]:
     """Returns the log-probability of every prefix.
 
     Args:
       params: parameters of the generator.
-      queries: from `encode`.
+      state: from `encode_texts`.
       prefixes: those of one code, those of two codes, and so on up to whole SIDs.
-      config: shape of the generator.
+      config: the generator's network.
 
     Returns:
       For each length float32 `[batch, prefix]`, nats; that of a whole SID is the score that
       `decoding.beam_search` gives to it. Source: this project.
     """
-    model, variables = Transformer(config), {"params": params}
-    firsts = config.text_vocab_size + codes.level_offsets(config.sid_sizes)
-    rows = jnp.arange(queries.mask.shape[0])[:, None]
-    inputs = jnp.full(rows.shape, START, jnp.int32)
+    rows = jnp.arange(prefixes[0].parent.shape[0])[:, None]
     log_probs = jnp.zeros(rows.shape, jnp.float32)
-    past, found = None, []
-    for first, (parent, code) in zip(firsts, prefixes, strict=True):
-        (logits,), past = model.apply(
-            variables, queries, inputs[..., None], past, method=Transformer.decode
-        )
+    newest, past, scores = jnp.zeros((*rows.shape, 0), jnp.int32), None, []
+    for parent, code in prefixes:
+        (logits,), past = config.decode(params, state, newest, past)
         log_z = jax.nn.logsumexp(logits, axis=-1)  # [batch, prefix]
         log_probs = log_probs[rows, parent] + logits[rows, parent, code] - log_z[rows, parent]
-        found.append(log_probs)
+        scores.append(log_probs)
         past = jax.tree.map(lambda array, parent=parent: array[rows, parent], past)
-        inputs = (first + code).astype(jnp.int32)
-    return tuple(found)
+        newest = code[..., None].astype(jnp.int32)
+    return tuple(scores)
 
 
-def log_probs_of(
+def score_sids(
     params: Any,
-    queries: EncodedQueries,
+    state: State,
     sids: Int[Array, "batch sid level"],
     *,
-    config: T5Config,
+    config: Architecture,
 ) -> Float[Array, "batch sid level"]:
     """Returns the log-probabilities of the prefixes of a few SIDs of each query, all at once.
 
     Args:
       params: parameters of the generator.
-      queries: from `encode`.
+      state: from `encode_texts`.
       sids: their SIDs.
-      config: shape of the generator.
+      config: the generator's network.
 
     Returns:
       float32: what `score_pairs` gives, without looking for what the SIDs of a query share.
     """
-    inputs = decoder_inputs(sids, config=config)
-    logits, _ = Transformer(config).apply(
-        {"params": params}, queries, inputs, method=Transformer.decode
-    )
-    of_levels = [
-        jnp.take_along_axis(jax.nn.log_softmax(of_level), sids[..., level, None], axis=-1)
-        for level, of_level in enumerate(logits)
-    ]
-    return jnp.cumsum(jnp.concatenate(of_levels, axis=-1), axis=-1)
+    logits, _ = config.decode(params, state, sids[..., :-1])
+    return jnp.cumsum(level_log_probs(logits, sids), axis=-1)
 
 
-class Distinct(NamedTuple):
-    """The distinct SIDs of every query, in groups of at most `PREFIXES_AT_ONCE` of one query.
+class DistinctSids(NamedTuple):
+    """The distinct SIDs of every query, in groups of a limited number, each of one query.
 
     Attributes:
       sids: int32 `[sid, level]`, in the order of the queries and of the codes.
@@ -128,9 +117,18 @@ class Distinct(NamedTuple):
 
 
 def distinct_sids(
-    query_index: Int[np.ndarray, " pair"], sids: Int[np.ndarray, "pair level"]
-) -> Distinct:
-    """Finds what the SIDs of a query share."""
+    query_index: Int[np.ndarray, " pair"],
+    sids: Int[np.ndarray, "pair level"],
+    *,
+    most: int = PREFIXES_AT_ONCE,
+) -> DistinctSids:
+    """Returns what the SIDs of each query share.
+
+    Args:
+      query_index: int `[pair]`.
+      sids: int `[pair, level]`.
+      most: SIDs of a group.
+    """
     pairs = np.column_stack([query_index, sids])
     order = np.lexsort(pairs.T[::-1])
     pairs = pairs[order]
@@ -142,11 +140,11 @@ def distinct_sids(
     pairs, is_new = pairs[is_new[:, -1]], is_new[is_new[:, -1]]
     rows = np.arange(len(pairs))
     rank = rows - np.maximum.accumulate(np.where(is_new[:, 0], rows, 0))
-    is_new[rank % PREFIXES_AT_ONCE == 0] = True
+    is_new[rank % most == 0] = True
     starts = np.flatnonzero(is_new[:, 0])
     group = np.cumsum(is_new[:, 0]) - 1
     count = np.cumsum(is_new[:, 1:], axis=0)
-    return Distinct(
+    return DistinctSids(
         sids=pairs[:, 1:].astype(np.int32),
         starts=np.append(starts, len(pairs)),
         query=pairs[starts, 0],
@@ -174,6 +172,9 @@ def score_pairs(
 
     Returns:
       float32 `[pair, level]`: `log P(c_1 .. c_l | query)`, nats, in the order of the pairs.
+
+    Raises:
+      FloatingPointError: the logits are not finite.
     """
     params, config = jax.device_put(fitted.params), fitted.config
     distinct = distinct_sids(query_index, sids)
@@ -182,22 +183,24 @@ def score_pairs(
     for groups, tokens, widths in progress(batches, total=len(batches), name="score", unit="batch"):
         spans = [np.arange(*distinct.starts[group : group + 2]) for group in groups]
         rows, lines = np.concatenate(spans), np.repeat(np.arange(len(spans)), [*map(len, spans)])
-        prefixes = prefixes_of(
-            distinct, rows, lines=lines, shapes=[(len(tokens), w) for w in widths]
+        prefixes = shared_prefixes(
+            distinct, rows, lines=lines, shapes=[(len(tokens), width) for width in widths]
         )
-        found = score(params, encode(params, tokens, config=config), prefixes, config=config)
-        log_probs[rows] = scores_of(found, distinct, rows, lines=lines)
+        state = encode_texts(params, tokens, config=config)
+        scores = score_prefixes(params, state, prefixes, config=config)
+        log_probs[rows] = scores_by_sid(scores, distinct, rows, lines=lines)
+    require_finite(~np.isnan(log_probs).any(axis=1), rows="SIDs")
     return log_probs[distinct.row]
 
 
-def prefixes_of(
-    distinct: Distinct,
+def shared_prefixes(
+    distinct: DistinctSids,
     rows: Int[np.ndarray, " sid"],
     *,
     lines: Int[np.ndarray, " sid"],
     shapes: Sequence[tuple[int, int]],
 ) -> list[Prefixes]:
-    """Returns the prefixes of some groups as `score` takes them.
+    """Returns the prefixes of some groups as `score_prefixes` takes them.
 
     Args:
       distinct: the SIDs.
@@ -216,23 +219,23 @@ def prefixes_of(
     return prefixes
 
 
-def scores_of(
-    found: Sequence[Float[Array, "batch prefix"]],
-    distinct: Distinct,
+def scores_by_sid(
+    scores: Sequence[Float[Array, "batch prefix"]],
+    distinct: DistinctSids,
     rows: Int[np.ndarray, " sid"],
     *,
     lines: Int[np.ndarray, " sid"],
 ) -> Float[np.ndarray, "sid level"]:
-    """Returns of what `score` found the log-probabilities of SIDs; see `prefixes_of`."""
-    values = [
-        np.asarray(of_level)[lines, distinct.prefix[rows, level]]
-        for level, of_level in enumerate(found)
+    """Returns the log-probabilities of SIDs, of those of prefixes; see `shared_prefixes`."""
+    columns = [
+        np.asarray(values)[lines, distinct.prefix[rows, level]]
+        for level, values in enumerate(scores)
     ]
-    return np.stack(values, axis=1)
+    return np.stack(columns, axis=1)
 
 
 def _batches(
-    distinct: Distinct, pieces: Sequence[Sequence[int]], *, max_pieces: int, batch_size: int
+    distinct: DistinctSids, pieces: Sequence[Sequence[int]], *, max_pieces: int, batch_size: int
 ) -> Iterator[tuple[Int[np.ndarray, " group"], Int[np.ndarray, "batch length"], list[int]]]:
     """Yields groups with like numbers of SIDs, their tokens, and room for prefixes per length."""
     counts = distinct.prefix[distinct.starts[1:] - 1] + 1  # [group, level]

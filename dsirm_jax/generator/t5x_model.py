@@ -1,14 +1,13 @@
 """The generator under T5X: `t5x.train`, `t5x.eval` and `t5x.infer` run this package's own model.
 
-Module, loss, constraint and search are those of `model`, `losses`, `decoding` and `train`; here is
-only what T5X asks for around them: its model protocol, its feature converter, tasks of its
-inference and evaluation, and its checkpoints. Nothing else in the package imports this module, and
-importing it needs T5X (see docs/t5x.md). The run files are in `gin/t5x/`.
+Module, loss, constraint and search are those of `architectures.t5`, `losses`, `decoding` and
+`train`; here is only what T5X needs around them: its model protocol, its feature converter, tasks
+of its inference and evaluation, and its checkpoints. Nothing else in the package imports this
+module, and importing it needs T5X (see docs/t5x.md). The run files are in `gin/t5x/`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +21,11 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import tasks
+from dsirm_jax.generator.architectures.architecture import param_shapes
+from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.architectures.t5_stacks import START, Transformer
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.losses import GeneratorObjective, level_log_probs
-from dsirm_jax.generator.model import START, T5Config, Transformer, init_params, unstacked
 from dsirm_jax.generator.train import batch_loss, teacher_forced
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie
@@ -79,7 +80,7 @@ class SidFeatureConverter(seqio.EncDecFeatureConverter):
 class SidGenerator(models.BaseTransformerModel):
     """The generator as a model of T5X.
 
-    The loss of a batch is that of `train.make_loss`, a weighted mean. So bind no
+    The loss of a batch is that of `train.make_generator_loss`, a weighted mean. So bind no
     `Trainer.num_microbatches`, of which T5X adds up the losses.
     """
 
@@ -116,10 +117,8 @@ class SidGenerator(models.BaseTransformerModel):
         features = tasks.sid_features(vocabulary, sizes)
         super().__init__(
             module=Transformer(
-                dataclasses.replace(
-                    config,
-                    text_vocab_size=features["inputs"].vocabulary.vocab_size,
-                    sid_sizes=tuple(sizes),
+                config.fitted_to(
+                    text_vocab_size=features["inputs"].vocabulary.vocab_size, sid_sizes=sizes
                 )
             ),
             input_vocabulary=features["inputs"].vocabulary,
@@ -146,10 +145,10 @@ class SidGenerator(models.BaseTransformerModel):
         """Returns fresh parameters, and the names of their axes."""
         del input_types  # all features that the module sees are int32
         levels = input_shapes["decoder_input_tokens"][-1]
-        if levels != self.config.num_levels:
+        if levels != len(self.config.sid_sizes):
             raise InputError(
                 f"TASK_FEATURE_LENGTHS['targets'] is {levels}, but the SIDs have "
-                f"{self.config.num_levels} levels; bind it to that"
+                f"{len(self.config.sid_sizes)} levels; bind it to that"
             )
         text = jnp.ones((1, 1), jnp.int32)
         sids = jnp.full((1, 1, levels), START, jnp.int32)
@@ -219,20 +218,20 @@ class SidGenerator(models.BaseTransformerModel):
         """
         del rng
         everything = self._return_all_decodes if return_all_decodes is None else return_all_decodes
-        params, config = unstacked(params, config=self.config)
-        found = beam_search(
-            params,
+        config = self.config.unscanned()
+        best = beam_search(
+            self.config.unstacked(params),
             self._trie,
             batch["encoder_input_tokens"],
             config=config,
             beams=min(num_decodes or self._beams, self._existing),
         )
         tokens = codes.to_tokens(
-            found.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
+            best.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
         )
         if everything:
-            return tokens[:, ::-1], {"scores": found.log_probs[:, ::-1]}
-        return tokens[:, 0], {"scores": found.log_probs[:, 0]}
+            return tokens[:, ::-1], {"scores": best.log_probs[:, ::-1]}
+        return tokens[:, 0], {"scores": best.log_probs[:, 0]}
 
 
 def existing_sids(path: str | os.PathLike[str]) -> Int[np.ndarray, "item level"]:
@@ -246,7 +245,7 @@ def existing_sids(path: str | os.PathLike[str]) -> Int[np.ndarray, "item level"]
     return codes.read_sids(Path(path)).sids
 
 
-def queries(
+def query_task(
     *, path: str | os.PathLike[str], vocabulary: str | os.PathLike[str], sizes: Sequence[int]
 ) -> seqio.Task:
     """Returns the task of bare queries, to infer SIDs of; its one split is `INFER`.
@@ -364,8 +363,7 @@ def import_checkpoint(path: str | os.PathLike[str], *, config: T5Config) -> dict
       InputError: there is no such checkpoint, or it is of a model of another shape.
     """
     params = _read(Path(path).absolute() / "state", ("target",))["target"]
-    expected = jax.eval_shape(lambda: init_params(config, seed=0))
-    if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, expected):
+    if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, param_shapes(config)):
         raise InputError(f"{path}: not of a model of this shape; bind the T5Config it was made by")
     return params
 
@@ -375,11 +373,11 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         try:
             saved = checkpointer.metadata(path).item_metadata.tree
-            wanted = {name: saved[name] for name in names}
+            entries = {name: saved[name] for name in names}
         except (AttributeError, KeyError, OSError, ValueError) as error:
             raise InputError(f"{path}: no checkpoint of a generator; give its folder") from error
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), entries)
         return checkpointer.restore(
             path,
-            ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True),
+            ocp.args.PyTreeRestore(item=entries, restore_args=as_numpy, partial_restore=True),
         )

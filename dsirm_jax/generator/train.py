@@ -15,23 +15,47 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.generator import losses
+from dsirm_jax.generator.architectures.architecture import Architecture, init_params, param_shapes
 from dsirm_jax.generator.losses import GeneratorObjective
-from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params, param_axes
 from dsirm_jax.sids import codes
 from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
 
+def batch_spec(config: Architecture, *, rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a batch, by the names that SeqIO has for its features.
+
+    Args:
+      config: the generator's network.
+      rows: texts in a batch, each with the SID to write.
+      length: tokens of a text.
+
+    Returns:
+      `encoder_input_tokens`, text tokens, padded; `decoder_target_tokens`, the SIDs' tokens, see
+      `sids.codes.to_tokens`; and `decoder_loss_weights`, 0 leaving a target out.
+    """
+    levels = len(config.sid_sizes)
+    return {
+        "encoder_input_tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
+        "decoder_target_tokens": jax.ShapeDtypeStruct((rows, levels), jnp.int32),
+        "decoder_loss_weights": jax.ShapeDtypeStruct((rows, levels), jnp.float32),
+    }
+
+
 def teacher_forced(
-    params: Any, batch: Mapping[str, jax.Array], *, config: T5Config, key: jax.Array | None = None
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    *,
+    config: Architecture,
+    key: jax.Array | None = None,
 ) -> tuple[tuple[Float[Array, "row hypothesis code"], ...], Int[Array, "row hypothesis level"]]:
     """Returns the logits of every level of a batch's targets, and their codes.
 
     Args:
       params: parameters of the generator.
-      batch: see `train`.
-      config: shape of the generator.
+      batch: see `batch_spec`.
+      config: the generator's network.
       key: of dropout; none of it when not given.
     """
     sids = codes.from_tokens(
@@ -39,12 +63,7 @@ def teacher_forced(
         sizes=config.sid_sizes,
         text_vocab_size=config.text_vocab_size,
     )[:, None]  # [row, hypothesis, level]
-    logits = Transformer(config).apply(
-        {"params": params},
-        batch["encoder_input_tokens"],
-        decoder_inputs(sids, config=config),
-        rngs={} if key is None else {"dropout": key},
-    )
+    logits = config.teacher_forced(params, batch["encoder_input_tokens"], sids, key=key)
     return logits, sids
 
 
@@ -52,7 +71,7 @@ def batch_loss(
     params: Any,
     batch: Mapping[str, jax.Array],
     *,
-    config: T5Config,
+    config: Architecture,
     objective: GeneratorObjective,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, " level"]]:
@@ -60,19 +79,21 @@ def batch_loss(
 
     Args:
       params: see `teacher_forced`.
-      batch: see `train`.
+      batch: see `batch_spec`.
       config: see `teacher_forced`.
       objective: what is minimised beside the negative log-probability of the SIDs.
       key: see `teacher_forced`.
     """
     logits, sids = teacher_forced(params, batch, config=config, key=key)
     weights = batch["decoder_loss_weights"][:, None]
-    per_level = losses.mean(losses.cross_entropy(logits, sids, weights, objective=objective))
+    per_level = losses.mean_per_level(
+        losses.cross_entropy(logits, sids, weights, objective=objective)
+    )
     return jnp.sum(per_level), per_level
 
 
-def make_loss(
-    config: T5Config, *, objective: GeneratorObjective, seed: int
+def make_generator_loss(
+    config: Architecture, *, objective: GeneratorObjective, seed: int
 ) -> Callable[[Any, Any, jax.Array], Any]:
     """Returns `loss(params, batch, step) -> (mean loss of a SID in nats, mean per level)`.
 
@@ -87,9 +108,11 @@ def make_loss(
     return loss_fn
 
 
-def state_shapes(config: T5Config, *, optimizer: optax.GradientTransformation) -> TrainState:
+def generator_state_shapes(
+    config: Architecture, *, optimizer: optax.GradientTransformation
+) -> TrainState:
     """Returns the shapes and dtypes of a training state."""
-    params = jax.eval_shape(functools.partial(init_params, config, seed=0))
+    params = param_shapes(config)
     return TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
         params=params,
@@ -97,16 +120,16 @@ def state_shapes(config: T5Config, *, optimizer: optax.GradientTransformation) -
     )
 
 
-def state_shardings(
-    config: T5Config, *, optimizer: optax.GradientTransformation, mesh: Mesh
+def generator_state_shardings(
+    config: Architecture, *, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Returns where a training state lies on a mesh, see `meshes.MESH_AXES`.
 
     Raises:
       InputError: the model axis does not divide the model.
     """
-    shapes = state_shapes(config, optimizer=optimizer).params
-    places = param_shardings(mesh, axes=param_axes(config), shapes=shapes)
+    shapes = param_shapes(config)
+    places = param_shardings(mesh, axes=config.logical_axes(), shapes=shapes)
     return TrainState(
         step=NamedSharding(mesh, PartitionSpec()),
         params=places,
@@ -115,7 +138,7 @@ def state_shardings(
 
 
 def make_step(
-    config: T5Config,
+    config: Architecture,
     *,
     objective: GeneratorObjective,
     optimizer: optax.GradientTransformation,
@@ -125,13 +148,13 @@ def make_step(
     """Returns the compiled training step.
 
     Args:
-      config: shape of the generator.
+      config: the generator's network.
       objective: see `batch_loss`.
       optimizer: what makes updates of gradients.
       seed: of dropout.
-      shardings: where the state lies and stays, see `state_shardings`.
+      shardings: where the state lies and stays, see `generator_state_shardings`.
     """
-    loss_fn = make_loss(config, objective=objective, seed=seed)
+    loss_fn = make_generator_loss(config, objective=objective, seed=seed)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -148,7 +171,7 @@ def make_step(
 
 def train(
     *,
-    config: T5Config,
+    config: Architecture,
     objective: GeneratorObjective,
     training: Training,
     batches: Callable[[int], Iterator[Batch]],
@@ -163,12 +186,10 @@ def train(
     """Fits the generator to (text, SID) rows.
 
     Args:
-      config: shape of the generator.
+      config: the generator's network.
       objective: what is minimised beside the negative log-probability of the SIDs.
       training: length, batch size and optimizer.
-      batches: `batches(start)` yields, from step `start` on, `encoder_input_tokens` int32
-        `[row, length]`, `decoder_target_tokens` int32 `[row, level]` (SID tokens, see
-        `sids.codes.to_tokens`) and `decoder_loss_weights` float32 `[row, level]`.
+      batches: `batches(start)` yields, from step `start` on, what `batch_spec` describes.
       num_rows: training rows in an epoch.
       directory: where checkpoints and logs go; an interrupted run goes on from there.
       seed: of the parameters and of dropout.
@@ -189,7 +210,7 @@ def train(
     num_steps = training.num_steps(num_rows)
     optimizer = make_optimizer(training, num_steps=num_steps)
     mesh = data_mesh(devices, model_parallel=model_parallel)
-    shardings = state_shardings(config, optimizer=optimizer, mesh=mesh)
+    shardings = generator_state_shardings(config, optimizer=optimizer, mesh=mesh)
     if params is None:
         fresh = functools.partial(init_params, config, seed=seed)
         params = jax.jit(fresh, out_shardings=shardings.params)()

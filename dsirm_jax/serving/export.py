@@ -65,6 +65,7 @@ def export(
     """
     from dsirm_jax.data import vocabulary
     from dsirm_jax.generator import fitted as generators
+    from dsirm_jax.generator.architectures import description
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
@@ -85,7 +86,7 @@ def export(
     )
     models.write_models(model, applied)
     quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))
-    forms, levels = tries.forms(trie), generator.config.num_levels
+    forms, levels = tries.forms(trie), len(generator.config.sid_sizes)
     extras = _extras(layout.items)
     numbers = tuple(number_columns(extras))
     manifest = manifests.Manifest(
@@ -95,7 +96,7 @@ def export(
         stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
         settings=manifests.Settings(
             encoder=settings,
-            generator=dataclasses.asdict(generator.config),
+            generator=description.describe_architecture(generator.config),
             max_pieces=generator.max_pieces,
             beams=beams,
             language=language,

@@ -28,7 +28,7 @@ from dsirm_jax.data.columns import split_categories, wanted_items
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.readers import read_queries
 from dsirm_jax.data.validate import checked_items
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
@@ -328,7 +328,7 @@ def _asked_about(bundle: Bundle, texts: list[str], asked: Sequence[Asked]) -> Kn
 def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
     """Returns the SIDs of queries."""
     learnt = bundle.models
-    return predict(
+    return predict_sids(
         fitted=learnt.generator,
         trie=trie,
         pieces=learnt.vocabulary.encode(texts, out_type=int),

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.generator.decoding import NO_CODE
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.fitted import FittedHead
@@ -281,7 +281,7 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
     """Returns what the models before the head say, as the stages apply them."""
     models = bundle.models
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
-    beams = predict(
+    beams = predict_sids(
         fitted=models.generator,
         trie=bundle.catalogue.trie,
         pieces=pieces,

@@ -61,3 +61,6 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
 
 
 ABLATE = Stage(name="ablate", function=run, alone=True)
+
+
+STAGE = Stage(name="ablate", function=run, alone=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import prepare, quantize
@@ -15,8 +15,8 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.data.tasks import Curriculum
+    from dsirm_jax.generator.architectures.architecture import Architecture
     from dsirm_jax.generator.losses import GeneratorObjective
-    from dsirm_jax.generator.model import T5Config
     from dsirm_jax.training.settings import Training
 
 
@@ -24,7 +24,7 @@ def run(
     layout: Layout,
     *,
     seed: int,
-    config: T5Config,
+    config: Architecture,
     objective: GeneratorObjective,
     training: Training,
     curriculum: Curriculum,
@@ -39,19 +39,19 @@ def run(
     from dsirm_jax.data import tasks, vocabulary
     from dsirm_jax.data.pairs import judged
     from dsirm_jax.generator import fitted as generators
+    from dsirm_jax.generator.architectures.architecture import check_architecture
     from dsirm_jax.generator.hits import write_hits
-    from dsirm_jax.generator.model import unstacked
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_shards, predict_shards
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
     from dsirm_jax.generator.train import train
-    from dsirm_jax.generator.weights import with_sid_rows
     from dsirm_jax.sids import trie
     from dsirm_jax.sids.codes import read_sids
 
+    check_positive("generate", max_pieces=max_pieces, beams=beams, model_parallel=model_parallel)
     table = read_sids(layout.sids)
     sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
-    config = dataclasses.replace(
-        config, text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
+    config = check_architecture(config).fitted_to(
+        text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
     )
     batches, num_rows, held_out = tasks.text_sid_batches(
         tfds_dir=layout.tfds,
@@ -73,12 +73,14 @@ def run(
         held_out=held_out,
         directory=layout.stage("generate"),
         seed=seed,
-        params=with_sid_rows(Path(start), config=config, seed=seed) if start else None,
+        params=config.pretrained(Path(start), seed=seed) if start else None,
         model_parallel=model_parallel,
     )
-    params, config = unstacked(params, config=config)
     fitted = generators.FittedGenerator(
-        config=config, params=params, max_pieces=max_pieces, sid_version=table.version
+        config=config.unscanned(),
+        params=config.unstacked(params),
+        max_pieces=max_pieces,
+        sid_version=table.version,
     )
     processes.first(functools.partial(generators.save, layout.generator, fitted))
     existing = trie.build(table.sids, sizes=sizes)
@@ -91,7 +93,7 @@ def run(
         beams=beams,
         batch_size=SEARCHED_AT_ONCE,
     )
-    join = functools.partial(join_shards, into=layout.query_sids, sid_version=table.version)
+    join = functools.partial(join_query_shards, into=layout.query_sids, sid_version=table.version)
     processes.first(functools.partial(join, written))
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     pieces = vocabulary.encode(layout.vocabulary, texts)
@@ -114,6 +116,15 @@ def run(
         sids=table.sids,
         judgements=layout.judgements,
     )
+
+
+def check_positive(stage: str, **settings: object) -> None:
+    """Raises InputError where a setting of a stage is no positive integer."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(
+                f"gin binding {stage}.run.{name} is {value!r}; bind an integer of at least 1"
+            )
 
 
 STAGE = Stage(

@@ -21,9 +21,10 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.readers import read_queries
     from dsirm_jax.generator.fitted import load_with_sids
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_shards, predict_shards
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
     from dsirm_jax.io.files import replacing
 
+    generate.check_positive("predict", beams=beams)
     fitted, existing, _ = load_with_sids(layout.generator, sids=layout.sids)
     queries = layout.stage("predict") / "queries.parquet"
     schema = pa.schema([("query", pa.string())])
@@ -43,7 +44,9 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
         beams=beams,
         batch_size=SEARCHED_AT_ONCE,
     )
-    join = functools.partial(join_shards, into=layout.predicted, sid_version=fitted.sid_version)
+    join = functools.partial(
+        join_query_shards, into=layout.predicted, sid_version=fitted.sid_version
+    )
     processes.first(functools.partial(join, written))
 
 
@@ -54,27 +57,27 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.text import clean
     from dsirm_jax.generator.fitted import load_with_sids
-    from dsirm_jax.generator.predict import predict as search
+    from dsirm_jax.generator.predict import predict_sids
     from dsirm_jax.sids import trie
 
     fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
     texts = [clean(query) for query in queries]
     pieces = vocabulary.encode(layout.vocabulary, texts)
-    found = search(
+    best = predict_sids(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
     )
-    items = trie.postings(sids, sizes=existing.sizes)
+    postings = trie.postings(sids, sizes=existing.sizes)
     names = pq.read_table(layout.items, columns=["title"])["title"]
     lines = []
     for row, query in enumerate(texts):
         lines.append(query)
         for sid, log_prob in zip(
-            found.sids[row][found.valid[row]], found.log_probs[row][found.valid[row]], strict=True
+            best.sids[row][best.valid[row]], best.log_probs[row][best.valid[row]], strict=True
         ):
-            rows = trie.items_below(existing, items, sid)
-            some = " | ".join(names.take(rows[:titles]).to_pylist())
+            rows = trie.items_below(existing, postings, sid)
+            shown = " | ".join(names.take(rows[:titles]).to_pylist())
             more = f" … {len(rows):,} items" if len(rows) > titles else ""
-            lines.append(f"  {'-'.join(map(str, sid)):<12} {np.exp(log_prob):6.1%}  {some}{more}")
+            lines.append(f"  {'-'.join(map(str, sid)):<12} {np.exp(log_prob):6.1%}  {shown}{more}")
     return "\n".join(lines)
 
 

@@ -134,7 +134,7 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.generator.fitted import load_with_sids
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict, write_query_sids
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict_sids, write_query_sids
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
     from dsirm_jax.sids.codes import write_versioned
 
@@ -142,7 +142,7 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
     encode = functools.partial(vocabulary.encode, half.vocabulary)
     table = pq.read_table(half.query_sids)
     if new:
-        found = predict(
+        found = predict_sids(
             fitted=fitted,
             trie=existing,
             pieces=encode(new),

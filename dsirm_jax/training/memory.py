@@ -16,7 +16,8 @@ from dsirm_jax.io.errors import InputError
 log = logging.getLogger(__name__)
 REMEDY = (
     "bind a smaller Training.batch_size (and Training.accumulate_steps, to average as many rows), "
-    "more devices, or, of the generator, generate.run.model_parallel or T5Config.remat"
+    "more devices, or, of the generator, generate.run.model_parallel or the remat of its "
+    "architecture"
 )
 
 

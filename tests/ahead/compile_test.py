@@ -20,8 +20,8 @@ TINY = [
     "--gin_bindings=from dsirm_jax.stages import prepare\nprepare.run.vocabulary_size = 500",
     "--gin.relevance.run.head=@relevance_model.Mlp()",
     "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(16, 8, 8)",
-    "--gin.generator_model.T5Config.num_encoder_layers=1",
-    "--gin.generator_model.T5Config.num_decoder_layers=1",
+    "--gin.t5.T5Config.num_encoder_layers=1",
+    "--gin.t5.T5Config.num_decoder_layers=1",
 ]
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="pip install 'dsirm-jax[tpu]'"

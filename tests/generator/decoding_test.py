@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
+from dsirm_jax.generator.architectures.t5_stacks import Transformer
 from dsirm_jax.generator.decoding import NO_CODE, beam_search, sample
-from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
 from dsirm_jax.sids import trie as tries
 
 TEXT = np.array([[3, 9, 4, 0], [7, 0, 0, 0]], np.int32)

@@ -1,12 +1,15 @@
 import dataclasses
+import hashlib
 
 import jax
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from dsirm_jax.generator import fitted as generators
-from dsirm_jax.generator.model import T5Config
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie
 
@@ -36,6 +39,27 @@ def test_a_file_gives_the_generator_back(tmp_path):
     assert (after.config, after.max_pieces, after.sid_version) == (CONFIG, 7, "abc")
     assert after.version == FITTED.version
     jax.tree.map(np.testing.assert_array_equal, after.params, FITTED.params)
+
+
+def test_a_file_is_what_it_was_when_t5_was_the_only_architecture(tmp_path):
+    described = (
+        '{"emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8, "num_encoder_layers": 1, '
+        '"num_decoder_layers": 1, "mlp_activations": ["relu"], "logits_via_embedding": false, '
+        '"dropout_rate": 0.1, "dtype": "float32", "remat": false, "scan_layers": false, '
+        '"text_vocab_size": 30, "sid_sizes": [3, 4]}'
+    )
+    kernel, b = np.arange(6, dtype="<f4"), np.ones(2, "<f4")
+    hashed = f'[{described}, 7, "abc"]'.encode() + kernel.tobytes() + b.tobytes()
+    version = hashlib.sha256(hashed).hexdigest()[:16]
+    header = f'{{"config": {described}, "max_pieces": 7, "sid_version": "abc"'
+    metadata = {"generator": f'{header}, "version": "{version}"}}'}
+    path = tmp_path / "generator.safetensors"
+    save_file({"a/kernel": kernel.reshape(2, 3), "b": b}, path, metadata=metadata)
+    assert generators.load(path).config == CONFIG
+    assert FITTED.version == version
+    generators.save(tmp_path / "new.safetensors", FITTED)
+    with safe_open(tmp_path / "new.safetensors", "np") as file:
+        assert file.metadata() == metadata
 
 
 def test_the_version_changes_with_all_that_decides_predictions():

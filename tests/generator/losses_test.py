@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.special
 
 from dsirm_jax.generator import losses
+from dsirm_jax.io.errors import InputError
 
 
 def random_case(seed=0):
@@ -19,7 +21,7 @@ def test_by_hand():
     logits = (jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([[0.0, 0.0]]))
     total = losses.cross_entropy(logits, jnp.array([[1, 0]]), jnp.array([[2.0, 2.0]]))
     np.testing.assert_allclose(total.loss, [2 * np.log(4), 2 * np.log(2)], rtol=1e-6)
-    np.testing.assert_allclose(losses.mean(total), [np.log(4), np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(losses.mean_per_level(total), [np.log(4), np.log(2)], rtol=1e-6)
 
 
 def test_against_scipy():
@@ -35,7 +37,7 @@ def test_gradient_is_weighted_softmax_minus_one_hot():
     logits, sids, weights = random_case(1)
 
     def loss(logits):
-        return jnp.sum(losses.mean(losses.cross_entropy(logits, sids, weights)))
+        return jnp.sum(losses.mean_per_level(losses.cross_entropy(logits, sids, weights)))
 
     for level, gradient in enumerate(jax.grad(loss)(logits)):
         probabilities = scipy.special.softmax(np.asarray(logits[level], np.float64), axis=-1)
@@ -52,14 +54,16 @@ def test_parts_add_up_to_the_whole():
         for rows in (slice(0, 1), slice(1, 6))
     ]
     summed = jax.tree.map(lambda a, b: a + b, *parts)
-    np.testing.assert_allclose(losses.mean(summed), losses.mean(whole), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.mean_per_level(summed), losses.mean_per_level(whole), rtol=1e-5
+    )
 
 
 def test_no_weight_gives_zero_and_finite_gradients():
     logits, sids, weights = random_case(3)
 
     def loss(logits):
-        return jnp.sum(losses.mean(losses.cross_entropy(logits, sids, 0 * weights)))
+        return jnp.sum(losses.mean_per_level(losses.cross_entropy(logits, sids, 0 * weights)))
 
     value, gradient = jax.value_and_grad(loss)(logits)
     assert value == 0
@@ -92,3 +96,21 @@ def test_smoothed_loss_is_least_at_the_smoothed_target():
     at_target = jnp.log(jnp.array([[0.05, 0.85, 0.05, 0.05]]))
     np.testing.assert_allclose(slope(at_target), 0, atol=1e-6)
     assert np.abs(slope(jnp.log(jnp.array([[0.01, 0.97, 0.01, 0.01]])))).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"label_smoothing": np.nan},
+        {"z_loss": -1e-4},
+        {"z_loss": np.inf},
+        {"z_loss": np.nan},
+    ],
+    ids=str,
+)
+def test_an_objective_that_cannot_be_is_named(values):
+    ((name, _),) = values.items()
+    with pytest.raises(InputError, match=f"gin binding GeneratorObjective.{name} is .*; bind a"):
+        losses.GeneratorObjective(**values)

@@ -6,16 +6,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.generator.decoding import Beams, beam_search
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.decoding import Beams, beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import T5Config, init_params
 from dsirm_jax.generator.predict import (
-    join_shards,
+    join_query_shards,
     padded_batches,
-    predict,
     predict_shards,
+    predict_sids,
     write_query_sids,
 )
+from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import trie as tries
 
 SIZES = (3, 4, 5)
@@ -58,7 +61,7 @@ def test_batches_cover_every_text_once_in_few_shapes():
 def test_predictions_are_those_of_each_query_alone(fitted):
     sids = np.random.default_rng(0).integers(0, SIZES, (12, 3))
     trie = tries.build(sids, sizes=SIZES)
-    found = predict(fitted=fitted, trie=trie, pieces=PIECES, beams=4, batch_size=4)
+    found = predict_sids(fitted=fitted, trie=trie, pieces=PIECES, beams=4, batch_size=4)
     assert found.sids.shape == (10, 4, 3) and found.valid.all()
     for row in (0, 4, 5, 8):
         tokens = np.zeros((1, 24), np.int32)
@@ -69,10 +72,42 @@ def test_predictions_are_those_of_each_query_alone(fitted):
         np.testing.assert_array_equal(found.sids[row], alone.sids[0])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused(fitted, value):
+    kernel = np.full_like(fitted.params["decoder"]["logits_dense"]["kernel"], value)
+    decoder = fitted.params["decoder"] | {"logits_dense": {"kernel": kernel}}
+    broken = dataclasses.replace(fitted, params=fitted.params | {"decoder": decoder})
+    trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
+    with pytest.raises(FloatingPointError, match="not finite for 2 of 2 queries"):
+        predict_sids(fitted=broken, trie=trie, pieces=PIECES[:2], beams=4, batch_size=4)
+    with pytest.raises(FloatingPointError, match="not finite for 1 of 1 SIDs"):
+        score_pairs(
+            fitted=broken,
+            pieces=PIECES,
+            query_index=np.zeros(1, int),
+            sids=np.zeros((1, 3), int),
+            batch_size=4,
+        )
+
+
+def test_a_query_without_any_sid_is_refused():
+    valid = np.array([[True, False], [False, False]])
+    scores = np.where(valid, -1.0, -np.inf).astype(np.float32)
+    check_beams(Beams(np.zeros((1, 2, 3), np.int32), scores[:1], valid[:1]))
+    with pytest.raises(FloatingPointError, match="not finite for 1 of 2 queries"):
+        check_beams(Beams(np.zeros((2, 2, 3), np.int32), scores, valid))
+
+
+def test_a_search_needs_a_beam(fitted):
+    trie = tries.build(np.array([[0, 0, 0]]), sizes=SIZES)
+    with pytest.raises(InputError, match="0 beams"):
+        predict_sids(fitted=fitted, trie=trie, pieces=PIECES, beams=0, batch_size=4)
+
+
 def test_devices_change_nothing(fitted):
     trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
     one, four = (
-        predict(
+        predict_sids(
             fitted=fitted,
             trie=trie,
             pieces=PIECES[:6],
@@ -121,9 +156,9 @@ def test_an_interrupted_pass_goes_on_and_gives_the_same_table(fitted, tmp_path):
     assert [len(some) for some in asked[3:]] == [4, 4, 2]
     run()
     assert len(asked) == 9
-    join_shards(paths, into=tmp_path / "joined.parquet", sid_version="v7")
+    join_query_shards(paths, into=tmp_path / "joined.parquet", sid_version="v7")
     assert not any(path.exists() for path in paths)
-    found = predict(fitted=fitted, trie=trie, pieces=PIECES, beams=3, batch_size=4)
+    found = predict_sids(fitted=fitted, trie=trie, pieces=PIECES, beams=3, batch_size=4)
     write_query_sids(tmp_path / "whole.parquet", queries=texts, beams=found, sid_version="v7")
     joined, whole = (pq.read_table(tmp_path / f"{n}.parquet") for n in ("joined", "whole"))
     assert joined.schema.metadata == whole.schema.metadata

@@ -1,5 +1,4 @@
 import itertools
-from unittest import mock
 
 import jax
 import numpy as np
@@ -9,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.generator import score
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
+from dsirm_jax.generator.architectures.t5_stacks import Transformer
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import T5Config, Transformer, decoder_inputs, init_params
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
 from dsirm_jax.sids import trie as tries
 
@@ -36,7 +37,7 @@ PIECES = [
 
 def test_pair_scores_agree_with_beams_in_any_order():
     everything = np.array(list(itertools.product(*map(range, SIZES))))
-    found = predict(
+    found = predict_sids(
         fitted=FITTED,
         trie=tries.build(everything, sizes=SIZES),
         pieces=PIECES,
@@ -109,8 +110,8 @@ def test_a_few_sids_of_a_query_are_scored_at_once():
     tokens = np.zeros((2, 24), np.int32)
     for row in range(2):
         tokens[row, : len(PIECES[row][:24])] = PIECES[row][:24]
-    encoded = score.encode(FITTED.params, tokens, config=FITTED.config)
-    found = score.log_probs_of(FITTED.params, encoded, sids, config=FITTED.config)
+    encoded = score.encode_texts(FITTED.params, tokens, config=FITTED.config)
+    found = score.score_sids(FITTED.params, encoded, sids, config=FITTED.config)
     expected = [[teacher_forced(row, tuple(sid)) for sid in sids[row]] for row in range(2)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -122,8 +123,7 @@ def test_distinct_sids_number_every_prefix_once(data, most):
         st.lists(st.tuples(*(st.integers(0, 2) for _ in range(4))), min_size=1, max_size=30)
     )
     pairs = np.array(pairs)
-    with mock.patch.object(score, "PREFIXES_AT_ONCE", most):
-        found = score.distinct_sids(pairs[:, 0], pairs[:, 1:])
+    found = score.distinct_sids(pairs[:, 0], pairs[:, 1:], most=most)
     group = np.repeat(np.arange(len(found.query)), np.diff(found.starts))
     rebuilt = np.column_stack([found.query[group], found.sids])
     np.testing.assert_array_equal(rebuilt[found.row], pairs)

@@ -5,10 +5,11 @@ import jax
 import numpy as np
 import pytest
 
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.losses import GeneratorObjective
-from dsirm_jax.generator.model import T5Config, init_params, param_axes
-from dsirm_jax.generator.train import make_loss, train
+from dsirm_jax.generator.train import batch_spec, make_generator_loss, train
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import to_tokens
 from dsirm_jax.training.meshes import data_mesh, param_shardings, sharded
@@ -104,22 +105,22 @@ def assert_near(tree, other):
 @pytest.fixture(scope="module")
 def one_device_step():
     params, batch = init_params(WIDE, seed=0), next(random_batches(0))
-    return jax.jit(jax.value_and_grad(make_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True))(
-        params, batch, 1
-    )
+    return jax.jit(
+        jax.value_and_grad(make_generator_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True)
+    )(params, batch, 1)
 
 
 @pytest.mark.parametrize("model_parallel", MESHES.values(), ids=MESHES)
 def test_loss_and_gradients_on_a_mesh_are_those_of_one_device(model_parallel, one_device_step):
     mesh = data_mesh(model_parallel=model_parallel)
     params = init_params(WIDE, seed=0)
-    places = param_shardings(mesh, axes=param_axes(WIDE), shapes=params)
+    places = param_shardings(mesh, axes=WIDE.logical_axes(), shapes=params)
     params = jax.device_put(params, places)
     batch = sharded(mesh).put_batch(next(random_batches(0)))
     table = params["token_embedder"]["embedding"]
     assert table.addressable_data(0).shape == (128 // model_parallel, 16)
     (loss, per_level), gradient = jax.jit(
-        jax.value_and_grad(make_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True)
+        jax.value_and_grad(make_generator_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True)
     )(params, batch, 1)
     (expected, of_levels), slope = one_device_step
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -145,13 +146,20 @@ def test_meshes_train_alike_and_go_on_from_each_others_checkpoints(tmp_path):
     assert steps == [3]
 
 
+def test_batches_are_what_the_step_describes():
+    (spec, batch) = batch_spec(CONFIG, rows=8, length=3), next(random_batches(0))
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        name: (array.shape, array.dtype) for name, array in spec.items()
+    }
+
+
 def test_gradients_against_finite_differences():
     params = init_params(CONFIG, seed=1)
     batch = next(random_batches(3))
     loss = jax.jit(
-        lambda params: make_loss(CONFIG, objective=GeneratorObjective(), seed=0)(params, batch, 0)[
-            0
-        ]
+        lambda params: make_generator_loss(CONFIG, objective=GeneratorObjective(), seed=0)(
+            params, batch, 0
+        )[0]
     )
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
@@ -175,7 +183,9 @@ def test_rows_without_weight_do_not_count():
     params = init_params(CONFIG, seed=2)
     text, sids = rows(CONFIG, number=4)
     loss = jax.jit(
-        lambda batch: make_loss(CONFIG, objective=GeneratorObjective(), seed=0)(params, batch, 0)[0]
+        lambda batch: make_generator_loss(CONFIG, objective=GeneratorObjective(), seed=0)(
+            params, batch, 0
+        )[0]
     )
     half = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
     weighted = loss(as_batch(text, sids, weights=half))

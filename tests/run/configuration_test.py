@@ -4,7 +4,7 @@ import gin
 import jax
 import pytest
 
-from dsirm_jax.generator.model import init_params
+from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration, job
 from dsirm_jax.stages import STAGES, generate, quantize, report

@@ -12,8 +12,9 @@ from dsirm_jax.data import vocabulary
 from dsirm_jax.encoder.kinds import towers
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
-from dsirm_jax.generator.model import T5Config, init_params
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
@@ -135,7 +136,7 @@ def make(path, *, count=60, whole=False):
         train_pairs=TRAIN,
         relevant=np.arange(len(TRAIN)) % 3 > 0,
     )
-    beams = predict(
+    beams = predict_sids(
         fitted=learnt.generator,
         trie=trie,
         pieces=processor.encode(QUERIES, out_type=int),

@@ -15,8 +15,8 @@ QUERIES, ITEMS, SIZES = 24, 16, (3, 4, 4)
 LENGTHS = {"inputs": 6, "targets": len(SIZES)}
 MODEL = """
 from __gin__ import dynamic_registration
-from dsirm_jax.generator import model as generator_model
-generator_model.T5Config:
+from dsirm_jax.generator.architectures import t5
+t5.T5Config:
   emb_dim = 16
   num_heads = 2
   head_dim = 8

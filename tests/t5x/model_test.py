@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.architectures.t5_stacks import Transformer
 from dsirm_jax.generator.losses import GeneratorObjective
-from dsirm_jax.generator.model import T5Config, Transformer, init_params, param_axes
-from dsirm_jax.generator.score import encode, score
-from dsirm_jax.generator.train import make_loss
+from dsirm_jax.generator.score import encode_texts, score_prefixes
+from dsirm_jax.generator.train import make_generator_loss
 from dsirm_jax.sids import codes, trie
 
 pytestmark = pytest.mark.usefixtures("t5x")
@@ -110,7 +112,7 @@ def test_parameters_and_their_axes_are_t5xs(config, params):
         *(jax.random.key(0), text, sids, sids),
     )
     assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, dict(theirs["params"]))
-    assert param_axes(config) == partitioning.get_axis_names(theirs["params_axes"])
+    assert config.logical_axes() == partitioning.get_axis_names(theirs["params_axes"])
 
 
 def test_logits_are_t5xs(config, params):
@@ -145,7 +147,7 @@ def test_loss_is_t5xs_on_both_trainers(config, params, shop, z_loss):
             logits, sids[:, level], weights[:, level], z_loss=z_loss
         )
         expected += total / weights[:, level].sum()
-    own, _ = make_loss(config, objective=objective, seed=0)(params, batch, 0)
+    own, _ = make_generator_loss(config, objective=objective, seed=0)(params, batch, 0)
     loss, measured = model.loss_fn(params, batch, jax.random.PRNGKey(0))
     np.testing.assert_allclose(own, expected, rtol=1e-5)
     np.testing.assert_array_equal(loss, own)
@@ -175,8 +177,8 @@ def test_scores_and_predictions_are_those_of_the_package(shop):
         text_vocab_size=config.text_vocab_size,
     )
     prefixes = [Prefixes(np.zeros((8, 1), np.int32), sids[:, [level]]) for level in range(3)]
-    queries = encode(params, batch["encoder_input_tokens"], config=config)
-    expected = score(params, queries, prefixes, config=config)[-1][:, 0]
+    queries = encode_texts(params, batch["encoder_input_tokens"], config=config)
+    expected = score_prefixes(params, queries, prefixes, config=config)[-1][:, 0]
     np.testing.assert_allclose(model.score_batch(params, batch), expected, rtol=1e-5)
     best = model.predict_batch(params, batch)
     tokens, aux = model.predict_batch_with_aux(params, batch, return_all_decodes=True)
@@ -203,12 +205,11 @@ def test_no_more_beams_than_sids_all_of_them_existing(shop):
 
 
 def test_scanned_layers_decode_too(shop):
-    from dsirm_jax.generator.model import stacked
 
     plain = generator(CONFIG, shop)
     scanned = generator(dataclasses.replace(CONFIG, scan_layers=True), shop)
     params, batch = init_params(plain.config, seed=1), batch_of(plain.config)
-    of_scan = stacked(params, config=scanned.config)
+    of_scan = scanned.config.stacked(params)
     np.testing.assert_allclose(
         scanned.loss_fn(of_scan, batch, None)[0], plain.loss_fn(params, batch, None)[0], rtol=1e-5
     )
@@ -218,7 +219,7 @@ def test_scanned_layers_decode_too(shop):
 
 
 def test_wrong_number_of_levels_and_missing_files_are_named(shop):
-    from dsirm_jax.generator.t5x_model import existing_sids, queries
+    from dsirm_jax.generator.t5x_model import existing_sids, query_task
     from dsirm_jax.io.errors import InputError
 
     shapes = {"encoder_input_tokens": (8, 6), "decoder_input_tokens": (8, 4)}
@@ -227,4 +228,4 @@ def test_wrong_number_of_levels_and_missing_files_are_named(shop):
     with pytest.raises(InputError, match=r"none.parquet: no such table of SIDs"):
         existing_sids(shop / "none.parquet")
     with pytest.raises(InputError, match=r"none.txt: no such file"):
-        queries(path=shop / "none.txt", vocabulary=shop / "vocabulary.model", sizes=(3, 4, 4))
+        query_task(path=shop / "none.txt", vocabulary=shop / "vocabulary.model", sizes=(3, 4, 4))

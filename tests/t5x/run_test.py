@@ -9,9 +9,9 @@ import pytest
 from flax.core import unfreeze
 
 from dsirm_jax.data import tasks, vocabulary
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.losses import GeneratorObjective
-from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.train import train
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie

@@ -80,7 +80,7 @@ class Settings:
 
     Attributes:
       encoder: see `EncoderSettings`.
-      generator: fields of `generator.model.T5Config`.
+      generator: see `generator.architectures.description`.
       max_pieces: tokens that the generator reads of a query.
       beams: SIDs that it writes for a query.
       language: of titles and queries, ISO 639-1, or None.

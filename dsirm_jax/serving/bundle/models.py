@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from dsirm_jax.data import vocabulary
 from dsirm_jax.generator import fitted as generators
-from dsirm_jax.generator.model import config_from_json
+from dsirm_jax.generator.architectures.description import architecture_from
 from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -72,7 +72,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
             settings.encoder, params=params.get("encoder", {}), vocabulary=processor, folder=folder
         ),
         generator=generators.FittedGenerator(
-            config=config_from_json(settings.generator),
+            config=architecture_from(settings.generator),
             params=params["generator"],
             max_pieces=settings.max_pieces,
             sid_version=manifest.sid_version,

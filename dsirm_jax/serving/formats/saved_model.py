@@ -36,15 +36,15 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import tf_text
 from dsirm_jax.encoder.kinds.protocol import FittedEncoder
+from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import T5Config
-from dsirm_jax.generator.score import encode, log_probs_of
+from dsirm_jax.generator.score import encode_texts, score_sids
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.serving.bundle.catalogue import Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.formats import portable, stablehlo
-from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search
+from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search_plain
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -80,7 +80,7 @@ def relevance(
     sids: Int[Array, "pair level"],
     given: Float[Array, "pair feature"],
     *,
-    config: T5Config,
+    config: Architecture,
     beams: int,
     head: FittedHead,
 ) -> Float[Array, " pair"]:
@@ -99,13 +99,13 @@ def relevance(
       beams: SIDs that it writes for a query.
       head: its shape and the names of its features.
     """
-    levels = config.num_levels
-    found, log_probs = search(params, trie, tokens, config=config, beams=beams)
-    of_queries = Beams(found, log_probs, jnp.isfinite(log_probs))
-    encoded = encode(params, tokens, config=config)
-    of_pairs, encoded = jax.tree.map(lambda part: part[query_row], (of_queries, encoded))
+    levels = len(config.sid_sizes)
+    best, log_probs = search_plain(params, trie, tokens, config=config, beams=beams)
+    beams_of_queries = Beams(best, log_probs, jnp.isfinite(log_probs))
+    state = encode_texts(params, tokens, config=config)
+    of_pairs, state = jax.tree.map(lambda part: part[query_row], (beams_of_queries, state))
     items = sids[:, None]
-    exact = log_probs_of(params, encoded, items, config=config)
+    exact = score_sids(params, state, items, config=config)
     existing = of_plain(trie, sizes=config.sid_sizes)
     nodes = [tries.find(existing, sids[:, : level + 1]) for level in range(levels)]
     shares = jnp.stack([of[node] for of, node in zip(log_shares, nodes, strict=True)], axis=1)
@@ -151,7 +151,7 @@ def relevance_program(
       beams: SIDs that the generator writes for a query.
       forms: of each level of the trie, see `trie.forms`.
     """
-    config, levels = generator.config, generator.config.num_levels
+    config, levels = generator.config, len(generator.config.sid_sizes)
     queries, pairs = export.symbolic_shape("query, pair")
     catalogue = catalogue_shapes(config.sid_sizes, forms=forms, scope=queries.scope)
     columns = len(given_features(head, levels=levels))
@@ -199,7 +199,7 @@ def write(folder: Path, bundle: Bundle) -> None:
 
     models, settings, catalogue = bundle.models, bundle.manifest.settings, bundle.catalogue
     generator, head = models.generator, models.heads[FULL]
-    config, levels = generator.config, generator.config.num_levels
+    config, levels = generator.config, len(generator.config.sid_sizes)
     module = tf.Module()
     module.generator = _variables(generator.params)
     module.head = _variables(stablehlo.head_params(head))

@@ -26,10 +26,10 @@ from flax import serialization
 from jax import export
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.model import T5Config
-from dsirm_jax.generator.score import encode, log_probs_of
+from dsirm_jax.generator.score import encode_texts, score_sids
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.relevance.fitted import FittedHead
@@ -100,7 +100,7 @@ def search_program(
 
     SIDs that do not exist, which only a very small catalogue has, have the log-probability −inf.
     """
-    function = functools.partial(search, config=generator.config, beams=beams)
+    function = functools.partial(search_plain, config=generator.config, beams=beams)
     (batch,) = export.symbolic_shape("batch")
     tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
     trie = trie_shapes(generator.config.sid_sizes, forms=forms, scope=batch.scope)
@@ -109,11 +109,11 @@ def search_program(
 
 def score_program(generator: FittedGenerator) -> export.Exported:
     """Returns the log-probabilities of prefixes: `(params, tokens, sids) -> log_probs`."""
-    function = functools.partial(score, config=generator.config)
+    function = functools.partial(score_plain, config=generator.config)
     batch, sids = export.symbolic_shape("batch, sid")
     tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
-    asked = jax.ShapeDtypeStruct((batch, sids, generator.config.num_levels), np.int32)
-    return exported(function, shapes(generator.params), tokens, asked)
+    codes = jax.ShapeDtypeStruct((batch, sids, len(generator.config.sid_sizes)), np.int32)
+    return exported(function, shapes(generator.params), tokens, codes)
 
 
 def head_program(head: FittedHead) -> export.Exported:
@@ -127,29 +127,29 @@ def head_program(head: FittedHead) -> export.Exported:
     return exported(function, shapes(head_params(head)), features)
 
 
-def search(
+def search_plain(
     params: Any,
     trie: PlainTrie,
     tokens: Int[Array, "batch length"],
     *,
-    config: T5Config,
+    config: Architecture,
     beams: int,
 ) -> tuple[Int[Array, "batch beam level"], Float[Array, "batch beam"]]:
     """Returns SIDs and log-probabilities of `beam_search`, with a trie of plain containers."""
     existing = of_plain(trie, sizes=config.sid_sizes)
-    found = beam_search(params, existing, tokens, config=config, beams=beams)
-    return found.sids, found.log_probs
+    best = beam_search(params, existing, tokens, config=config, beams=beams)
+    return best.sids, best.log_probs
 
 
-def score(
+def score_plain(
     params: Any,
     tokens: Int[Array, "batch length"],
     sids: Int[Array, "batch sid level"],
     *,
-    config: T5Config,
+    config: Architecture,
 ) -> Float[Array, "batch sid level"]:
-    """Returns `log_probs_of` with the queries given as tokens."""
-    return log_probs_of(params, encode(params, tokens, config=config), sids, config=config)
+    """Returns `score_sids` of the queries with these tokens."""
+    return score_sids(params, encode_texts(params, tokens, config=config), sids, config=config)
 
 
 def head_params(head: FittedHead) -> dict[str, Any]:

@@ -12,22 +12,28 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.generator.decoding import beam_search
+from dsirm_jax.generator.decoding import beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.score import distinct_sids, encode, prefixes_of, score, scores_of
+from dsirm_jax.generator.score import (
+    distinct_sids,
+    encode_texts,
+    score_prefixes,
+    scores_by_sid,
+    shared_prefixes,
+)
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Trie
 
-WIDTHS = (8, 128, 1024)
+SID_WIDTHS = (8, 128, 1024)
 """Distinct SIDs of a request that programs are compiled for; a request has at most the last."""
 
 
-class Request(NamedTuple):
-    """A query, and the SIDs whose probability it is asked for.
+class GeneratorRequest(NamedTuple):
+    """A query, and the SIDs whose probabilities are needed.
 
     Attributes:
       tokens: of the query.
-      sids: int32 `[sid, level]`, at most `WIDTHS[-1]` distinct ones; perhaps none.
+      sids: int32 `[sid, level]`, at most `SID_WIDTHS[-1]` distinct ones; perhaps none.
     """
 
     tokens: Sequence[int]
@@ -35,7 +41,7 @@ class Request(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """What the generator says.
+    """What the generator answers.
 
     Attributes:
       beams: of the query, without the axis of queries.
@@ -69,37 +75,38 @@ def on_device(fitted: FittedGenerator, *, trie: Trie, beams: int) -> Generator:
     return Generator(fitted=fitted, params=params, trie=trie, beams=beams)
 
 
-def generate(generator: Generator, requests: Sequence[Request]) -> list[Generated]:
-    """Returns what the generator says to each request.
+def generate(generator: Generator, requests: Sequence[GeneratorRequest]) -> list[Generated]:
+    """Returns what the generator answers to each request.
 
     Batches have few shapes, so that few programs are compiled: powers of two of requests, and
-    `WIDTHS` of SIDs.
+    `SID_WIDTHS` of SIDs.
     """
     fitted = generator.fitted
     config = fitted.config
     rows = 1 << (len(requests) - 1).bit_length()
-    width = next(width for width in WIDTHS if max(len(r.sids) for r in requests) <= width)
+    width = next(width for width in SID_WIDTHS if max(len(r.sids) for r in requests) <= width)
     tokens = rectangle([request.tokens for request in requests], shape=(rows, fitted.max_pieces))
-    of_request = np.repeat(np.arange(len(requests)), [len(r.sids) for r in requests])
-    distinct = distinct_sids(of_request, np.concatenate([r.sids for r in requests]))
+    request_index = np.repeat(np.arange(len(requests)), [len(r.sids) for r in requests])
+    distinct = distinct_sids(request_index, np.concatenate([r.sids for r in requests]))
     every = np.arange(len(distinct.sids))
     lines = np.repeat(distinct.query, np.diff(distinct.starts))
-    shapes = [(rows, width)] * config.num_levels
-    prefixes = prefixes_of(distinct, every, lines=lines, shapes=shapes)
+    shapes = [(rows, width)] * len(config.sid_sizes)
+    prefixes = shared_prefixes(distinct, every, lines=lines, shapes=shapes)
     beams, scores = _search_and_score(
         generator.params, generator.trie, tokens, prefixes, config=config, beams=generator.beams
     )
-    beams = Beams(*map(np.asarray, beams))
-    log_probs = scores_of(scores, distinct, every, lines=lines)[distinct.row]
+    beams = Beams(*(np.asarray(part)[: len(requests)] for part in beams))
+    check_beams(beams)
+    log_probs = scores_by_sid(scores, distinct, every, lines=lines)[distinct.row]
     return [
-        Generated(Beams(*(part[line] for part in beams)), log_probs[of_request == line])
+        Generated(Beams(*(part[line] for part in beams)), log_probs[request_index == line])
         for line in range(len(requests))
     ]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams"))
 def _search_and_score(params, trie, tokens, prefixes, *, config, beams):
-    """Returns `beam_search` and `score` of the same queries; XLA encodes them once."""
-    queries = encode(params, tokens, config=config)
-    found = beam_search(params, trie, tokens, config=config, beams=beams)
-    return found, score(params, queries, prefixes, config=config)
+    """Returns `beam_search` and `score_prefixes` of the same queries; XLA encodes them once."""
+    state = encode_texts(params, tokens, config=config)
+    best = beam_search(params, trie, tokens, config=config, beams=beams)
+    return best, score_prefixes(params, state, prefixes, config=config)

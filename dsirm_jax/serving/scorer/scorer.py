@@ -35,7 +35,13 @@ from dsirm_jax.serving.bundle.catalogue import UNKNOWN, Known
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import Feature
 from dsirm_jax.serving.scorer.batching import Batcher, Overloaded
-from dsirm_jax.serving.scorer.generation import Generated, Generator, Request, generate, on_device
+from dsirm_jax.serving.scorer.generation import (
+    Generated,
+    Generator,
+    GeneratorRequest,
+    generate,
+    on_device,
+)
 from dsirm_jax.serving.scorer.judging import Judge, Judgement
 from dsirm_jax.serving.scorer.vectors import query_encoder
 from dsirm_jax.sids import codes
@@ -203,7 +209,7 @@ class Scorer:
         bundle: Bundle,
         *,
         settings: Settings,
-        run: Callable[[Generator, Sequence[Request]], list[Generated]] = generate,
+        run: Callable[[Generator, Sequence[GeneratorRequest]], list[Generated]] = generate,
     ):
         """Opens what a bundle holds; `run` is what the thread that serves does."""
         # The products of a request are small: more threads would only wait for each other.
@@ -259,7 +265,7 @@ class Scorer:
         sids, text = self._sids(items), "a"
         tokens = self._reading.processor.encode(text, out_type=int)
         for batch in batches:
-            generated, *_ = self._run(self._generator, [Request(tokens, sids)] * batch)
+            generated, *_ = self._run(self._generator, [GeneratorRequest(tokens, sids)] * batch)
             vector = np.zeros(self._catalogue.vectors.shape[1], np.float32)
             asked = self._asked(text, self._vector(text) if self._vector else vector)
             dense = self._dense(asked, items)
@@ -540,7 +546,7 @@ class Scorer:
         tokens = self._reading.processor.encode(text, out_type=int)
         sids = np.empty((0, len(self.sizes)), np.int32) if sids is None else sids
         try:
-            return self._batcher.submit(Request(tokens, sids))
+            return self._batcher.submit(GeneratorRequest(tokens, sids))
         except Overloaded:
             self._count(OVERLOADED)
             raise
@@ -555,7 +561,7 @@ class Scorer:
             future.cancel()
             return None
 
-    def _generated(self, requests: Sequence[Request]) -> list[Generated]:
+    def _generated(self, requests: Sequence[GeneratorRequest]) -> list[Generated]:
         self._count(BATCHES)
         self._count(BATCHED, len(requests))
         return self._run(self._generator, requests)

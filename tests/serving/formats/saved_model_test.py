@@ -6,7 +6,7 @@ import pytest
 
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import NO_PIECE
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.serving import verify
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
@@ -37,7 +37,7 @@ def signatures(tf, opened, tmp_path_factory):
 def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
     generator, queries = opened.models.generator, tiny.QUERIES[:5]
     found = signatures["query_sids"](query=tf.constant(queries))
-    expected = predict(
+    expected = predict_sids(
         fitted=generator,
         trie=opened.catalogue.trie,
         pieces=opened.models.vocabulary.encode(queries),

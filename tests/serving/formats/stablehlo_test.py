@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from dsirm_jax.generator.model import init_params
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
@@ -49,7 +49,7 @@ def test_a_search_takes_any_trie_and_any_batch(programs, models, items):
     queries = tiny.QUERIES[: min(items, 7)]
     params = models.generator.params
     found, log_probs = search(params, stablehlo.plain(trie), tokens_of(models, queries))
-    expected = predict(
+    expected = predict_sids(
         fitted=models.generator,
         trie=trie,
         pieces=models.vocabulary.encode(queries),

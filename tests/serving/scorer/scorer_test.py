@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import features
@@ -100,7 +100,7 @@ def expected(bundle):
     )
     pieces = models.vocabulary.encode(queries, out_type=int)
     sids = np.asarray(catalogue.sids, np.int32)
-    beams = predict(
+    beams = predict_sids(
         fitted=models.generator, trie=catalogue.trie, pieces=pieces, beams=tiny.BEAMS, batch_size=8
     )
     of_sids = features.with_sids(

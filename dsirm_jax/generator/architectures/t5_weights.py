@@ -1,6 +1,6 @@
 """Pretrained T5 weights: read from Hugging Face and T5X, kept as one file, given rows for SIDs.
 
-Whatever they come from, text parameters are in T5X's tree (see `model.py`), layers one by one,
+Whatever they come from, text parameters are in T5X's tree (see `t5.py`), layers one by one,
 without rows for SIDs: their vocabulary is that of their SentencePiece model.
 """
 
@@ -20,15 +20,17 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 
-from dsirm_jax.generator.model import T5Config, config_from_json, init_params, stacked
+from dsirm_jax.generator.architectures.architecture import param_shapes
+from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_text
 
-KIND = "t5"
+TEXT_PARAMS = "t5"
 WEIGHTS, VOCABULARY, GIN = "t5.safetensors", "vocabulary.model", "model.gin"
 EMBEDDING, OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
-ARCHITECTURE = (
+SHAPE = (
     *("emb_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers", "num_decoder_layers"),
     *("mlp_activations", "logits_via_embedding"),
 )
@@ -139,16 +141,21 @@ def read_t5x(folder: Path) -> tuple[T5Config, dict]:
     flat = traverse_util.flatten_dict(
         {name: _unscanned(part, name) for name, part in tree.items()}, sep="/"
     )
-    if EMBEDDING not in flat:
-        raise InputError(f"{folder}: no parameter {EMBEDDING}; give a T5X checkpoint of a T5")
-    heads = len(flat["encoder/relpos_bias/rel_embedding"])
-    query = flat["encoder/layers_0/attention/query/kernel"]
+    bias, query, out = (
+        "encoder/relpos_bias/rel_embedding",
+        "encoder/layers_0/attention/query/kernel",
+        "encoder/layers_0/mlp/wo/kernel",
+    )
+    for name in (EMBEDDING, bias, query, out):
+        if name not in flat:
+            raise InputError(f"{folder}: no parameter {name}; give a T5X checkpoint of a T5")
+    heads, (emb_dim, joined) = len(flat[bias]), flat[query].shape
     gated = "encoder/layers_0/mlp/wi_0/kernel" in flat
     config = T5Config(
-        emb_dim=query.shape[0],
+        emb_dim=emb_dim,
         num_heads=heads,
-        head_dim=query.shape[1] // heads,
-        mlp_dim=flat["encoder/layers_0/mlp/wo/kernel"].shape[0],
+        head_dim=joined // heads,
+        mlp_dim=len(flat[out]),
         num_encoder_layers=_count_layers(flat, "encoder"),
         num_decoder_layers=_count_layers(flat, "decoder"),
         mlp_activations=("gelu", "linear") if gated else ("relu",),
@@ -206,7 +213,7 @@ def import_t5(source: Path, out: Path, *, vocabulary: Path | None = None) -> Non
 def save_text_params(path: Path, *, params: dict, config: T5Config) -> None:
     """Writes text parameters as one `safetensors` file, their configuration in its header."""
     arrays = traverse_util.flatten_dict(params, sep="/")
-    files.save(path, arrays, kind=KIND, description=dataclasses.asdict(config))
+    files.save(path, arrays, kind=TEXT_PARAMS, description=describe_architecture(config))
 
 
 def load_text_params(path: Path) -> tuple[T5Config, dict]:
@@ -216,8 +223,8 @@ def load_text_params(path: Path) -> tuple[T5Config, dict]:
       InputError: there is no such file, or it holds no text parameters.
     """
     otherwise = f"no weights of `dsirm import-t5`; name its {WEIGHTS}"
-    flat, described = files.load(path, kind=KIND, otherwise=otherwise)
-    return config_from_json(described), traverse_util.unflatten_dict(flat, sep="/")
+    flat, description = files.load(path, kind=TEXT_PARAMS, otherwise=otherwise)
+    return architecture_from(description), traverse_util.unflatten_dict(flat, sep="/")
 
 
 def with_sid_rows(path: Path, *, config: T5Config, seed: int) -> dict:
@@ -237,12 +244,12 @@ def with_sid_rows(path: Path, *, config: T5Config, seed: int) -> dict:
     Raises:
       InputError: the weights are of another shape than `config`.
     """
-    of_text, params = load_text_params(path)
-    for name in (*ARCHITECTURE, "text_vocab_size"):
-        given, needed = getattr(of_text, name), getattr(config, name)
-        if given != needed:
+    text_config, params = load_text_params(path)
+    for name in (*SHAPE, "text_vocab_size"):
+        value, needed = getattr(text_config, name), getattr(config, name)
+        if value != needed:
             raise InputError(
-                f"{path}: its T5Config.{name} is {given} and not {needed}; read the {GIN} beside "
+                f"{path}: its T5Config.{name} is {value} and not {needed}; read the {GIN} beside "
                 f"it after the other gin files, and prepare with its vocabulary"
             )
     generator = np.random.Generator(np.random.Philox(key=seed))
@@ -251,7 +258,7 @@ def with_sid_rows(path: Path, *, config: T5Config, seed: int) -> dict:
     if OUTPUT in flat:
         flat[OUTPUT] = _with_new_rows(flat[OUTPUT].T, config.vocab_size, generator).T
     params = traverse_util.unflatten_dict(flat, sep="/")
-    return stacked(params, config=config) if config.scan_layers else params
+    return config.stacked(params) if config.scan_layers else params
 
 
 def _with_new_rows(table: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:
@@ -271,15 +278,15 @@ def _with_rows(params: dict, rows: int) -> dict:
 
 def _gin(config: T5Config, *, folder: Path) -> str:
     folder = folder.absolute()
-    bound = {name: getattr(config, name) for name in (*ARCHITECTURE, "dropout_rate")}
+    bound = {name: getattr(config, name) for name in (*SHAPE, "dropout_rate")}
     lines = "\n".join(f"  {name} = {value!r}" for name, value in bound.items())
     return f"""# A pretrained T5 to start from: read this file after a run's own.
 from __gin__ import dynamic_registration
 
+from dsirm_jax.generator.architectures import t5
 from dsirm_jax.stages import generate, prepare
-from dsirm_jax.generator import model as generator_model
 
-generator_model.T5Config:
+t5.T5Config:
 {lines}
 prepare.run.vocabulary = {str(folder / VOCABULARY)!r}
 generate.run.start = {str(folder / WEIGHTS)!r}
@@ -406,15 +413,15 @@ def _count_layers(flat: Flat, stack: str) -> int:
 
 def _check_shapes(flat: Flat, *, config: T5Config, path: Path) -> None:
     """Raises InputError where a parameter is missing, too many, or has another shape."""
-    expected = jax.eval_shape(
-        lambda: init_params(dataclasses.replace(config, sid_sizes=(1,)), seed=0)
+    expected = traverse_util.flatten_dict(
+        param_shapes(dataclasses.replace(config, sid_sizes=(1,))), sep="/"
     )
-    shapes = {name: of.shape for name, of in traverse_util.flatten_dict(expected, sep="/").items()}
+    shapes = {name: array.shape for name, array in expected.items()}
     shapes[EMBEDDING] = (config.text_vocab_size, config.emb_dim)
     if OUTPUT in shapes:
         shapes[OUTPUT] = (config.emb_dim, config.text_vocab_size)
     for name in sorted(shapes.keys() | flat.keys()):
-        found = flat[name].shape if name in flat else "missing"
-        if found != shapes.get(name):
-            wanted = shapes.get(name, "no such parameter")
-            raise InputError(f"{path}: parameter {name} is {found}, expected {wanted}")
+        shape = flat[name].shape if name in flat else "missing"
+        if shape != shapes.get(name):
+            expected = shapes.get(name, "no such parameter")
+            raise InputError(f"{path}: parameter {name} is {shape}, expected {expected}")

@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 from flax.linen import partitioning
 
-from dsirm_jax.generator.model import (
-    START,
-    T5Config,
-    Transformer,
-    decoder_inputs,
-    init_params,
-    linear,
-    param_axes,
-    relative_buckets,
-    stacked,
-    unstacked,
-)
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
+from dsirm_jax.generator.architectures.t5_layers import linear, relative_buckets
+from dsirm_jax.generator.architectures.t5_stacks import START, Transformer
 
 CONFIG = T5Config(
     text_vocab_size=50,
@@ -311,11 +303,11 @@ def test_remat_and_scan_change_neither_logits_nor_gradients(config, changed):
 
     value, gradient = jax.jit(jax.value_and_grad(total), static_argnums=1)(params, config)
     if variant.scan_layers:
-        params = stacked(params, config=variant)
+        params = variant.stacked(params)
         shapes = jax.tree.map(jnp.shape, init_params(variant, seed=0))
         assert jax.tree.map(jnp.shape, params) == shapes
     same, slope = jax.jit(jax.value_and_grad(total), static_argnums=1)(params, variant)
-    slope, plain = unstacked(slope, config=variant)
+    slope, plain = variant.unstacked(slope), variant.unscanned()
     assert plain == dataclasses.replace(variant, scan_layers=False)
     np.testing.assert_allclose(same, value, rtol=1e-5)
     jax.tree.map(
@@ -326,7 +318,7 @@ def test_remat_and_scan_change_neither_logits_nor_gradients(config, changed):
 def test_scanned_parameters_and_axes_are_those_of_t5x():
     scanned = dataclasses.replace(CONFIG, scan_layers=True)
     shapes = {name: leaf.shape for name, leaf in flat(init_params(scanned, seed=0)).items()}
-    axes = {name: tuple(leaf) for name, leaf in flat(param_axes(scanned)).items()}
+    axes = {name: tuple(leaf) for name, leaf in flat(scanned.logical_axes()).items()}
     expected = {}
     for name, (shape, named) in t5x_tree().items():
         stack, _, rest = name.partition("/layers_")

@@ -14,8 +14,10 @@ from flax import serialization, traverse_util
 
 from dsirm_jax.data.vocabulary import train_vocabulary
 from dsirm_jax.generator import losses
-from dsirm_jax.generator.model import T5Config, Transformer, init_params, stacked
-from dsirm_jax.generator.weights import (
+from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.architectures.t5_stacks import Transformer
+from dsirm_jax.generator.architectures.t5_weights import (
     GIN,
     VOCABULARY,
     WEIGHTS,
@@ -27,7 +29,7 @@ from dsirm_jax.generator.weights import (
 )
 from dsirm_jax.io.errors import InputError
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 MODELS = ("t5", "t5_1_1", "mt5")
 # The last 36 tokens of the golden models stand for the codes of three levels.
 TEXT, SIZES = 60, (8, 12, 16)
@@ -71,7 +73,7 @@ def test_states_logits_and_loss_are_those_of_transformers(name):
         jnp.ones((2, 1, 3)),
         objective=losses.GeneratorObjective(),
     )
-    np.testing.assert_allclose(losses.mean(total), np.mean(expected, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(losses.mean_per_level(total), np.mean(expected, axis=1), rtol=1e-4)
 
 
 def test_the_shape_of_a_model_is_read_from_its_config():
@@ -205,7 +207,7 @@ def text_params(*, scanned=False):
     params["decoder"]["logits_dense"]["kernel"] = params["decoder"]["logits_dense"]["kernel"][
         :, :96
     ]
-    return stacked(params, config=SMALL) if scanned else params
+    return SMALL.stacked(params) if scanned else params
 
 
 def write_t5x(folder, params):

@@ -1,0 +1,1 @@
+"""Networks that read a query and write a SID: one file a kind, all behind one protocol."""
