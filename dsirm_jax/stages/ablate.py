@@ -60,7 +60,4 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
     write_text(layout.ladder_plot, lift_plot(metrics))
 
 
-ABLATE = Stage(name="ablate", function=run, alone=True)
-
-
 STAGE = Stage(name="ablate", function=run, alone=True)
