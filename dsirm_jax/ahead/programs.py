@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from dsirm_jax.ahead.chips import Chip
+from dsirm_jax.training.memory import Memory, memory_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 WIDTHS = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
@@ -32,28 +33,6 @@ FREE = {
 # What stands for the instructions of a computation that it calls.
 WRAPPERS = ("fusion", "call", "async-start")
 SLICES = ("dynamic-slice", "slice", "gather")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes of one device.
-
-    Attributes:
-      arguments: state and batch.
-      outputs: the new state and metrics, as far as they do not take the place of arguments.
-      temporaries: what is alive at once in between.
-      code: the program.
-    """
-
-    arguments: int
-    outputs: int
-    temporaries: int
-    code: int
-
-    @property
-    def total(self) -> int:
-        """Returns all of it."""
-        return self.arguments + self.outputs + self.temporaries + self.code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +95,7 @@ def describe(step: Any, *arguments: Any, devices: int, **static: Any) -> Program
     compiled, text = _compile(step.lower(*arguments, **static))
     traffic, collectives = read_hlo(text, devices=devices)
     return Program(
-        memory=memory(compiled),
+        memory=memory_of(compiled),
         flops=flops(traced.jaxpr) / devices,
         traffic=traffic,
         collectives=collectives,
@@ -133,17 +112,6 @@ def _compile(lowered: Any) -> tuple[Any, str]:
         compiled = lowered.compile(compiler_options=options)
         written = list(Path(folder).glob("*.after_codegen.txt"))
         return compiled, written[0].read_text("utf-8") if written else compiled.as_text()
-
-
-def memory(compiled: Any) -> Memory:
-    """Returns the memory of a compiled program on one device."""
-    found = compiled.memory_analysis()
-    return Memory(
-        arguments=found.argument_size_in_bytes,
-        outputs=found.output_size_in_bytes - found.alias_size_in_bytes,
-        temporaries=found.temp_size_in_bytes,
-        code=found.generated_code_size_in_bytes,
-    )
 
 
 def flops(jaxpr: Any) -> float:

@@ -146,7 +146,7 @@ def fit(
         for index, batch in stream:
             placed = placement.put_batch(batch)
             if index == start + 1:
-                memory.check(step, state, placed, name=name)
+                memory.check_fits(step, state, placed, name=name)
             state, metrics = step(state, placed)
             # One step may wait while another runs: a longer queue gains nothing, and XLA's CPU
             # backend deadlocks in the collectives of several devices when many steps are queued.

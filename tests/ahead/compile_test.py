@@ -9,10 +9,11 @@ import pytest
 
 from dsirm_jax.ahead import compile as ahead
 from dsirm_jax.ahead.chips import CHIPS, GIB, Slice
-from dsirm_jax.ahead.programs import Collective, Memory, Program
+from dsirm_jax.ahead.programs import Collective, Program
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration
 from dsirm_jax.stages import encode, generate, quantize, relevance
+from dsirm_jax.training.memory import Memory
 
 FILES = sorted([*Path("gin/tpu").glob("*.gin"), *Path("gin/gpu").glob("*.gin")])
 TINY = [
