@@ -32,7 +32,7 @@ Bindings = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """What steps are compiled for, and what of their shapes only tables would tell.
+    """What steps are compiled for, and those of their shapes that only tables have.
 
     Attributes:
       topology: chips, see `training.chips.Slice`.
@@ -97,16 +97,16 @@ def compile_all(
     for name in steps or STEPS:
         started = time.monotonic()
         with (
-            tempfile.TemporaryFile() as said,
+            tempfile.TemporaryFile() as messages,
             concurrent.futures.ProcessPoolExecutor(
-                1, spawn, initializer=_to_file, initargs=(os.getpid(), said.fileno())
+                1, spawn, initializer=_to_file, initargs=(os.getpid(), messages.fileno())
             ) as pool,
         ):
             try:
                 outcome = pool.submit(compile_one, name, bindings, target).result()
             except concurrent.futures.process.BrokenProcessPool:
-                said.seek(0)
-                last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+                messages.seek(0)
+                last = messages.read().decode(errors="replace").strip().splitlines()[-1:]
                 outcome = Outcome(step=name, reason=" ".join(["the compiler aborted", *last]))
         yield dataclasses.replace(outcome, seconds=time.monotonic() - started)
 
@@ -125,10 +125,10 @@ def compile_one(name: str, bindings: Bindings, target: Target) -> Outcome:
     from dsirm_jax.ahead.chips import Slice
 
     devices = Slice(name=target.topology).devices()
-    found = STEPS[name](bindings, target, devices)
-    if found is None:
+    compilable = STEPS[name](bindings, target, devices)
+    if compilable is None:
         return Outcome(step=name, reason="nothing is trained")
-    step, arguments, static, used_devices = found
+    step, arguments, static, used_devices = compilable
     try:
         program = programs.describe(step, *arguments, devices=used_devices, **static)
     except jax.errors.JaxRuntimeError as error:
@@ -400,16 +400,16 @@ def problems(outcomes: Sequence[Outcome], *, target: Target) -> list[str]:
     from dsirm_jax.ahead.chips import Slice
 
     room = Slice(name=target.topology).chip.memory
-    found = []
+    problems = []
     for each in outcomes:
         if each.used is not None and (each.used > room or each.program is None):
-            found.append(
+            problems.append(
                 f"{each.step} needs {_size(each.used)} of a chip's {_size(room)}; "
                 f"bind {REMEDIES[each.step]}"
             )
         elif each.program is None and each.reason != "nothing is trained":
-            found.append(f"{each.step}: {each.reason}")
-    return found
+            problems.append(f"{each.step}: {each.reason}")
+    return problems
 
 
 def _generator_config(bindings: Bindings) -> Any:

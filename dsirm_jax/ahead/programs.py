@@ -23,7 +23,7 @@ from dsirm_jax.ahead.chips import Chip
 from dsirm_jax.training.memory import Memory, memory_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-WIDTHS = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
+BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
 # What moves no bytes: names for what is there, and ends of copies whose start was counted.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
@@ -189,7 +189,7 @@ def read_hlo(text: str, *, devices: int) -> tuple[int, tuple[Collective, ...]]:
                 group = _group(each.attributes, devices)
                 kind = "reduce-scatter" if name.startswith("all-reduce-scatter") else opcode
                 amount = sum(
-                    sizes.of(computation[operand].shape, all_spaces=True)
+                    sizes.bytes_of(computation[operand].shape, all_spaces=True)
                     for operand in each.operands
                     if operand in computation
                 )
@@ -217,12 +217,12 @@ def read_hlo(text: str, *, devices: int) -> tuple[int, tuple[Collective, ...]]:
                 walk(inner["to_apply"], times, fused=fused)
 
     walk(entry, 1, fused=False)
-    found = (
+    collectives = (
         Collective(kind=kind, group=group, calls=calls[kind, group], sent=round(amount))
         for (kind, group), amount in sorted(sent.items())
         if group > 1
     )
-    return traffic, tuple(found)
+    return traffic, tuple(collectives)
 
 
 class _Sizes:
@@ -231,7 +231,7 @@ class _Sizes:
     def __init__(self, computations: dict[str, _Computation]):
         self.computations = computations
 
-    def of(self, shape: str, *, all_spaces: bool = False) -> int:
+    def bytes_of(self, shape: str, *, all_spaces: bool = False) -> int:
         """Returns the bytes of a shape, or of the parts of a tuple, that lie in main memory."""
         total = 0
         for dtype, dims, layout in re.findall(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", shape):
@@ -248,19 +248,19 @@ class _Sizes:
         if each.opcode.endswith("-done"):
             return 0
         if each.opcode == "copy-start":  # (target, source, flag)
-            return self.of(each.shape)
+            return self.bytes_of(each.shape)
         read = sum(
             self._read(computation, each, place, computation[operand].shape)
             for place, operand in enumerate(each.operands)
-            if operand in computation and self.of(computation[operand].shape)
+            if operand in computation and self.bytes_of(computation[operand].shape)
         )
-        return read + (self._written(computation, each) if self.of(each.shape) else 0)
+        return read + (self._written(computation, each) if self.bytes_of(each.shape) else 0)
 
     def _read(self, computation: _Computation, each: _Instruction, place: int, shape: str) -> int:
         """Returns what an instruction reads of an operand of this shape."""
-        whole = self.of(shape, all_spaces=True)
+        whole = self.bytes_of(shape, all_spaces=True)
         if each.opcode in SLICES and place == 0:
-            return min(whole, self.of(each.shape, all_spaces=True))
+            return min(whole, self.bytes_of(each.shape, all_spaces=True))
         if each.opcode == "dynamic-update-slice" and place == 0:
             return 0
         if each.opcode in ("bitcast", "tuple", "get-tuple-element"):
@@ -280,7 +280,7 @@ class _Sizes:
             for place, operand in enumerate(user.operands)
             if operand == name and user.opcode != "parameter"
         )
-        return min(read, self.of(shape, all_spaces=True))
+        return min(read, self.bytes_of(shape, all_spaces=True))
 
     def _body(self, each: _Instruction) -> _Computation:
         called = _called(each.attributes)
@@ -288,7 +288,7 @@ class _Sizes:
 
     def _written(self, computation: _Computation, each: _Instruction) -> int:
         if each.opcode == "dynamic-update-slice":
-            return self.of(computation[each.operands[1]].shape, all_spaces=True)
+            return self.bytes_of(computation[each.operands[1]].shape, all_spaces=True)
         if each.opcode == "parameter":
             return 0
         if each.opcode == "tuple":
@@ -298,8 +298,8 @@ class _Sizes:
         if each.opcode in WRAPPERS:
             body = self._body(each)
             root = next(part for part in body.values() if part.is_root)
-            return min(self._written(body, root), self.of(each.shape, all_spaces=True))
-        return self.of(each.shape)
+            return min(self._written(body, root), self.bytes_of(each.shape, all_spaces=True))
+        return self.bytes_of(each.shape)
 
 
 def _parse(text: str) -> tuple[dict[str, _Computation], str]:
@@ -311,8 +311,8 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
         if header:
             current = computations.setdefault(header[2], {})
             entry = header[2] if header[1] else entry
-        elif current is not None and (found := _instruction(line)):
-            current[found.name] = found
+        elif current is not None and (instruction := _instruction(line)):
+            current[instruction.name] = instruction
     return computations, entry
 
 
@@ -371,7 +371,7 @@ def _group(attributes: str, devices: int) -> int:
 
 
 def _width(dtype: str) -> float:
-    if dtype in WIDTHS:
-        return WIDTHS[dtype]
+    if dtype in BYTES:
+        return BYTES[dtype]
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) / 8 if bits else 0

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce, with_items
 from dsirm_jax.encoder.model import TextTower, TwoTowers
 from dsirm_jax.training import checkpoints
-from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
+from dsirm_jax.training.loop import Batch, StepMetrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -112,7 +112,7 @@ def make_step(
     embed: Callable[[Any, Array], Float[Array, "row dim"]],
     optimizer: optax.GradientTransformation,
     temperature: float,
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
     """Returns the compiled training step; see `fit_pairs` for its arguments and its batches."""
     loss_fn = make_loss(embed=embed, temperature=temperature)
 

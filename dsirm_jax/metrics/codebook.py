@@ -103,7 +103,7 @@ def prefix_agreement(
     agrees = np.cumprod(query_codes == item_codes, axis=1)
     relevant = np.asarray(relevant, bool)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [agrees[of].sum(axis=0) / of.sum() for of in (relevant, ~relevant)]
+        shares = [agrees[rows].sum(axis=0) / rows.sum() for rows in (relevant, ~relevant)]
         ratio = shares[0] / shares[1]
     return {
         "relevant": shares[0].tolist(),
@@ -139,8 +139,8 @@ def agreement_ratio(
     # A row each: relevant pairs, those that agree, irrelevant pairs, those that agree. [4, query]
     sums = np.stack(
         [
-            np.bincount(index, weights=of)
-            for of in (relevant, relevant & agrees, ~relevant, ~relevant & agrees)
+            np.bincount(index, weights=pairs)
+            for pairs in (relevant, relevant & agrees, ~relevant, ~relevant & agrees)
         ]
     )
 
@@ -168,7 +168,7 @@ class SharedInformation(NamedTuple):
 
 
 def shared_information(
-    codes: np.ndarray, labels: np.ndarray, *, given: np.ndarray | None = None
+    codes: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None
 ) -> SharedInformation:
     """Returns normalised and adjusted mutual information of codes with labels, within groups.
 
@@ -178,7 +178,7 @@ def shared_information(
     Args:
       codes: codes, or keys of prefixes, `[item]`.
       labels: attribute of each item, known for all, `[item]`.
-      given: group of each item, `[item]`; one group when not given.
+      groups: group of each item, `[item]`; one group when not given.
 
     Returns:
       Both figures. NaN where neither codes nor labels differ within a group and, for AMI, where
@@ -187,11 +187,11 @@ def shared_information(
     """
     from sklearn.metrics import cluster
 
-    groups = (
-        np.zeros(len(codes), int) if given is None else np.unique(given, return_inverse=True)[1]
-    )
-    by_group = np.argsort(groups, kind="stable")
-    members = np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1)
+    if groups is None:
+        groups = np.zeros(len(codes), int)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    by_group = np.argsort(numbers, kind="stable")
+    members = np.split(by_group, np.flatnonzero(np.diff(numbers[by_group])) + 1)
     information, chance, entropies = np.zeros(3)
     for rows in members:
         table = cluster.contingency_matrix(labels[rows], codes[rows], sparse=True)
@@ -224,7 +224,7 @@ def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     return {"items": int(known.sum()), "changed": changed.tolist()}
 
 
-def health(
+def codebook_health(
     codes: np.ndarray, sizes: Sequence[int], labels: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Returns every figure of this module for one catalogue, ready for JSON.

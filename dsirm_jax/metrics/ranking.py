@@ -100,17 +100,17 @@ def reciprocal_rank_per_query(
     group = _tie_groups(queries, labels, scores)
     first = group.query[group.relevant > 0]
     # Groups come best first: of each query the first with something relevant.
-    found, row = np.unique(first, return_index=True)
+    queries_with_one, row = np.unique(first, return_index=True)
     size, relevant, better = (
-        of[group.relevant > 0][row] for of in (group.size, group.relevant, group.better)
+        values[group.relevant > 0][row] for values in (group.size, group.relevant, group.better)
     )
-    expected, none_yet = np.zeros(len(found)), np.ones(len(found))
+    expected, none_yet = np.zeros(len(queries_with_one)), np.ones(len(queries_with_one))
     for place in range(int((size - relevant).max(initial=-1)) + 1):
         share = np.clip(relevant / np.maximum(size - place, 1), 0, 1)
         expected += none_yet * share / (better + place + 1)
         none_yet *= 1 - share
     values = np.full(len(group.relevant_of_query), np.nan)
-    values[found] = expected
+    values[queries_with_one] = expected
     return values
 
 

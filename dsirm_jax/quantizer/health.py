@@ -48,7 +48,7 @@ def health(
         "sizes": fitted.sizes,
         "pinned_categories": fitted.names,
         "reconstruction_error": float(np.mean(table.errors)) / variance(catalogue.items),
-        **codebook.health(table.sids, fitted.sizes, labels),
+        **codebook.codebook_health(table.sids, fitted.sizes, labels),
         "agreement": _agreement(judgements, query_codes=query_codes, item_codes=table.sids),
         **({} if before is None else {"churn": codebook.churn(before, table.sids)}),
     }

@@ -44,7 +44,7 @@ def layout(tmp_path):
         with sid_writer(at.sids, version="v") as write:
             write(pa.array(list("abcde")), SIDS, np.ones(SIDS.shape), np.ones(len(SIDS)))
         first = np.array([path[0] if path else None for path in CATEGORIES], object)
-        health = codebook.health(SIDS, SIZES, {"category": first})
+        health = codebook.codebook_health(SIDS, SIZES, {"category": first})
         health |= {"sizes": SIZES, "pinned_categories": [], "reconstruction_error": 0.25}
         agreement = {"relevant": [0.5, 0.25, None], "irrelevant": [0.125, 0.0, 0.0]}
         health |= {"agreement": agreement}
