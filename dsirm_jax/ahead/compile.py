@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class Target:
     vector_dim: int | None = None
     features: int = 64
     grades: int = 4
+
+    def __post_init__(self):
+        for name in ("sids", "features"):
+            check_whole(f"Target.{name}", getattr(self, name), least=1)
+        if self.vector_dim is not None:
+            check_whole("Target.vector_dim", self.vector_dim, least=1)
+        check_whole("Target.grades", self.grades, least=2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -355,63 +363,6 @@ REMEDIES = {
 }
 
 
-def heading(target: Target) -> str:
-    """Returns what one chip has, and the names of the columns of `rows`."""
-    from dsirm_jax.ahead.chips import Slice
-
-    chips = Slice(name=target.topology)
-    chip = chips.chip
-    return "\n".join(
-        [
-            f"{target.topology}: {chips.size} chips; each {chip.memory / 1e9:.1f} GB, "
-            f"{chip.flops / 1e12:.0f} Tflop/s, {chip.bandwidth / 1e9:.0f} GB/s memory, "
-            f"{chip.interconnect / 1e9:.0f} GB/s to others ({chip.source})",
-            f"{'step':<10} {'arguments':>10} {'temporary':>10} {'code':>9} {'of memory':>9} "
-            f"{'Gflop':>9} {'traffic':>9} {'sent':>9} {'least ms':>9}  bound by",
-        ]
-    )
-
-
-def rows(outcome: Outcome, *, target: Target) -> str:
-    """Returns what one step asks of a chip, and below it what it exchanges with others."""
-    from dsirm_jax.ahead.chips import Slice
-
-    chip, program = Slice(name=target.topology).chip, outcome.program
-    if program is None:
-        return f"{outcome.step:<10} {outcome.reason}"
-    memory, seconds = program.memory, program.seconds(chip)
-    binding = max(seconds, key=seconds.get)
-    first = (
-        f"{outcome.step:<10} {_size(memory.arguments):>10} "
-        f"{_size(memory.temporaries + memory.outputs):>10} {_size(memory.code):>9} "
-        f"{memory.total / chip.memory:>9.1%} {program.flops / 1e9:>9.1f} "
-        f"{_size(program.traffic):>9} {_size(program.sent):>9} "
-        f"{1e3 * seconds[binding]:>9.3f}  {binding}"
-    )
-    exchanges = (
-        f"{'':<10} {each.calls} {each.kind} over {each.group}: {_size(each.sent)} sent"
-        for each in program.collectives
-    )
-    return "\n".join([first, *exchanges])
-
-
-def problems(outcomes: Sequence[Outcome], *, target: Target) -> list[str]:
-    """Returns what does not fit or compile, each with the binding to change."""
-    from dsirm_jax.ahead.chips import Slice
-
-    room = Slice(name=target.topology).chip.memory
-    problems = []
-    for each in outcomes:
-        if each.used is not None and (each.used > room or each.program is None):
-            problems.append(
-                f"{each.step} needs {_size(each.used)} of a chip's {_size(room)}; "
-                f"bind {REMEDIES[each.step]}"
-            )
-        elif each.program is None and each.reason != "nothing is trained":
-            problems.append(f"{each.step}: {each.reason}")
-    return problems
-
-
 def _generator_config(bindings: Bindings) -> Any:
     return dataclasses.replace(
         bindings["generate"]["config"],
@@ -425,10 +376,3 @@ def _vocabulary_size(bindings: Bindings) -> int:
 
     given = bindings["prepare"].get("vocabulary")
     return vocabulary.size(given) if given else bindings["prepare"]["vocabulary_size"]
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count / 1e3:.1f} kB"

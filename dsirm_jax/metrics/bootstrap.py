@@ -130,7 +130,7 @@ def f1_scores(
 ) -> dict[str, Statistic]:
     """Returns `micro_f1` and `macro_f1` of predicted classes as statistics.
 
-    F1 of a class is 2 · hits over the pairs that have it plus those that are predicted to. Micro adds
+    F1 of a class is 2 · hits over the pairs that have it plus those it is predicted for. Micro adds
     both up over classes, macro is the mean over the classes that occur.
 
     Args:
