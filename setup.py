@@ -52,6 +52,7 @@ setup(
     packages=[*find_packages(include=["dsirm_jax", "dsirm_jax.*"]), *GIN_PACKAGES],
     package_dir=GIN_PACKAGES,
     package_data={
+        "dsirm_jax": ["py.typed"],
         "dsirm_jax.report": ["*.html", "*.css", "*.js", "*.svg"],
         "dsirm_jax.serving": ["explorer/*"],
     }
