@@ -47,5 +47,10 @@ def first_hits(
 
 
 def hit_at_k(ranks: Int[np.ndarray, "*rows"], *, k: int) -> Bool[np.ndarray, "*rows"]:
-    """Returns whether a rank of `first_hits` is among the first `k`."""
+    """Returns whether a rank of `first_hits` is among the first `k`.
+
+    Example:
+      >>> hit_at_k(np.array([1, 0, 6]), k=5).tolist()
+      [True, False, False]
+    """
     return (ranks > 0) & (ranks <= k)

@@ -38,6 +38,12 @@ def build(
 
     Raises:
       InputError: no SIDs, a code outside its level, or sizes that cannot be packed.
+
+    Example:
+      >>> from dsirm_jax.sids.trie import enumerate_sids
+      >>> trie = build(np.array([[1, 0], [0, 2], [1, 0]]), sizes=(2, 3))
+      >>> enumerate_sids(trie).tolist()
+      [[0, 2], [1, 0]]
     """
     if not len(sids):
         raise InputError("the trie needs at least one SID; the SID table is empty")

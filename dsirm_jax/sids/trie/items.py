@@ -37,6 +37,13 @@ def postings(sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Po
 
 
 def items_below(trie: Trie, items: Postings, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
-    """Returns the item rows whose SID starts with `prefix` (a whole SID gives its own items)."""
+    """Returns the item rows whose SID starts with `prefix` (a whole SID gives its own items).
+
+    Example:
+      >>> from dsirm_jax.sids.trie import build
+      >>> sids = np.array([[1, 0], [0, 2], [1, 0]])
+      >>> items_below(build(sids, sizes=(2, 3)), postings(sids, sizes=(2, 3)), (1,)).tolist()
+      [0, 2]
+    """
     low, high = leaf_range(trie, prefix)
     return items.rows[items.starts[low] : items.starts[high]]

@@ -31,6 +31,12 @@ def child_mask(
 
     Returns:
       bool `[..., sizes[level]]`.
+
+    Example:
+      >>> from dsirm_jax.sids.trie import build
+      >>> trie = build(np.array([[0, 2], [1, 0], [1, 1]]), sizes=(2, 3))
+      >>> child_mask(trie, level=1, nodes=np.array([1])).tolist()
+      [[True, True, False]]
     """
     return trie.levels[level].mask(nodes)
 
@@ -61,6 +67,12 @@ def find(trie: Trie, prefixes: Int[AnyArray, "*rows depth"]) -> Int[AnyArray, "*
 
     Returns:
       int32 `[...]`. Codes outside a level are not found.
+
+    Example:
+      >>> from dsirm_jax.sids.trie import build
+      >>> trie = build(np.array([[0, 2], [1, 0], [1, 1]]), sizes=(2, 3))
+      >>> find(trie, np.array([[1, 1], [0, 0]])).tolist()
+      [2, -1]
     """
     xp = jax.tree.leaves(trie)[0].__array_namespace__()
     nodes = xp.full(prefixes.shape[:-1], ROOT, xp.int32)
