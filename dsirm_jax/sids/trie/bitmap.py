@@ -13,9 +13,8 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, UInt32
+from jaxtyping import Array, Bool, Int, UInt32
 
-from dsirm_jax.sids.trie.levels import AnyArray
 from dsirm_jax.sids.trie.runs import runs
 
 BITMAP = "bitmap"
@@ -39,8 +38,8 @@ class Bitmap:
     form: ClassVar[str] = BITMAP
     array_names: ClassVar[tuple[str, ...]] = ("bitmaps", "first_child")
 
-    bitmaps: UInt32[AnyArray, "node word"]
-    first_child: Int[AnyArray, " node"]
+    bitmaps: UInt32[Array, "node word"]
+    first_child: Int[Array, " node"]
     size: int
 
     @classmethod
@@ -82,15 +81,13 @@ class Bitmap:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, size: int) -> Bitmap:
         return cls(**arrays, size=size)
 
-    def mask(self, nodes: Int[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
+    def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]
         bits = (bitmap[..., None] >> xp.arange(WORD_BITS, dtype=xp.uint32)) & 1  # [..., word, bit]
         return bits.reshape(*bitmap.shape[:-1], -1)[..., : self.size].astype(bool)
 
-    def child(
-        self, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-    ) -> Int[AnyArray, "*rows"]:
+    def child(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]
         # Bits below the code: all of the words before its own, some of its own, none after those.
@@ -101,9 +98,7 @@ class Bitmap:
         rank = xp.sum(xp.bitwise_count(kept).astype(xp.int32), axis=-1, dtype=xp.int32)
         return self.first_child[nodes] + rank
 
-    def has(
-        self, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-    ) -> Bool[AnyArray, "*rows"]:
+    def has(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
         xp = self.bitmaps.__array_namespace__()
         word = self.bitmaps[nodes, codes // WORD_BITS]
         return ((word >> (codes % WORD_BITS).astype(xp.uint32)) & xp.uint32(1)) == 1

@@ -24,7 +24,7 @@ class Postings:
     """
 
     rows: UInt[np.ndarray, " item"]
-    starts: UInt[np.ndarray, " leaf+1"]
+    starts: UInt[np.ndarray, " bound"]
 
 
 def postings(sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Postings:
@@ -36,7 +36,7 @@ def postings(sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Po
     return Postings(rows=rows.astype(number), starts=np.append(starts, len(rows)).astype(number))
 
 
-def items_below(trie: Trie, items: Postings, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
+def items_below(trie: Trie, items: Postings, prefix: Sequence[int]) -> UInt[np.ndarray, " item"]:
     """Returns the item rows whose SID starts with `prefix` (a whole SID gives its own items).
 
     Example:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int
-
-AnyArray: TypeAlias = jax.Array | np.ndarray
-"""On the host or on a device; what is computed of it, is computed there."""
+from jaxtyping import Array, Bool, Int
 
 
 class Level(Protocol):
@@ -62,19 +59,15 @@ class Level(Protocol):
         """Returns the level whose arrays have been read from a file."""
         ...
 
-    def mask(self, nodes: Int[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
+    def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         """Returns which codes continue each node."""
         ...
 
-    def child(
-        self, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-    ) -> Int[AnyArray, "*rows"]:
+    def child(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         """Returns the child of each node under a code that exists, int32."""
         ...
 
-    def has(
-        self, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-    ) -> Bool[AnyArray, "*rows"]:
+    def has(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
         """Returns whether each node has a child under a code of the level."""
         ...
 

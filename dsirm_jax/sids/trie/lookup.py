@@ -6,19 +6,17 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Array, Bool, Int
 
 from dsirm_jax.sids.codes import pack, unpack
-from dsirm_jax.sids.trie.levels import AnyArray, Trie
+from dsirm_jax.sids.trie.levels import Trie
 
 ROOT = 0
 NOT_FOUND = -1
 NODES_AT_ONCE = 1 << 16
 
 
-def child_mask(
-    trie: Trie, *, level: int, nodes: Int[AnyArray, "*rows"]
-) -> Bool[AnyArray, "*rows code"]:
+def child_mask(trie: Trie, *, level: int, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
     """Returns which codes continue each node.
 
     This and the functions below compute where the trie's arrays are: with NumPy on the host, with
@@ -42,8 +40,8 @@ def child_mask(
 
 
 def child(
-    trie: Trie, *, level: int, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-) -> Int[AnyArray, "*rows"]:
+    trie: Trie, *, level: int, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]
+) -> Int[Array, "*rows"]:
     """Returns the child of each node under a code that exists (see `child_mask`).
 
     Args:
@@ -58,7 +56,7 @@ def child(
     return trie.levels[level].child(nodes, codes)
 
 
-def find(trie: Trie, prefixes: Int[AnyArray, "*rows depth"]) -> Int[AnyArray, "*rows"]:
+def find(trie: Trie, prefixes: Int[Array, "*rows depth"]) -> Int[Array, "*rows"]:
     """Returns the node of each prefix, `NOT_FOUND` where the catalogue has none.
 
     Args:
@@ -85,7 +83,7 @@ def find(trie: Trie, prefixes: Int[AnyArray, "*rows depth"]) -> Int[AnyArray, "*
     return xp.where(exists, nodes, NOT_FOUND)
 
 
-def contains(trie: Trie, prefixes: Int[AnyArray, "*rows depth"]) -> Bool[AnyArray, "*rows"]:
+def contains(trie: Trie, prefixes: Int[Array, "*rows depth"]) -> Bool[Array, "*rows"]:
     """Returns whether each prefix (or whole SID) exists, bool `[...]`."""
     return find(trie, prefixes) != NOT_FOUND
 

@@ -13,9 +13,7 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, UInt
-
-from dsirm_jax.sids.trie.levels import AnyArray
+from jaxtyping import Array, Bool, Int, UInt
 
 RANGES = "ranges"
 
@@ -40,8 +38,8 @@ class Ranges:
     form: ClassVar[str] = RANGES
     array_names: ClassVar[tuple[str, ...]] = ("codes", "starts")
 
-    codes: UInt[AnyArray, " child"]
-    starts: Int[AnyArray, " node+1"]
+    codes: UInt[Array, " child"]
+    starts: Int[Array, " bound"]
     size: int
     widest: int
 
@@ -75,14 +73,14 @@ class Ranges:
         most = int(np.diff(arrays["starts"]).max())
         return cls(**arrays, size=size, widest=min(1 << (most - 1).bit_length(), size))
 
-    def _codes_below(self, nodes: Int[AnyArray, "*rows"]) -> Int[AnyArray, "*rows child"]:
+    def _codes_below(self, nodes: Int[Array, "*rows"]) -> Int[Array, "*rows child"]:
         """Returns the children's codes, ascending, and `size` where there are no more."""
         xp = self.codes.__array_namespace__()
         place = self.starts[nodes][..., None] + xp.arange(self.widest, dtype=xp.int32)
         codes = self.codes[xp.minimum(place, self.codes.shape[0] - 1)].astype(xp.int32)
         return xp.where(place < self.starts[nodes + 1][..., None], codes, self.size)
 
-    def mask(self, nodes: Int[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
+    def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         xp = self.codes.__array_namespace__()
         codes = self._codes_below(nodes).reshape(-1, self.widest)
         rows = xp.arange(codes.shape[0])[:, None]
@@ -94,16 +92,12 @@ class Ranges:
             mask = xp.zeros(shape, bool).at[rows, codes].set(True)
         return mask[:, : self.size].reshape(*nodes.shape, self.size)
 
-    def child(
-        self, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-    ) -> Int[AnyArray, "*rows"]:
+    def child(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         xp = self.codes.__array_namespace__()
         rank = xp.sum(self._codes_below(nodes) < codes[..., None], axis=-1, dtype=xp.int32)
         return self.starts[nodes] + rank
 
-    def has(
-        self, nodes: Int[AnyArray, "*rows"], codes: Int[AnyArray, "*rows"]
-    ) -> Bool[AnyArray, "*rows"]:
+    def has(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
         xp = self.codes.__array_namespace__()
         return xp.any(self._codes_below(nodes) == codes[..., None], axis=-1)
 
