@@ -23,7 +23,7 @@ from dsirm_jax.ahead.chips import Chip
 from dsirm_jax.training.memory import Memory, memory_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
+DTYPE_BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
 # What moves no bytes: names for what is there, and ends of copies whose start was counted.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
@@ -371,7 +371,7 @@ def _group(attributes: str, devices: int) -> int:
 
 
 def _width(dtype: str) -> float:
-    if dtype in BYTES:
-        return BYTES[dtype]
+    if dtype in DTYPE_BYTES:
+        return DTYPE_BYTES[dtype]
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) / 8 if bits else 0

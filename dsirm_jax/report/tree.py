@@ -15,7 +15,7 @@ FIRST_LEVEL_SHOWN = 2048
 PREFIX_TITLES, SID_TITLES = 3, 6
 
 
-class Level(NamedTuple):
+class PrefixLevel(NamedTuple):
     """The occurring prefixes of one length, sorted.
 
     Attributes:
@@ -31,13 +31,13 @@ class Level(NamedTuple):
     ranks: Int[np.ndarray, " prefix"]
 
 
-def levels_of(keys: Int[np.ndarray, "item level"]) -> list[Level]:
+def levels_of(keys: Int[np.ndarray, "item level"]) -> list[PrefixLevel]:
     """Returns the prefixes of each length.
 
     Args:
       keys: packed prefixes of the items, sorted.
     """
-    levels: list[Level] = []
+    levels: list[PrefixLevel] = []
     above = np.zeros(1, np.int64)
     for level in range(keys.shape[1]):
         starts = np.flatnonzero(np.diff(keys[:, level], prepend=-1))
@@ -47,13 +47,13 @@ def levels_of(keys: Int[np.ndarray, "item level"]) -> list[Level]:
         ranks = np.empty_like(largest_first)
         ranks[largest_first] = np.arange(len(starts))
         ranks -= np.searchsorted(parents, parents)
-        levels.append(Level(starts, counts, parents, ranks))
+        levels.append(PrefixLevel(starts, counts, parents, ranks))
         above = starts
     return levels
 
 
 def shown_prefixes(
-    levels: list[Level], *, most: int, most_first: int = FIRST_LEVEL_SHOWN
+    levels: list[PrefixLevel], *, most: int, most_first: int = FIRST_LEVEL_SHOWN
 ) -> list[Bool[np.ndarray, " prefix"]]:
     """Chooses what of a tree to show: the k largest children of every prefix.
 
@@ -134,7 +134,7 @@ def tree_rows(nodes: list[list[Any]]) -> list[int]:
 
 
 def _by_parent(
-    level: Level, shown: Bool[np.ndarray, " prefix"], nodes: list[list[Any]]
+    level: PrefixLevel, shown: Bool[np.ndarray, " prefix"], nodes: list[list[Any]]
 ) -> dict[int, list[list[Any]]]:
     """Groups the nodes of the shown prefixes by their parent, the largest first."""
     families: dict[int, list[list[Any]]] = {}

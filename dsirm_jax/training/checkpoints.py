@@ -81,7 +81,7 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
         finally:
             failure = _failure(opened.wait_until_finished, opened)
         if failure:
-            raise InputError(f"{failure}; make room or mend the disk, and run the same again")
+            raise InputError(f"{failure}; make room or repair the disk, and run the same again")
 
 
 def save(
@@ -133,7 +133,7 @@ def restore_best(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, int]
       InputError: the last save failed, or the checkpoint is not what was written.
     """
     if failure := _failure(opened.wait_until_finished, opened):
-        raise InputError(f"{failure}; make room or mend the disk, and run the same again")
+        raise InputError(f"{failure}; make room or repair the disk, and run the same again")
     step = Path(opened.directory) / str(opened.best_step())
     if reason := step_damage(step):
         raise InputError(f"{step} is damaged ({reason}); run the same again")
