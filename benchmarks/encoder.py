@@ -34,7 +34,12 @@ from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.embed import embed_by_length
 from dsirm_jax.encoder.kinds.pretrained import Pretrained
 from dsirm_jax.encoder.kinds.protocol import RunTables
-from dsirm_jax.metrics.bootstrap import bootstrap, interval, per_query_auc, roc_auc
+from dsirm_jax.metrics.bootstrap import (
+    bootstrap,
+    interval,
+    per_query_auc_statistic,
+    roc_auc_statistic,
+)
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.training.settings import Training
 
@@ -122,8 +127,8 @@ def _quality(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
         statistics = {}
         for variant, cosine in cosines.items():
             judgements = (judged["query_index"], judged["relevant"], cosine)
-            statistics[variant, "ROC-AUC"] = roc_auc(*judgements)
-            statistics[variant, "per-query AUC"] = per_query_auc(*judgements)
+            statistics[variant, "ROC-AUC"] = roc_auc_statistic(*judgements)
+            statistics[variant, "per-query AUC"] = per_query_auc_statistic(*judgements)
         values, samples = bootstrap(
             statistics,
             num_queries=len(np.unique(judged["query_index"])),

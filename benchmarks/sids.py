@@ -236,14 +236,14 @@ def _information(layout: Layout) -> dict[str, float]:
     for level in LEVELS:
         of_facts = prefixes[rows, level - 1]
         found[f"{_levels(level)}, attributes"] = shared_information(
-            of_facts, values, given=attributes
+            of_facts, values, groups=attributes
         )
         found[f"{_levels(level)}, attributes within a type"] = shared_information(
-            of_facts, values, given=of_types
+            of_facts, values, groups=of_types
         )
     for level in LEVELS[1:]:
         found[f"level {level} alone, attributes within a type"] = shared_information(
-            codes[rows, level - 1], values, given=of_types
+            codes[rows, level - 1], values, groups=of_types
         )
     return {
         f"{figure.upper()} of {what}": value

@@ -175,7 +175,7 @@ def _configure(flags: Values) -> None:
     if flags["profile_steps"]:
         from dsirm_jax.training import profiling
 
-        profiling.choose(flags["profile_steps"])
+        profiling.choose_steps(flags["profile_steps"])
     configuration.parse(
         files=flags["gin_file"],
         bindings=flags["gin_bindings"],

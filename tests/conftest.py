@@ -5,6 +5,9 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+from tests import shapes
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # With eight devices, device-count invariance can be shown anywhere. XLA would end the process when
@@ -35,6 +38,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("steady")
+
+# The packages whose functions are called with checks of their arrays.
+CHECKED = ["dsirm_jax.metrics", "dsirm_jax.sids", "dsirm_jax.training"]
+install_import_hook(CHECKED, f"{shapes.__name__}.checked")
 
 
 def pytest_sessionstart():

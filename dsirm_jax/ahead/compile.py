@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Bindings = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """What steps are compiled for, and what of their shapes only tables would tell.
+    """What steps are compiled for, and those of their shapes that only tables have.
 
     Attributes:
       topology: chips, see `training.chips.Slice`.
@@ -46,6 +47,13 @@ class Target:
     vector_dim: int | None = None
     features: int = 64
     grades: int = 4
+
+    def __post_init__(self):
+        for name in ("sids", "features"):
+            check_whole(f"Target.{name}", getattr(self, name), least=1)
+        if self.vector_dim is not None:
+            check_whole("Target.vector_dim", self.vector_dim, least=1)
+        check_whole("Target.grades", self.grades, least=2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,16 +104,16 @@ def compile_all(
     for name in steps or STEPS:
         started = time.monotonic()
         with (
-            tempfile.TemporaryFile() as said,
+            tempfile.TemporaryFile() as messages,
             concurrent.futures.ProcessPoolExecutor(
-                1, spawn, initializer=_to_file, initargs=(os.getpid(), said.fileno())
+                1, spawn, initializer=_to_file, initargs=(os.getpid(), messages.fileno())
             ) as pool,
         ):
             try:
                 outcome = pool.submit(compile_one, name, bindings, target).result()
             except concurrent.futures.process.BrokenProcessPool:
-                said.seek(0)
-                last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+                messages.seek(0)
+                last = messages.read().decode(errors="replace").strip().splitlines()[-1:]
                 outcome = Outcome(step=name, reason=" ".join(["the compiler aborted", *last]))
         yield dataclasses.replace(outcome, seconds=time.monotonic() - started)
 
@@ -124,10 +132,10 @@ def compile_one(name: str, bindings: Bindings, target: Target) -> Outcome:
     from dsirm_jax.ahead.chips import Slice
 
     devices = Slice(name=target.topology).devices()
-    found = STEPS[name](bindings, target, devices)
-    if found is None:
+    compilable = STEPS[name](bindings, target, devices)
+    if compilable is None:
         return Outcome(step=name, reason="nothing is trained")
-    step, arguments, static, used_devices = found
+    step, arguments, static, used_devices = compilable
     try:
         program = programs.describe(step, *arguments, devices=used_devices, **static)
     except jax.errors.JaxRuntimeError as error:
@@ -292,63 +300,6 @@ REMEDIES = {
 }
 
 
-def heading(target: Target) -> str:
-    """Returns what one chip has, and the names of the columns of `rows`."""
-    from dsirm_jax.ahead.chips import Slice
-
-    chips = Slice(name=target.topology)
-    chip = chips.chip
-    return "\n".join(
-        [
-            f"{target.topology}: {chips.size} chips; each {chip.memory / 1e9:.1f} GB, "
-            f"{chip.flops / 1e12:.0f} Tflop/s, {chip.bandwidth / 1e9:.0f} GB/s memory, "
-            f"{chip.interconnect / 1e9:.0f} GB/s to others ({chip.source})",
-            f"{'step':<10} {'arguments':>10} {'temporary':>10} {'code':>9} {'of memory':>9} "
-            f"{'Gflop':>9} {'traffic':>9} {'sent':>9} {'least ms':>9}  bound by",
-        ]
-    )
-
-
-def rows(outcome: Outcome, *, target: Target) -> str:
-    """Returns what one step asks of a chip, and below it what it exchanges with others."""
-    from dsirm_jax.ahead.chips import Slice
-
-    chip, program = Slice(name=target.topology).chip, outcome.program
-    if program is None:
-        return f"{outcome.step:<10} {outcome.reason}"
-    memory, seconds = program.memory, program.seconds(chip)
-    binding = max(seconds, key=seconds.get)
-    first = (
-        f"{outcome.step:<10} {_size(memory.arguments):>10} "
-        f"{_size(memory.temporaries + memory.outputs):>10} {_size(memory.code):>9} "
-        f"{memory.total / chip.memory:>9.1%} {program.flops / 1e9:>9.1f} "
-        f"{_size(program.traffic):>9} {_size(program.sent):>9} "
-        f"{1e3 * seconds[binding]:>9.3f}  {binding}"
-    )
-    exchanges = (
-        f"{'':<10} {each.calls} {each.kind} over {each.group}: {_size(each.sent)} sent"
-        for each in program.collectives
-    )
-    return "\n".join([first, *exchanges])
-
-
-def problems(outcomes: Sequence[Outcome], *, target: Target) -> list[str]:
-    """Returns what does not fit or compile, each with the binding to change."""
-    from dsirm_jax.ahead.chips import Slice
-
-    room = Slice(name=target.topology).chip.memory
-    found = []
-    for each in outcomes:
-        if each.used is not None and (each.used > room or each.program is None):
-            found.append(
-                f"{each.step} needs {_size(each.used)} of a chip's {_size(room)}; "
-                f"bind {REMEDIES[each.step]}"
-            )
-        elif each.program is None and each.reason != "nothing is trained":
-            found.append(f"{each.step}: {each.reason}")
-    return found
-
-
 def _generator_config(bindings: Bindings) -> Any:
     from dsirm_jax.generator.architectures.architecture import check_architecture
 
@@ -363,10 +314,3 @@ def _vocabulary_size(bindings: Bindings) -> int:
 
     given = bindings["prepare"].get("vocabulary")
     return vocabulary.size(given) if given else bindings["prepare"]["vocabulary_size"]
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count / 1e3:.1f} kB"

@@ -20,9 +20,10 @@ from typing import Any
 import jax
 
 from dsirm_jax.ahead.chips import Chip
+from dsirm_jax.training.memory import Memory, memory_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-WIDTHS = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
+DTYPE_BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
 # What moves no bytes: names for what is there, and ends of copies whose start was counted.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
@@ -32,28 +33,6 @@ FREE = {
 # What stands for the instructions of a computation that it calls.
 WRAPPERS = ("fusion", "call", "async-start")
 SLICES = ("dynamic-slice", "slice", "gather")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes of one device.
-
-    Attributes:
-      arguments: state and batch.
-      outputs: the new state and metrics, as far as they do not take the place of arguments.
-      temporaries: what is alive at once in between.
-      code: the program.
-    """
-
-    arguments: int
-    outputs: int
-    temporaries: int
-    code: int
-
-    @property
-    def total(self) -> int:
-        """Returns all of it."""
-        return self.arguments + self.outputs + self.temporaries + self.code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +95,7 @@ def describe(step: Any, *arguments: Any, devices: int, **static: Any) -> Program
     compiled, text = _compile(step.lower(*arguments, **static))
     traffic, collectives = read_hlo(text, devices=devices)
     return Program(
-        memory=memory(compiled),
+        memory=memory_of(compiled),
         flops=flops(traced.jaxpr) / devices,
         traffic=traffic,
         collectives=collectives,
@@ -133,17 +112,6 @@ def _compile(lowered: Any) -> tuple[Any, str]:
         compiled = lowered.compile(compiler_options=options)
         written = list(Path(folder).glob("*.after_codegen.txt"))
         return compiled, written[0].read_text("utf-8") if written else compiled.as_text()
-
-
-def memory(compiled: Any) -> Memory:
-    """Returns the memory of a compiled program on one device."""
-    found = compiled.memory_analysis()
-    return Memory(
-        arguments=found.argument_size_in_bytes,
-        outputs=found.output_size_in_bytes - found.alias_size_in_bytes,
-        temporaries=found.temp_size_in_bytes,
-        code=found.generated_code_size_in_bytes,
-    )
 
 
 def flops(jaxpr: Any) -> float:
@@ -221,7 +189,7 @@ def read_hlo(text: str, *, devices: int) -> tuple[int, tuple[Collective, ...]]:
                 group = _group(each.attributes, devices)
                 kind = "reduce-scatter" if name.startswith("all-reduce-scatter") else opcode
                 amount = sum(
-                    sizes.of(computation[operand].shape, all_spaces=True)
+                    sizes.bytes_of(computation[operand].shape, all_spaces=True)
                     for operand in each.operands
                     if operand in computation
                 )
@@ -249,12 +217,12 @@ def read_hlo(text: str, *, devices: int) -> tuple[int, tuple[Collective, ...]]:
                 walk(inner["to_apply"], times, fused=fused)
 
     walk(entry, 1, fused=False)
-    found = (
+    collectives = (
         Collective(kind=kind, group=group, calls=calls[kind, group], sent=round(amount))
         for (kind, group), amount in sorted(sent.items())
         if group > 1
     )
-    return traffic, tuple(found)
+    return traffic, tuple(collectives)
 
 
 class _Sizes:
@@ -263,7 +231,7 @@ class _Sizes:
     def __init__(self, computations: dict[str, _Computation]):
         self.computations = computations
 
-    def of(self, shape: str, *, all_spaces: bool = False) -> int:
+    def bytes_of(self, shape: str, *, all_spaces: bool = False) -> int:
         """Returns the bytes of a shape, or of the parts of a tuple, that lie in main memory."""
         total = 0
         for dtype, dims, layout in re.findall(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", shape):
@@ -280,19 +248,19 @@ class _Sizes:
         if each.opcode.endswith("-done"):
             return 0
         if each.opcode == "copy-start":  # (target, source, flag)
-            return self.of(each.shape)
+            return self.bytes_of(each.shape)
         read = sum(
             self._read(computation, each, place, computation[operand].shape)
             for place, operand in enumerate(each.operands)
-            if operand in computation and self.of(computation[operand].shape)
+            if operand in computation and self.bytes_of(computation[operand].shape)
         )
-        return read + (self._written(computation, each) if self.of(each.shape) else 0)
+        return read + (self._written(computation, each) if self.bytes_of(each.shape) else 0)
 
     def _read(self, computation: _Computation, each: _Instruction, place: int, shape: str) -> int:
         """Returns what an instruction reads of an operand of this shape."""
-        whole = self.of(shape, all_spaces=True)
+        whole = self.bytes_of(shape, all_spaces=True)
         if each.opcode in SLICES and place == 0:
-            return min(whole, self.of(each.shape, all_spaces=True))
+            return min(whole, self.bytes_of(each.shape, all_spaces=True))
         if each.opcode == "dynamic-update-slice" and place == 0:
             return 0
         if each.opcode in ("bitcast", "tuple", "get-tuple-element"):
@@ -312,7 +280,7 @@ class _Sizes:
             for place, operand in enumerate(user.operands)
             if operand == name and user.opcode != "parameter"
         )
-        return min(read, self.of(shape, all_spaces=True))
+        return min(read, self.bytes_of(shape, all_spaces=True))
 
     def _body(self, each: _Instruction) -> _Computation:
         called = _called(each.attributes)
@@ -320,7 +288,7 @@ class _Sizes:
 
     def _written(self, computation: _Computation, each: _Instruction) -> int:
         if each.opcode == "dynamic-update-slice":
-            return self.of(computation[each.operands[1]].shape, all_spaces=True)
+            return self.bytes_of(computation[each.operands[1]].shape, all_spaces=True)
         if each.opcode == "parameter":
             return 0
         if each.opcode == "tuple":
@@ -330,8 +298,8 @@ class _Sizes:
         if each.opcode in WRAPPERS:
             body = self._body(each)
             root = next(part for part in body.values() if part.is_root)
-            return min(self._written(body, root), self.of(each.shape, all_spaces=True))
-        return self.of(each.shape)
+            return min(self._written(body, root), self.bytes_of(each.shape, all_spaces=True))
+        return self.bytes_of(each.shape)
 
 
 def _parse(text: str) -> tuple[dict[str, _Computation], str]:
@@ -343,8 +311,8 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
         if header:
             current = computations.setdefault(header[2], {})
             entry = header[2] if header[1] else entry
-        elif current is not None and (found := _instruction(line)):
-            current[found.name] = found
+        elif current is not None and (instruction := _instruction(line)):
+            current[instruction.name] = instruction
     return computations, entry
 
 
@@ -403,7 +371,7 @@ def _group(attributes: str, devices: int) -> int:
 
 
 def _width(dtype: str) -> float:
-    if dtype in WIDTHS:
-        return WIDTHS[dtype]
+    if dtype in DTYPE_BYTES:
+        return DTYPE_BYTES[dtype]
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) / 8 if bits else 0

@@ -10,9 +10,9 @@ from dsirm_jax.commands.command import Command, Values
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints how two runs differ."""
-    from dsirm_jax.report.compare import compare
+    from dsirm_jax.report.compare import compare_runs
 
-    print(compare(*map(Path, arguments)))
+    print(compare_runs(*map(Path, arguments)))
     return 0
 
 

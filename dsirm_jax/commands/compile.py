@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Compiles and prints what every step asks of the chips; 1 where one does not fit."""
-    from dsirm_jax.ahead import compile as ahead
+    from dsirm_jax.ahead import printing
+    from dsirm_jax.ahead.compile import compile_all
 
     target, bindings = what_to_compile(topology=flags["topology"])
-    print(ahead.heading(target), flush=True)
+    print(printing.heading(target), flush=True)
     outcomes = []
-    for outcome in ahead.compile_all(bindings, target=target, steps=flags["step"]):
-        print(ahead.rows(outcome, target=target), flush=True)
+    for outcome in compile_all(bindings, target=target, steps=flags["step"]):
+        print(printing.rows(outcome, target=target), flush=True)
         outcomes.append(outcome)
-    problems = ahead.problems(outcomes, target=target)
+    problems = printing.problems(outcomes, target=target)
     for problem in problems:
         print(f"dsirm: {problem}", file=sys.stderr)
     return 1 if problems else 0

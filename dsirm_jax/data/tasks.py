@@ -24,7 +24,7 @@ from dsirm_jax.data.pairs import held_out_queries
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes
-from dsirm_jax.training.batches import concatenate, cut, visits
+from dsirm_jax.training.batches import concatenate, cut_batches, visits
 
 if TYPE_CHECKING:
     import seqio
@@ -273,7 +273,7 @@ def batches(
             functools.partial(_read, one, edges, lengths, queries=queries), visited
         )
         sizes = _growth(taken, batch_size=batch_size, start_step=start_step)
-        streams.append(cut(pieces, sizes))
+        streams.append(cut_batches(pieces, sizes))
     return map(concatenate, zip(*streams, strict=True))
 
 

@@ -21,7 +21,7 @@ from dsirm_jax.encoder.negatives import read_irrelevant
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import checkpoints
 from dsirm_jax.training.batches import index_batches
-from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
+from dsirm_jax.training.loop import Batch, StepMetrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -89,7 +89,7 @@ def make_step(
     embed: Callable[[Any, Array], Float[Array, "row dim"]],
     optimizer: optax.GradientTransformation,
     temperature: float,
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
     """Returns the compiled training step; see `train` for its arguments."""
     loss_fn = pair_loss(embed=embed, temperature=temperature)
 
@@ -120,7 +120,7 @@ def step_for(
     batch: BatchSpec,
     devices: Sequence[jax.Device],
     rows: int,
-) -> tuple[Callable[[TrainState, Any], tuple[TrainState, Metrics]], tuple[Any, Any]]:
+) -> tuple[Callable[[TrainState, Any], tuple[TrainState, StepMetrics]], tuple[Any, Any]]:
     """Returns the step that `train` runs, and the shapes of its state and batch on the devices.
 
     Args:

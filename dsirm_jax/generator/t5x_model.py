@@ -29,7 +29,7 @@ from dsirm_jax.generator.losses import GeneratorObjective, level_log_probs
 from dsirm_jax.generator.train import batch_loss, teacher_forced
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes, trie
-from dsirm_jax.training.checkpoints import damage
+from dsirm_jax.training.checkpoints import step_damage
 
 REPOSITORIES = {
     "google-research/t5x": "cc342d419ec3e3e9c4bf1df33c82330cafdc1e16",
@@ -339,7 +339,7 @@ def export_checkpoint(step: str | os.PathLike[str], *, directory: str | os.PathL
       InputError: the checkpoint is damaged or missing, or the new one exists.
     """
     step, directory = Path(step).absolute(), Path(directory).absolute()
-    if reason := damage(step):
+    if reason := step_damage(step):
         raise InputError(f"{step}: no good checkpoint ({reason}); give the one before it")
     path = directory / f"{CHECKPOINT}_{step.name}"
     if path.exists():

@@ -18,7 +18,7 @@ from dsirm_jax.generator import losses
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params, param_shapes
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.sids import codes
-from dsirm_jax.training.loop import Batch, Metrics, TrainState, fit, mean_loss
+from dsirm_jax.training.loop import Batch, StepMetrics, TrainState, fit, mean_loss
 from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shardings, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
 
@@ -144,7 +144,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     shardings: TrainState,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """Returns the compiled training step.
 
     Args:
@@ -156,7 +156,7 @@ def make_step(
     """
     loss_fn = make_generator_loss(config, objective=objective, seed=seed)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, batch, state.step
         )

@@ -1,1 +1,5 @@
 """Pure metric functions: ranking, classification, codebook health, bootstrap."""
+
+from dsirm_jax.io.lazy import public
+
+__getattr__, __dir__ = public(__name__)

@@ -32,7 +32,7 @@ class Interval:
     high: float
 
 
-def roc_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+def roc_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
     """Returns pooled ROC-AUC as a statistic; arguments as in `ranking.auc_per_query`.
 
     Σ over relevant pairs of w (Σ w of irrelevant pairs below + half of those tied), over
@@ -52,8 +52,8 @@ def roc_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Stat
     return statistic
 
 
-def pr_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Returns pooled average precision as a statistic; arguments as in `roc_auc`.
+def pr_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+    """Returns pooled average precision as a statistic; arguments as in `roc_auc_statistic`.
 
     Σ over relevant pairs of w · precision among the pairs that score at least as high, over Σ w.
     """
@@ -73,7 +73,9 @@ def pr_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Stati
     return statistic
 
 
-def log_loss(queries: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
+def log_loss_statistic(
+    queries: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+) -> Statistic:
     """Returns mean log-loss over pairs as a statistic, from its sum and count in each query."""
     losses = classification.pair_log_losses(labels, probabilities)
     index = _query_index(queries)
@@ -81,7 +83,7 @@ def log_loss(queries: np.ndarray, labels: np.ndarray, probabilities: np.ndarray)
     return lambda counts: _ratio(sums @ counts, sizes @ counts)
 
 
-def ece(
+def ece_statistic(
     queries: np.ndarray,
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -97,22 +99,26 @@ def ece(
     return lambda counts: _ratio(np.abs(table.T @ counts).sum(axis=0), sizes @ counts)
 
 
-def per_query_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+def per_query_auc_statistic(
+    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray
+) -> Statistic:
     """Returns the mean of ROC-AUC within queries as a statistic."""
     return mean_over_queries(ranking.auc_per_query(queries, labels, scores))
 
 
-def ndcg_at_k(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int) -> Statistic:
+def ndcg_at_k_statistic(
+    queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int
+) -> Statistic:
     """Returns the mean of nDCG@k over queries that have a gain as a statistic."""
     return mean_over_queries(ranking.ndcg_per_query(queries, gains, scores, k=k))
 
 
-def mrr(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+def mrr_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
     """Returns the mean of the reciprocal ranks over queries with a relevant pair as a statistic."""
     return mean_over_queries(ranking.reciprocal_rank_per_query(queries, labels, scores))
 
 
-def recall_at_k(
+def recall_at_k_statistic(
     queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int
 ) -> Statistic:
     """Returns the mean of recall@k over queries with a relevant pair as a statistic."""
@@ -124,7 +130,7 @@ def f1_scores(
 ) -> dict[str, Statistic]:
     """Returns `micro_f1` and `macro_f1` of predicted classes as statistics.
 
-    F1 of a class is 2 · hits over the pairs that have it plus those that are said to. Micro adds
+    F1 of a class is 2 · hits over the pairs that have it plus those it is predicted for. Micro adds
     both up over classes, macro is the mean over the classes that occur.
 
     Args:
@@ -133,15 +139,15 @@ def f1_scores(
       predicted: likewise.
 
     Raises:
-      ValueError: there are more of the ones than of the others.
+      ValueError: their numbers differ.
     """
     if len(labels) != len(predicted):
         raise ValueError(f"{len(labels)} labels and {len(predicted)} predictions")
     index, classes = _query_index(queries), np.union1d(labels, predicted)
     shape = (index.max(initial=-1) + 1, len(classes))
 
-    def counted(of: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        cells = index * len(classes) + np.searchsorted(classes, of)
+    def counted(column: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        cells = index * len(classes) + np.searchsorted(classes, column)
         return np.bincount(cells, weights, minlength=np.prod(shape)).reshape(shape)
 
     twice_hits = 2 * counted(labels, labels == predicted)  # [query, class]
@@ -168,15 +174,15 @@ def mean_over_queries(values: np.ndarray) -> Statistic:
     return lambda counts: _ratio(known @ counts, defined.astype(np.float64) @ counts)
 
 
-def mean(statistics: Sequence[Statistic]) -> Statistic:
+def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
     """Returns the mean of statistics, such as one metric of models of several seeds."""
-    return lambda counts: sum(of(counts) for of in statistics) / len(statistics)
+    return lambda counts: sum(statistic(counts) for statistic in statistics) / len(statistics)
 
 
 def resample_counts(num_queries: int, *, resamples: int, seed: int, start: int = 0) -> np.ndarray:
     """Returns how often each query is drawn, int32 `[query, resample]`.
 
-    Resample `i` is a function of `(seed, i)` alone, whatever range it is asked for in.
+    Resample `i` is a function of `(seed, i)` alone, whatever range it is drawn in.
 
     Args:
       num_queries: queries in the sample, and draws in each resample.
@@ -199,28 +205,30 @@ def bootstrap(
     num_pairs: int,
     resamples: int,
     seed: int,
+    cells_at_once: int = CELLS_AT_ONCE,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Returns each statistic on the sample and on every resample, all on the same resamples.
 
     Args:
       statistics: by name; all made from the same pairs.
       num_queries: distinct queries of those pairs.
-      num_pairs: the pairs; with the queries it bounds how many resamples are held at once.
+      num_pairs: the pairs.
       resamples: resamples to draw.
       seed: seed of the draws.
+      cells_at_once: pairs or queries, times resamples, that are held in memory at once.
 
     Returns:
       `(values, samples)`: the value by name, and `[resample]` by name.
     """
     once = np.ones((num_queries, 1), np.int32)
-    values = {name: float(of(once)[0]) for name, of in statistics.items()}
+    values = {name: float(statistic(once)[0]) for name, statistic in statistics.items()}
     samples = {name: np.empty(resamples) for name in statistics}
-    chunk = max(1, CELLS_AT_ONCE // max(num_queries, num_pairs))
+    chunk = max(1, cells_at_once // max(num_queries, num_pairs))
     for start in range(0, resamples, chunk):
         stop = min(start + chunk, resamples)
         counts = resample_counts(num_queries, resamples=stop - start, seed=seed, start=start)
-        for name, of in statistics.items():
-            samples[name][start:stop] = of(counts)
+        for name, statistic in statistics.items():
+            samples[name][start:stop] = statistic(counts)
     return values, samples
 
 

@@ -96,13 +96,22 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
     Raises:
       ValueError: an input is not finite or a probability lies outside [0, 1].
+
+    Example:
+      >>> round(log_loss(np.array([1, 0]), np.array([0.5, 0.5])), 6)  # ln 2
+      0.693147
     """
     losses = pair_log_losses(labels, probabilities)
     return float(losses.mean()) if len(losses) else float("nan")
 
 
 def calibration_bin(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
-    """Returns the equal-width bin of [0, 1] that holds each probability, int64 `[pair]`."""
+    """Returns the equal-width bin of [0, 1] that holds each probability, int64 `[pair]`.
+
+    Example:
+      >>> calibration_bin(np.array([0.0, 0.26, 1.0]), bins=4).tolist()
+      [0, 1, 3]
+    """
     return np.minimum((np.asarray(probabilities, np.float64) * bins).astype(np.int64), bins - 1)
 
 
@@ -120,6 +129,10 @@ def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_B
     Raises:
       ValueError: an input is not finite or a probability lies outside [0, 1].
         Source: Naeini et al. 2015; 15 bins as in Guo et al. 2017, arXiv 1706.04599.
+
+    Example:
+      >>> ece(np.array([1, 0]), np.array([0.75, 0.25]), bins=2)
+      0.25
     """
     _check_probabilities(labels, probabilities)
     if not len(labels):

@@ -27,7 +27,12 @@ def code_counts(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def utilisation(counts: np.ndarray) -> float:
-    """Returns |{k : n_k > 0}| / K, the share of codes that any item has; NaN without any code."""
+    """Returns |{k : n_k > 0}| / K, the share of codes that any item has; NaN without any code.
+
+    Example:
+      >>> utilisation(np.array([4, 0, 1, 0]))
+      0.5
+    """
     return float(np.count_nonzero(counts) / len(counts)) if len(counts) else float("nan")
 
 
@@ -35,6 +40,10 @@ def perplexity(counts: np.ndarray) -> float:
     """Returns exp(−Σ_k p_k log p_k) with p_k = n_k / Σ n, the effective number of codes.
 
     NaN without any item.
+
+    Example:
+      >>> round(perplexity(np.array([5, 5, 0, 0])), 6)
+      2.0
     """
     if not np.any(counts):
         return float("nan")
@@ -46,6 +55,10 @@ def gini(counts: np.ndarray) -> float:
     """Returns Σ_i (2i − K − 1) n_(i) / (K Σ n) over ascending n_(i): 0 even, (K − 1)/K one code.
 
     NaN without any item.
+
+    Example:
+      >>> gini(np.array([3, 3, 3])), gini(np.array([0, 0, 0, 8]))
+      (0.0, 0.75)
     """
     if not np.any(counts):
         return float("nan")
@@ -64,6 +77,10 @@ def collision_rate(buckets: np.ndarray) -> float:
     """Returns Σ_{b > 1} b / Σ b over bucket sizes b, the share of items that share their SID.
 
     NaN without any item.
+
+    Example:
+      >>> collision_rate(np.array([1, 1, 2]))  # of four items two share one SID
+      0.5
     """
     if not len(buckets):
         return float("nan")
@@ -118,7 +135,7 @@ def prefix_agreement(
     agrees = np.cumprod(query_codes == item_codes, axis=1)
     relevant = np.asarray(relevant, bool)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [agrees[of].sum(axis=0) / of.sum() for of in (relevant, ~relevant)]
+        shares = [agrees[rows].sum(axis=0) / rows.sum() for rows in (relevant, ~relevant)]
         ratio = shares[0] / shares[1]
     return {
         "relevant": shares[0].tolist(),
@@ -154,8 +171,8 @@ def agreement_ratio(
     # A row each: relevant pairs, those that agree, irrelevant pairs, those that agree. [4, query]
     sums = np.stack(
         [
-            np.bincount(index, weights=of)
-            for of in (relevant, relevant & agrees, ~relevant, ~relevant & agrees)
+            np.bincount(index, weights=pairs)
+            for pairs in (relevant, relevant & agrees, ~relevant, ~relevant & agrees)
         ]
     )
 
@@ -183,7 +200,7 @@ class SharedInformation(NamedTuple):
 
 
 def shared_information(
-    codes: np.ndarray, labels: np.ndarray, *, given: np.ndarray | None = None
+    codes: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None
 ) -> SharedInformation:
     """Returns normalised and adjusted mutual information of codes with labels, within groups.
 
@@ -193,7 +210,7 @@ def shared_information(
     Args:
       codes: codes, or keys of prefixes, `[item]`.
       labels: attribute of each item, known for all, `[item]`.
-      given: group of each item, `[item]`; one group when not given.
+      groups: group of each item, `[item]`; one group when not given.
 
     Returns:
       Both figures. NaN where neither codes nor labels differ within a group and, for AMI, where
@@ -204,11 +221,11 @@ def shared_information(
 
     if not len(codes):
         return SharedInformation(nmi=float("nan"), ami=float("nan"))
-    groups = (
-        np.zeros(len(codes), int) if given is None else np.unique(given, return_inverse=True)[1]
-    )
-    by_group = np.argsort(groups, kind="stable")
-    members = np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1)
+    if groups is None:
+        groups = np.zeros(len(codes), int)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    by_group = np.argsort(numbers, kind="stable")
+    members = np.split(by_group, np.flatnonzero(np.diff(numbers[by_group])) + 1)
     information, chance, entropies = np.zeros(3)
     for rows in members:
         table = cluster.contingency_matrix(labels[rows], codes[rows], sparse=True)
@@ -234,6 +251,10 @@ def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     Returns:
       `items`, those that had a SID, and `changed`, the share of them whose first codes down to each
       level are others now; 0 without any.
+
+    Example:
+      >>> churn(np.array([[0, 1], [0, 1], [-1, -1]]), np.array([[0, 2], [0, 1], [1, 1]]))
+      {'items': 2, 'changed': [0.0, 0.5]}
     """
     known = before[:, 0] >= 0
     kept = np.cumprod(before[known] == after[known], axis=1)

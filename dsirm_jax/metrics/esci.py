@@ -61,7 +61,7 @@ def classification(
       By name; NaN when there are no pairs.
 
     Raises:
-      ValueError: a label is none of the four, or there are more of the ones than of the others.
+      ValueError: a label is none of the four, or their numbers differ.
     """
     _check_labels(labels)
     _check_labels(predicted)

@@ -29,6 +29,11 @@ def ndcg_per_query(
     Raises:
       ValueError: an input is not finite.
         Source: Järvelin & Kekäläinen 2002; ties by McSherry & Najork 2008.
+
+    Example:
+      >>> gains, scores = np.array([0.0, 1.0]), np.array([0.9, 0.1])
+      >>> ndcg_per_query(np.array([7, 7]), gains, scores, k=2).round(6).tolist()  # 1 / log2(3)
+      [0.63093]
     """
     check_finite(queries=queries, gains=gains, scores=scores)
     queries, gains = _dense(queries), np.asarray(gains, np.float64)
@@ -55,6 +60,11 @@ def auc_per_query(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -
 
     Raises:
       ValueError: an input is not finite. Source: Mann & Whitney 1947.
+
+    Example:
+      >>> queries, labels = np.array([0, 0, 0]), np.array([1, 0, 0])
+      >>> auc_per_query(queries, labels, np.array([0.5, 0.5, 0.1])).tolist()
+      [0.75]
     """
     check_finite(queries=queries, labels=labels, scores=scores)
     queries, labels = _dense(queries), np.asarray(labels, bool)
@@ -96,21 +106,26 @@ def reciprocal_rank_per_query(
 
     Raises:
       ValueError: an input is not finite. Source: Voorhees 1999; ties by McSherry & Najork 2008.
+
+    Example:
+      >>> queries, labels = np.array([0, 0, 0]), np.array([0, 1, 0])
+      >>> reciprocal_rank_per_query(queries, labels, np.array([0.9, 0.5, 0.1])).tolist()
+      [0.5]
     """
     group = _tie_groups(queries, labels, scores)
     first = group.query[group.relevant > 0]
     # Groups come best first: of each query the first with something relevant.
-    found, row = np.unique(first, return_index=True)
+    queries_with_one, row = np.unique(first, return_index=True)
     size, relevant, better = (
-        of[group.relevant > 0][row] for of in (group.size, group.relevant, group.better)
+        values[group.relevant > 0][row] for values in (group.size, group.relevant, group.better)
     )
-    expected, none_yet = np.zeros(len(found)), np.ones(len(found))
+    expected, none_yet = np.zeros(len(queries_with_one)), np.ones(len(queries_with_one))
     for place in range(int((size - relevant).max(initial=-1)) + 1):
         share = np.clip(relevant / np.maximum(size - place, 1), 0, 1)
         expected += none_yet * share / (better + place + 1)
         none_yet *= 1 - share
     values = np.full(len(group.relevant_of_query), np.nan)
-    values[found] = expected
+    values[queries_with_one] = expected
     return values
 
 
@@ -135,6 +150,11 @@ def recall_per_query(
 
     Raises:
       ValueError: an input is not finite.
+
+    Example:
+      >>> queries, labels = np.array([0, 0, 0]), np.array([1, 1, 0])
+      >>> recall_per_query(queries, labels, np.array([0.9, 0.1, 0.5]), k=2).tolist()
+      [0.5]
     """
     group = _tie_groups(queries, labels, scores)
     within = np.clip((k - group.better) / group.size, 0, 1)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 HITS_AT = (1, 5, 10, 100)
-PAIRS_AT_ONCE = 1 << 14
+PAIRS_COMPARED_AT_ONCE = 1 << 14
 
 
 def first_hits(
@@ -36,16 +36,21 @@ def first_hits(
     queries, ranks, levels = retrieved.shape
     never = ranks + 1
     best = np.full((queries, levels), never, np.int32)
-    for start in range(0, len(query_index), PAIRS_AT_ONCE):
-        rows = slice(start, start + PAIRS_AT_ONCE)
+    for start in range(0, len(query_index), PAIRS_COMPARED_AT_ONCE):
+        rows = slice(start, start + PAIRS_COMPARED_AT_ONCE)
         of_pair = query_index[rows]
         agrees = retrieved[of_pair] == relevant_sids[rows, None, :]  # [pair, rank, level]
         agrees = np.logical_and.accumulate(agrees, axis=-1) & valid[of_pair][..., None]
-        found = np.where(agrees.any(axis=1), np.argmax(agrees, axis=1) + 1, never)
-        np.minimum.at(best, of_pair, found)
+        first_agreeing = np.where(agrees.any(axis=1), np.argmax(agrees, axis=1) + 1, never)
+        np.minimum.at(best, of_pair, first_agreeing)
     return np.where(best == never, 0, best)
 
 
 def hit_at_k(ranks: Int[np.ndarray, "*rows"], *, k: int) -> Bool[np.ndarray, "*rows"]:
-    """Returns whether a rank of `first_hits` is among the first `k`."""
+    """Returns whether a rank of `first_hits` is among the first `k`.
+
+    Example:
+      >>> hit_at_k(np.array([1, 0, 6]), k=5).tolist()
+      [True, False, False]
+    """
     return (ranks > 0) & (ranks <= k)

@@ -4,44 +4,23 @@ It can be used alone, without gin: docs/quantizer.md has an example. What this p
 imported when it is used.
 """
 
-from __future__ import annotations
+from dsirm_jax.io.lazy import public
 
-import importlib
-from typing import Any
-
-_MODULES = {
-    "FittedQuantizer": "fitted",
-    "QuantizerConfig": "model",
-    "QuantizerObjective": "losses",
-    "TrainingItems": "training_items",
-    "Upkeep": "codebooks",
-    "assign_vectors": "assign",
-    "load": "fitted",
-    "relative_error": "health",
-    "save": "fitted",
-    "train": "fitting",
-}
-_ELSEWHERE = {
-    "Training": "dsirm_jax.training.settings",
-    "codebook_health": "dsirm_jax.metrics.codebook",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    if name in _ELSEWHERE:
-        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
-    if name[:1].isupper():
-        from dsirm_jax.io.errors import InputError
-        from dsirm_jax.io.kinds import class_named
-
-        try:
-            return class_named(name, home=f"{__name__}.kinds")
-        except InputError:
-            pass
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_ELSEWHERE])
+__getattr__, __dir__ = public(
+    __name__,
+    {
+        "FittedQuantizer": "fitted",
+        "QuantizerConfig": "model",
+        "QuantizerObjective": "losses",
+        "Training": "dsirm_jax.training.settings",
+        "TrainingItems": "training_items",
+        "Upkeep": "codebooks",
+        "assign_vectors": "assign",
+        "codebook_health": "dsirm_jax.metrics.codebook",
+        "load": "fitted",
+        "relative_error": "health",
+        "save": "fitted",
+        "train": "fitting",
+    },
+    kinds="kinds",
+)

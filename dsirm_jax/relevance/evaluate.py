@@ -311,20 +311,20 @@ def _measured(
 
 def _statistics(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
     of_seeds = [_statistics_of(pairs, of_seed) for of_seed in np.atleast_2d(scores)]
-    return {name: bootstrap.mean([of[name] for of in of_seeds]) for name in METRICS}
+    return {name: bootstrap.mean_statistic([of[name] for of in of_seeds]) for name in METRICS}
 
 
 def _statistics_of(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
     of_pairs = (pairs.query_index, pairs.relevant, scores)
     return {
-        "roc_auc": bootstrap.roc_auc(*of_pairs),
-        "per_query_auc": bootstrap.per_query_auc(*of_pairs),
-        "pr_auc": bootstrap.pr_auc(*of_pairs),
-        "log_loss": bootstrap.log_loss(*of_pairs),
-        "ece": bootstrap.ece(*of_pairs),
-        "ndcg@10": bootstrap.ndcg_at_k(pairs.query_index, pairs.gain, scores, k=10),
-        "mrr": bootstrap.mrr(*of_pairs),
-        "recall@5": bootstrap.recall_at_k(*of_pairs, k=5),
+        "roc_auc": bootstrap.roc_auc_statistic(*of_pairs),
+        "per_query_auc": bootstrap.per_query_auc_statistic(*of_pairs),
+        "pr_auc": bootstrap.pr_auc_statistic(*of_pairs),
+        "log_loss": bootstrap.log_loss_statistic(*of_pairs),
+        "ece": bootstrap.ece_statistic(*of_pairs),
+        "ndcg@10": bootstrap.ndcg_at_k_statistic(pairs.query_index, pairs.gain, scores, k=10),
+        "mrr": bootstrap.mrr_statistic(*of_pairs),
+        "recall@5": bootstrap.recall_at_k_statistic(*of_pairs, k=5),
     }
 
 
@@ -334,7 +334,7 @@ def _tasks(
     """Returns the metrics of ESCI's tasks; the second and third need to tell the grades apart."""
     query, label = pairs.query_index, pairs.label
     ranked = [esci.ranking(query, label, of_seed) for of_seed in np.atleast_2d(scores)]
-    found = {"task_1_ndcg": bootstrap.mean(ranked)}
+    found = {"task_1_ndcg": bootstrap.mean_statistic(ranked)}
     if grades is not None:
         named = np.array(list(esci.GAINS))
         of_tasks = {

@@ -37,7 +37,7 @@ from dsirm_jax.relevance.model import (
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import logits
 from dsirm_jax.relevance.trees import fit_trees
-from dsirm_jax.training.batches import cut, index_batches, visits
+from dsirm_jax.training.batches import cut_batches, index_batches, visits
 from dsirm_jax.training.loop import Batch, TrainState, fit
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.settings import Training, make_optimizer
@@ -284,7 +284,7 @@ def query_batches(
     first = np.cumsum(sizes) - sizes
     visited = visits(sizes=sizes, seed=seed, start=start * batch_size)
     ordered = (rows[first[query] + within] for query, within in visited)
-    return cut(ordered, itertools.repeat(batch_size))
+    return cut_batches(ordered, itertools.repeat(batch_size))
 
 
 def query_hashes(queries: Sequence[str], *, seed: int) -> Float[np.ndarray, " pair"]:

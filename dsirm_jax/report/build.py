@@ -21,10 +21,10 @@ from dsirm_jax.report.gather import gather
 from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, TASK_NAMES, outcome, rung_name, signed
 from dsirm_jax.run.layout import FULL, Layout
 
-COLOURS = 5
+COLOUR_CYCLE = 5
 
 
-def build(*, layout: Layout, title: str) -> Path:
+def write_report(*, layout: Layout, title: str) -> Path:
     """Writes `report/index.html` from what the stages of a run wrote.
 
     A stage that has not run leaves its section out. Texts of the shop are only ever text: Jinja
@@ -38,27 +38,31 @@ def build(*, layout: Layout, title: str) -> Path:
     Returns:
       The path of the page.
     """
-    found = gather(layout)
+    contents = gather(layout)
     script = _package_text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    data = {"tree": found["tree"], "queries": found["queries"], "titles": found.get("titles", {})}
+    data = {
+        "tree": contents["tree"],
+        "queries": contents["queries"],
+        "titles": contents.get("titles", {}),
+    }
     page = environment().get_template("page.html")
     text = page.render(
-        found,
+        contents,
         title=title,
         data=data,
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         style=Markup(_package_text("page.css")),
-        colours=colours(found),
-        lift_panels=lift_panels(found["metrics"]) if found["metrics"] else [],
-        ladder_panels=ladder_panels(found["ladder"]) if found["ladder"] else {},
-        segment_panel=segment_panel(found["metrics"]) if found["metrics"] else None,
-        data_panels=data_panels(found["summary"]),
-        category_panel=category_panel(found["summary"]),
-        curve_panels=[curve_panels(stage) for stage in found["curves"]],
+        colours=colours(contents),
+        lift_panels=lift_panels(contents["metrics"]) if contents["metrics"] else [],
+        ladder_panels=ladder_panels(contents["ladder"]) if contents["ladder"] else {},
+        segment_panel=segment_panel(contents["metrics"]) if contents["metrics"] else None,
+        data_panels=data_panels(contents["summary"]),
+        category_panel=category_panel(contents["summary"]),
+        curve_panels=[curve_panels(stage) for stage in contents["curves"]],
         metric_names={name: METRIC_NAMES[name] for name in METRICS},
-        task_names=task_names(found["metrics"]) if found["metrics"] else {},
+        task_names=task_names(contents["metrics"]) if contents["metrics"] else {},
         lower_is_better=LOWER_IS_BETTER,
         hits_at=HITS_AT,
     )
@@ -66,15 +70,15 @@ def build(*, layout: Layout, title: str) -> Path:
     return layout.report
 
 
-def colours(found: Mapping[str, Any]) -> dict[str, str]:
+def colours(contents: Mapping[str, Any]) -> dict[str, str]:
     """Returns a colour class for every rung: one for the full model, one for the baseline."""
-    metrics = found["metrics"] or {"rungs": {}}
+    metrics = contents["metrics"] or {"rungs": {}}
     of_metrics = [*metrics["rungs"], *(metrics["leak"]["rungs"] if "leak" in metrics else ())]
-    of_tags = [rungs for stage in found["curves"] for rungs in stage["tags"].values()]
+    of_tags = [rungs for stage in contents["curves"] for rungs in stage["tags"].values()]
     of_curves = sorted(rung for rungs in of_tags for rung in rungs)
-    others = dict.fromkeys([*of_metrics, *found["health"], *of_curves])
+    others = dict.fromkeys([*of_metrics, *contents["health"], *of_curves])
     others = [rung for rung in others if rung not in (BASELINE, FULL)]
-    cycled = {rung: f"rung-{place % COLOURS}" for place, rung in enumerate(others)}
+    cycled = {rung: f"rung-{place % COLOUR_CYCLE}" for place, rung in enumerate(others)}
     return {BASELINE: "rung-base", FULL: "rung-full"} | cycled
 
 
@@ -95,7 +99,9 @@ def lift_panels(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 def task_names(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Returns how the page calls the metrics of ESCI's tasks that some rung has."""
     rungs = metrics.get("esci", {"rungs": {}})["rungs"].values()
-    return {task: name for task, name in TASK_NAMES.items() if any(task in of for of in rungs)}
+    return {
+        task: name for task, name in TASK_NAMES.items() if any(task in values for values in rungs)
+    }
 
 
 def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -103,13 +109,13 @@ def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     lifts = [lift for lift in ladder["lifts"].values() if "roc_auc" in lift]
     rows = {
         f"ROC-AUC over {rung_name(BASELINE)}": [
-            (rung_name(of["rung"]), of["roc_auc"]) for of in lifts if of["over"] == BASELINE
+            (rung_name(lift["rung"]), lift["roc_auc"]) for lift in lifts if lift["over"] == BASELINE
         ],
         f"ROC-AUC of the {rung_name(FULL)} over each": [
-            (rung_name(of["over"]), of["roc_auc"]) for of in lifts if of["rung"] == FULL
+            (rung_name(lift["over"]), lift["roc_auc"]) for lift in lifts if lift["rung"] == FULL
         ],
     }
-    return {title: _interval_chart("roc_auc", of) for title, of in rows.items() if of}
+    return {title: _interval_chart("roc_auc", shown) for title, shown in rows.items() if shown}
 
 
 def segment_panel(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -167,7 +173,9 @@ def _interval_chart(metric: str, rows: Sequence[tuple[str, Mapping[str, float]]]
     return {
         "metric": metric,
         "axis": axis,
-        "rows": [{"name": name, "lift": of, "outcome": outcome(of, metric)} for name, of in rows],
+        "rows": [
+            {"name": name, "lift": lift, "outcome": outcome(lift, metric)} for name, lift in rows
+        ],
     }
 
 

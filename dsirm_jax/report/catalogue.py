@@ -18,7 +18,7 @@ TITLE_LENGTH = 110
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Catalogue:
+class PageItems:
     """What the page tells of items, in arrays.
 
     Attributes:
@@ -50,10 +50,10 @@ class Catalogue:
         """Returns titles, cut to a length that fits two lines, by row."""
         wanted = sorted(set(rows))
         titles = self.titles.take(pa.array(wanted, pa.int64())).to_pylist()
-        return {row: cut(title) for row, title in zip(wanted, titles, strict=True)}
+        return {row: shorten(title) for row, title in zip(wanted, titles, strict=True)}
 
 
-def read_catalogue(layout: Layout, *, sizes: Sequence[int]) -> Catalogue:
+def read_page_items(layout: Layout, *, sizes: Sequence[int]) -> PageItems:
     """Reads the items of a run and the full model's SIDs of them.
 
     Args:
@@ -65,7 +65,7 @@ def read_catalogue(layout: Layout, *, sizes: Sequence[int]) -> Catalogue:
     sids = read_sids(layout.sids).sids
     keys = prefix_keys(sids.astype(np.int64), sizes=sizes)
     order = np.argsort(keys[:, -1], kind="stable")
-    return Catalogue(
+    return PageItems(
         titles=table["title"],
         categories=categories,
         category_names=names,
@@ -99,14 +99,14 @@ def category_prefixes(
         rows = np.flatnonzero(lengths > level)
         parents = numbers[rows, level - 1] if level else np.zeros(len(rows), np.int64)
         keys = parents * len(words) + codes[starts[rows] + level]
-        found, numbers[rows, level] = np.unique(keys, return_inverse=True)
+        distinct, numbers[rows, level] = np.unique(keys, return_inverse=True)
         coarser = [f"{name} › " for name in names[-1]] if level else [""]
-        names.append([coarser[key // len(words)] + words[key % len(words)] for key in found])
+        names.append([coarser[key // len(words)] + words[key % len(words)] for key in distinct])
     return numbers, names
 
 
 def common_category(
-    catalogue: Catalogue, rows: Int[np.ndarray, " row"]
+    catalogue: PageItems, rows: Int[np.ndarray, " row"]
 ) -> tuple[str, float] | None:
     """Returns the category that tells most about some items, and its share among them.
 
@@ -131,6 +131,6 @@ def spread(rows: Int[np.ndarray, " row"], count: int) -> list[int]:
     return rows[places.astype(np.int64)].tolist()
 
 
-def cut(title: str) -> str:
+def shorten(title: str) -> str:
     """Returns a title, shortened where it is long."""
     return title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1].rstrip() + "…"

@@ -19,7 +19,7 @@ from dsirm_jax.run.layout import Layout
 KEYS = ["query", "item_id"]
 
 
-def compare(first: Path, second: Path) -> str:
+def compare_runs(first: Path, second: Path) -> str:
     """Returns as text how two runs differ, of every rung that both have.
 
     Args:

@@ -69,7 +69,7 @@ def training_curves(layout: Layout, *, rungs: Mapping[str, Layout]) -> list[dict
         folders[stage] = {rung: at.stage(stage) for rung, at in rungs.items()}
     heads = sorted(layout.stage("relevance").glob("*/logs"))
     folders["relevance"] = {logs.parent.name: logs.parent for logs in heads}
-    found = []
+    curves = []
     for stage, by_rung in folders.items():
         tags: dict[str, dict[str, Points]] = {}
         for rung, folder in by_rung.items():
@@ -78,5 +78,5 @@ def training_curves(layout: Layout, *, rungs: Mapping[str, Layout]) -> list[dict
                     tags.setdefault(tag, {})[rung] = thinned(points)
         ordered = sorted(tags, key=lambda tag: (tag != "loss", tag))
         if tags:
-            found.append({"stage": stage, "tags": {tag: tags[tag] for tag in ordered}})
-    return found
+            curves.append({"stage": stage, "tags": {tag: tags[tag] for tag in ordered}})
+    return curves

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from dsirm_jax.data.schema import TEST
 from dsirm_jax.relevance.evaluate import BASELINE
 from dsirm_jax.relevance.tables import read_beams
-from dsirm_jax.report.catalogue import cut
+from dsirm_jax.report.catalogue import shorten
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.sids.prefix_match import agreement
@@ -48,20 +48,20 @@ def changes(layout: Layout) -> dict[str, list[dict[str, Any]]] | None:
         "broken": _spread([row for row in worst if gained[row] < 0], tested["query"]),
     }
     items = pq.read_table(layout.items, columns=["item_id", "title"])
-    asked = pq.read_table(layout.queries, columns=["query"])["query"].combine_chunks()
+    query_texts = pq.read_table(layout.queries, columns=["query"])["query"].combine_chunks()
     sids = read_sids(layout.sids).sids
     beams = read_beams(layout.query_sids, levels=sids.shape[1])
 
     def shown(row: int) -> dict[str, Any]:
         item = items["item_id"].index(tested["item_id"][row]).as_py()
-        query = asked.index(tested["query"][row]).as_py()
+        query = query_texts.index(tested["query"][row]).as_py()
         sid = sids[item]
         agrees = np.asarray(agreement(beams.sids[[query]], sid[None, None]))[0, :, 0].sum(axis=0)
         depths = np.where(beams.valid[query], agrees, 0)
         best = int(depths.argmax())
         return {
             **{name: tested[name][row] for name in names},
-            "title": cut(items["title"][item].as_py()),
+            "title": shorten(items["title"][item].as_py()),
             "sid": sid.tolist(),
             "depth": int(depths[best]),
             "beam": beams.sids[query, best].tolist(),

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from dsirm_jax.data.schema import SEGMENTS, TEST
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, read_beams
-from dsirm_jax.report.catalogue import Catalogue, common_category, spread
+from dsirm_jax.report.catalogue import PageItems, common_category, spread
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import check_same_version
 from dsirm_jax.sids.prefix_match import agreement
@@ -24,7 +24,7 @@ JUDGED_SHOWN = 10
 BEAM_TITLES = 3
 
 
-def held_out_queries(layout: Layout, catalogue: Catalogue, *, seed: int = 0) -> dict[str, Any]:
+def judged_queries(layout: Layout, catalogue: PageItems, *, seed: int = 0) -> dict[str, Any]:
     """Returns how often the beams reach a relevant item, and examples.
 
     Args:
@@ -53,7 +53,7 @@ def held_out_queries(layout: Layout, catalogue: Catalogue, *, seed: int = 0) -> 
     depths = agrees.sum(axis=1) * beams.valid[query]  # [pair, beam]
     best = np.full(len(segments), -1)  # -1: no relevant item was judged
     np.maximum.at(best, query[relevant], depths[relevant].max(axis=1))
-    chosen = choose(best, segments, per_outcome=EXAMPLES_PER_OUTCOME, seed=seed)
+    chosen = choose_queries(best, segments, per_outcome=EXAMPLES_PER_OUTCOME, seed=seed)
     texts = table["query"].take(pa.array(chosen, pa.int64())).to_pylist()
     scores = _scores(layout, texts)
 
@@ -118,7 +118,7 @@ def reach(
     }
 
 
-def choose(
+def choose_queries(
     best: Int[np.ndarray, " query"], segments: np.ndarray, *, per_outcome: int, seed: int
 ) -> list[int]:
     """Returns up to `per_outcome` random queries of every segment and best depth, well mixed.
@@ -136,7 +136,7 @@ def choose(
     return [row for *_, row in sorted(chosen)]
 
 
-def rows_in(examples: list[Mapping[str, Any]]) -> list[int]:
+def example_rows(examples: list[Mapping[str, Any]]) -> list[int]:
     """Returns the item rows that examples name."""
     return [row for e in examples for beam in e["beams"] for row in beam["rows"]] + [
         item["row"] for e in examples for item in e["judged"]
@@ -144,7 +144,7 @@ def rows_in(examples: list[Mapping[str, Any]]) -> list[int]:
 
 
 def _beam(
-    catalogue: Catalogue, *, sid: list[int], probability: float, depth: int
+    catalogue: PageItems, *, sid: list[int], probability: float, depth: int
 ) -> dict[str, Any]:
     rows = catalogue.with_sid(sid)
     category = common_category(catalogue, rows)

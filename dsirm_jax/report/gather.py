@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dsirm_jax.report import curves, errors, examples, tree
-from dsirm_jax.report.catalogue import read_catalogue
+from dsirm_jax.report.catalogue import read_page_items
 from dsirm_jax.report.verdict import verdict
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.runner import RECORD
@@ -49,13 +49,13 @@ def gather(layout: Layout) -> dict[str, Any]:
 
 def of_sids(layout: Layout, health: dict[str, Any]) -> dict[str, Any]:
     """Returns the tree of the full model's SIDs, the test queries, and the titles of both."""
-    catalogue = read_catalogue(layout, sizes=health["sizes"])
-    found = tree.sid_tree(catalogue)
+    catalogue = read_page_items(layout, sizes=health["sizes"])
+    nested = tree.sid_tree(catalogue)
     generated = layout.query_sids.is_file()
-    queries = examples.held_out_queries(layout, catalogue) if generated else None
-    rows = tree.rows_in(found["nodes"])
-    rows += examples.rows_in(queries["examples"]) if queries else []
-    return {"tree": found, "queries": queries, "titles": catalogue.titles_of(rows)}
+    queries = examples.judged_queries(layout, catalogue) if generated else None
+    rows = tree.tree_rows(nested["nodes"])
+    rows += examples.example_rows(queries["examples"]) if queries else []
+    return {"tree": nested, "queries": queries, "titles": catalogue.titles_of(rows)}
 
 
 def rungs_with_sids(layout: Layout) -> dict[str, Layout]:
@@ -68,24 +68,24 @@ def rungs_with_sids(layout: Layout) -> dict[str, Layout]:
 def stage_times(layout: Layout) -> dict[str, float]:
     """Returns the seconds that every finished stage took, in the order of the stages."""
     order = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
-    found = {}
+    seconds = {}
     for stage in order:
         for folder in (layout.stage(stage), *layout.model_dir.glob(f"ablation/*/{stage}")):
             record = read_json(folder / RECORD)
             if record and record["finished"]:
-                found[record["stage"]] = record["seconds"]
-    return found
+                seconds[record["stage"]] = record["seconds"]
+    return seconds
 
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the main libraries."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in SHOWN_VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def read_json(path: Path) -> Any:

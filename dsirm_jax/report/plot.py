@@ -11,7 +11,7 @@ from dsirm_jax.report.charts import axis
 from dsirm_jax.report.verdict import METRIC_NAMES, outcome, rung_name
 
 ROW, LEFT, WIDTH, RIGHT = 22, 220, 460, 230
-COLOURS = {"better": "#1a7f37", "worse": "#b3261e", "unclear": "#6b7280"}
+OUTCOME_COLOURS = {"better": "#1a7f37", "worse": "#b3261e", "unclear": "#6b7280"}
 
 
 def lift_plot(metrics: Mapping[str, Any], *, metric: str = "roc_auc") -> str:
@@ -22,11 +22,11 @@ def lift_plot(metrics: Mapping[str, Any], *, metric: str = "roc_auc") -> str:
       metric: which of them.
     """
     lifts = {
-        of["rung"]: of[metric]
-        for of in metrics["lifts"].values()
-        if of["over"] == BASELINE and metric in of
+        lift["rung"]: lift[metric]
+        for lift in metrics["lifts"].values()
+        if lift["over"] == BASELINE and metric in lift
     }
-    ends = [of[end] for of in lifts.values() for end in ("low", "high")]
+    ends = [lift[end] for lift in lifts.values() for end in ("low", "high")]
     return (
         environment()
         .get_template("lifts.svg")
@@ -34,7 +34,8 @@ def lift_plot(metrics: Mapping[str, Any], *, metric: str = "roc_auc") -> str:
             title=f"Lift in {METRIC_NAMES[metric]} over {rung_name(BASELINE)}, "
             f"{metrics['queries']:,} queries, 95 % intervals",
             rows=[
-                (rung_name(rung), of, COLOURS[outcome(of, metric)]) for rung, of in lifts.items()
+                (rung_name(rung), lift, OUTCOME_COLOURS[outcome(lift, metric)])
+                for rung, lift in lifts.items()
             ],
             axis=axis([0, *ends], margin=0.05),
             row=ROW,

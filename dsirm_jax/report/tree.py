@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from dsirm_jax.report.catalogue import Catalogue, common_category, spread
+from dsirm_jax.report.catalogue import PageItems, common_category, spread
 
 NODES_SHOWN = 6000
 FIRST_LEVEL_SHOWN = 2048
 PREFIX_TITLES, SID_TITLES = 3, 6
 
 
-class Level(NamedTuple):
+class PrefixLevel(NamedTuple):
     """The occurring prefixes of one length, sorted.
 
     Attributes:
@@ -31,13 +31,13 @@ class Level(NamedTuple):
     ranks: Int[np.ndarray, " prefix"]
 
 
-def levels_of(keys: Int[np.ndarray, "item level"]) -> list[Level]:
+def levels_of(keys: Int[np.ndarray, "item level"]) -> list[PrefixLevel]:
     """Returns the prefixes of each length.
 
     Args:
       keys: packed prefixes of the items, sorted.
     """
-    levels: list[Level] = []
+    levels: list[PrefixLevel] = []
     above = np.zeros(1, np.int64)
     for level in range(keys.shape[1]):
         starts = np.flatnonzero(np.diff(keys[:, level], prepend=-1))
@@ -47,20 +47,23 @@ def levels_of(keys: Int[np.ndarray, "item level"]) -> list[Level]:
         ranks = np.empty_like(largest_first)
         ranks[largest_first] = np.arange(len(starts))
         ranks -= np.searchsorted(parents, parents)
-        levels.append(Level(starts, counts, parents, ranks))
+        levels.append(PrefixLevel(starts, counts, parents, ranks))
         above = starts
     return levels
 
 
-def shown_prefixes(levels: list[Level], *, most: int) -> list[Bool[np.ndarray, " prefix"]]:
+def shown_prefixes(
+    levels: list[PrefixLevel], *, most: int, most_first: int = FIRST_LEVEL_SHOWN
+) -> list[Bool[np.ndarray, " prefix"]]:
     """Chooses what of a tree to show: the k largest children of every prefix.
 
     k is as large as `most` prefixes in all allow, so that every branch can be opened down to whole
-    SIDs. The first level is shown in full, up to `FIRST_LEVEL_SHOWN`.
+    SIDs. The first level is shown in full, up to
+    `most_first` of its codes.
     """
 
     def with_children(k: int) -> list[Bool[np.ndarray, " prefix"]]:
-        shown = [levels[0].ranks < FIRST_LEVEL_SHOWN]
+        shown = [levels[0].ranks < most_first]
         for level in levels[1:]:
             shown.append(shown[-1][level.parents] & (level.ranks < k))
         return shown
@@ -72,12 +75,15 @@ def shown_prefixes(levels: list[Level], *, most: int) -> list[Bool[np.ndarray, "
     return with_children(max(k, 1))
 
 
-def sid_tree(catalogue: Catalogue, *, most: int = NODES_SHOWN) -> dict[str, Any]:
+def sid_tree(
+    catalogue: PageItems, *, most: int = NODES_SHOWN, most_first: int = FIRST_LEVEL_SHOWN
+) -> dict[str, Any]:
     """Returns the tree as nested lists, the largest prefixes first.
 
     Args:
       catalogue: the items.
       most: nodes to keep, about.
+      most_first: first-level nodes to keep.
 
     Returns:
       `nodes`, the first level's nodes `[code, items, category number or -1, share of that category
@@ -86,7 +92,7 @@ def sid_tree(catalogue: Catalogue, *, most: int = NODES_SHOWN) -> dict[str, Any]
       number of first-level nodes left out.
     """
     levels = levels_of(catalogue.keys)
-    shown = shown_prefixes(levels, most=most)
+    shown = shown_prefixes(levels, most=most, most_first=most_first)
     names: dict[str, int] = {}
     children: list[list[Any]] = []
     for number in reversed(range(len(levels))):
@@ -122,13 +128,13 @@ def sid_tree(catalogue: Catalogue, *, most: int = NODES_SHOWN) -> dict[str, Any]
     }
 
 
-def rows_in(nodes: list[list[Any]]) -> list[int]:
+def tree_rows(nodes: list[list[Any]]) -> list[int]:
     """Returns the item rows that a tree names."""
-    return [row for node in nodes for row in (*node[4], *rows_in(node[5]))]
+    return [row for node in nodes for row in (*node[4], *tree_rows(node[5]))]
 
 
 def _by_parent(
-    level: Level, shown: Bool[np.ndarray, " prefix"], nodes: list[list[Any]]
+    level: PrefixLevel, shown: Bool[np.ndarray, " prefix"], nodes: list[list[Any]]
 ) -> dict[int, list[list[Any]]]:
     """Groups the nodes of the shown prefixes by their parent, the largest first."""
     families: dict[int, list[list[Any]]] = {}

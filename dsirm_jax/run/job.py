@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsirm_jax.io.checks import check_whole
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.runner import SHARED, Stage, is_finished, run_stage
@@ -35,6 +37,18 @@ class Job:
     rungs: tuple[str, ...]
     previous: str | None = None
     crossfit: bool = False
+
+    def __post_init__(self):
+        check_whole("Job.seed", self.seed, least=0)
+        # Each is a folder and a gin scope.
+        named = not isinstance(self.rungs, str) and all(
+            isinstance(rung, str) and rung.isidentifier() and rung != FULL for rung in self.rungs
+        )
+        if not named or len(set(self.rungs)) != len(self.rungs):
+            raise InputError(
+                f"gin binding Job.rungs is {self.rungs!r}; bind a tuple of different names of "
+                f"letters, digits and underscores, none of them {FULL!r}"
+            )
 
     @property
     def layout(self) -> Layout:

@@ -55,7 +55,12 @@ SCHEMA = pa.schema(
 
 
 def level_offsets(sizes: Sequence[int]) -> Int[np.ndarray, " level"]:
-    """Returns the number of codes of all levels before each level, int64 `[level]`."""
+    """Returns the number of codes of all levels before each level, int64 `[level]`.
+
+    Example:
+      >>> level_offsets((64, 128, 128)).tolist()
+      [0, 64, 192]
+    """
     return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
 
 
@@ -74,6 +79,10 @@ def to_tokens(
 
     Returns:
       Token ids, of the type of `sids`. Works on NumPy and JAX arrays. Source: this project.
+
+    Example:
+      >>> to_tokens(np.array([3, 0, 127]), sizes=(64, 128, 128), text_vocab_size=1000).tolist()
+      [1003, 1064, 1319]
     """
     offsets = text_vocab_size + level_offsets(sizes)[: sids.shape[-1]]
     return sids + offsets.astype(sids.dtype)
@@ -82,7 +91,12 @@ def to_tokens(
 def from_tokens(
     tokens: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
 ) -> Int[np.ndarray, "*rows level"]:
-    """Returns the codes of token ids; undoes `to_tokens`."""
+    """Returns the codes of token ids; undoes `to_tokens`.
+
+    Example:
+      >>> from_tokens(np.array([1003, 1064]), sizes=(64, 128, 128), text_vocab_size=1000).tolist()
+      [3, 0]
+    """
     offsets = text_vocab_size + level_offsets(sizes)[: tokens.shape[-1]]
     return tokens - offsets.astype(tokens.dtype)
 
@@ -127,6 +141,10 @@ def pack(sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]) -> Int[n
 
     Raises:
       InputError: the number of possible SIDs does not fit in an int64.
+
+    Example:
+      >>> pack(np.array([[0, 2], [1, 0]]), sizes=(2, 3)).tolist()
+      [2, 3]
     """
     check_packable(sizes)
     keys = np.zeros(sids.shape[:-1], np.int64)
@@ -138,7 +156,12 @@ def pack(sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]) -> Int[n
 def unpack(
     keys: Int[np.ndarray, "*rows"], *, sizes: Sequence[int]
 ) -> Int[np.ndarray, "*rows level"]:
-    """Returns the SIDs of packed keys, int32; undoes `pack`."""
+    """Returns the SIDs of packed keys, int32; undoes `pack`.
+
+    Example:
+      >>> unpack(np.array([2, 3]), sizes=(2, 3)).tolist()
+      [[0, 2], [1, 0]]
+    """
     levels = []
     for size in reversed(sizes):
         keys, code = np.divmod(keys, size)
@@ -149,7 +172,12 @@ def unpack(
 def prefix_keys(
     sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]
 ) -> Int[np.ndarray, "*rows level"]:
-    """Returns the packed key of every prefix, int64; two prefixes of one length agree iff equal."""
+    """Returns the packed key of every prefix, int64; two prefixes of one length agree iff equal.
+
+    Example:
+      >>> prefix_keys(np.array([[1, 0, 3]]), sizes=(2, 2, 4)).tolist()
+      [[1, 2, 11]]
+    """
     check_packable(sizes)
     keys = np.zeros(sids.shape, np.int64)
     keys[..., 0] = sids[..., 0]
@@ -170,6 +198,10 @@ def suffixes(
       sids: codes of the catalogue.
       sizes: codes per level.
       cap: items that may share SID and suffix. Source: DSIRM (secondary note: 50).
+
+    Example:
+      >>> suffixes(np.array([[0, 1], [1, 1], [0, 1], [0, 1]]), sizes=(2, 2), cap=2).tolist()
+      [0, 0, 0, 1]
     """
     keys = pack(sids, sizes=sizes)
     order = np.argsort(keys, kind="stable")

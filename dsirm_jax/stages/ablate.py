@@ -11,6 +11,8 @@ import dataclasses
 
 import numpy as np
 
+from dsirm_jax.io.checks import check_whole
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json, write_text
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
@@ -30,6 +32,15 @@ class Ladder:
     seeds: tuple[int, ...] = (0,)
     crossfit: bool = False
 
+    def __post_init__(self):
+        check_whole("Ladder.folds", self.folds, least=2)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(
+                f"gin binding Ladder.seeds is {self.seeds!r}; bind a tuple of different seeds"
+            )
+        for seed in self.seeds:
+            check_whole("Ladder.seeds", seed, least=0)
+
 
 def run(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
     """predictions of all folds -> metrics of every rung with intervals, and lifts between rungs."""
@@ -47,7 +58,7 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
     write_predictions(
         layout.ladder_predictions,
         judged=judged,
-        scores={rung: of.mean(axis=0) for rung, of in scores.items()},
+        scores={rung: runs.mean(axis=0) for rung, runs in scores.items()},
     )
     metrics = evaluate(
         pairs=pairs,

@@ -9,9 +9,9 @@ from dsirm_jax.stages import relevance
 
 def run(layout: Layout, *, title: str) -> None:
     """everything above -> one self-contained page."""
-    from dsirm_jax.report.build import build
+    from dsirm_jax.report.build import write_report
 
-    build(layout=layout, title=title)
+    write_report(layout=layout, title=title)
 
 
 STAGE = Stage(

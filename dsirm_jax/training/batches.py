@@ -9,7 +9,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-Rows = TypeVar("Rows")
+_Rows = TypeVar("_Rows")
 """An array, or a pytree of arrays, whose first axes are the same rows."""
 
 
@@ -44,7 +44,7 @@ def visits(
             skipped = max(skipped - sizes[block], 0)
 
 
-def cut(pieces: Iterator[Rows], sizes: Iterable[int]) -> Iterator[Rows]:
+def cut_batches(pieces: Iterator[_Rows], sizes: Iterable[int]) -> Iterator[_Rows]:
     """Yields the rows of endless pieces again, in their order, `sizes` of them at a time."""
     piece = next(pieces)
     for size in sizes:
@@ -58,7 +58,7 @@ def cut(pieces: Iterator[Rows], sizes: Iterable[int]) -> Iterator[Rows]:
         yield concatenate(parts)
 
 
-def concatenate(parts: Sequence[Rows]) -> Rows:
+def concatenate(parts: Sequence[_Rows]) -> _Rows:
     """Returns the rows of all parts."""
     return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
@@ -80,7 +80,7 @@ def index_batches(*, rows: int, batch_size: int, seed: int, start: int = 0) -> I
       Batches, int64 `[batch_size]`. Source: this project.
     """
     visited = visits(sizes=[rows], seed=seed, start=start * batch_size)
-    return cut((order for _, order in visited), itertools.repeat(batch_size))
+    return cut_batches((order for _, order in visited), itertools.repeat(batch_size))
 
 
 def _permutation(size: int, seed: int, epoch: int, *stream: int) -> np.ndarray:
@@ -89,5 +89,5 @@ def _permutation(size: int, seed: int, epoch: int, *stream: int) -> np.ndarray:
     return np.random.Generator(random).permutation(size)
 
 
-def _count(rows: Rows) -> int:
+def _count(rows: _Rows) -> int:
     return len(jax.tree.leaves(rows)[0])

@@ -32,7 +32,7 @@ from dsirm_jax.training import processes
 log = logging.getLogger(__name__)
 KEEP = 2
 LOSS = "held_out_loss"
-METRICS = "metrics/metrics"
+METRICS_FILE = "metrics/metrics"
 """Where Orbax puts the metrics of a step."""
 CHECKSUMS = "SHA256SUMS"
 UNREADABLE = "unreadable"
@@ -60,7 +60,7 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
     def seal_all() -> None:
         """Runs on the first process, when all have written their files and none is renamed."""
         for partial in _partial(directory):
-            seal(partial)
+            seal_step(partial)
 
     kept = [LatestN(n=KEEP)]
     if best:
@@ -81,7 +81,7 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
         finally:
             failure = _failure(opened.wait_until_finished, opened)
         if failure:
-            raise InputError(f"{failure}; make room or mend the disk, and run the same again")
+            raise InputError(f"{failure}; make room or repair the disk, and run the same again")
 
 
 def save(
@@ -133,9 +133,9 @@ def restore_best(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, int]
       InputError: the last save failed, or the checkpoint is not what was written.
     """
     if failure := _failure(opened.wait_until_finished, opened):
-        raise InputError(f"{failure}; make room or mend the disk, and run the same again")
+        raise InputError(f"{failure}; make room or repair the disk, and run the same again")
     step = Path(opened.directory) / str(opened.best_step())
-    if reason := damage(step):
+    if reason := step_damage(step):
         raise InputError(f"{step} is damaged ({reason}); run the same again")
     return _read(step, like=like), int(step.name)
 
@@ -153,7 +153,7 @@ def read_result(directory: Path, *, like: Any) -> Any:
       InputError: there is none, or it is of another model.
     """
     for step in sorted(_steps(directory), key=_loss_in):
-        if not (reason := damage(step)):
+        if not (reason := step_damage(step)):
             return _read(step.absolute(), like=like)
         log.warning("checkpoint %s is damaged (%s); the one before it is tried", step, reason)
     raise InputError(
@@ -161,27 +161,27 @@ def read_result(directory: Path, *, like: Any) -> Any:
     )
 
 
-def seal(step: Path) -> None:
+def seal_step(step: Path) -> None:
     """Writes the checksums of a step's files, unless they are there."""
     if not (step / CHECKSUMS).exists():
         sums = "".join(f"{digest}  {name}\n" for name, digest in _checksums(step).items())
         write_text(step / CHECKSUMS, sums)
 
 
-def damage(step: Path) -> str | None:
+def step_damage(step: Path) -> str | None:
     """Returns what is wrong with a step's files, or None when they are as they were written."""
     try:
         lines = (step / CHECKSUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError):
         return f"{CHECKSUMS} cannot be read"
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    found = _checksums(step)
-    for name in sorted(expected.keys() | found.keys()):
+    actual = _checksums(step)
+    for name in sorted(expected.keys() | actual.keys()):
         if name not in expected:
             return f"{name} is not in {CHECKSUMS}"
-        if name not in found:
+        if name not in actual:
             return f"{name} is missing"
-        if found[name] != expected[name]:
+        if actual[name] != expected[name]:
             return f"{name} is not what was written"
     return None
 
@@ -225,7 +225,7 @@ def _loss_of(metrics: Mapping[str, float]) -> float:
 def _loss_in(step: Path) -> float:
     """Returns the loss that was measured at a step; infinite where none was."""
     try:
-        return _loss_of(json.loads((step / METRICS).read_text("utf-8")))
+        return _loss_of(json.loads((step / METRICS_FILE).read_text("utf-8")))
     except (OSError, ValueError, KeyError):
         return math.inf
 
@@ -233,7 +233,7 @@ def _loss_in(step: Path) -> float:
 def _set_damaged_aside(directory: Path, *, every: bool) -> None:
     """Moves damaged steps away: every one, or until the newest one is good."""
     for step in _steps(directory):
-        if not (reason := damage(step)):
+        if not (reason := step_damage(step)):
             if every:
                 continue
             return
@@ -260,9 +260,9 @@ def _read(step: Path, *, like: Any) -> Any:
         ) from error
 
 
-def _check_shape(path: Any, found: Any, expected: Any) -> None:
-    if np.shape(found) != np.shape(expected):  # Orbax compares those of device arrays alone
-        raise ValueError(f"{jax.tree_util.keystr(path)} has shape {np.shape(found)}")
+def _check_shape(path: Any, actual: Any, expected: Any) -> None:
+    if np.shape(actual) != np.shape(expected):  # Orbax compares those of device arrays alone
+        raise ValueError(f"{jax.tree_util.keystr(path)} has shape {np.shape(actual)}")
 
 
 def _failure(write: Callable[[], Any], opened: ocp.CheckpointManager) -> str | None:

@@ -21,7 +21,7 @@ from dsirm_jax.training.settings import Training
 
 log = logging.getLogger(__name__)
 Batch = dict[str, np.ndarray]
-Metrics = dict[str, jax.Array]
+StepMetrics = dict[str, jax.Array]
 
 
 class TrainState(struct.PyTreeNode):
@@ -36,7 +36,7 @@ def fit(
     *,
     name: str,
     state: Any,
-    step: Callable[[Any, Any], tuple[Any, Metrics]],
+    step: Callable[[Any, Any], tuple[Any, StepMetrics]],
     batches: Callable[[int], Iterator[Batch]],
     num_steps: int,
     directory: Path,
@@ -77,7 +77,7 @@ def fit(
     directory = Path(directory)
     is_first = jax.process_index() == 0
     shown: dict[str, float] = {}
-    window: list[Metrics] = []
+    window: list[StepMetrics] = []
     skipped = 0
 
     def settle_window(last_step: int) -> None:
@@ -89,14 +89,14 @@ def fit(
             for key in ("loss", "gradient_norm"):
                 if not math.isfinite(row.get(key, 0.0)):
                     at_fault = _rows_at_fault(next(batches(step_number - 1)))
-                    said = f"{name}: the {key} is {row[key]} at step {step_number}{at_fault}"
+                    problem = f"{name}: the {key} is {row[key]} at step {step_number}{at_fault}"
                     skipped += 1
                     if skipped > training.max_skipped_steps:
                         raise FloatingPointError(
-                            f"{said}; nothing was saved since the last finite checkpoint. Lower "
+                            f"{problem}; nothing was saved since the last finite checkpoint. Lower "
                             f"Training.learning_rate or look at the rows of that step"
                         )
-                    log.warning("%s; the step is left out", said)
+                    log.warning("%s; the step is left out", problem)
                     break
         rows = [row for row in rows if all(map(math.isfinite, row.values()))]
         if rows:
@@ -146,7 +146,7 @@ def fit(
         for index, batch in stream:
             placed = placement.put_batch(batch)
             if index == start + 1:
-                memory.check(step, state, placed, name=name)
+                memory.check_fits(step, state, placed, name=name)
             state, metrics = step(state, placed)
             # One step may wait while another runs: a longer queue gains nothing, and XLA's CPU
             # backend deadlocks in the collectives of several devices when many steps are queued.
@@ -179,7 +179,7 @@ def fit(
 def mean_loss(
     loss: Callable[[Any, Any], jax.Array], batches: Sequence[Batch], *, placement: Placement
 ) -> Callable[[TrainState], float]:
-    """Returns what `fit` wants to know of rows held out: the mean of a loss over some batches.
+    """Returns what `fit` measures on rows held out: the mean of a loss over some batches.
 
     Args:
       loss: compiled `(params, batch) -> loss`.
@@ -189,8 +189,8 @@ def mean_loss(
 
     def held_out(state: TrainState) -> float:
         # One after the other: see `fit` on steps that are queued.
-        found = [float(loss(state.params, placement.put_batch(batch))) for batch in batches]
-        return float(np.mean(found))
+        losses = [float(loss(state.params, placement.put_batch(batch))) for batch in batches]
+        return float(np.mean(losses))
 
     return held_out
 
@@ -221,7 +221,7 @@ def _rows_at_fault(batch: Batch, *, most: int = 20) -> str:
         ids = {"row": chosen}
     named = []
     for key, values in ids.items():
-        found = np.unique(values)
-        more = ", ..." if len(found) > most else ""
-        named.append(f"{key} {', '.join(map(str, found[:most]))}{more}")
+        distinct = np.unique(values)
+        more = ", ..." if len(distinct) > most else ""
+        named.append(f"{key} {', '.join(map(str, distinct[:most]))}{more}")
     return f" ({'; '.join(named)})"

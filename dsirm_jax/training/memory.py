@@ -1,7 +1,8 @@
-"""What a step takes of device and host, said and checked before the first one is taken."""
+"""What a step takes of device and host, logged and checked before the first one is taken."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import resource
@@ -10,7 +11,6 @@ from typing import Any
 
 import jax
 
-from dsirm_jax.ahead import programs
 from dsirm_jax.io.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,29 @@ REMEDY = (
 )
 
 
-def check(step: Callable[..., Any], state: Any, batch: Any, *, name: str) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one device.
+
+    Attributes:
+      arguments: state and batch.
+      outputs: the new state and metrics, as far as they do not take the place of arguments.
+      temporaries: what is alive at once in between.
+      code: the program.
+    """
+
+    arguments: int
+    outputs: int
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """Returns all of it."""
+        return self.arguments + self.outputs + self.temporaries + self.code
+
+
+def check_fits(step: Callable[..., Any], state: Any, batch: Any, *, name: str) -> None:
     """Compiles a step, logs the memory that it takes, and refuses one that does not fit.
 
     Args:
@@ -34,7 +56,7 @@ def check(step: Callable[..., Any], state: Any, batch: Any, *, name: str) -> Non
       InputError: it takes more memory than a device, or the host of CPU devices, has.
     """
     try:
-        taken = programs.memory(step.lower(state, batch).compile())
+        taken = memory_of(step.lower(state, batch).compile())
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -50,6 +72,17 @@ def check(step: Callable[..., Any], state: Any, batch: Any, *, name: str) -> Non
         raise InputError(
             f"{name}: a step takes {_gb(taken.total)} of each device's {_gb(room)}; {REMEDY}"
         )
+
+
+def memory_of(compiled: Any) -> Memory:
+    """Returns the memory of a compiled program on one device."""
+    analysis = compiled.memory_analysis()
+    return Memory(
+        arguments=analysis.argument_size_in_bytes,
+        outputs=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        temporaries=analysis.temp_size_in_bytes,
+        code=analysis.generated_code_size_in_bytes,
+    )
 
 
 def device_memory() -> int:

@@ -13,6 +13,7 @@ from flax.linen import partitioning
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ def data_mesh(devices: Sequence[jax.Device] | None = None, *, model_parallel: in
     Args:
       devices: the devices; all of them when not given.
       model_parallel: size of the model axis; must divide the number of devices.
+
+    Raises:
+      InputError: it does not.
     """
+    check_whole("generate.run.model_parallel", model_parallel, least=1)
     devices = list(devices or jax.devices())
     if len(devices) % model_parallel:
         raise InputError(

@@ -26,11 +26,11 @@ def start() -> None:
     """Joins the other processes of this job, before anything else touches JAX.
 
     The environment says which they are: JAX_COORDINATOR_ADDRESS (host and port of the first),
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID; what is missing is asked of Slurm, the TPU slice or
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID; what is missing is looked up in Slurm, the TPU slice or
     Kubernetes, see `jax.distributed.initialize`.
 
     Raises:
-      InputError: neither the environment nor a cluster tells.
+      InputError: neither the environment nor a cluster names them.
     """
     import jax
 
@@ -101,27 +101,27 @@ def first(function: Callable[[], bool | None]) -> bool:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    found, failed = False, None
+    result, failed = False, None
     if is_first():
         try:
-            found = bool(function())
+            result = bool(function())
         except BaseException as error:
             failed = error
     wait()
-    found, has_failed = multihost_utils.broadcast_one_to_all(
-        np.array([found, failed is not None])
+    result, has_failed = multihost_utils.broadcast_one_to_all(
+        np.array([result, failed is not None])
     ).tolist()
     if failed is not None:
         raise failed
     if has_failed:
         raise SystemExit("dsirm: the first process failed, see its log")
-    return found
+    return result
 
 
 def _number(variable: str) -> int | None:
-    given = os.environ.get(variable)
-    if given is None:
+    text = os.environ.get(variable)
+    if text is None:
         return None
-    if not given.isdecimal():
-        raise InputError(f"{variable}={given}: give a whole number")
-    return int(given)
+    if not text.isdecimal():
+        raise InputError(f"{variable}={text}: give a whole number")
+    return int(text)

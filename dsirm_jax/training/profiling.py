@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 from dsirm_jax.io.errors import InputError
 
-T = TypeVar("T")
+_Work = TypeVar("_Work")
 _chosen = contextvars.ContextVar("chosen", default=range(0))
 
 
-def choose(steps: str) -> None:
+def choose_steps(steps: str) -> None:
     """Has the steps `FIRST:LAST`, both included, of every training that follows traced.
 
     Raises:
@@ -28,18 +29,24 @@ def choose(steps: str) -> None:
     _chosen.set(range(int(first), int(last) + 1))
 
 
-def traced(steps: Iterable[tuple[int, T]], *, logs: Path) -> Iterator[tuple[int, T]]:
+def traced(
+    steps: Iterable[tuple[int, _Work]],
+    *,
+    logs: Path,
+    trace: Callable[[str], AbstractContextManager[Any]] = jax.profiler.trace,
+) -> Iterator[tuple[int, _Work]]:
     """Yields numbered steps again; a trace runs while the chosen ones are worked on.
 
     Args:
       steps: number of each step and what belongs to it.
       logs: TensorBoard's folder.
+      trace: takes that folder and traces while its block runs.
     """
     chosen = _chosen.get()
-    with contextlib.ExitStack() as trace:
+    with contextlib.ExitStack() as tracing:
         for number, step in steps:
             if number in chosen and number == chosen.start:
-                trace.enter_context(jax.profiler.trace(str(logs)))
+                tracing.enter_context(trace(str(logs)))
             yield number, step
             if number == chosen.stop - 1:
-                trace.close()
+                tracing.close()

@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+_Element = TypeVar("_Element")
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def progress(
-    iterable: Iterable[T],
+    iterable: Iterable[_Element],
     *,
     total: int,
     name: str,
     unit: str = "step",
     initial: int = 0,
     values: Mapping[str, float] | None = None,
-) -> Iterator[T]:
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    seconds_between_lines: float = SECONDS_BETWEEN_LINES,
+) -> Iterator[_Element]:
     """Yields from `iterable`, showing rate and time to go.
 
     Both are known from the second element on: the first one's time is mostly compilation.
@@ -35,12 +38,17 @@ def progress(
       unit: what one element is.
       initial: elements done before (a resumed run).
       values: figures shown beside the rate; the caller may change them as it goes.
+      stream: where a bar is drawn if that is a terminal; standard error when not given.
+      clock: the time in seconds.
+      seconds_between_lines: log lines are at least that far apart.
 
     Yields:
       The elements.
     """
-    if sys.stderr.isatty():
-        with tqdm(total=total, desc=name, unit=unit, initial=initial, dynamic_ncols=True) as bar:
+    stream = stream or sys.stderr
+    if stream.isatty():
+        shape = {"total": total, "initial": initial, "dynamic_ncols": True}
+        with tqdm(desc=name, unit=unit, file=stream, **shape) as bar:
             for number, element in enumerate(iterable):
                 yield element
                 bar.set_postfix(values or {}, refresh=False)
@@ -51,14 +59,14 @@ def progress(
                     bar.unpause()
                     bar.refresh()
         return
-    started = said = time.monotonic()
+    started = logged = clock()
     for number, element in enumerate(iterable):
         yield element
-        now, done = time.monotonic(), initial + number + 1
+        now, done = clock(), initial + number + 1
         if not number:
             started = now
-        if done == total or now - said > SECONDS_BETWEEN_LINES:
-            said, pace = now, ""
+        if done == total or now - logged > seconds_between_lines:
+            logged, pace = now, ""
             if number:
                 rate = number / max(now - started, 1e-9)
                 pace = f", {rate:.3g} {unit}/s, {(total - done) / rate:.0f} s to go"

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,17 +53,21 @@ class Training:
     def __post_init__(self):
         if self.optimizer not in ("adamw", "adafactor"):
             raise InputError(
-                f"Training.optimizer = {self.optimizer!r}: give 'adamw' or 'adafactor'"
+                f"gin binding Training.optimizer is {self.optimizer!r}; bind 'adamw' or 'adafactor'"
             )
+        for name in ("batch_size", "checkpoint_every", "log_every", "accumulate_steps"):
+            check_whole(f"Training.{name}", getattr(self, name), least=1)
+        check_whole("Training.max_skipped_steps", self.max_skipped_steps, least=0)
+        for name in ("epochs", "learning_rate", "weight_decay"):
+            check_number(f"Training.{name}", getattr(self, name), least=0, below=math.inf)
+        check_number("Training.warmup_share", self.warmup_share, least=0, most=1)
+        check_number("Training.clip_norm", self.clip_norm, above=0)
+        check_number("Training.held_out", self.held_out, least=0, below=1)
         if self.optimizer == "adafactor" and self.weight_decay:
             raise InputError("Training.weight_decay is AdamW's: bind it to 0 for 'adafactor'")
-        if self.accumulate_steps < 1:
-            raise InputError(f"Training.accumulate_steps = {self.accumulate_steps}: give 1 or more")
-        if not 0 <= self.held_out < 1:
-            raise InputError(f"Training.held_out = {self.held_out}: give a share from 0 to below 1")
 
     def check_none_held_out(self, name: str) -> None:
-        """Raises InputError where a stage that holds nothing out is asked to."""
+        """Raises InputError where a stage that holds nothing out is bound to."""
         if self.held_out:
             raise InputError(
                 f"{name}: Training.held_out = {self.held_out}, but `encode` and `generate` alone "

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dsirm_jax.ahead import compile as ahead
-from dsirm_jax.ahead.chips import CHIPS, GIB, Slice
-from dsirm_jax.ahead.programs import Collective, Memory, Program
+from dsirm_jax.ahead.chips import CHIPS, Slice
+from dsirm_jax.ahead.compile import STEPS, Target
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration
 from dsirm_jax.stages import encode, generate, quantize, relevance
@@ -42,8 +41,8 @@ def test_every_step_compiles_for_a_tpu():
     done = compiled("--topology=v5e:2x2")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line[0] != " "}
-    assert lines.keys() == {"v5e:2x2:", "step", *ahead.STEPS}
-    for step in ahead.STEPS:
+    assert lines.keys() == {"v5e:2x2:", "step", *STEPS}
+    for step in STEPS:
         assert lines[step].split()[-1] in ("compute", "memory", "interconnect")
     assert done.stdout.count("all-reduce over 4") >= 4  # a search sends nothing
 
@@ -75,7 +74,7 @@ def test_run_files_go_together(file):
     configuration.parse(files=demo, bindings=["MODEL_DIR = 'out'"])
     after_a_run = configuration.bound(generate.run)
     configuration.parse(files=[str(file)], bindings=[])
-    chips = Slice(name=configuration.bound(ahead.Target)["topology"])
+    chips = Slice(name=configuration.bound(Target)["topology"])
     assert Path(file).stem == f"{chips.name.partition(':')[0]}_{chips.size}"
     bound = configuration.bound(generate.run)
     assert bound == after_a_run
@@ -100,33 +99,6 @@ def test_a_host_has_a_slice_of_its_own():
     of_hosts = {"v5e:16x16": "v5e:2x2", "v5p:4x8x8": "v5p:2x2x1", "h100:64": "h100:8"}
     assert {name: Slice(name=name).host().name for name in of_hosts} == of_hosts
     assert Slice(name="v5e:1x1").host().name == "v5e:1x1"
-
-
-def program(total):
-    memory = Memory(arguments=total, outputs=0, temporaries=0, code=0)
-    exchange = Collective(kind="all-reduce", group=4, calls=3, sent=4_000_000_000)
-    return Program(memory=memory, flops=197e9, traffic=819_000, collectives=(exchange,))
-
-
-def test_the_table_and_what_is_wrong():
-    target = ahead.Target(topology="v5e:4x4")
-    outcomes = [
-        ahead.Outcome(step="encode", program=program(GIB), used=GIB),
-        ahead.Outcome(step="quantize", program=program(17 * GIB), used=17 * GIB),
-        ahead.Outcome(step="generate", used=20 * GIB, reason="does not fit"),
-        ahead.Outcome(step="search", reason="nothing is trained"),
-        ahead.Outcome(step="relevance", reason="the compiler aborted"),
-    ]
-    assert "v5e:4x4: 16 chips; each 17.2 GB, 197 Tflop/s" in ahead.heading(target)
-    first, exchange = ahead.rows(outcomes[0], target=target).splitlines()
-    assert first.split()[-1] == "interconnect" and " 20.000 " in first
-    assert exchange.strip() == "3 all-reduce over 4: 4.00 GB sent"
-    assert ahead.rows(outcomes[2], target=target).split(maxsplit=1) == ["generate", "does not fit"]
-    said = ahead.problems(outcomes, target=target)
-    assert [line.split()[0] for line in said] == ["quantize", "generate", "relevance:"]
-    assert "quantize/settings.Training.batch_size" in said[0]
-    assert "generate needs 21.47 GB of a chip's 17.18 GB" in said[1]
-    assert "generate.run.model_parallel" in said[1]
 
 
 @pytest.mark.parametrize("name", ["", "v5e", "v5e:", "v5e:4y4", "v9:4x4", "v5e:0x4"])

@@ -8,7 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dsirm_jax.ahead import programs
 from dsirm_jax.ahead.chips import CHIPS
-from dsirm_jax.ahead.programs import Collective, Memory, Program
+from dsirm_jax.ahead.programs import Collective, Program
+from dsirm_jax.training.memory import Memory
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 
 # A loop of 5 turns: each slices row [1, 64] out of [5, 64], gathers, and updates a row in place.

@@ -31,14 +31,14 @@ def test_statistics_equal_the_metrics_on_the_resample_written_out(seed):
     query, labels, scores, gains = random_pairs(seed)
     counts = bootstrap.resample_counts(12, resamples=6, seed=seed)
     statistics = {
-        "roc_auc": bootstrap.roc_auc(query, labels, scores),
-        "pr_auc": bootstrap.pr_auc(query, labels, scores),
-        "log_loss": bootstrap.log_loss(query, labels, scores),
-        "ece": bootstrap.ece(query, labels, scores),
-        "per_query_auc": bootstrap.per_query_auc(query, labels, scores),
-        "ndcg": bootstrap.ndcg_at_k(query, gains, scores, k=3),
-        "mrr": bootstrap.mrr(query, labels, scores),
-        "recall": bootstrap.recall_at_k(query, labels, scores, k=2),
+        "roc_auc": bootstrap.roc_auc_statistic(query, labels, scores),
+        "pr_auc": bootstrap.pr_auc_statistic(query, labels, scores),
+        "log_loss": bootstrap.log_loss_statistic(query, labels, scores),
+        "ece": bootstrap.ece_statistic(query, labels, scores),
+        "per_query_auc": bootstrap.per_query_auc_statistic(query, labels, scores),
+        "ndcg": bootstrap.ndcg_at_k_statistic(query, gains, scores, k=3),
+        "mrr": bootstrap.mrr_statistic(query, labels, scores),
+        "recall": bootstrap.recall_at_k_statistic(query, labels, scores, k=2),
     }
     for number in range(6):
         rows, copies = copied(query, counts[:, number])
@@ -78,19 +78,18 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error():
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
 
 
-def test_samples_do_not_depend_on_how_many_resamples_are_held_at_once(monkeypatch):
+def test_samples_do_not_depend_on_how_many_resamples_are_held_at_once():
     query, labels, scores, _ = random_pairs(2)
     arguments = {"num_queries": 12, "num_pairs": 90, "resamples": 20, "seed": 1}
-    statistics = {"auc": bootstrap.roc_auc(query, labels, scores)}
+    statistics = {"auc": bootstrap.roc_auc_statistic(query, labels, scores)}
     _, at_once = bootstrap.bootstrap(statistics, **arguments)
-    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 300)
-    _, in_parts = bootstrap.bootstrap(statistics, **arguments)
+    _, in_parts = bootstrap.bootstrap(statistics, **arguments, cells_at_once=300)
     np.testing.assert_array_equal(at_once["auc"], in_parts["auc"])
 
 
 def test_resamples_without_both_classes_are_left_out():
     query, labels, scores = np.array([0, 1]), np.array([1, 0]), np.array([0.9, 0.1])
-    statistic = bootstrap.roc_auc(query, labels, scores)
+    statistic = bootstrap.roc_auc_statistic(query, labels, scores)
     np.testing.assert_array_equal(statistic(np.array([[1, 2], [1, 0]])), [1.0, np.nan])
     found = bootstrap.interval(1.0, np.array([1.0, np.nan, 1.0]))
     assert (found.low, found.high) == (1.0, 1.0)

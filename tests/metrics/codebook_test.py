@@ -105,7 +105,7 @@ def test_shared_information_by_hand():
     codes = np.array([0, 1, 0, 1, 0, 0, 1, 1])
     labels = np.array([5, 6, 5, 6, 5, 6, 5, 6])
     given = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    found = codebook.shared_information(codes, labels, given=given)
+    found = codebook.shared_information(codes, labels, groups=given)
     assert found.nmi == pytest.approx(0.5)
     # Two of four in either: the cells are 2 0 0 2, 1 1 1 1 or 0 2 2 0 with chances 1/6, 4/6, 1/6.
     chance = np.log(2) / 3
@@ -121,7 +121,7 @@ def test_shared_information_of_one_group_is_that_of_scikit_learn():
     assert found.nmi == pytest.approx(metrics.normalized_mutual_info_score(labels, codes))
     assert found.ami == pytest.approx(metrics.adjusted_mutual_info_score(labels, codes))
     shuffled = random.permutation(300)
-    again = codebook.shared_information(codes[shuffled], labels[shuffled], given=np.full(300, "x"))
+    again = codebook.shared_information(codes[shuffled], labels[shuffled], groups=np.full(300, "x"))
     assert again == pytest.approx(found)
 
 
@@ -129,7 +129,7 @@ def test_shared_information_where_nothing_differs_is_nan():
     found = codebook.shared_information(np.zeros(4, int), np.array(["a", "a", "b", "b"]))
     assert found == (0.0, 0.0)
     groups = np.array([0, 0, 1, 1])
-    assert np.isnan(codebook.shared_information(groups, groups, given=groups)).all()
+    assert np.isnan(codebook.shared_information(groups, groups, groups=groups)).all()
     # Codes of one item each tell everything of any label of one item each.
     found = codebook.shared_information(np.arange(4), np.arange(4))
     assert found.nmi == pytest.approx(1)

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dsirm_jax.report.build import build, colours
+from dsirm_jax.report.build import colours, write_report
 from dsirm_jax.report.errors import changes
 from dsirm_jax.report.plot import lift_plot
 
@@ -43,11 +43,11 @@ class Page(HTMLParser):
 
 
 def page_of(layout, **arguments):
-    return Page(build(layout=layout, **{"title": "A run"} | arguments).read_text("utf-8"))
+    return Page(write_report(layout=layout, **{"title": "A run"} | arguments).read_text("utf-8"))
 
 
 def test_the_page_loads_nothing(logged):
-    path = build(layout=logged, title="A run")
+    path = write_report(layout=logged, title="A run")
     assert path == logged.report
     assert [file.name for file in path.parent.iterdir()] == ["index.html"]
     text = path.read_text("utf-8")
@@ -160,8 +160,8 @@ def test_every_title_that_the_tree_or_an_example_names_is_there(layout):
 
 
 def test_the_same_run_gives_the_same_page(logged):
-    first = build(layout=logged, title="A run").read_bytes()
-    assert build(layout=logged, title="A run").read_bytes() == first
+    first = write_report(layout=logged, title="A run").read_bytes()
+    assert write_report(layout=logged, title="A run").read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ addEventListener("message", (event) => { document.querySelector("pre").textConte
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
 @pytest.mark.parametrize("width", [360, 1280])
 def test_in_a_browser_the_tree_opens_and_the_filter_finds(logged, hostile, tmp_path, width):
-    page = build(layout=logged, title=f"A run {hostile}")
+    page = write_report(layout=logged, title=f"A run {hostile}")
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
     text = page.read_text("utf-8")
     text = text.replace("script-src '", f"script-src 'sha256-{digest}' '", 1)

@@ -6,14 +6,14 @@ from dsirm_jax.report.catalogue import (
     TITLE_LENGTH,
     category_prefixes,
     common_category,
-    read_catalogue,
+    read_page_items,
     spread,
 )
 
 
 @pytest.fixture
 def catalogue(layout):
-    return read_catalogue(layout, sizes=(2, 2, 3))
+    return read_page_items(layout, sizes=(2, 2, 3))
 
 
 def test_category_prefixes_by_hand():

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.report.compare import compare
+from dsirm_jax.report.compare import compare_runs
 from dsirm_jax.run.layout import Layout
 
 
@@ -43,7 +43,7 @@ def test_the_pairs_that_both_tested_are_compared(tmp_path):
         rungs=("full", "dsi"),
         config=gin.format("(1, 2)", 1),
     )
-    text = compare(tmp_path / "a", tmp_path / "b")
+    text = compare_runs(tmp_path / "a", tmp_path / "b")
     scores = [
         {
             (query, item): score
@@ -77,8 +77,8 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     finished(tmp_path / "b", queries=range(20, 29), seed=1)
     finished(tmp_path / "c", queries=range(2, 9), seed=1, flip=True)
     with pytest.raises(InputError, match="no tested query and item in common"):
-        compare(tmp_path / "a", tmp_path / "b")
+        compare_runs(tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputError, match="do not agree whether item 'a' is relevant to 'query 3'"):
-        compare(tmp_path / "a", tmp_path / "c")
+        compare_runs(tmp_path / "a", tmp_path / "c")
     with pytest.raises(InputError, match="nowhere/relevance/predictions.parquet: no such file"):
-        compare(tmp_path / "a", tmp_path / "nowhere")
+        compare_runs(tmp_path / "a", tmp_path / "nowhere")

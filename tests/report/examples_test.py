@@ -3,7 +3,7 @@ import pytest
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.report import examples
-from dsirm_jax.report.catalogue import read_catalogue
+from dsirm_jax.report.catalogue import read_page_items
 from dsirm_jax.sids.codes import read_sids, sid_writer
 
 SIZES = (2, 2, 3)
@@ -11,7 +11,7 @@ SIZES = (2, 2, 3)
 
 @pytest.fixture
 def found(layout):
-    return examples.held_out_queries(layout, read_catalogue(layout, sizes=SIZES))
+    return examples.judged_queries(layout, read_page_items(layout, sizes=SIZES))
 
 
 def test_reach_counts_test_queries_by_their_deepest_agreement(found):
@@ -30,7 +30,7 @@ def test_queries_without_a_relevant_item_do_not_count():
         "all": {"queries": 2, "shares": [0.5, 0.5]},
         "tail": {"queries": 2, "shares": [0.5, 0.5]},
     }
-    assert examples.choose(best, segments, per_outcome=5, seed=0) == [1, 2]
+    assert examples.choose_queries(best, segments, per_outcome=5, seed=0) == [1, 2]
 
 
 def test_an_example_shows_beams_and_judged_items_with_their_agreement(found):
@@ -62,9 +62,9 @@ def test_choice_is_the_same_for_a_seed_and_takes_so_many_of_each_outcome():
     generator = np.random.default_rng(0)
     best = generator.integers(-1, 4, 500)
     segments = generator.choice(["head", "torso", "tail"], 500).astype(object)
-    chosen = examples.choose(best, segments, per_outcome=3, seed=1)
-    assert chosen == examples.choose(best, segments, per_outcome=3, seed=1)
-    assert chosen != examples.choose(best, segments, per_outcome=3, seed=2)
+    chosen = examples.choose_queries(best, segments, per_outcome=3, seed=1)
+    assert chosen == examples.choose_queries(best, segments, per_outcome=3, seed=1)
+    assert chosen != examples.choose_queries(best, segments, per_outcome=3, seed=2)
     cells = [(segments[row], best[row]) for row in chosen]
     assert len(chosen) == len(set(chosen)) == 3 * 3 * 4
     assert all(cells.count(cell) == 3 for cell in cells)
@@ -74,7 +74,7 @@ def test_choice_is_the_same_for_a_seed_and_takes_so_many_of_each_outcome():
 
 def test_scores_are_left_out_when_there_are_none(layout):
     layout.predictions.unlink()
-    found = examples.held_out_queries(layout, read_catalogue(layout, sizes=SIZES))
+    found = examples.judged_queries(layout, read_page_items(layout, sizes=SIZES))
     assert all(item["scores"] == {} for e in found["examples"] for item in e["judged"])
 
 
@@ -83,4 +83,4 @@ def test_sids_of_two_versions_are_never_joined(layout):
     with sid_writer(layout.sids, version="other") as write:
         write(table.item_ids.combine_chunks(), table.sids, table.distances, table.errors)
     with pytest.raises(InputError, match="sid_version"):
-        examples.held_out_queries(layout, read_catalogue(layout, sizes=SIZES))
+        examples.judged_queries(layout, read_page_items(layout, sizes=SIZES))

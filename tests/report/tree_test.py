@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from dsirm_jax.report import tree
-from dsirm_jax.report.catalogue import Catalogue, category_prefixes
+from dsirm_jax.report.catalogue import PageItems, category_prefixes
 from dsirm_jax.sids.codes import prefix_keys
 
 SIZES = (3, 4, 5)
@@ -18,7 +18,7 @@ def catalogue_of(sids):
     order = np.argsort(keys[:, -1], kind="stable")
     paths = pa.chunked_array([[[f"code {sid[0]}"] for sid in sids]])
     categories, names = category_prefixes(paths, depth=1)
-    return Catalogue(
+    return PageItems(
         titles=pa.chunked_array([[str(sid) for sid in sids]]),
         categories=categories,
         category_names=names,
@@ -83,14 +83,13 @@ def test_a_tree_that_is_cut_keeps_the_largest_children_and_tells_how_many_are_mi
         assert len(path) == 3 or kept
 
 
-def test_a_huge_first_level_is_cut_too(monkeypatch):
-    monkeypatch.setattr(tree, "FIRST_LEVEL_SHOWN", 2)
+def test_a_huge_first_level_is_cut_too():
     sids = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [2, 0, 0], [2, 1, 0], [2, 1, 1]], np.int32)
-    found = tree.sid_tree(catalogue_of(sids))
+    found = tree.sid_tree(catalogue_of(sids), most_first=2)
     assert [node[0] for node in found["nodes"]] == [2, 1]
     assert found["hidden"] == 1
 
 
 def test_rows_of_a_tree_are_those_of_all_its_nodes():
     nodes = [[0, 2, -1, 0, [7, 8], [[1, 1, -1, 0, [7], [], 0]], 0], [1, 1, -1, 0, [9], [], 0]]
-    assert tree.rows_in(nodes) == [7, 8, 7, 9]
+    assert tree.tree_rows(nodes) == [7, 8, 7, 9]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.training.batches import cut, index_batches, visits
+from dsirm_jax.training.batches import cut_batches, index_batches, visits
 
 
 @settings(deadline=None, max_examples=60)
@@ -68,7 +68,7 @@ def test_streams_epochs_and_blocks_have_orders_of_their_own():
 
 def test_cut_deals_the_same_rows_out_in_other_portions():
     pieces = ({"a": np.arange(n, n + 3), "b": np.zeros((3, 2))} for n in itertools.count(0, 3))
-    dealt = list(cut(pieces, [2, 0, 5, 1, 1]))
+    dealt = list(cut_batches(pieces, [2, 0, 5, 1, 1]))
     assert [part["a"].tolist() for part in dealt] == [[0, 1], [], [2, 3, 4, 5, 6], [7], [8]]
     assert [part["b"].shape for part in dealt] == [(2, 2), (0, 2), (5, 2), (1, 2), (1, 2)]
 

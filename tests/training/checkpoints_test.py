@@ -92,7 +92,7 @@ def test_every_damaged_file_is_named_and_the_last_good_step_used(saved, kind, tm
 def test_a_file_that_was_not_saved_is_damage(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "c")
     (tmp_path / "c/2/default/stranger").write_text("")
-    assert checkpoints.damage(tmp_path / "c/2") == "default/stranger is not in SHA256SUMS"
+    assert checkpoints.step_damage(tmp_path / "c/2") == "default/stranger is not in SHA256SUMS"
 
 
 def test_sha256sum_reads_the_checksums(saved):
@@ -176,7 +176,7 @@ def test_a_best_step_that_is_damaged_while_training_goes_on_is_an_error(tmp_path
 def test_a_save_that_fails_is_reported_and_the_next_is_made(
     tmp_path, caplog, monkeypatch, background
 ):
-    owner, name = (checkpoints, "seal") if background else (ocp.AsyncCheckpointer, "save")
+    owner, name = (checkpoints, "seal_step") if background else (ocp.AsyncCheckpointer, "save")
     original, calls = getattr(owner, name), itertools.count(1)
 
     def twice_full(*args, **kwargs):
@@ -201,7 +201,7 @@ def test_a_last_save_that_fails_is_an_error(tmp_path, monkeypatch):
     def full(step):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoints, "seal", full)
+    monkeypatch.setattr(checkpoints, "seal_step", full)
     with pytest.raises(InputError, match="No space left on device.*make room"):
         save(tmp_path, 1)
     assert committed(tmp_path) == []
@@ -227,8 +227,8 @@ def test_states_move_between_numbers_of_devices(tmp_path, before, after):
 def killed_at(moment, directory):
     """Saves steps 1, 2, ... and is killed during the third, when `moment` has come."""
     patched = {
-        "before the checksums": (checkpoints, "seal", "before"),
-        "between the checksums and the commit": (checkpoints, "seal", "after"),
+        "before the checksums": (checkpoints, "seal_step", "before"),
+        "between the checksums and the commit": (checkpoints, "seal_step", "after"),
         "while files are written": (ocp.AsyncCheckpointer, "save", "after"),
         "while an old step is deleted": (shutil, "rmtree", "before"),
     }

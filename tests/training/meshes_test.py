@@ -39,3 +39,9 @@ def test_an_axis_that_cannot_be_split_is_named():
         param_shardings(data_mesh(model_parallel=4), axes=AXES, shapes=shapes)
     with pytest.raises(InputError, match="model_parallel 3 does not divide the 8 devices"):
         data_mesh(model_parallel=3)
+
+
+@pytest.mark.parametrize("model_parallel", [0, -1, 1.5])
+def test_a_model_axis_of_no_size_is_named(model_parallel):
+    with pytest.raises(InputError, match=f"generate.run.model_parallel is {model_parallel}; bind"):
+        data_mesh(model_parallel=model_parallel)

@@ -64,10 +64,44 @@ def test_adafactor_keeps_less_than_adamw():
 
 
 def test_wrong_settings_are_named():
-    with pytest.raises(InputError, match="Training.optimizer = 'sgd'"):
+    with pytest.raises(InputError, match="Training.optimizer is 'sgd'; bind 'adamw' or"):
         Training(**{**vars(TRAINING), "optimizer": "sgd"})
     with pytest.raises(InputError, match="Training.weight_decay"):
         Training(**{**vars(TRAINING), "optimizer": "adafactor", "weight_decay": 0.1})
+
+
+@pytest.mark.parametrize(
+    "name, value, rule",
+    [
+        ("epochs", -0.5, "of at least 0, finite"),
+        ("epochs", float("nan"), "of at least 0, finite"),
+        ("epochs", float("inf"), "of at least 0, finite"),
+        ("batch_size", 0, "a whole number of at least 1"),
+        ("batch_size", 2.5, "a whole number of at least 1"),
+        ("learning_rate", -1e-3, "of at least 0, finite"),
+        ("learning_rate", float("nan"), "of at least 0, finite"),
+        ("learning_rate", "0.1", "of at least 0, finite"),
+        ("weight_decay", -0.1, "of at least 0, finite"),
+        ("warmup_share", 1.5, "of at least 0, of at most 1"),
+        ("warmup_share", float("nan"), "of at least 0, of at most 1"),
+        ("clip_norm", 0.0, "above 0"),
+        ("checkpoint_every", 0, "a whole number of at least 1"),
+        ("log_every", 0, "a whole number of at least 1"),
+        ("accumulate_steps", True, "a whole number of at least 1"),
+        ("max_skipped_steps", -1, "a whole number of at least 0"),
+        ("held_out", 1, "of at least 0, below 1"),
+        ("held_out", float("nan"), "of at least 0, below 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(name, value, rule):
+    message = f"gin binding Training.{name} is {value!r}; bind.*{rule}"
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(TRAINING, **{name: value})
+
+
+def test_numbers_at_the_bounds_are_taken():
+    bounds = {"epochs": 0, "learning_rate": 0.0, "warmup_share": 1, "clip_norm": float("inf")}
+    assert dataclasses.replace(TRAINING, **bounds).num_steps(100) == 0
 
 
 def test_accumulated_steps_make_the_update_of_one_large_batch():
@@ -82,7 +116,9 @@ def test_accumulated_steps_make_the_update_of_one_large_batch():
         updated(TRAINING, params, large),
     )
     jax.tree.map(np.testing.assert_array_equal, updated(accumulating, params, small[:1]), params)
-    with pytest.raises(InputError, match="accumulate_steps = 0: give 1 or more"):
+    with pytest.raises(
+        InputError, match="accumulate_steps is 0; bind a whole number of at least 1"
+    ):
         dataclasses.replace(TRAINING, accumulate_steps=0)
 
 

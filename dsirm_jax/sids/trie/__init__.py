@@ -1,0 +1,53 @@
+"""The trie of existing SIDs as flat sorted arrays that a jitted search can walk.
+
+The nodes of each depth are numbered in the order of their prefixes, so the children of a node are
+contiguous one depth below. Which codes continue a node is kept, level by level, in whichever of two
+forms is smaller: `bitmap.Bitmap` or `ranges.Ranges`.
+
+Source: this project (rank by population count over packed bitmaps, as in succinct tries; sorted
+adjacency as in compressed sparse rows).
+"""
+
+from dsirm_jax.sids.trie.bitmap import BITMAP, WORD_BITS, Bitmap
+from dsirm_jax.sids.trie.building import add, build, shapes
+from dsirm_jax.sids.trie.file import load, save
+from dsirm_jax.sids.trie.items import Postings, items_below, postings
+from dsirm_jax.sids.trie.levels import Level, Trie, forms
+from dsirm_jax.sids.trie.lookup import (
+    NOT_FOUND,
+    ROOT,
+    child,
+    child_mask,
+    contains,
+    enumerate_sids,
+    find,
+    leaf_range,
+)
+from dsirm_jax.sids.trie.ranges import RANGES, Ranges
+
+__all__ = [
+    "BITMAP",
+    "NOT_FOUND",
+    "RANGES",
+    "ROOT",
+    "WORD_BITS",
+    "Bitmap",
+    "Level",
+    "Postings",
+    "Ranges",
+    "Trie",
+    "add",
+    "build",
+    "child",
+    "child_mask",
+    "contains",
+    "enumerate_sids",
+    "find",
+    "forms",
+    "items_below",
+    "leaf_range",
+    "load",
+    "postings",
+    "save",
+    "shapes",
+]

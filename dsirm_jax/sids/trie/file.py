@@ -1,0 +1,53 @@
+"""A trie as one `safetensors` file."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from dsirm_jax.io import arrays as files
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.sids.trie.building import FORMS
+from dsirm_jax.sids.trie.levels import Level, Trie
+
+TRIE = "trie"
+"""What the file's header calls its contents."""
+
+
+def save(path: str | os.PathLike[str], trie: Trie) -> None:
+    """Writes a trie, on the host or on a device, as one file."""
+    arrays = {
+        f"{number}/{name}": np.asarray(getattr(level, name))
+        for number, level in enumerate(trie.levels)
+        for name in level.array_names
+    }
+    files.save(path, arrays, kind=TRIE, description=trie.sizes)
+
+
+def load(path: str | os.PathLike[str]) -> Trie:
+    """Returns the trie that `save` wrote, its arrays mapped into memory.
+
+    Raises:
+      InputError: there is no such file, or it is no whole trie.
+    """
+    arrays, sizes = files.load(
+        path, kind=TRIE, otherwise="no trie, or not a whole one; write it again", mapped=True
+    )
+    levels: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        number, _, field = name.partition("/")
+        levels.setdefault(number, {})[field] = array
+    return Trie(
+        levels=tuple(
+            _level(levels.get(str(number), {}), size=size, path=path)
+            for number, size in enumerate(sizes)
+        )
+    )
+
+
+def _level(arrays: dict[str, np.ndarray], *, size: int, path: object) -> Level:
+    for form in FORMS:
+        if set(arrays) == set(form.array_names):
+            return form.from_arrays(arrays, size=size)
+    raise InputError(f"{path}: a level has the arrays {sorted(arrays)}; write the trie again")
