@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gin import config_parser
 
 STAGES = (
     *("prepare", "encode", "quantize", "generate", "features", "match", "relevance", "report"),
     "assign",
 )
+QUANTIZER = "dsirm_jax.quantizer.model.QuantizerConfig"
+RQ_VAE = "dsirm_jax.quantizer.kinds.rq_vae.RqVae"
 MOVED = {
     "dsirm_jax.ablation.Ladder": "dsirm_jax.stages.ablate.Ladder",
     "dsirm_jax.ahead.Target": "dsirm_jax.ahead.compile.Target",
+    "dsirm_jax.data.database.Database": "dsirm_jax.data.readers.database.Database",
+    "dsirm_jax.data.readers.Esci": "dsirm_jax.data.readers.esci.Esci",
+    "dsirm_jax.data.readers.Tables": "dsirm_jax.data.readers.tables.Tables",
+    "dsirm_jax.data.readers.Wands": "dsirm_jax.data.readers.wands.Wands",
+    "dsirm_jax.data.simulated_shop.SimulatedShop": (
+        "dsirm_jax.data.readers.simulated_shop.SimulatedShop"
+    ),
+    "dsirm_jax.encoder.model.Precomputed": "dsirm_jax.encoder.kinds.precomputed.Precomputed",
+    "dsirm_jax.encoder.model.Pretrained": "dsirm_jax.encoder.kinds.pretrained.Pretrained",
+    "dsirm_jax.encoder.model.TwoTowers": "dsirm_jax.encoder.kinds.towers.TwoTowers",
+    "dsirm_jax.generator.model.T5Config": "dsirm_jax.generator.architectures.t5.T5Config",
     "dsirm_jax.generator.losses.Objective": "dsirm_jax.generator.losses.GeneratorObjective",
     "dsirm_jax.job.Job": "dsirm_jax.run.job.Job",
     "dsirm_jax.quantizer.losses.Objective": "dsirm_jax.quantizer.losses.QuantizerObjective",
+    f"{QUANTIZER}.hidden_dim": f"{RQ_VAE}.hidden_dim",
+    f"{QUANTIZER}.latent_dim": f"{RQ_VAE}.latent_dim",
+    "dsirm_jax.relevance.model.Blend": "dsirm_jax.relevance.heads.blend.Blend",
+    "dsirm_jax.relevance.model.BoostedTrees": "dsirm_jax.relevance.heads.trees.BoostedTrees",
+    "dsirm_jax.relevance.model.Linear": "dsirm_jax.relevance.heads.linear.Linear",
+    "dsirm_jax.relevance.model.Mlp": "dsirm_jax.relevance.heads.mlp.Mlp",
     **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGES},
 }
 """A name of version 0.2, `MODULE.NAME` or `MODULE.NAME.ARGUMENT`, and that of today."""
-GONE = ("dsirm_jax.ablation", "dsirm_jax.job", "dsirm_jax.pipeline")
+KINDS = {
+    "rq_vae": RQ_VAE,
+    "residual_kmeans": "dsirm_jax.quantizer.kinds.residual_kmeans.ResidualKmeans",
+    "hierarchical_kmeans": "dsirm_jax.quantizer.kinds.hierarchical_kmeans.HierarchicalKmeans",
+}
+"""Classes of what `QuantizerConfig.kind` called by its name; `rq_vae` where it was not bound."""
+GONE = (
+    "dsirm_jax.ablation",
+    "dsirm_jax.data.database",
+    "dsirm_jax.data.simulated_shop",
+    "dsirm_jax.encoder.model",
+    "dsirm_jax.generator.model",
+    "dsirm_jax.job",
+    "dsirm_jax.pipeline",
+    "dsirm_jax.relevance.model",
+)
 """Modules of version 0.2 that cannot be imported any more."""
 
 
@@ -71,7 +107,12 @@ class _Translation(config_parser.ParserDelegate):
                 self.lines.append(f"include {statement.filename!r}")
             elif isinstance(statement, config_parser.BindingStatement):
                 name = self._name(statement.scope, statement.selector, statement.arg_name)
-                self.lines.append(f"{name} = {statement.value!r}")
+                value = self._value(self._path(statement.selector), statement)
+                self.lines.append(f"{name} = {value!r}")
+        if self.renamed and RQ_VAE.rpartition(".")[0] in self._aliases:
+            kind = f"{self._named(QUANTIZER)}.kind = "
+            if not any(line.startswith(kind) for line in self.lines):
+                self.lines.append(f"{kind}@{self._named(RQ_VAE)}()")
         known = {statement.module for statement in kept}
         self.imports = [
             *(statement.format() for statement in kept),
@@ -87,8 +128,7 @@ class _Translation(config_parser.ParserDelegate):
 
     def _name(self, scope: str, selector: str, argument: str = "") -> str:
         """Returns the name today of a class or function, or of an argument of it."""
-        module, _, name = selector.partition(".")
-        path = f"{self._modules.get(module, module)}.{name}"
+        path = self._path(selector)
         if f"{path}.{argument}" in MOVED:
             path, _, argument = MOVED[f"{path}.{argument}"].rpartition(".")
         elif path in MOVED:
@@ -96,13 +136,33 @@ class _Translation(config_parser.ParserDelegate):
         else:
             return "/".join(filter(None, (scope, ".".join(filter(None, (selector, argument))))))
         self.renamed = True
+        return "/".join(
+            filter(None, (scope, ".".join(filter(None, (self._named(path), argument)))))
+        )
+
+    def _path(self, selector: str) -> str:
+        module, _, name = selector.partition(".")
+        return f"{self._modules.get(module, module)}.{name}"
+
+    def _named(self, path: str) -> str:
+        """Returns what this text calls a class or function, whose module it then imports."""
         home, _, name = path.rpartition(".")
         if home not in self._aliases:
             last = home.rpartition(".")[2]
             longer = home.removeprefix("dsirm_jax.").replace(".", "_")
             self._aliases[home] = longer if last in self._aliases.values() else last
-        alias = self._aliases[home]
-        return "/".join(filter(None, (scope, ".".join(filter(None, (alias, name, argument))))))
+        return f"{self._aliases[home]}.{name}"
+
+    def _value(self, path: str, statement: config_parser.BindingStatement) -> Any:
+        """Returns a value of today; the kind of a quantizer was a text."""
+        if path == QUANTIZER and statement.arg_name == "kind" and statement.value in KINDS:
+            self.renamed = True
+            return Name(f"@{self._named(KINDS[statement.value])}()")
+        return statement.value
+
+
+def _joined(scope: str, selector: str, argument: str) -> str:
+    return "/".join(filter(None, (scope, ".".join(filter(None, (selector, argument))))))
 
 
 def _import(module: str, alias: str) -> str:
