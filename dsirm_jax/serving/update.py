@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.data import formats, vectors
 from dsirm_jax.data.columns import split_categories, wanted_items
 from dsirm_jax.data.product_type import product_type
-from dsirm_jax.data.readers import read_queries
+from dsirm_jax.data.query_files import read_query_file
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.encoder.embed import embed, embed_by_length
 from dsirm_jax.generator.predict import predict
@@ -208,7 +208,7 @@ def _read_new_queries(
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
     encoder = bundle.manifest.settings.encoder
-    read = itertools.chain.from_iterable(read_queries(file)) if file else ()
+    read = itertools.chain.from_iterable(read_query_file(file)) if file else ()
     texts = [text for text in dict.fromkeys(read) if bundle.catalogue.cached(text) is None]
     if not texts:
         return [], np.empty((0, encoder.dim), np.float32)

@@ -19,7 +19,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.readers import read_queries
+    from dsirm_jax.data.query_files import read_query_file
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_shards, predict_shards
     from dsirm_jax.io.files import replacing
@@ -30,7 +30,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
 
     def read() -> None:
         with replacing(queries) as partial, pq.ParquetWriter(partial, schema) as writer:
-            for texts in read_queries(table):
+            for texts in read_query_file(table):
                 writer.write_batch(pa.record_batch([pa.array(texts, pa.string())], schema=schema))
 
     processes.first(read)

@@ -6,7 +6,7 @@ import uuid
 import duckdb
 import pytest
 
-from dsirm_jax.data.database import Database
+from dsirm_jax.data.readers.database import Database
 from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of
 
