@@ -33,8 +33,8 @@ from lines import line, print_heading, print_row, write
 from shapes import T5_SMALL
 
 from dsirm_jax.data import dataset, pairs, tasks, vocabulary
-from dsirm_jax.data.readers import simulated_shop
 from dsirm_jax.data.prepare import prepare
+from dsirm_jax.data.readers import simulated_shop
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.encoder.losses import Pairs, symmetric_info_nce
 from dsirm_jax.encoder.model import TwoTowers

@@ -113,7 +113,7 @@ class SidGenerator(models.BaseTransformerModel):
         Raises:
           InputError: no SIDs, or a code outside its level.
         """
-        features = tasks.sid_features(vocabulary, sizes)
+        features = tasks.text_sid_features(vocabulary, sizes)
         super().__init__(
             module=Transformer(
                 dataclasses.replace(
@@ -273,7 +273,7 @@ def queries(
             seqio.preprocessors.tokenize,
             lambda rows: rows.map(without_targets),
         ],
-        output_features=tasks.sid_features(vocabulary, sizes),
+        output_features=tasks.text_sid_features(vocabulary, sizes),
     )
 
 
