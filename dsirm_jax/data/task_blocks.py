@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,27 @@ def read_ahead(
         for visit in visits:
             current, following = following.result(), thread.submit(piece, *visit)
             yield current
+
+
+def mixture_rows(position: int, *, task: int, rates: Sequence[float]) -> int:
+    """Returns how many of a mixture's first `position` rows are of one task."""
+
+    def before(task: int) -> int:
+        """Takes the tasks off from the last on, so that no count ever falls as rows are added."""
+        rows = position
+        for last in reversed(range(task, len(rates))):
+            rows = math.floor(rows * (sum(rates[:last]) / sum(rates[: last + 1])))
+        return rows
+
+    return before(task + 1) - before(task)
+
+
+def step_rows(
+    task_rows: Callable[[int], int], *, batch_size: int, start_step: int
+) -> Iterator[int]:
+    """Yields how many rows every step takes."""
+    for step in itertools.count(start_step):
+        yield task_rows((step + 1) * batch_size) - task_rows(step * batch_size)
 
 
 def _chunks(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -27,9 +26,11 @@ from dsirm_jax.data.task_blocks import (
     Row,
     block_edges,
     block_sizes,
+    mixture_rows,
     num_training_rows,
     read_ahead,
     read_block,
+    step_rows,
 )
 from dsirm_jax.io.checks import check_number
 from dsirm_jax.sids import codes
@@ -265,7 +266,7 @@ def batches(
     streams = []
     for number, one in enumerate(tasks):
         edges = block_edges(one, host=host, hosts=hosts, block_rows=block_rows)
-        task_rows = functools.partial(_task_rows, task=number, rates=rates)
+        task_rows = functools.partial(mixture_rows, task=number, rates=rates)
         block_visits = visits(
             sizes=block_sizes(one, edges, queries),
             seed=seed,
@@ -275,7 +276,7 @@ def batches(
         pieces = read_ahead(
             functools.partial(read, one, edges, lengths, queries=queries), block_visits
         )
-        sizes = _growth(task_rows, batch_size=batch_size, start_step=start_step)
+        sizes = step_rows(task_rows, batch_size=batch_size, start_step=start_step)
         streams.append(cut(pieces, sizes))
     return map(concatenate, zip(*streams, strict=True))
 
@@ -416,25 +417,6 @@ def _task(
         ],
         output_features=output_features,
     )
-
-
-def _task_rows(position: int, *, task: int, rates: Sequence[float]) -> int:
-    """Returns how many of a mixture's first `position` rows are of one task."""
-
-    def before(task: int) -> int:
-        """Takes the tasks off from the last on, so that no count ever falls as rows are added."""
-        rows = position
-        for last in reversed(range(task, len(rates))):
-            rows = math.floor(rows * (sum(rates[:last]) / sum(rates[: last + 1])))
-        return rows
-
-    return before(task + 1) - before(task)
-
-
-def _growth(task_rows: Callable[[int], int], *, batch_size: int, start_step: int) -> Iterator[int]:
-    """Yields how many rows every step takes."""
-    for step in itertools.count(start_step):
-        yield task_rows((step + 1) * batch_size) - task_rows(step * batch_size)
 
 
 def _map_rows(function: Callable[[Row], Row]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:

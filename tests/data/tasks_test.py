@@ -12,7 +12,7 @@ import pytest
 
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
-from dsirm_jax.data.task_blocks import read_block
+from dsirm_jax.data.task_blocks import mixture_rows, read_block
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
@@ -197,9 +197,7 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
 
 def test_counts_of_a_mixture_of_three_never_fall_and_follow_the_rates():
     rates = (0.5, 0.1, 0.4)
-    counts = [
-        [tasks._task_rows(p, task=task, rates=rates) for task in range(3)] for p in range(500)
-    ]
+    counts = [[mixture_rows(p, task=task, rates=rates) for task in range(3)] for p in range(500)]
     for position, now in enumerate(counts):
         assert sum(now) == position
         assert all(abs(n - position * rate) <= 2 for n, rate in zip(now, rates, strict=True))
