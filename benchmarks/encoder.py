@@ -176,7 +176,9 @@ def _speed(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
         texts = pq.read_table(layout.items, columns=["text"])["text"].to_pylist()[:SPEED_TEXTS]
 
         def ours(texts: list[str] = texts) -> np.ndarray:
-            pieces = wordpieces.encode(encoder.tokenizer, texts, prefix="", max_pieces=ITEM_PIECES)
+            pieces = wordpieces.tokenize(
+                encoder.tokenizer, texts, prefix="", max_pieces=ITEM_PIECES
+            )
             given = {"module": encoder.module, "params": encoder.params, "pieces": pieces}
             return embed_by_length(**given, max_pieces=ITEM_PIECES, name="speed")
 

@@ -94,7 +94,7 @@ def _shop(folder: Path, *, items: int) -> Shop:
         seed=0,
         vocabulary_size=4000,
     )
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
     rows = {
         name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in ("items", "queries")
     }

@@ -129,7 +129,7 @@ def _run_shop(items: int, folder: Path) -> None:
     from dsirm_jax.data import dataset
 
     _prepare(_shop(items), folder)
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
 
 
 def _run_tables(shards: int, folder: Path) -> None:

@@ -69,7 +69,7 @@ def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
     """Returns the task that pairs a training query with an item relevant to it.
 
     Args:
-      tfds_dir: `data_dir` of `dataset.build`.
+      tfds_dir: `data_dir` of `dataset.write_dataset`.
       vocabulary: the SentencePiece model.
 
     Returns:
@@ -100,7 +100,7 @@ def query_sid(
     """Returns the task: training query -> SID of an item relevant to it, weighed by gain.
 
     Args:
-      tfds_dir: `data_dir` of `dataset.build`.
+      tfds_dir: `data_dir` of `dataset.write_dataset`.
       vocabulary: the SentencePiece model; the SID tokens follow its pieces, see `sids.codes`.
       sids: codes of all items, in the order of `items.parquet`.
       sizes: codes per level.

@@ -30,8 +30,8 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
-PAIRS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
-CHECKED_PAIRS = pa.schema([*PAIRS, *ORIGIN])
+PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
+CHECKED_PAIRS = pa.schema([*PAIR_COLUMNS, *ORIGIN])
 """Pairs to be scored that passed."""
 
 
@@ -132,7 +132,7 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
       kept: columns of `CHECKED_PAIRS`.
       rejected: columns of `REJECTED`.
     """
-    rows = _Rows(chunk, "pairs", PAIRS)
+    rows = _Rows(chunk, "pairs", PAIR_COLUMNS)
     rows.replace("query", lambda text: clean(text) or None)
     rows.require("query", bool, "empty query")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")

@@ -108,7 +108,7 @@ def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLi
     return taken.vocab_size()
 
 
-def encode(path: str | os.PathLike[str], texts: Sequence[str]) -> list[list[int]]:
+def text_pieces(path: str | os.PathLike[str], texts: Sequence[str]) -> list[list[int]]:
     """Returns the pieces of each text, without an end mark, as SeqIO's tasks give them."""
     return processor(path).encode(list(texts), out_type=int)
 

@@ -51,7 +51,7 @@ def embed_table(
     """
     with pq.ParquetFile(table) as file:
         for number in range(jax.process_index(), file.num_row_groups, jax.process_count()):
-            path = shard(pattern, number=number, of=file.num_row_groups)
+            path = shard(pattern, number=number, total=file.num_row_groups)
             if path.exists():
                 log.info("%s is there already", path)
                 continue

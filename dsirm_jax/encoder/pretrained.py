@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import pairs, wordpieces
 from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.data.vectors import blocks, read_vectors, shards, write_vectors
+from dsirm_jax.data.vectors import read_vectors, shards, vector_blocks, write_vectors
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import ABSENT, Projection
@@ -204,7 +204,7 @@ def _project(
         files = shards(cached[name].pattern)
         for file in files[jax.process_index() :: jax.process_count()]:
             ids, vectors = [], []
-            for _, names, block in blocks(file, id_column=side.id_column):
+            for _, names, block in vector_blocks(file, id_column=side.id_column):
                 ids += names.to_pylist()
                 vectors.append(np.asarray(apply(fitted, block)))
             path = side.pattern.with_name(Path(file).name)
@@ -232,7 +232,7 @@ def _embed(encoder: TextEncoder, side: Side) -> None:
     """Writes the vectors of one side."""
 
     def embed_texts(texts: Sequence[str], name: str) -> Float[np.ndarray, "text dim"]:
-        pieces = wordpieces.encode(
+        pieces = wordpieces.tokenize(
             encoder.tokenizer, texts, prefix=side.prefix, max_pieces=side.max_pieces
         )
         return embed_by_length(
@@ -259,7 +259,7 @@ def _tokenised(side: Side, encoder: TextEncoder, *, scratch: Path) -> Int[np.nda
         tokens = np.memmap(backing, np.int32, "w+", shape=shape)
         row = 0
         for batch in file.iter_batches(columns=[side.text_column]):
-            pieces = wordpieces.encode(
+            pieces = wordpieces.tokenize(
                 encoder.tokenizer,
                 batch.column(side.text_column).to_pylist(),
                 prefix=side.prefix,

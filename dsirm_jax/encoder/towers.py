@@ -40,7 +40,7 @@ def encode_tables(
       items: `prepare/items.parquet`.
       queries: `prepare/queries.parquet`.
       judgements: `prepare/judgements.parquet`; of these the split `train` alone is read.
-      tfds_dir: `data_dir` of `dataset.build`, where the training rows are.
+      tfds_dir: `data_dir` of `dataset.write_dataset`, where the training rows are.
       pieces: the SentencePiece model.
       item_vectors: pattern of the shards written.
       query_vectors: likewise.
@@ -111,7 +111,7 @@ def encode_queries(
         pieces=pieces,
         max_pieces=config.max_query_pieces,
     )
-    write_vectors(shard(pattern, number=0, of=1), texts, vectors, id_column="query")
+    write_vectors(shard(pattern, number=0, total=1), texts, vectors, id_column="query")
 
 
 def _embed(
@@ -126,7 +126,7 @@ def _embed(
     return embed(
         tower=text_tower(config, vocab_size=vocabulary.size(pieces)),
         params=params,
-        pieces=vocabulary.encode(pieces, texts),
+        pieces=vocabulary.text_pieces(pieces, texts),
         max_pieces=max_pieces,
         name=name,
     )

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.vectors import blocks, shard
+from dsirm_jax.data.vectors import shard, vector_blocks
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, prefixes_of, residual_quantize
@@ -199,7 +199,7 @@ def assign_shards(
     """
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
-    paths = [shard(pattern, number=n, of=len(vectors)) for n in range(len(vectors))]
+    paths = [shard(pattern, number=n, total=len(vectors)) for n in range(len(vectors))]
     mine: Iterable[int] = range(jax.process_index(), len(vectors), jax.process_count())
     if jax.process_index() == 0:
         mine = progress(mine, total=len(mine), name="assign", unit="shard")
@@ -209,7 +209,7 @@ def assign_shards(
             log.info("%s is there already", path)
             continue
         # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
-        read, named = itertools.tee(blocks(vectors[number], id_column="item_id", rows=ROWS))
+        read, named = itertools.tee(vector_blocks(vectors[number], id_column="item_id", rows=ROWS))
 
         def chunks(read=read, start=starts[number]) -> Iterator[Chunk]:
             for first_row, _, block in read:  # counted from 1

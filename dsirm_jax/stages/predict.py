@@ -38,7 +38,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
         fitted=fitted,
         trie=existing,
         queries=queries,
-        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
         pattern=layout.stage("predict") / "query_sids-*.parquet",
         beams=beams,
         batch_size=SEARCHED_AT_ONCE,
@@ -59,7 +59,7 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
 
     fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
     texts = [clean(query) for query in queries]
-    pieces = vocabulary.encode(layout.vocabulary, texts)
+    pieces = vocabulary.text_pieces(layout.vocabulary, texts)
     found = search(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
     )

@@ -52,7 +52,7 @@ def run(
         workers=workers,
         seed=seed,
     )
-    dataset.build(
+    dataset.write_dataset(
         prepare_dir=layout.stage("prepare"),
         data_dir=layout.tfds,
         beam_runner=beam_runner,

@@ -155,7 +155,7 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
     from dsirm_jax.sids.codes import write_versioned
 
     fitted, existing, sids = load_with_sids(half.generator, sids=half.sids)
-    encode = functools.partial(vocabulary.encode, half.vocabulary)
+    encode = functools.partial(vocabulary.text_pieces, half.vocabulary)
     table = pq.read_table(half.query_sids)
     if new:
         found = predict(

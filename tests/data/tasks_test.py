@@ -36,7 +36,7 @@ def _build(folder, examples):
     pq.write_table(pa.table(items), folder / "items.parquet")
     table = pa.Table.from_pylist(examples, schema=EXAMPLES)
     pq.write_table(table, folder / "examples.parquet", row_group_size=16)
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
     return folder / "tfds"
 
 
@@ -87,7 +87,7 @@ def test_query_item_is_the_relevant_training_pairs(run):
     found = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
     assert sorted(found) == sorted(RELEVANT)
     for row, (query, item) in enumerate(found):
-        pieces, titles = vocabulary.encode(run["vocabulary"], [_query(query), _text(item)])
+        pieces, titles = vocabulary.text_pieces(run["vocabulary"], [_query(query), _text(item)])
         assert tuple(batch["query"][row]) == _padded(pieces, 6)
         assert tuple(batch["item"][row]) == _padded(titles, 9)
         assert batch["weight"][row] == 1 + query
@@ -149,7 +149,7 @@ def test_query_sid_targets_and_weights(run, sids):
     first = [text_pieces, text_pieces + SIZES[0], text_pieces + SIZES[0] + SIZES[1]]
     expected = []
     for query, item in RELEVANT:
-        (pieces,) = vocabulary.encode(run["vocabulary"], [_query(query)])
+        (pieces,) = vocabulary.text_pieces(run["vocabulary"], [_query(query)])
         targets = tuple(start + code for start, code in zip(first, sids[item], strict=True))
         weight = (1.0 if item == query else 0.5) * (1 + query)
         expected.append((_padded(pieces, 12), targets, weight))
@@ -167,7 +167,7 @@ def test_title_sid_covers_the_catalogue(run, sids):
     assert tasks.num_rows(task) == ITEMS
     lengths = {"inputs": 30, "targets": 3}
     batch = next(tasks.batches(task=task, lengths=lengths, batch_size=ITEMS, seed=0))
-    titles = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    titles = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     codes = batch["targets"] - vocabulary.size(run["vocabulary"]) - np.array([0, 4, 12])
     found = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
     expected = [
@@ -183,7 +183,7 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
     assert tasks.num_rows(mixture) == len(RELEVANT) + ITEMS
     lengths = {"inputs": 30, "targets": 3}
     taken = itertools.islice(tasks.batches(task=mixture, lengths=lengths, batch_size=7, seed=0), 40)
-    pieces = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     titles = {_padded(one, 30) for one in pieces}
     seen = collections.Counter()
     for step, batch in enumerate(taken, start=1):
@@ -352,7 +352,7 @@ def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids, read
 
     stream = tasks.in_stages(batches(1.0), batches(0.25), steps=5)
     whole = list(itertools.islice(stream(0), 12))
-    pieces = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     titles = {_padded(one, 30) for one in pieces}
     counts = [sum(tuple(row) in titles for row in batch["inputs"].tolist()) for batch in whole]
     assert counts == [4] * 5 + [1] * 7

@@ -80,7 +80,7 @@ def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes
     models.write_models(tmp_path / "model", dataclasses.replace(open_bundle(made).models, **found))
     params = models.read_parameters(tmp_path / "model" / models.PARAMETERS)["encoder"]
     tokenizer = wordpieces.read_tokenizer(tmp_path / "model")
-    pieces = np.array(wordpieces.encode(tokenizer, ["red shoe"], prefix="", max_pieces=9))
+    pieces = np.array(wordpieces.tokenize(tokenizer, ["red shoe"], prefix="", max_pieces=9))
     expected = encoder.module.apply(encoder.params, pieces)
     np.testing.assert_allclose(module.apply(params, pieces), expected, atol=1e-6)
 

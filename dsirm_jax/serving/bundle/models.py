@@ -129,7 +129,7 @@ def encoder_pieces(
     most = encoder.max_item_pieces if of_items else encoder.max_query_pieces
     if encoder.kind == BERT:
         prefix = encoder.item_prefix if of_items else encoder.query_prefix
-        return wordpieces.encode(models.tokenizer, texts, prefix=prefix, max_pieces=most)
+        return wordpieces.tokenize(models.tokenizer, texts, prefix=prefix, max_pieces=most)
     return [text[:most] for text in models.vocabulary.encode(list(texts), out_type=int)]
 
 
