@@ -336,7 +336,7 @@ def test_a_split_without_a_relevant_judgement_stops_the_run(tmp_path):
     [
         (
             {"relevant_labels": ("good",)},
-            "relevant_labels has 'good', which is none of label_gains",
+            "relevant_labels has 'good', which is none",
         ),
         ({"relevant_labels": ()}, "relevant_labels"),
         ({"relevant_labels": "E"}, "relevant_labels is 'E'; bind a tuple"),
@@ -382,12 +382,8 @@ def test_bindings_are_checked_before_anything_is_read(tmp_path, bindings, messag
 @pytest.mark.parametrize("empty", ["items", "judgements"])
 def test_a_source_without_rows(tmp_path, empty):
     items, judgements = shop()
-    source = Rows(
-        *(
-            [] if name == empty else rows
-            for name, rows in zip(("items", "judgements"), (items, judgements))
-        )
-    )
+    rows = {"items": items, "judgements": judgements} | {empty: []}
+    source = Rows(rows["items"], rows["judgements"])
     with pytest.raises(InputError, match=f"the source has no {empty}"):
         prepare(source=source, out_dir=tmp_path, **SETTINGS)
 
