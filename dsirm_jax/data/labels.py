@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def label_rows(
                 f"gin binding prepare.run.label_gains has the label {label!r}; bind texts that are "
                 "not empty, without space around them"
             )
-        check_number(f"prepare.run.label_gains[{label!r}]", gain, least=0)
+        check_number(f"prepare.run.label_gains[{label!r}]", gain, least=0, below=math.inf)
     if isinstance(relevant_labels, str) or not isinstance(relevant_labels, Sequence):
         raise InputError(
             f"gin binding prepare.run.relevant_labels is {relevant_labels!r}; bind a tuple of "

@@ -38,9 +38,10 @@ from dsirm_jax.data.validate import (
     checked_judgements,
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
-from dsirm_jax.io.checks import check_number, check_text
+from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
+from dsirm_jax.io.text_checks import check_text
 
 log = logging.getLogger(__name__)
 MOST_VOCABULARY_TEXTS = 200_000
@@ -129,9 +130,9 @@ def prepare(
     check_number("prepare.run.test_share", test_share, above=0, below=1)
     check_number("prepare.run.head_share", head_share, above=0, below=1)
     check_number("prepare.run.max_rejected_share", max_rejected_share, least=0, most=1)
-    check_number("prepare.run.vocabulary_size", vocabulary_size, least=1, whole=True)
+    check_whole("prepare.run.vocabulary_size", vocabulary_size, least=1)
     if workers is not None:
-        check_number("prepare.run.workers", workers, least=1, whole=True)
+        check_whole("prepare.run.workers", workers, least=1)
     check_text("prepare.run.memory_limit", memory_limit)
     if fold is not None:
         _check_fold(fold)

@@ -400,7 +400,7 @@ def test_generator_features_repeat_the_weight_per_level():
 @pytest.mark.parametrize("value", [1.5, 1.0, -0.1, math.nan, "half", None, True])
 @pytest.mark.parametrize("name", ["title_rate", "title_first"])
 def test_shares_of_a_curriculum_are_below_one(name, value):
-    message = f"gin binding Curriculum.{name} is {value!r}; bind a number of at least 0 and below 1"
+    message = f"gin binding Curriculum.{name} is {value!r}; bind a number of at least 0, below 1"
     with pytest.raises(InputError, match=f"^{message}$"):
         tasks.Curriculum(**{name: value})
 

@@ -14,7 +14,7 @@ from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, filter_rows, replace_column, split_category
 from dsirm_jax.data.schema import Chunk, Part, Source
 from dsirm_jax.data.text import clean
-from dsirm_jax.io.checks import check_choice, check_text
+from dsirm_jax.io.text_checks import check_choice, check_text
 
 ESCI_ITEMS = ColumnMap(
     columns={
@@ -65,6 +65,7 @@ class Esci:
     def __post_init__(self):
         check_text("Esci.data_dir", self.data_dir)
         check_choice("Esci.version", self.version, ("small", "large", None))
+        check_choice("Esci.drop_task_overlap", self.drop_task_overlap, (True, False))
         if self.locale is not None:
             check_text("Esci.locale", self.locale)
 

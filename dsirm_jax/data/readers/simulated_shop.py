@@ -29,13 +29,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import pyarrow as pa
 
 from dsirm_jax.data.schema import Source
 from dsirm_jax.data.shop.items import MOST_ITEMS, TRUTH, Stock
 from dsirm_jax.data.shop.queries import QueryLog
-from dsirm_jax.io.checks import check_number
+from dsirm_jax.io.checks import check_number, check_whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,15 @@ class SimulatedShop:
     seed: int = 0
 
     def __post_init__(self):
-        check_number("SimulatedShop.items", self.items, least=1, most=MOST_ITEMS, whole=True)
-        check_number("SimulatedShop.queries", self.queries, least=1, whole=True)
-        check_number("SimulatedShop.judgements_per_query", self.judgements_per_query, above=0)
+        for name in ("items", "queries"):
+            check_whole(f"SimulatedShop.{name}", getattr(self, name), least=1)
+        check_number("SimulatedShop.items", self.items, most=MOST_ITEMS)
+        check_number(
+            "SimulatedShop.judgements_per_query", self.judgements_per_query, above=0, below=math.inf
+        )
         check_number("SimulatedShop.label_noise", self.label_noise, least=0, most=1)
-        check_number("SimulatedShop.seed", self.seed, least=0, below=2**64, whole=True)
+        check_whole("SimulatedShop.seed", self.seed, least=0)
+        check_number("SimulatedShop.seed", self.seed, below=2**64)
 
     def files(self) -> list[str]:
         """Returns no files: nothing is read."""
