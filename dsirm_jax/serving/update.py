@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import formats, vectors
-from dsirm_jax.data.columns import split_categories, wanted_items
+from dsirm_jax.data.columns import item_mapping, split_categories
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.query_files import read_query_file
 from dsirm_jax.data.validate import checked_items
@@ -155,8 +155,8 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
     schema = pa.schema([*ITEM_COLUMNS, *extras])
     table = schema.empty_table()
     if file:
-        wanted = wanted_items({}, extras.names, binding="items")
-        parts = split_categories(formats.parts([file], wanted=wanted), separator=" > ")
+        mapping = item_mapping({}, extras.names, binding="items")
+        parts = split_categories(formats.parts([file], mapping=mapping), separator=" > ")
         read = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
         for _, rejected in read:
             for row in rejected.slice(0, 1).to_pylist():
