@@ -33,7 +33,7 @@ def connect(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
             "place and set that environment variable"
         )
     with naming_binding(url, binding=binding):
-        backend = ibis.connect(_filled(url, binding=binding), **options)
+        backend = ibis.connect(_substitute(url, binding=binding), **options)
     try:
         yield backend
     finally:
@@ -59,7 +59,7 @@ def public_url(url: str) -> str:
     return re.sub(r"//[^/]*@", "//", url.split("?")[0])
 
 
-def _filled(url: str, *, binding: str) -> str:
+def _substitute(url: str, *, binding: str) -> str:
     try:
         return string.Template(url).substitute(os.environ)
     except KeyError as error:

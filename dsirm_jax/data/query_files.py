@@ -24,7 +24,7 @@ def read_pair_file(
 
     Args:
       file: Parquet, CSV, TSV or JSON lines with columns `query` and `item_id`, plain or with `.gz`.
-      item_ids: those that there are.
+      item_ids: those of all items.
 
     Returns:
       The pairs, columns of `validate.CHECKED_PAIRS`; the place of each one's item among `item_ids`;

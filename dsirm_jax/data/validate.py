@@ -1,4 +1,4 @@
-"""Checks raw rows one chunk at a time: what a row alone can tell, before tables are joined."""
+"""Checks raw rows one chunk at a time: what shows in a row alone, before tables are joined."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def checked_judgements(
         rows.require(name, lambda number: number is None or number >= 0, "negative number")
         rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
-    judged = [
+    has_evidence = [
         label is not None or any(counts)
         for label, *counts in zip(
             *(rows.columns[name] for name in ("label", "impressions", "clicks", "purchases"))
         )
     ]
-    for position, is_judged in enumerate(judged):
-        if not is_judged:
+    for position, has_any in enumerate(has_evidence):
+        if not has_any:
             rows.fault(position, "label", None, "neither a label nor a count")
     for name, purpose in zip(DRAWS.names, ("test", "head")):
         rows.columns[name] = [

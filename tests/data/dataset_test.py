@@ -87,9 +87,9 @@ def test_a_split_holds_its_judgements_with_the_items_texts(built, split):
         for row in examples
         if SPLITS[split](row)
     ]
-    found = _read("judgements", split, folder / "tfds")
+    rows = _read("judgements", split, folder / "tfds")
     pair = operator.itemgetter("query_index", "item_index")
-    assert sorted(found, key=pair) == sorted(expected, key=pair)
+    assert sorted(rows, key=pair) == sorted(expected, key=pair)
     info = tfds.builder("shop_search/judgements:2.0.0", data_dir=folder / "tfds").info
     assert info.splits[split].num_examples == len(expected) > 0
 
@@ -103,8 +103,8 @@ def test_a_split_without_rows_is_left_out(tmp_path):
 
 def test_items_are_all_there(built):
     folder, items, _ = built
-    found = _read("items", "train", folder / "tfds")
-    assert sorted((row["item_index"], row["text"]) for row in found) == [
+    rows = _read("items", "train", folder / "tfds")
+    assert sorted((row["item_index"], row["text"]) for row in rows) == [
         (item["item_index"], item["text"]) for item in items
     ]
 

@@ -84,9 +84,9 @@ def test_query_item_is_the_relevant_training_pairs(run):
     task = tasks.query_item(**run)
     assert tasks.num_rows(task) == len(RELEVANT)
     batch = next(tasks.batches(task=task, lengths=lengths, batch_size=len(RELEVANT), seed=0))
-    found = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
-    assert sorted(found) == sorted(RELEVANT)
-    for row, (query, item) in enumerate(found):
+    pairs = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
+    assert sorted(pairs) == sorted(RELEVANT)
+    for row, (query, item) in enumerate(pairs):
         pieces, titles = vocabulary.text_pieces(run["vocabulary"], [_query(query), _text(item)])
         assert tuple(batch["query"][row]) == _padded(pieces, 6)
         assert tuple(batch["item"][row]) == _padded(titles, 9)
@@ -102,8 +102,8 @@ def test_rows_of_some_queries_alone_are_read(run, sids):
     assert tasks.num_rows(task, queries=some) == len(expected) == 6
     # Two epochs, in blocks of which some have no row left.
     both = next(tasks.batches(**drawn, batch_size=12, block_rows=2))
-    found = list(zip(both["query_index"].tolist(), both["item_index"].tolist(), strict=True))
-    assert sorted(found[:6]) == sorted(found[6:]) == sorted(expected)
+    pairs = list(zip(both["query_index"].tolist(), both["item_index"].tolist(), strict=True))
+    assert sorted(pairs[:6]) == sorted(pairs[6:]) == sorted(expected)
     first = tasks.first_epoch(**drawn, batch_size=4)
     whole = next(tasks.batches(**drawn, batch_size=4))
     assert len(first) == 1
@@ -153,13 +153,13 @@ def test_query_sid_targets_and_weights(run, sids):
         targets = tuple(start + code for start, code in zip(first, sids[item], strict=True))
         weight = (1.0 if item == query else 0.5) * (1 + query)
         expected.append((_padded(pieces, 12), targets, weight))
-    found = zip(
+    rows = zip(
         map(tuple, batch["inputs"].tolist()),
         map(tuple, batch["targets"].tolist()),
         batch["weight"].tolist(),
         strict=True,
     )
-    assert sorted(found) == sorted(expected)
+    assert sorted(rows) == sorted(expected)
 
 
 def test_title_sid_covers_the_catalogue(run, sids):
@@ -169,11 +169,11 @@ def test_title_sid_covers_the_catalogue(run, sids):
     batch = next(tasks.batches(task=task, lengths=lengths, batch_size=ITEMS, seed=0))
     titles = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     codes = batch["targets"] - vocabulary.size(run["vocabulary"]) - np.array([0, 4, 12])
-    found = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
+    rows = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
     expected = [
         (_padded(pieces, 30), sid.tolist()) for pieces, sid in zip(titles, sids, strict=True)
     ]
-    assert sorted(found) == sorted(expected)
+    assert sorted(rows) == sorted(expected)
     assert (batch["weight"] == 1).all()
 
 
@@ -330,10 +330,10 @@ def test_a_block_is_what_seqio_deals_out(run, sids, name):
     dealt = task.get_dataset(lengths, "train", shuffle=False)
     dealt = seqio.trim_and_pad_dataset(dealt, lengths).skip(3).take(8).batch(8)
     expected = next(dealt.as_numpy_iterator())
-    found = read_block(task, [0, 3, 11], lengths, 1)
-    assert found.keys() == expected.keys()
+    block = read_block(task, [0, 3, 11], lengths, 1)
+    assert block.keys() == expected.keys()
     for feature, values in expected.items():
-        np.testing.assert_array_equal(found[feature], values, strict=True)
+        np.testing.assert_array_equal(block[feature], values, strict=True)
 
 
 def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids, read_once):

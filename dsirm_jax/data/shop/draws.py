@@ -15,7 +15,7 @@ def generator(seed: int, stream: int, counter: Sequence[int] = (0, 0, 0, 0)) -> 
 
 
 def uniforms(seed: int, stream: int, rows: np.ndarray, *, width: int) -> np.ndarray:
-    """Returns the draws of some rows, whichever other rows are asked for.
+    """Returns the draws of some rows, whatever the other rows are.
 
     Args:
       seed: of the shop.

@@ -69,19 +69,25 @@ def test_esci_reads_the_official_layout(tmp_path):
         "About",
     ]
     assert (items[0]["brand"], items[0]["colour"], items[0]["category"]) == ("Brand", "Red", None)
-    judged, _ = judgements_of(Esci(data_dir=str(tmp_path)).read(), labels="ESCI")
-    assert [row["label"] for row in judged] == list("ESCIES")
-    assert [row["split"] for row in judged] == ["train"] * 5 + ["test"]
+    judgements, _ = judgements_of(Esci(data_dir=str(tmp_path)).read(), labels="ESCI")
+    assert [row["label"] for row in judgements] == list("ESCIES")
+    assert [row["split"] for row in judgements] == ["train"] * 5 + ["test"]
 
 
 def test_esci_locales_and_versions(tmp_path):
     folder = esci(tmp_path)
-    judged, _ = judgements_of(Esci(data_dir=folder, locale="jp", version="small").read(), "ESCI")
-    assert [(row["item_id"], row["_row"]) for row in judged] == [("B1", 6), ("B3", 12), ("B5", 18)]
+    judgements, _ = judgements_of(
+        Esci(data_dir=folder, locale="jp", version="small").read(), "ESCI"
+    )
+    assert [(row["item_id"], row["_row"]) for row in judgements] == [
+        ("B1", 6),
+        ("B3", 12),
+        ("B5", 18),
+    ]
     every = Esci(data_dir=folder, locale=None, version="large").read()
-    items, judged = items_of(every)[0], judgements_of(every, "ESCI")[0]
-    assert len(items) == len(judged) == 18
-    assert {row["item_id"] for row in judged} == {row["item_id"] for row in items}
+    items, judgements = items_of(every)[0], judgements_of(every, "ESCI")[0]
+    assert len(items) == len(judgements) == 18
+    assert {row["item_id"] for row in judgements} == {row["item_id"] for row in items}
     assert [(row["item_id"], row["title"]) for row in items[:3]] == [
         ("us:B0", "camera bag 0"),
         ("es:B0", "bolsa para cámara, niño 0"),
@@ -133,8 +139,8 @@ def test_esci_training_examples_of_tested_queries_are_dropped(tmp_path):
         ({"locale": "es", "drop_task_overlap": True}, [5]),
         ({"locale": "jp", "drop_task_overlap": True}, [8, 9]),
     ]:
-        judged, rejected = judgements_of(Esci(data_dir=folder, **bindings).read(), "ESCI")
-        assert ([row["_row"] for row in judged], rejected) == (kept, [])
+        judgements, rejected = judgements_of(Esci(data_dir=folder, **bindings).read(), "ESCI")
+        assert ([row["_row"] for row in judgements], rejected) == (kept, [])
 
 
 def test_esci_without_an_official_column(tmp_path):
@@ -151,7 +157,7 @@ def test_the_real_esci_slice():
     items, rejected = items_of(source)
     assert (len(items), rejected) == (8462, [])
     assert sum(row["category"] is None for row in items) == 1950
-    judged, rejected = judgements_of(source, "ESCI")
-    assert (len(judged), rejected) == (8400, [])
-    assert sum(row["label"] == "E" for row in judged) == 4463
-    assert sum(row["split"] == "test" for row in judged) == 1489
+    judgements, rejected = judgements_of(source, "ESCI")
+    assert (len(judgements), rejected) == (8400, [])
+    assert sum(row["label"] == "E" for row in judgements) == 4463
+    assert sum(row["split"] == "test" for row in judgements) == 1489

@@ -282,9 +282,11 @@ def test_memory_does_not_grow_with_the_shop():
 
     small = SimulatedShop(items=30_000, queries=3_000)
     large = SimulatedShop(items=10**8, queries=10**7)
-    items, judged = first_chunks(large)
+    items, judgements = first_chunks(large)
     first_chunks(small)  # both have filled the caches of words
     assert peak(large) < 1.3 * peak(small)
     assert sum(table.num_rows for table in items) == 2048
-    grades = collections.Counter(x for t in judged for x in t["truth_label"].to_pylist())
+    grades = collections.Counter(
+        x for table in judgements for x in table["truth_label"].to_pylist()
+    )
     assert grades["E"] / grades.total() > 0.4

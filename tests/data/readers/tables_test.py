@@ -28,7 +28,7 @@ COLUMNS = {
 def test_every_format_gives_the_same_rows(tmp_path, suffix, packed):
     reader = Tables(
         items=write(ITEMS, tmp_path / f"items{suffix}{packed}"),
-        judgements=write(JUDGED, tmp_path / f"judged{suffix}{packed}"),
+        judgements=write(JUDGED, tmp_path / f"judgements{suffix}{packed}"),
         **COLUMNS,
     )
     source = reader.read()
@@ -39,9 +39,9 @@ def test_every_format_gives_the_same_rows(tmp_path, suffix, packed):
     assert [row["category"] for row in items] == [["Shoes", "Men"], None, ["Books"]]
     assert [row["price"] for row in items] == [1.5, None, 3.0]
     assert [row["_row"] for row in items] == [1, 2, 3]
-    judged, rejected = judgements_of(source, "03")
+    judgements, rejected = judgements_of(source, "03")
     assert rejected == []
-    assert [(row["query"], row["item_id"], row["label"]) for row in judged] == [
+    assert [(row["query"], row["item_id"], row["label"]) for row in judgements] == [
         ("red", "1", "3"),
         ("blue", "2", "0"),
     ]
@@ -97,7 +97,7 @@ def test_a_real_shops_own_tables():
     ).read()
     items, rejected = items_of(source)
     assert (len(items), rejected) == (19406, [])
-    judged, rejected = judgements_of(source, "0123")
-    assert (len(judged), rejected) == (3668, [])
-    counts = [sum(row["label"] == label for row in judged) for label in "0123"]
+    judgements, rejected = judgements_of(source, "0123")
+    assert (len(judgements), rejected) == (3668, [])
+    counts = [sum(row["label"] == label for row in judgements) for label in "0123"]
     assert counts == [1853, 238, 105, 1472]

@@ -85,8 +85,8 @@ def test_wands_reads_the_official_layout(tmp_path):
     ]
     assert items[0]["description"] == 'a 14.7 "" high bed , with "good" slats'
     assert [(row["row"], row["column"]) for row in rejected] == [(3, "product_name")]
-    judged, rejected = judgements_of(source, ("Exact", "Partial", "Irrelevant"))
-    assert [(row["query"], row["item_id"], row["label"], row["_row"]) for row in judged] == [
+    judgements, rejected = judgements_of(source, ("Exact", "Partial", "Irrelevant"))
+    assert [(row["query"], row["item_id"], row["label"], row["_row"]) for row in judgements] == [
         ('fawkes 36" blue vanity', "0", "Exact", 1),
         ("salon chair", "1", "Irrelevant", 2),
         ("salon chair", "2", "Partial", 4),
