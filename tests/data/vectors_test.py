@@ -188,3 +188,9 @@ def test_titles_stand_in_where_no_item_has_a_category(tmp_path):
     assert read(without, bare, depth=1, title_language="en") == ["hose", None, None, None]
     assert read(without, bare, depth=1, title_language="ja") == [None] * 4
     assert read(bare, depth=1) == [None]
+
+
+@pytest.mark.parametrize("pattern", ["", " ", None, 3])
+def test_a_pattern_is_a_text(pattern):
+    with pytest.raises(InputError, match="^gin binding VectorFiles.pattern is .*; bind a text"):
+        vectors.VectorFiles(pattern=pattern)

@@ -126,7 +126,8 @@ def test_a_reader_of_another_module_feeds_stage_prepare(folder, capsys):
     assert list(record["bindings"]["files"]) == [str(folder / "dump.json")]
 
     assert dsirm_prepare(folder, "--gin.log_reader.LogReader.least_clicks=-1") == 2
-    assert "gin binding LogReader.least_clicks is negative" in capsys.readouterr().err
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == "dsirm: gin binding LogReader.least_clicks is negative; bind 0 or more"
 
 
 @pytest.mark.parametrize(
