@@ -182,7 +182,9 @@ def _speed(layouts: Mapping[str, Layout], folder: Path) -> Iterator[dict]:
         texts = pq.read_table(layout.items, columns=["text"])["text"].to_pylist()[:SPEED_TEXTS]
 
         def ours(texts: list[str] = texts) -> np.ndarray:
-            pieces = wordpieces.encode(encoder.tokenizer, texts, prefix="", max_pieces=ITEM_PIECES)
+            pieces = wordpieces.tokenize(
+                encoder.tokenizer, texts, prefix="", max_pieces=ITEM_PIECES
+            )
             arguments = {"module": encoder.module, "params": encoder.params, "pieces": pieces}
             return embed_by_length(**arguments, max_pieces=ITEM_PIECES, name="speed")
 

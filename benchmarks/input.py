@@ -32,8 +32,9 @@ import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
 from shapes import T5_SMALL
 
-from dsirm_jax.data import dataset, pairs, simulated_shop, tasks, vocabulary
+from dsirm_jax.data import dataset, pairs, tasks, vocabulary
 from dsirm_jax.data.prepare import prepare
+from dsirm_jax.data.readers import simulated_shop
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.encoder.kinds.towers import TwoTowers, text_tower
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
@@ -96,7 +97,7 @@ def _shop(folder: Path, *, items: int) -> Shop:
         seed=0,
         vocabulary_size=4000,
     )
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
     rows = {
         name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in ("items", "queries")
     }

@@ -119,7 +119,7 @@ def _measured(kind: str, what: int, folder: Path) -> tuple[float, int]:
 
 
 def _shop(items: int):
-    from dsirm_jax.data.simulated_shop import SimulatedShop
+    from dsirm_jax.data.readers.simulated_shop import SimulatedShop
 
     # About 12 of the 16 judgements asked for a query come out.
     return SimulatedShop(items=items, queries=round(items * 5 / 12))
@@ -129,11 +129,11 @@ def _run_shop(items: int, folder: Path) -> None:
     from dsirm_jax.data import dataset
 
     _prepare(_shop(items), folder)
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
 
 
 def _run_tables(shards: int, folder: Path) -> None:
-    from dsirm_jax.data.readers import Tables
+    from dsirm_jax.data.readers.tables import Tables
 
     del shards
     source = Tables(

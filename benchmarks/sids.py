@@ -34,8 +34,8 @@ import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
 from scipy import stats
 
-from dsirm_jax.data import shop_catalogue
 from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.data.shop import catalogue as shop_catalogue
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.metrics.bootstrap import bootstrap, interval
 from dsirm_jax.metrics.codebook import agreement_ratio, prefix_agreement, shared_information

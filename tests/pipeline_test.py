@@ -307,7 +307,7 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
     assert set(seen) <= of_split["train"] and len(set(seen)) > 20
     task = tasks.query_sid(**given, sids=sids, sizes=(8, 8, 8))
     inputs = drawn(task, inputs=32, targets=3)["inputs"]
-    pieces = [tuple(ids) for ids in vocabulary.encode(layout.vocabulary, table["query"])]
+    pieces = [tuple(ids) for ids in vocabulary.text_pieces(layout.vocabulary, table["query"])]
     texts = {tuple(row[row > 0]) for row in inputs}
     assert texts <= {pieces[number] for number in of_split["train"]}
     catalogue = read_training_items(

@@ -25,7 +25,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
             predict.STAGE,
             layout,
             bindings=bindings,
-            described=bindings | {"files": {table: storage.version(storage.found(table))}},
+            described=bindings | {"files": {table: storage.version(storage.require_file(table))}},
             needed={"generate": layout.stage("generate")},
             force=flags["force"],
         )

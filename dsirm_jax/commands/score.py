@@ -34,7 +34,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         score.STAGE,
         job.layout,
         bindings=described | {"encoder": encoder, "halves": job.halves},
-        described=described | {"files": {pairs: storage.version(storage.found(pairs))}},
+        described=described | {"files": {pairs: storage.version(storage.require_file(pairs))}},
         needed={"relevance": job.layout.stage("relevance")},
         force=flags["force"],
     )

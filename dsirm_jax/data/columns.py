@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.text_checks import check_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ColumnMap:
     """The columns to read of a table.
 
     Attributes:
@@ -26,7 +28,9 @@ class Wanted:
     required: frozenset[str]
 
 
-def wanted_items(item_columns: Mapping[str, str], extras: Sequence[str], *, binding: str) -> Wanted:
+def item_mapping(
+    item_columns: Mapping[str, str], extras: Sequence[str], *, binding: str
+) -> ColumnMap:
     """Returns the columns of items; a column that is not mapped has our own name.
 
     Args:
@@ -38,26 +42,58 @@ def wanted_items(item_columns: Mapping[str, str], extras: Sequence[str], *, bind
       InputError: `item_columns` maps a column that we do not have.
     """
     _check_names(item_columns, RAW_ITEMS, binding)
-    return Wanted(
+    return ColumnMap(
         columns={name: name for name in (*RAW_ITEMS.names, *extras)} | dict(item_columns),
         required=frozenset({"item_id", "title", *extras, *item_columns}),
     )
 
 
-def wanted_judgements(judgement_columns: Mapping[str, str], *, binding: str) -> Wanted:
+def judgement_mapping(judgement_columns: Mapping[str, str], *, binding: str) -> ColumnMap:
     """Returns the columns of judgements, likewise."""
     _check_names(judgement_columns, RAW_JUDGEMENTS, binding)
-    return Wanted(
+    return ColumnMap(
         columns={name: name for name in RAW_JUDGEMENTS.names} | dict(judgement_columns),
         required=frozenset({"query", "item_id", *judgement_columns}),
     )
+
+
+def check_column_settings(reader: Any) -> None:
+    """Checks what readers of a user's own tables share.
+
+    Args:
+      reader: has `item_columns`, `judgement_columns`, `extra_columns` and `category_separator`.
+
+    Raises:
+      InputError: one of them is not legal; the message names its gin binding.
+    """
+    kind = type(reader).__name__
+    for name in ("item_columns", "judgement_columns", "extra_columns"):
+        _check_texts(f"{kind}.{name}", getattr(reader, name))
+    _check_names(reader.item_columns, RAW_ITEMS, f"{kind}.item_columns")
+    _check_names(reader.judgement_columns, RAW_JUDGEMENTS, f"{kind}.judgement_columns")
+    extras_schema(reader.extra_columns, binding=f"{kind}.extra_columns")
+    if not isinstance(reader.category_separator, str) or not reader.category_separator:
+        raise InputError(
+            f"gin binding {kind}.category_separator is {reader.category_separator!r}; bind the "
+            "text between the levels of a path, such as ' > '"
+        )
+
+
+def _check_texts(binding: str, columns: Mapping[str, str]) -> None:
+    if not isinstance(columns, Mapping):
+        raise InputError(
+            f"gin binding {binding} is {columns!r}; bind a dictionary, such as {{'title': 'name'}}"
+        )
+    for name, text in columns.items():
+        check_text(f"{binding}[{name!r}]", text)
 
 
 def _check_names(columns: Mapping[str, str], schema: pa.Schema, binding: str) -> None:
     for name in columns:
         if name not in schema.names:
             raise InputError(
-                f"{binding} maps {name!r}, which is none of our columns: {', '.join(schema.names)}"
+                f"gin binding {binding} maps {name!r}, which is none of our columns; bind some of "
+                f"{', '.join(schema.names)}"
             )
 
 
@@ -75,49 +111,51 @@ def extras_schema(extra_columns: Mapping[str, str], *, binding: str) -> pa.Schem
     fields = []
     for name, type_ in extra_columns.items():
         if name.casefold() in taken:
-            raise InputError(f"{binding} names {name!r}, which is taken; rename it in your table")
+            raise InputError(
+                f"gin binding {binding} names {name!r}, which is taken; rename it in your table"
+            )
         taken.add(name.casefold())
         try:
             fields.append(pa.field(name, pa.type_for_alias(type_)))
         except ValueError as error:
             raise InputError(
-                f"{binding}[{name!r}] is {type_!r}, which is no Arrow type; "
-                "say 'string', 'float64', 'int64' or 'bool'"
+                f"gin binding {binding}[{name!r}] is {type_!r}, which is no Arrow type; "
+                "bind 'string', 'float64', 'int64' or 'bool'"
             ) from error
     return pa.schema(fields)
 
 
-def present(table: str, names: Sequence[str], wanted: Wanted) -> dict[str, str]:
-    """Returns our name to the user's for the wanted columns that a table has.
+def present_columns(table: str, names: Sequence[str], mapping: ColumnMap) -> dict[str, str]:
+    """Returns our name to the user's for the columns of a mapping that a table has.
 
     Args:
       table: file or database table, as messages name it.
       names: its columns.
-      wanted: the columns to read.
+      mapping: the columns to read.
 
     Raises:
       InputError: a required column is missing or ambiguous, or judgements have neither labels nor
         counts.
     """
-    for ours, users in wanted.columns.items():
+    for ours, users in mapping.columns.items():
         times = names.count(users)
-        if times > 1 or (not times and ours in wanted.required):
-            fault = "there more than once" if times else "missing"
+        if times > 1 or (not times and ours in mapping.required):
+            fault = "in it more than once" if times else "missing"
             shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
             raise InputError(
                 f"{table}: column {users!r} (our {ours!r}) is {fault}; it has: {shown}; "
                 "map your own column to it in gin"
             )
-    judged = {name: wanted.columns.get(name) for name in ("label", "clicks", "purchases")}
-    is_judgements = {"query", "item_id", "label"} <= wanted.columns.keys()
-    if is_judgements and not any(name in names for name in judged.values()):
+    evidence = {name: mapping.columns.get(name) for name in ("label", "clicks", "purchases")}
+    is_judgements = {"query", "item_id", "label"} <= mapping.columns.keys()
+    if is_judgements and not any(name in names for name in evidence.values()):
         raise InputError(
             f"{table}: no column for label, clicks or purchases; map one of them in gin"
         )
-    return {ours: users for ours, users in wanted.columns.items() if users in names}
+    return {ours: users for ours, users in mapping.columns.items() if users in names}
 
 
-def replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+def replace_column(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
     """Returns the table with another column of that name."""
     return table.set_column(table.column_names.index(name), name, column)
 
@@ -133,7 +171,7 @@ def split_category(chunk: Chunk, *, separator: str) -> Chunk:
         return chunk
     # Text may be no UTF-8, whatever its type says.
     paths = pc.split_pattern(paths.cast(pa.large_binary()), separator)
-    return dataclasses.replace(chunk, table=replaced(chunk.table, "category", paths))
+    return dataclasses.replace(chunk, table=replace_column(chunk.table, "category", paths))
 
 
 def split_categories(parts: Sequence[Part], *, separator: str) -> list[Part]:
@@ -148,15 +186,15 @@ def _split_categories(part: Part, separator: str) -> Iterator[Chunk]:
 
 def _is_text(type_: pa.DataType) -> bool:
     return any(
-        is_of(type_)
-        for is_of in (
+        has_type(type_)
+        for has_type in (
             *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
             *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
         )
     )
 
 
-def filtered(chunk: Chunk, keep: pa.Array | pa.ChunkedArray) -> Chunk:
+def filter_rows(chunk: Chunk, keep: pa.Array | pa.ChunkedArray) -> Chunk:
     """Returns the rows of a chunk where `keep` is true; all its rows must be readable."""
     keep = pc.fill_null(keep, False)
     rows = pc.filter(pa.array(chunk.row_numbers(), pa.int64()), keep)

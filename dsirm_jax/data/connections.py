@@ -14,7 +14,7 @@ from dsirm_jax.io.errors import InputError
 
 
 @contextlib.contextmanager
-def connected(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
+def connect(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
     """Yields an Ibis backend, and disconnects it afterwards.
 
     Args:
@@ -32,8 +32,8 @@ def connected(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
             f"{binding} holds a password, which MODEL_DIR would keep: write ${{PASSWORD}} in its "
             "place and set that environment variable"
         )
-    with speaking(url, binding=binding):
-        backend = ibis.connect(_filled(url, binding=binding), **options)
+    with naming_binding(url, binding=binding):
+        backend = ibis.connect(_substitute(url, binding=binding), **options)
     try:
         yield backend
     finally:
@@ -41,8 +41,8 @@ def connected(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def speaking(url: str, *, binding: str) -> Iterator[None]:
-    """Says which binding an engine's error is about, without what the URL keeps secret."""
+def naming_binding(url: str, *, binding: str) -> Iterator[None]:
+    """Names the binding that an engine's error is about, without what the URL keeps secret."""
     try:
         yield
     except InputError:
@@ -51,15 +51,15 @@ def speaking(url: str, *, binding: str) -> Iterator[None]:
         text = " ".join(str(error).split())[:500]
         for secret in _secrets(url):
             text = text.replace(secret, "…")
-        raise InputError(f"{binding} ({place(url)}): {text}") from None
+        raise InputError(f"{binding} ({public_url(url)}): {text}") from None
 
 
-def place(url: str) -> str:
+def public_url(url: str) -> str:
     """Returns a connection URL without user, password and options."""
     return re.sub(r"//[^/]*@", "//", url.split("?")[0])
 
 
-def _filled(url: str, *, binding: str) -> str:
+def _substitute(url: str, *, binding: str) -> str:
     try:
         return string.Template(url).substitute(os.environ)
     except KeyError as error:

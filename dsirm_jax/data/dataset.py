@@ -122,7 +122,7 @@ def _read(
         yield " ".join(str(row[key]) for key in keys), row
 
 
-def build(
+def write_dataset(
     *,
     prepare_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import csv
+import dataclasses
 import functools
 import io
 import itertools
@@ -22,43 +23,53 @@ from typing import BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsirm_jax.data.columns import Wanted, present
+from dsirm_jax.data.columns import ColumnMap, present_columns
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.io import storage
 from dsirm_jax.io.errors import InputError
-
-ROWS = 16_384
-"""Most rows of a chunk."""
-
-BYTES = 1 << 24
-"""Bytes of a chunk, about, and the most that a single row of CSV or JSONL may have."""
-
-PART_ROWS = 1 << 17
-"""Fewest rows of a part of a Parquet file that has more."""
 
 _Row = TypeVar("_Row")
 _BUFFER = 1 << 22
 _HEADERS_AT_A_TIME = 16
 
 
-def parts(files: Sequence[str], *, wanted: Wanted) -> list[Part]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much of a file is read at a time.
+
+    Attributes:
+      rows: most rows of a chunk.
+      bytes: bytes of a chunk, about, and the most that a single row of CSV or JSONL may have.
+      part_rows: fewest rows of a part of a Parquet file that has more.
+    """
+
+    rows: int = 16_384
+    bytes: int = 1 << 24
+    part_rows: int = 1 << 17
+
+
+_LIMITS = Limits()
+
+
+def parts(files: Sequence[str], *, mapping: ColumnMap, limits: Limits = _LIMITS) -> list[Part]:
     """Returns the parts of some files, in order.
 
     Args:
       files: paths or URLs.
-      wanted: the columns to read.
+      mapping: the columns to read.
+      limits: how much is read at a time.
 
     Raises:
       InputError: a file is missing, empty or of an unknown format, or the head of a Parquet or
-        CSV file lacks a column. What is wrong further down is said when a part is read.
+        CSV file lacks a column. What is wrong further down is raised when a part is read.
     """
-    parts_of = functools.partial(_parts, wanted=wanted)
+    read_header = functools.partial(_parts, mapping=mapping, limits=limits)
     # On a remote store each header is a round trip.
     with concurrent.futures.ThreadPoolExecutor(_HEADERS_AT_A_TIME) as pool:
-        return list(itertools.chain.from_iterable(pool.map(parts_of, files)))
+        return list(itertools.chain.from_iterable(pool.map(read_header, files)))
 
 
-def _parts(file: str, *, wanted: Wanted) -> list[Part]:
+def _parts(file: str, *, mapping: ColumnMap, limits: Limits) -> list[Part]:
     formats = {
         ".parquet": parquet_parts,
         ".csv": functools.partial(csv_parts, delimiter=","),
@@ -71,44 +82,45 @@ def _parts(file: str, *, wanted: Wanted) -> list[Part]:
             f"{file}: unknown suffix {suffix!r}; name the file .parquet, .csv, .tsv or .jsonl, "
             "each perhaps with .gz"
         )
-    return formats[suffix](file, wanted=wanted)
+    return formats[suffix](file, mapping=mapping, limits=limits)
 
 
-def parquet_parts(file: str, *, wanted: Wanted) -> list[Part]:
+def parquet_parts(file: str, *, mapping: ColumnMap, limits: Limits = _LIMITS) -> list[Part]:
     """Returns a part for each run of row groups; see `parts`."""
-    storage.found(file)
+    storage.require_file(file)
     if file.endswith(".gz"):
-        return [functools.partial(_packed_parquet_rows, file, wanted)]
-    with _readable(file, "Parquet"), storage.opened(file) as source:
+        return [functools.partial(_packed_parquet_rows, file, mapping, limits)]
+    with _readable(file, "Parquet"), storage.open_file(file) as source:
         metadata = pq.ParquetFile(source).metadata
-        present(file, metadata.schema.to_arrow_schema().names, wanted)
+        present_columns(file, metadata.schema.to_arrow_schema().names, mapping)
     runs, first_row = [], 1
     for group in range(metadata.num_row_groups):
-        if not runs or first_row - runs[-1][0] >= PART_ROWS:
+        if not runs or first_row - runs[-1][0] >= limits.part_rows:
             runs.append((first_row, []))
         runs[-1][1].append(group)
         first_row += metadata.row_group(group).num_rows
     return [
-        functools.partial(_parquet_rows, file, wanted, groups=groups, first_row=first_row)
+        functools.partial(_parquet_rows, file, mapping, limits, groups=groups, first_row=first_row)
         for first_row, groups in runs
     ]
 
 
 def _parquet_rows(
-    file: str, wanted: Wanted, *, groups: Sequence[int], first_row: int
+    file: str, mapping: ColumnMap, limits: Limits, *, groups: Sequence[int], first_row: int
 ) -> Iterator[Chunk]:
-    with _readable(file, "Parquet"), storage.opened(file) as source:
+    with _readable(file, "Parquet"), storage.open_file(file) as source:
         reader = _parquet_file(source)
-        yield from _parquet_chunks(reader, file, wanted, groups, first_row)
+        yield from _parquet_chunks(reader, file, mapping, limits, groups, first_row)
 
 
-def _packed_parquet_rows(file: str, wanted: Wanted) -> Iterator[Chunk]:
+def _packed_parquet_rows(file: str, mapping: ColumnMap, limits: Limits) -> Iterator[Chunk]:
     # Parquet is read from its end, gzip only from its start.
     with _readable(file, "Parquet"), tempfile.TemporaryFile() as plain:
         with storage.stream(file) as packed:
             shutil.copyfileobj(packed, plain, _BUFFER)
         reader = _parquet_file(plain)
-        yield from _parquet_chunks(reader, file, wanted, range(reader.num_row_groups), 1)
+        groups = range(reader.num_row_groups)
+        yield from _parquet_chunks(reader, file, mapping, limits, groups, 1)
 
 
 def _parquet_file(source: pa.NativeFile | BinaryIO) -> pq.ParquetFile:
@@ -117,14 +129,19 @@ def _parquet_file(source: pa.NativeFile | BinaryIO) -> pq.ParquetFile:
 
 
 def _parquet_chunks(
-    reader: pq.ParquetFile, file: str, wanted: Wanted, groups: Sequence[int], first_row: int
+    reader: pq.ParquetFile,
+    file: str,
+    mapping: ColumnMap,
+    limits: Limits,
+    groups: Sequence[int],
+    first_row: int,
 ) -> Iterator[Chunk]:
-    names = present(file, reader.schema_arrow.names, wanted)
+    names = present_columns(file, reader.schema_arrow.names, mapping)
     for group in groups:
         metadata = reader.metadata.row_group(group)
-        fitting = BYTES * metadata.num_rows // max(1, metadata.total_byte_size)
+        fitting = limits.bytes * metadata.num_rows // max(1, metadata.total_byte_size)
         batches = reader.iter_batches(
-            min(max(1, fitting), ROWS), row_groups=[group], columns=list(names.values())
+            min(max(1, fitting), limits.rows), row_groups=[group], columns=list(names.values())
         )
         for batch in batches:
             table = pa.Table.from_batches([batch])
@@ -133,19 +150,22 @@ def _parquet_chunks(
             first_row += table.num_rows
 
 
-def csv_parts(file: str, *, wanted: Wanted, delimiter: str) -> list[Part]:
+def csv_parts(
+    file: str, *, mapping: ColumnMap, delimiter: str, limits: Limits = _LIMITS
+) -> list[Part]:
     """Returns the only part of a CSV file in UTF-8 with a header; see `parts`."""
-    with contextlib.closing(_csv_records(storage.found(file), delimiter)) as records:
-        present(file, next(records, []), wanted)
-    return [functools.partial(_csv_rows, file, wanted, delimiter)]
+    records = _csv_records(storage.require_file(file), delimiter, limits)
+    with contextlib.closing(records):
+        present_columns(file, next(records, []), mapping)
+    return [functools.partial(_csv_rows, file, mapping, delimiter, limits)]
 
 
-def _csv_rows(file: str, wanted: Wanted, delimiter: str) -> Iterator[Chunk]:
-    records = _csv_records(file, delimiter)
+def _csv_rows(file: str, mapping: ColumnMap, delimiter: str, limits: Limits) -> Iterator[Chunk]:
+    records = _csv_records(file, delimiter, limits)
     header = next(records, [])
-    names = present(file, header, wanted)
+    names = present_columns(file, header, mapping)
     width, first_row = len(header), 1
-    for block in _blocks(records, size=lambda record: sum(map(len, record))):
+    for block in _blocks(records, limits, size=lambda record: sum(map(len, record))):
         unreadable = {
             position: (
                 _shown(delimiter.join(record)),
@@ -170,19 +190,19 @@ def _csv_rows(file: str, wanted: Wanted, delimiter: str) -> Iterator[Chunk]:
         first_row += len(block)
 
 
-def _csv_records(file: str, delimiter: str) -> Iterator[list[str]]:
+def _csv_records(file: str, delimiter: str, limits: Limits) -> Iterator[list[str]]:
     """Yields the cells of the header, then those of each row; a blank line is no row.
 
-    Bytes that are no UTF-8 stay to be found in their column.
+    Bytes that are no UTF-8 stay for the check of their column.
     """
     # A limit of the whole process, which no other module here depends on.
-    csv.field_size_limit(BYTES)
+    csv.field_size_limit(limits.bytes)
     ended, read = [], 0
 
     def lines(text: io.TextIOWrapper) -> Iterator[str]:
-        for line in iter(functools.partial(text.readline, BYTES + 1), ""):
-            if len(line) > BYTES:
-                raise csv.Error(f"a line is longer than {BYTES} characters")
+        for line in iter(functools.partial(text.readline, limits.bytes + 1), ""):
+            if len(line) > limits.bytes:
+                raise csv.Error(f"a line is longer than {limits.bytes} characters")
             yield line
         ended.append(True)
 
@@ -223,21 +243,22 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def jsonl_parts(file: str, *, wanted: Wanted) -> list[Part]:
+def jsonl_parts(file: str, *, mapping: ColumnMap, limits: Limits = _LIMITS) -> list[Part]:
     """Returns the only part of a file of one JSON object a line; see `parts`."""
-    return [functools.partial(_jsonl_rows, storage.found(file), wanted)]
+    return [functools.partial(_jsonl_rows, storage.require_file(file), mapping, limits)]
 
 
-def _jsonl_rows(file: str, wanted: Wanted) -> Iterator[Chunk]:
+def _jsonl_rows(file: str, mapping: ColumnMap, limits: Limits) -> Iterator[Chunk]:
     seen: set[str] = set()
     with (
         _readable(file, "JSONL"),
         storage.stream(file) as source,
         io.BufferedReader(source, _BUFFER) as text,
     ):
-        for numbered in _blocks(_lines(text, file), size=lambda numbered: len(numbered[1])):
+        lines = _lines(text, file, limits)
+        for block in _blocks(lines, limits, size=lambda numbered: len(numbered[1])):
             records, unreadable = [], {}
-            for position, (_, line) in enumerate(numbered):
+            for position, (_, line) in enumerate(block):
                 record, reason = _record(line)
                 if reason:
                     unreadable[position] = (line.decode("utf-8", "backslashreplace"), reason)
@@ -245,25 +266,27 @@ def _jsonl_rows(file: str, wanted: Wanted) -> Iterator[Chunk]:
                 seen.update(record)
             table = {
                 ours: _json_column([record.get(users) for record in records], ours)
-                for ours, users in wanted.columns.items()
+                for ours, users in mapping.columns.items()
             }
             yield Chunk(
                 table=pa.table(table),
                 file=file,
-                columns=wanted.columns,
+                columns=mapping.columns,
                 unreadable=unreadable,
-                rows=[number for number, _ in numbered],
+                rows=[number for number, _ in block],
             )
     if seen:
-        present(file, sorted(seen), wanted)
+        present_columns(file, sorted(seen), mapping)
 
 
-def _lines(text: io.BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
+def _lines(text: io.BufferedReader, file: str, limits: Limits) -> Iterator[tuple[int, bytes]]:
     """Yields lines that are not blank, with their numbers from 1."""
     for number in itertools.count(1):
-        line = text.readline(BYTES + 1)
-        if len(line) > BYTES:
-            raise InputError(f"{file}: row {number} is longer than {BYTES} bytes; shorten it")
+        line = text.readline(limits.bytes + 1)
+        if len(line) > limits.bytes:
+            raise InputError(
+                f"{file}: row {number} is longer than {limits.bytes} bytes; shorten it"
+            )
         if not line:
             return
         if number == 1:
@@ -273,7 +296,7 @@ def _lines(text: io.BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _record(line: bytes) -> tuple[dict, str | None]:
-    """Parses one line of JSON; bytes that are no UTF-8 stay to be found in their column."""
+    """Parses one line of JSON; bytes that are no UTF-8 stay for the check of their column."""
     try:
         record = json.loads(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
@@ -301,13 +324,15 @@ def _json_text(value: object) -> bytes | None:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _blocks(rows: Iterable[_Row], *, size: Callable[[_Row], int]) -> Iterator[list[_Row]]:
+def _blocks(
+    rows: Iterable[_Row], limits: Limits, *, size: Callable[[_Row], int]
+) -> Iterator[list[_Row]]:
     """Groups rows to chunks."""
     block, total = [], 0
     for row in rows:
         block.append(row)
         total += size(row)
-        if len(block) == ROWS or total >= BYTES:
+        if len(block) == limits.rows or total >= limits.bytes:
             yield block
             block, total = [], 0
     if block:

@@ -39,7 +39,7 @@ def judged_pairs(
     return np.stack(pairs, axis=1), table["relevant"].to_numpy()
 
 
-def judged(judgements: Path, *names: str) -> dict[str, np.ndarray]:
+def read_judgements(judgements: Path, *names: str) -> dict[str, np.ndarray]:
     """Reads columns of `prepare/judgements.parquet`, `[pair]` each."""
     table = pq.read_table(judgements, columns=list(names))
     return {name: table[name].to_numpy() for name in names}

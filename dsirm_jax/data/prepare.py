@@ -26,7 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
-from dsirm_jax.data.connections import connected
+from dsirm_jax.data.connections import connect
+from dsirm_jax.data.labels import label_rows
+from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.data.staging import Staged, stage
 from dsirm_jax.data.validate import (
     CHECKED_JUDGEMENTS,
@@ -36,18 +38,20 @@ from dsirm_jax.data.validate import (
     checked_judgements,
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
+from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
+from dsirm_jax.io.text_checks import check_text
 
 log = logging.getLogger(__name__)
 MOST_VOCABULARY_TEXTS = 200_000
 """More items, or more queries, train the vocabulary on every n-th one, in the order of the table:
 SentencePiece holds its training text in memory."""
 
-MOST_CATEGORIES = 20
+NAMED_CATEGORIES = 20
 """First-level categories that the summary counts by name."""
 
-ROWS = 65_536
+BATCH_ROWS = 65_536
 OUTPUTS = (
     "items.parquet",
     "queries.parquet",
@@ -61,7 +65,7 @@ OUTPUTS = (
 
 def prepare(
     *,
-    source: Any,
+    source: Reader,
     out_dir: str | os.PathLike[str],
     label_gains: Mapping[str, float],
     relevant_labels: Sequence[str],
@@ -87,7 +91,7 @@ def prepare(
       of the second highest, or of the highest where there are but two labels; else, shown in vain,
       that of the lowest. Without a weight of its own, such a pair weighs
       log2(1 + purchases, clicks or impressions, whichever decided), any other 1.
-    - A query's split is the one given (`test` if rows disagree), else it follows from a hash of
+    - A query's split is the table's own (`test` if rows disagree), else it follows from a hash of
       seed and query, in lower case. `head_share` of the training queries, again by hash, is kept
       for the relevance head.
 
@@ -95,7 +99,7 @@ def prepare(
     note on DSIRM (arXiv 2606.04374), whose ranker has labelled pairs of its own.
 
     Args:
-      source: has `read() -> schema.Source`.
+      source: reads the input.
       out_dir: folder of the outputs, which replace those of an earlier run.
       label_gains: the legal labels, each with its gain (ESCI: E 1, S .1, C .01, I 0).
       relevant_labels: the labels that count as relevant.
@@ -105,7 +109,7 @@ def prepare(
       test_share: share of the queries for evaluation, where no split is given.
       head_share: share of the training queries for the relevance head.
       fold: (k, n): the queries for evaluation are the k-th, from 0, of n parts by a hash of seed
-        and query, whatever share or split is given. Over all k, each query is one of them once.
+        and query, whatever share or split is bound. Over all k, each query is one of them once.
       exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
@@ -122,12 +126,20 @@ def prepare(
         split has no query or no relevant judgement. Of the outputs, only `rejected.parquet` is
         then left.
     """
-    labels = _labels(label_gains, relevant_labels)
-    for name, share in (("test_share", test_share), ("head_share", head_share)):
-        if not 0 < share < 1:
-            raise InputError(f"prepare.{name} is {share}: bind a share between 0 and 1")
-    if fold and not 0 <= fold[0] < fold[1]:
-        raise InputError(f"prepare.fold is {fold}: bind (k, n) with k from 0 to n - 1")
+    labels = label_rows(label_gains, relevant_labels)
+    check_number("prepare.run.test_share", test_share, above=0, below=1)
+    check_number("prepare.run.head_share", head_share, above=0, below=1)
+    check_number("prepare.run.max_rejected_share", max_rejected_share, least=0, most=1)
+    check_whole("prepare.run.vocabulary_size", vocabulary_size, least=1)
+    if workers is not None:
+        check_whole("prepare.run.workers", workers, least=1)
+    check_text("prepare.run.memory_limit", memory_limit)
+    if fold is not None:
+        _check_fold(fold)
+    if isinstance(source, type) or not isinstance(source, Reader):
+        raise InputError(
+            f"gin binding prepare.run.source is {source!r}; bind a reader, such as @tables.Tables()"
+        )
     out_dir = Path(out_dir)
     for name in OUTPUTS:
         (out_dir / name).unlink(missing_ok=True)
@@ -178,7 +190,7 @@ def prepare(
         judgements_summary = settle(judgements_staged, unknown, "unknown item_id")
         judgements = raw_judgements.semi_join(items, "item_id")
         _write(
-            relations.queries(
+            relations.query_rows(
                 judgements,
                 test_share=test_share,
                 head_share=head_share,
@@ -191,7 +203,7 @@ def prepare(
         )
         queries = database.read_parquet(str(staging / "queries.parquet"))
         pairs = (
-            relations.pairs(judgements, labels=labels)
+            relations.pair_rows(judgements, labels=labels)
             .join(items.select("item_id", "item_index"), "item_id")
             .join(queries.select("query", "query_index", "split"), "query")
         )
@@ -206,7 +218,8 @@ def prepare(
             staging / "examples.parquet",
             schema.EXAMPLES,
         )
-        splits = _checked(relations.splits(pairs))
+        splits = relations.splits(pairs)
+        _check_splits(splits)
 
         if vocabulary:
             pieces = take_vocabulary(vocabulary=vocabulary, path=staging / "vocabulary.model")
@@ -218,7 +231,7 @@ def prepare(
                 seed=seed,
             )
         summary = {
-            "items": items_summary | relations.item_counts(items, most=MOST_CATEGORIES),
+            "items": items_summary | relations.item_counts(items, most=NAMED_CATEGORIES),
             "judgements": judgements_summary
             | {
                 "pairs": relations.number(pairs.count()),
@@ -236,32 +249,15 @@ def prepare(
     return summary
 
 
-def _labels(label_gains: Mapping[str, float], relevant_labels: Sequence[str]) -> list[dict]:
-    """Returns the labels as rows, the highest gain first."""
-    for label, gain in label_gains.items():
-        if not (math.isfinite(gain) and gain >= 0):
-            raise InputError(f"prepare.label_gains[{label!r}] is {gain}: bind a number >= 0")
-    for label in relevant_labels:
-        if label not in label_gains:
-            raise InputError(
-                f"prepare.relevant_labels has {label!r}, which is none of label_gains "
-                f"({', '.join(map(repr, label_gains))}): bind some of these"
-            )
-    if not 0 < len(set(relevant_labels)) < len(label_gains):
+def _check_fold(fold: tuple[int, int]) -> None:
+    whole = isinstance(fold, Sequence) and all(
+        isinstance(number, int) and not isinstance(number, bool) for number in fold
+    )
+    if not whole or len(fold) != 2 or not 0 <= fold[0] < fold[1] or fold[1] < 2:
         raise InputError(
-            f"prepare.relevant_labels is {tuple(relevant_labels)} of {tuple(label_gains)}: bind "
-            "some of the labels, not all"
+            f"gin binding prepare.run.fold is {fold!r}; bind (k, n), n at least 2 and k from 0 to "
+            "n - 1"
         )
-    ordered = sorted(label_gains, key=lambda label: (-label_gains[label], label))
-    return [
-        {
-            "rank": rank,
-            "label": label,
-            "gain": float(label_gains[label]),
-            "relevant": label in relevant_labels,
-        }
-        for rank, label in enumerate(ordered)
-    ]
 
 
 @contextlib.contextmanager
@@ -279,8 +275,8 @@ def _connected(
     engine: str | None, *, memory_limit: str, spill: Path
 ) -> contextlib.AbstractContextManager[ibis.BaseBackend]:
     if engine:
-        return connected(engine, binding="prepare.engine")
-    return connected(
+        return connect(engine, binding="prepare.engine")
+    return connect(
         "duckdb://",
         binding="prepare.memory_limit",
         temp_directory=str(spill),
@@ -293,19 +289,19 @@ def _connected(
 def _settle(
     database: ibis.BaseBackend,
     staged: Staged,
-    more: ibis.Table,
+    bad_rows: ibis.Table,
     reason: str,
     *,
     folder: Path,
     rejected: Path,
     most: float,
 ) -> dict[str, Any]:
-    """Adds the rows that only whole tables could tell, writes them out and counts.
+    """Rejects the rows that only whole tables show to be bad, writes them out and counts.
 
     Args:
-      database: where `more` lives.
+      database: where `bad_rows` lives.
       staged: the raw table.
-      more: rows of it that are to be rejected for their item_id.
+      bad_rows: rows of it that are to be rejected for their item_id.
       reason: why.
       folder: for intermediate files.
       rejected: the user's table of rejected rows, to which those of this table are added.
@@ -317,29 +313,29 @@ def _settle(
     Raises:
       InputError: too many are rejected.
     """
-    more = more.select(
+    bad_rows = bad_rows.select(
         table=ibis.literal(staged.name),
-        file=more._file,
-        row=more._row,
-        query=more.query if "query" in more.columns else ibis.null("string"),
-        item_id=more.item_id,
+        file=bad_rows._file,
+        row=bad_rows._row,
+        query=bad_rows.query if "query" in bad_rows.columns else ibis.null("string"),
+        item_id=bad_rows.item_id,
         column=ibis.literal(staged.columns.get("item_id", "item_id")),
-        value=more.item_id,
+        value=bad_rows.item_id,
         reason=ibis.literal(reason),
     )
-    unfit = database.read_parquet(staged.rejected)
-    here = unfit.union(more.cast(unfit.schema()))
+    unreadable = database.read_parquet(staged.rejected)
+    rejected_rows = unreadable.union(bad_rows.cast(unreadable.schema()))
     path = folder / f"rejected_{staged.name}.parquet"
-    _write(here.order_by("file", "row"), path, schema.REJECTED)
-    here = database.read_parquet(str(path))
+    _write(rejected_rows.order_by("file", "row"), path, schema.REJECTED)
+    rejected_rows = database.read_parquet(str(path))
     with replacing(rejected) as partial, pq.ParquetWriter(partial, schema.REJECTED) as writer:
         for part in sorted(path.parent.glob("rejected_*.parquet")):
             for batch in pq.ParquetFile(part).iter_batches():
                 writer.write_batch(batch)
-    reasons = relations.counts(here, "reason")
+    reasons = relations.counts(rejected_rows, "reason")
     bad = sum(reasons.values())
     if bad:
-        first = here.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
+        first = rejected_rows.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
         where = f"{first['file']} row {first['row']}"
         where += f" column {first['column']}" if first["column"] else ""
         where += f" = {first['value']!r}" if first["value"] else ""
@@ -351,7 +347,9 @@ def _settle(
             + f"{rejected}"
         )
         if bad > most * staged.read:
-            raise InputError(f"{message}; mend them or raise prepare.max_rejected_share ({most})")
+            raise InputError(
+                f"{message}; fix them or raise prepare.run.max_rejected_share ({most})"
+            )
         log.warning("prepare: %s", message)
     return {
         "read": staged.read,
@@ -361,16 +359,15 @@ def _settle(
     }
 
 
-def _checked(splits: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Complains about a split that nothing could be learnt or told from."""
+def _check_splits(splits: Mapping[str, Mapping[str, int]]) -> None:
+    """Raises InputError for a split that nothing could be learnt from or measured on."""
     for name, split in splits.items():
         if not split["relevant"]:
             raise InputError(
                 f"split {name} has {split['queries']} queries, {split['judgements']} judgements "
-                "and no relevant one; bind another prepare.test_share, prepare.head_share, "
-                "prepare.relevant_labels or seed, or give more judgements"
+                "and no relevant one; bind another prepare.run.test_share, head_share, "
+                "relevant_labels or seed, or add judgements"
             )
-    return splits
 
 
 def _training_texts(items: Path, queries: Path) -> Iterator[str]:
@@ -383,7 +380,7 @@ def _training_texts(items: Path, queries: Path) -> Iterator[str]:
         file = pq.ParquetFile(path)
         texts = (
             text
-            for batch in file.iter_batches(ROWS, columns=columns)
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns)
             for text in batch.filter(kept).column(columns[0]).to_pylist()
         )
         step = math.ceil(file.metadata.num_rows / MOST_VOCABULARY_TEXTS)
@@ -400,7 +397,7 @@ def _write(rows: ibis.Table, path: Path, columns: pa.Schema, *, index: str | Non
     first = 0
     with pq.ParquetWriter(path, columns) as writer:
         for file in files:
-            for batch in pq.ParquetFile(file).iter_batches(ROWS):
+            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
                 table = pa.Table.from_batches([batch])
                 if index:
                     numbers = pa.array(range(first, first + len(table)), pa.int64())

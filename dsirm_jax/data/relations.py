@@ -1,4 +1,4 @@
-"""What needs whole tables, in Ibis: the same rows from any engine that Ibis speaks to.
+"""What needs whole tables, in Ibis: the same rows from any engine that Ibis reaches.
 
 Tables are lazy: nothing is read before `prepare` writes a result. No result depends on the order in
 which an engine adds up or meets the rows.
@@ -34,7 +34,7 @@ def copies(items: ibis.Table, *, extras: Sequence[str]) -> ibis.Table:
     return items.semi_join(repeated, "item_id").mutate(place=place).filter(_.place > 0)
 
 
-def queries(
+def query_rows(
     judgements: ibis.Table,
     *,
     test_share: float,
@@ -44,7 +44,7 @@ def queries(
 ) -> ibis.Table:
     """Returns one row a query: query, split, frequency and segment; see `prepare.prepare`.
 
-    A query's frequency is the largest query_frequency given; where the table has none, the sum of
+    A query's frequency is its largest query_frequency; where the table has none, the sum of
     its impressions; else of its clicks; else its number of judgements.
     """
     totals = judgements.agg(
@@ -61,35 +61,35 @@ def queries(
         frequency = _.clicks.sum()
     else:
         frequency = _.count()
-    found = judgements.group_by("query").agg(
-        given=_.split.min(),
+    rows = judgements.group_by("query").agg(
+        split=_.split.min(),
         test_draw=_["_test_draw"].min(),
         head_draw=_["_head_draw"].min(),
         frequency=frequency.cast("float64").fill_null(0.0),
     )
     if fold:
         number, folds = fold
-        is_test = (found.test_draw * folds).floordiv(DRAW_RANGE) == number
+        is_test = (rows.test_draw * folds).floordiv(DRAW_RANGE) == number
     else:
         is_test = ibis.coalesce(
-            found.given == schema.TEST, found.test_draw < int(test_share * DRAW_RANGE)
+            rows["split"] == schema.TEST, rows.test_draw < int(test_share * DRAW_RANGE)
         )
     first, second = (schema.TRAIN, schema.HEAD) if exchanged else (schema.HEAD, schema.TRAIN)
-    is_first = found.head_draw < int(head_share * DRAW_RANGE)
+    is_first = rows.head_draw < int(head_share * DRAW_RANGE)
     split = ibis.cases((is_test, schema.TEST), (is_first, first), else_=second)
-    found = found.select("query", "frequency", split=split)
-    return found.join(_segments(found), "frequency")
+    rows = rows.select("query", "frequency", split=split)
+    return rows.join(_segments(rows), "frequency")
 
 
-def _segments(found: ibis.Table) -> ibis.Table:
+def _segments(query_table: ibis.Table) -> ibis.Table:
     """Returns the segment of every frequency that occurs."""
-    levels = found.group_by("frequency").agg(queries=_.count())
+    levels = query_table.group_by("frequency").agg(queries=_.count())
     units = (levels.frequency / TRAFFIC_UNIT).floor() * levels.queries
     levels = levels.mutate(traffic=units.cast("float64"))
     # What comes before a frequency is the traffic of all more frequent queries.
-    upto = levels.traffic.sum().over(ibis.cumulative_window(order_by=ibis.desc("frequency")))
+    running = levels.traffic.sum().over(ibis.cumulative_window(order_by=ibis.desc("frequency")))
     levels = levels.mutate(
-        before=upto - levels.traffic, total=levels.traffic.sum().over(ibis.window())
+        before=running - levels.traffic, total=levels.traffic.sum().over(ibis.window())
     )
     return levels.select(
         "frequency",
@@ -101,7 +101,7 @@ def _segments(found: ibis.Table) -> ibis.Table:
     )
 
 
-def pairs(judgements: ibis.Table, *, labels: Sequence[Mapping[str, Any]]) -> ibis.Table:
+def pair_rows(judgements: ibis.Table, *, labels: Sequence[Mapping[str, Any]]) -> ibis.Table:
     """Returns one row a (query, item_id): label, gain, relevant and weight.
 
     Args:
@@ -109,40 +109,38 @@ def pairs(judgements: ibis.Table, *, labels: Sequence[Mapping[str, Any]]) -> ibi
       labels: `rank`, `label`, `gain` and `relevant` of each label, the highest gain first.
     """
     ranked = ibis.memtable(list(labels))
-    found = (
+    rows = (
         judgements.left_join(ranked.select("label", "rank"), "label")
         .group_by("query", "item_id")
         .agg(
-            given=_["rank"].min(),
-            given_weight=_.weight.max(),
+            best_rank=_["rank"].min(),
+            largest_weight=_.weight.max(),
             impressions=_.impressions.sum().fill_null(0),
             clicks=_.clicks.sum().fill_null(0),
             purchases=_.purchases.sum().fill_null(0),
         )
     )
     last = len(labels) - 1
-    behaviour = ibis.cases(
-        (found.purchases > 0, 0), (found.clicks > 0, min(1, last - 1)), else_=last
-    )
+    behaviour = ibis.cases((rows.purchases > 0, 0), (rows.clicks > 0, min(1, last - 1)), else_=last)
     evidence = ibis.cases(
-        (found.purchases > 0, found.purchases),
-        (found.clicks > 0, found.clicks),
-        else_=found.impressions,
+        (rows.purchases > 0, rows.purchases),
+        (rows.clicks > 0, rows.clicks),
+        else_=rows.impressions,
     )
-    weight = ibis.ifelse(found.given.isnull(), (1.0 + evidence.cast("float64")).log2(), 1.0)
-    found = found.select(
+    weight = ibis.ifelse(rows.best_rank.isnull(), (1.0 + evidence.cast("float64")).log2(), 1.0)
+    rows = rows.select(
         "query",
         "item_id",
-        rank=ibis.coalesce(found.given, behaviour).cast("int64"),
-        weight=ibis.coalesce(found.given_weight.cast("float64"), weight),
+        rank=ibis.coalesce(rows.best_rank, behaviour).cast("int64"),
+        weight=ibis.coalesce(rows.largest_weight.cast("float64"), weight),
     )
-    return found.join(ranked.mutate(rank=_["rank"].cast("int64")), "rank")
+    return rows.join(ranked.mutate(rank=_["rank"].cast("int64")), "rank")
 
 
-def splits(found: ibis.Table) -> dict[str, dict[str, int]]:
+def splits(pairs: ibis.Table) -> dict[str, dict[str, int]]:
     """Counts the queries, judgements and relevant judgements of each split."""
     rows = (
-        found.group_by("split")
+        pairs.group_by("split")
         .agg(
             queries=_.query_index.nunique(),
             judgements=_.count(),
@@ -176,21 +174,23 @@ def item_counts(items: ibis.Table, *, most: int) -> dict[str, Any]:
     }
 
 
-def query_counts(found: ibis.Table, judged: ibis.Table) -> dict[str, Any]:
+def query_counts(query_table: ibis.Table, pairs: ibis.Table) -> dict[str, Any]:
     """Counts the queries by segment, by their length and by their number of judged items."""
-    sizes = judged.group_by("query_index").agg(value=_.count())
+    sizes = pairs.group_by("query_index").agg(value=_.count())
     return {
-        "segments": {name: 0 for name in schema.SEGMENTS} | counts(found, "segment"),
-        "query_words": histogram(found.select(value=_words(found.query)), ends=(1, 2, 4, 8, 16)),
+        "segments": {name: 0 for name in schema.SEGMENTS} | counts(query_table, "segment"),
+        "query_words": histogram(
+            query_table.select(value=_words(query_table.query)), ends=(1, 2, 4, 8, 16)
+        ),
         "judgements_per_query": histogram(sizes, ends=(1, 3, 7, 15, 31)),
     }
 
 
 def counts(table: ibis.Table, column: str) -> dict[str, int]:
     """Counts the rows by the values of a column, the most frequent first."""
-    found = table.group_by(column).agg(rows=_.count())
-    found = found.order_by(ibis.desc("rows"), column).to_pyarrow()
-    return dict(zip(found[column].to_pylist(), found["rows"].to_pylist()))
+    groups = table.group_by(column).agg(rows=_.count())
+    groups = groups.order_by(ibis.desc("rows"), column).to_pyarrow()
+    return dict(zip(groups[column].to_pylist(), groups["rows"].to_pylist()))
 
 
 def histogram(table: ibis.Table, *, ends: Sequence[int]) -> dict[str, int]:

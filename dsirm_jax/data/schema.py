@@ -1,8 +1,8 @@
 """What readers yield and what `prepare` writes, column by column.
 
-Every reader (`readers.Esci`, `readers.Tables`, `simulated_shop.SimulatedShop`) returns a `Source`
-of *raw* rows in the two schemas below. `prepare` turns any `Source` into the three *prepared*
-tables, which are all that later stages know of the input.
+Every reader (a `readers.reader.Reader`, one file a kind beside it) returns a `Source` of *raw* rows
+in the two schemas below. `prepare` turns any `Source` into the three *prepared* tables, which are
+all that later stages know of the input.
 
 A raw table may leave out every column but those it needs: items need `item_id` and `title`;
 judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`.
@@ -174,7 +174,7 @@ class Chunk:
       first_row: number of the table's first row among the file's data rows, from 1.
       rows: the number of each row, where they do not follow each other. `[row]`
       columns: our column name to the user's, where they differ.
-      unreadable: position in `table` to (what stood there, reason), for rows that could not be
+      unreadable: position in `table` to (its contents, reason), for rows that could not be
         parsed; `table` holds nulls in their place.
     """
 
@@ -211,4 +211,4 @@ class Source:
     items: Sequence[Part]
     judgements: Sequence[Part]
     extras: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
-    if_empty: str = "give it at least one row"
+    if_empty: str = "add at least one row"

@@ -71,14 +71,14 @@ def stage(
         (part, check, columns, *(side / f"part-{number:05d}.parquet" for side in (kept, rejected)))
         for number, part in enumerate(parts)
     ]
-    done = progress(
+    results = progress(
         _run(jobs, workers=min(workers, len(jobs))),
         total=len(jobs),
         name=f"prepare {name}",
         unit="part",
     )
     read, users_names = 0, {}
-    for rows, names in done:
+    for rows, names in results:
         read += rows
         users_names |= names
     if not read:

@@ -7,11 +7,9 @@ an end mark, and 0 pads them. Every row has a float32 `weight` beside its featur
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -21,27 +19,33 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from dsirm_jax.data.pairs import held_out_queries
-from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.data.task_blocks import (
+    OTHER_SPLITS,
+    TRAINING_SPLITS,
+    Row,
+    block_edges,
+    block_sizes,
+    mixture_rows,
+    num_training_rows,
+    read_ahead,
+    read_block,
+    step_rows,
+)
+from dsirm_jax.io.checks import check_number
 from dsirm_jax.sids import codes
 from dsirm_jax.training.batches import concatenate, cut_batches, visits
 
 if TYPE_CHECKING:
     import seqio
     import tensorflow as tf
-    import tensorflow_datasets as tfds
 
     from dsirm_jax.training.settings import Training
 
-BLOCK_ROWS, CHUNK_ROWS = 2**17, 2**12
-QUERY = "query_index"
-TRAINED_ON = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
-"""The split of the TFDS dataset that tasks call `train`, by config."""
-HELD_OUT = {"judgements": (HEAD, TEST), "items": ()}
-"""The other splits of the tasks, by config; their pairs are relevant or not."""
+BLOCK_ROWS = 2**17
+"""Most rows of a block, by default."""
 
 PathLike = str | os.PathLike[str]
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,16 +62,14 @@ class Curriculum:
 
     def __post_init__(self):
         for name in ("title_rate", "title_first"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise InputError(f"Curriculum.{name} = {value}: give a share from 0 to below 1")
+            check_number(f"Curriculum.{name}", getattr(self, name), least=0, below=1)
 
 
 def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
     """Returns the task that pairs a training query with an item relevant to it.
 
     Args:
-      tfds_dir: `data_dir` of `dataset.build`.
+      tfds_dir: `data_dir` of `dataset.write_dataset`.
       vocabulary: the SentencePiece model.
 
     Returns:
@@ -76,13 +78,13 @@ def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
     """
     seqio = _seqio()
     pieces = seqio.Feature(_pieces(vocabulary), add_eos=False)
-    kept = ("query", "query_index", "item_index", "weight")
+    columns = ("query", "query_index", "item_index", "weight")
     return _task(
         "query_item",
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            _mapped(lambda row: {name: row[name] for name in kept} | {"item": row["text"]}),
+            _map_rows(lambda row: {name: row[name] for name in columns} | {"item": row["text"]}),
         ],
         output_features={"query": pieces, "item": pieces},
     )
@@ -98,7 +100,7 @@ def query_sid(
     """Returns the task: training query -> SID of an item relevant to it, weighed by gain.
 
     Args:
-      tfds_dir: `data_dir` of `dataset.build`.
+      tfds_dir: `data_dir` of `dataset.write_dataset`.
       vocabulary: the SentencePiece model; the SID tokens follow its pieces, see `sids.codes`.
       sids: codes of all items, in the order of `items.parquet`.
       sizes: codes per level.
@@ -107,21 +109,21 @@ def query_sid(
       A task with the features `inputs`, pieces, and `targets`, one SID token per level. Source:
       TIGER (arXiv 2305.05065) for the targets; the weights are this project's.
     """
-    answer = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
+    sid_tokens = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
     return _task(
         "query_sid",
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            _mapped(
+            _map_rows(
                 lambda row: {
                     "inputs": row["query"],
-                    "targets": answer(row["item_index"]),
+                    "targets": sid_tokens(row["item_index"]),
                     "weight": row["gain"] * row["weight"],
                 }
             ),
         ],
-        output_features=sid_features(vocabulary, sizes),
+        output_features=text_sid_features(vocabulary, sizes),
     )
 
 
@@ -135,21 +137,21 @@ def title_sid(
     """Returns the task: text of an item -> its SID; arguments and features as in `query_sid`."""
     import tensorflow as tf
 
-    answer = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
+    sid_tokens = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
     return _task(
         "title_sid",
         tfds_dir=tfds_dir,
         config="items",
         preprocessors=[
-            _mapped(
+            _map_rows(
                 lambda row: {
                     "inputs": row["text"],
-                    "targets": answer(row["item_index"]),
+                    "targets": sid_tokens(row["item_index"]),
                     "weight": tf.ones_like(row["item_index"], tf.float32),
                 }
             ),
         ],
-        output_features=sid_features(vocabulary, sizes),
+        output_features=text_sid_features(vocabulary, sizes),
     )
 
 
@@ -177,7 +179,7 @@ def text_sid(
     return _seqio().Mixture("text_sid", rates)
 
 
-def sid_features(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.Feature]:
+def text_sid_features(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.Feature]:
     """Returns what the rows of text -> SID tasks are made of: `inputs`, `targets` and `weight`.
 
     Args:
@@ -209,8 +211,8 @@ def num_rows(
     Raises:
       InputError: a task without rows.
     """
-    whole = [(one, [0, _num_rows(one)]) for one in _seqio().get_subtasks(task)]
-    return sum(sum(_sizes(one, edges, queries)) for one, edges in whole)
+    whole = [(one, [0, num_training_rows(one)]) for one in _seqio().get_subtasks(task)]
+    return sum(sum(block_sizes(one, edges, queries)) for one, edges in whole)
 
 
 def batches(
@@ -224,6 +226,7 @@ def batches(
     hosts: int = 1,
     block_rows: int = BLOCK_ROWS,
     queries: Bool[np.ndarray, " query"] | None = None,
+    read: Callable[..., Row] = read_block,
 ) -> Iterator[Row]:
     """Returns batches of tokenised, cut and padded rows without end, from step `start_step` on.
 
@@ -246,8 +249,9 @@ def batches(
       host: number of this host, from 0.
       hosts: number of hosts.
       block_rows: most rows of a block.
-      queries: those whose rows are wanted, all when not given; rows of no query always are. How
+      queries: those whose rows are read, all when not given; rows of no query always are. How
         many there are in each block is counted first, which takes a pass over all rows.
+      read: reads one block, as `task_blocks.read_block` does.
 
     Returns:
       Batches of one array per feature, its first axis the rows; those of a mixture's tasks follow
@@ -261,18 +265,18 @@ def batches(
     rates = [task.get_rate(one) if isinstance(task, seqio.Mixture) else 1.0 for one in tasks]
     streams = []
     for number, one in enumerate(tasks):
-        edges = _block_edges(one, host=host, hosts=hosts, block_rows=block_rows)
-        taken = functools.partial(_taken, task=number, rates=rates)
-        visited = visits(
-            sizes=_sizes(one, edges, queries),
+        edges = block_edges(one, host=host, hosts=hosts, block_rows=block_rows)
+        task_rows = functools.partial(mixture_rows, task=number, rates=rates)
+        block_visits = visits(
+            sizes=block_sizes(one, edges, queries),
             seed=seed,
-            start=taken(start_step * batch_size),
+            start=task_rows(start_step * batch_size),
             stream=(number, host),
         )
-        pieces = _read_ahead(
-            functools.partial(_read, one, edges, lengths, queries=queries), visited
+        pieces = read_ahead(
+            functools.partial(read, one, edges, lengths, queries=queries), block_visits
         )
-        sizes = _growth(taken, batch_size=batch_size, start_step=start_step)
+        sizes = step_rows(task_rows, batch_size=batch_size, start_step=start_step)
         streams.append(cut_batches(pieces, sizes))
     return map(concatenate, zip(*streams, strict=True))
 
@@ -282,18 +286,18 @@ def first_epoch(
     task: seqio.Task | seqio.Mixture,
     batch_size: int,
     queries: Bool[np.ndarray, " query"],
-    **drawn: Any,
+    **arguments: Any,
 ) -> list[Row]:
     """Returns the batches of the first epoch; rows that do not fill the last are left out.
 
     Arguments as in `batches`. With too few rows for one batch, it has some of them twice.
     """
     rows = num_rows(task, queries=queries)
-    endless = batches(task=task, batch_size=batch_size, queries=queries, **drawn)
+    endless = batches(task=task, batch_size=batch_size, queries=queries, **arguments)
     return list(itertools.islice(endless, max(rows // batch_size, 1)))
 
 
-def staged(
+def in_stages(
     first: Callable[[int], Iterator[Row]], second: Callable[[int], Iterator[Row]], *, steps: int
 ) -> Callable[[int], Iterator[Row]]:
     """Returns the batches of a first stage and then those of a second one, from any step on.
@@ -340,34 +344,35 @@ def text_sid_batches(
       seed: of the order, and of the queries held out.
     """
     shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "sids": sids, "sizes": sizes}
-    titles, mixed, asked = (
+    titles, mixed, pairs = (
         text_sid(**shared, title_rate=rate) for rate in (1, curriculum.title_rate, 0)
     )
-    drawn = {
+    settings = {
         "lengths": {"inputs": max_pieces, "targets": len(sizes)},
         "batch_size": training.batch_size,
         "seed": seed,
     }
-    learnt, held_out = None, []
+    trained, held_out_batches = None, []
     if training.held_out:
-        apart = held_out_queries(num_queries, share=training.held_out, seed=seed)
-        learnt = ~apart
-        held_out = [
-            generator_features(batch) for batch in first_epoch(task=asked, **drawn, queries=apart)
+        held_out = held_out_queries(num_queries, share=training.held_out, seed=seed)
+        trained = ~held_out
+        held_out_batches = [
+            generator_features(batch)
+            for batch in first_epoch(task=pairs, **settings, queries=held_out)
         ]
 
-    def of_task(task: seqio.Task | seqio.Mixture, start: int) -> Iterator[Row]:
+    def task_batches(task: seqio.Task | seqio.Mixture, start: int) -> Iterator[Row]:
         return map(
-            generator_features, batches(task=task, **drawn, start_step=start, queries=learnt)
+            generator_features, batches(task=task, **settings, start_step=start, queries=trained)
         )
 
-    rows = num_rows(mixed, queries=learnt)
-    stages = staged(
-        functools.partial(of_task, titles),
-        functools.partial(of_task, mixed),
+    rows = num_rows(mixed, queries=trained)
+    stages = in_stages(
+        functools.partial(task_batches, titles),
+        functools.partial(task_batches, mixed),
         steps=int(curriculum.title_first * training.num_steps(rows)),
     )
-    return stages, rows, held_out
+    return stages, rows, held_out_batches
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -403,7 +408,7 @@ def _task(
         source=seqio.TfdsDataSource(
             f"shop_search/{config}:2.0.0",
             os.fspath(tfds_dir),
-            splits={TRAIN: TRAINED_ON[config]} | {name: name for name in HELD_OUT[config]},
+            splits={TRAIN: TRAINING_SPLITS[config]} | {name: name for name in OTHER_SPLITS[config]},
             read_only=True,
         ),
         preprocessors=[
@@ -414,152 +419,7 @@ def _task(
     )
 
 
-def _num_rows(task: seqio.Task) -> int:
-    splits, name = _training_split(task)
-    if name not in splits:
-        raise InputError(
-            f"task {task.name}: no training rows; give judgements with relevant labels"
-        )
-    return splits[name].num_examples
-
-
-def _training_split(task: seqio.Task) -> tuple[tfds.core.SplitDict, str]:
-    """Returns the splits of a task's dataset, and the name of the one to train on."""
-    builder = task.source.tfds_dataset.builder
-    return builder.info.splits, TRAINED_ON[builder.builder_config.name]
-
-
-def _block_edges(task: seqio.Task, *, host: int, hosts: int, block_rows: int) -> list[int]:
-    """Returns where the blocks of a host's rows begin, and where the last ends."""
-    rows = _num_rows(task)
-    first, last = rows * host // hosts, rows * (host + 1) // hosts
-    if first == last:
-        raise InputError(f"task {task.name}: {rows} training rows for {hosts} hosts; use fewer")
-    blocks = math.ceil((last - first) / block_rows)
-    return [first + (last - first) * block // blocks for block in range(blocks + 1)]
-
-
-def _taken(position: int, *, task: int, rates: Sequence[float]) -> int:
-    """Returns how many of a mixture's first `position` rows are of one task."""
-
-    def before(task: int) -> int:
-        """Takes the tasks off from the last on, so that no count ever falls as rows are added."""
-        rows = position
-        for last in reversed(range(task, len(rates))):
-            rows = math.floor(rows * (sum(rates[:last]) / sum(rates[: last + 1])))
-        return rows
-
-    return before(task + 1) - before(task)
-
-
-def _growth(taken: Callable[[int], int], *, batch_size: int, start_step: int) -> Iterator[int]:
-    """Yields how many rows every step takes."""
-    for step in itertools.count(start_step):
-        yield taken((step + 1) * batch_size) - taken(step * batch_size)
-
-
-def _read_ahead(
-    read: Callable[[int], Row], visited: Iterator[tuple[int, np.ndarray]]
-) -> Iterator[Row]:
-    """Yields the rows of blocks in the order of their visits, and reads the next meanwhile."""
-    # The last block is kept, so that an only block is read once for all epochs.
-    read = functools.lru_cache(maxsize=1)(read)
-
-    def piece(block: int, order: np.ndarray) -> Row:
-        return {name: values[order] for name, values in read(block).items()}
-
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(piece, *next(visited))
-        for visit in visited:
-            current, following = following.result(), thread.submit(piece, *visit)
-            yield current
-
-
-def _sizes(
-    task: seqio.Task, edges: Sequence[int], queries: Bool[np.ndarray, " query"] | None
-) -> list[int]:
-    """Returns the rows of each block that are wanted.
-
-    Raises:
-      InputError: there are none.
-    """
-    sizes = np.diff(edges).tolist()
-    if queries is None or QUERY not in task.source.tfds_dataset.builder.info.features:
-        return sizes
-    counted = (_chunks(task, edges, block, queries) for block in range(len(sizes)))
-    sizes = [sum(len(chunk[QUERY]) for chunk in of.as_numpy_iterator()) for of in counted]
-    if not sum(sizes):
-        raise InputError(
-            f"task {task.name}: no row is of the queries that are wanted; bind Training.held_out "
-            f"to another share, or to 0"
-        )
-    return sizes
-
-
-def _chunks(
-    task: seqio.Task,
-    edges: Sequence[int],
-    block: int,
-    queries: Bool[np.ndarray, " query"] | None,
-) -> tf.data.Dataset:
-    """Returns the rows of a block that are wanted, in the order of the files, some at a time."""
-    import tensorflow as tf
-
-    splits, name = _training_split(task)
-    first, last = edges[block : block + 2]
-    features = task.source.tfds_dataset.builder.info.features
-    types = {name: feature.tf_dtype for name, feature in features.items()}
-    spec = {
-        name: tf.io.FixedLenFeature((), tf.int64 if type_ == tf.bool else type_)
-        for name, type_ in types.items()
-    }
-
-    def kept(row: Mapping[str, Any]) -> Row:
-        asked = tf.gather(wanted, row[QUERY])
-        return {name: tf.boolean_mask(values, asked) for name, values in row.items()}
-
-    files = [
-        tf.data.TFRecordDataset(file.filename).skip(file.skip).take(file.take)
-        for file in splits[f"{name}[{first}:{last}]"].file_instructions
-    ]
-    chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(CHUNK_ROWS)
-    chunks = chunks.map(lambda records: tf.io.parse_example(records, spec))
-    if queries is None or QUERY not in spec:
-        return chunks
-    wanted = tf.constant(queries)
-    return chunks.map(kept)
-
-
-def _read(
-    task: seqio.Task,
-    edges: Sequence[int],
-    lengths: Mapping[str, int],
-    block: int,
-    *,
-    queries: Bool[np.ndarray, " query"] | None = None,
-) -> Row:
-    """Returns the rows of a block in the order of the files, tokenised, cut and padded.
-
-    The rows are those that the task's source yields, but its preprocessors see chunks of them: one
-    by one, the calls take many times as long as the work.
-    """
-    import tensorflow as tf
-
-    def padded(row: Mapping[str, Any]) -> Row:
-        row = dict(row)
-        for name, length in lengths.items():
-            ragged = row[name]
-            if not isinstance(ragged, tf.RaggedTensor):
-                ragged = tf.RaggedTensor.from_tensor(ragged)
-            row[name] = ragged[:, :length].to_tensor(shape=(None, length))
-        return row
-
-    chunks = _chunks(task, edges, block, queries)
-    chunks = task.preprocess_postcache(chunks, sequence_length=lengths).map(padded)
-    return concatenate(list(chunks.as_numpy_iterator()))
-
-
-def _mapped(function: Callable[[Row], Row]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+def _map_rows(function: Callable[[Row], Row]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     return lambda dataset: dataset.map(function)
 
 

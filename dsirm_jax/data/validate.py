@@ -1,4 +1,4 @@
-"""Checks raw rows one chunk at a time: what a row alone can tell, before tables are joined."""
+"""Checks raw rows one chunk at a time: what shows in a row alone, before tables are joined."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
-PAIRS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
-CHECKED_PAIRS = pa.schema([*PAIRS, *ORIGIN])
+PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
+CHECKED_PAIRS = pa.schema([*PAIR_COLUMNS, *ORIGIN])
 """Pairs to be scored that passed."""
 
 
@@ -105,14 +105,14 @@ def checked_judgements(
         rows.require(name, lambda number: number is None or number >= 0, "negative number")
         rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
-    judged = [
+    has_evidence = [
         label is not None or any(counts)
         for label, *counts in zip(
             *(rows.columns[name] for name in ("label", "impressions", "clicks", "purchases"))
         )
     ]
-    for position, is_judged in enumerate(judged):
-        if not is_judged:
+    for position, has_any in enumerate(has_evidence):
+        if not has_any:
             rows.fault(position, "label", None, "neither a label nor a count")
     for name, purpose in zip(DRAWS.names, ("test", "head")):
         rows.columns[name] = [
@@ -132,7 +132,7 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
       kept: columns of `CHECKED_PAIRS`.
       rejected: columns of `REJECTED`.
     """
-    rows = _Rows(chunk, "pairs", PAIRS)
+    rows = _Rows(chunk, "pairs", PAIR_COLUMNS)
     rows.replace("query", lambda text: clean(text) or None)
     rows.require("query", bool, "empty query")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")

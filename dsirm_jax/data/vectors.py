@@ -19,9 +19,10 @@ from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
+from dsirm_jax.io.text_checks import check_text
 
-ROWS = 16_384
-"""Rows read or written at a time."""
+VECTOR_ROWS = 16_384
+"""Rows read or written at a time, by default."""
 
 VECTOR = "vector"
 
@@ -36,20 +37,23 @@ class VectorFiles:
 
     pattern: str
 
+    def __post_init__(self):
+        check_text("VectorFiles.pattern", self.pattern)
+
     def files(self) -> list[str]:
         """Returns the files that this reads."""
         return shards(self.pattern)
 
 
-def shard(pattern: Path, *, number: int, of: int) -> Path:
+def shard(pattern: Path, *, number: int, total: int) -> Path:
     """Returns the path of one of several shards, such as `items-00002-of-00007.parquet`.
 
     Args:
       pattern: its name has one `*`, such as `items-*.parquet`.
       number: of the shard, from 0.
-      of: number of shards.
+      total: number of shards.
     """
-    return pattern.with_name(pattern.name.replace("*", f"{number:05d}-of-{of:05d}"))
+    return pattern.with_name(pattern.name.replace("*", f"{number:05d}-of-{total:05d}"))
 
 
 def write_vectors(
@@ -58,6 +62,7 @@ def write_vectors(
     vectors: Float[np.ndarray, "row dim"],
     *,
     id_column: str,
+    rows: int = VECTOR_ROWS,
 ) -> None:
     """Writes one Parquet shard.
 
@@ -66,6 +71,7 @@ def write_vectors(
       ids: item ids or query texts. `[row]`
       vectors: float32 `[row, dim]`.
       id_column: name of the id column: `item_id` or `query`.
+      rows: rows written at a time.
 
     Raises:
       ValueError: there are not as many ids as vectors.
@@ -74,11 +80,11 @@ def write_vectors(
         raise ValueError(f"{len(ids)} ids and {len(vectors)} vectors")
     schema = pa.schema([(id_column, pa.string()), (VECTOR, pa.list_(pa.float32()))])
     with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
-        for start in range(0, len(ids), ROWS):
-            block = np.ascontiguousarray(vectors[start : start + ROWS], np.float32)
+        for start in range(0, len(ids), rows):
+            block = np.ascontiguousarray(vectors[start : start + rows], np.float32)
             offsets = np.arange(len(block) + 1, dtype=np.int32) * block.shape[1]
             column = pa.ListArray.from_arrays(offsets, block.ravel())
-            part = pa.array(ids[start : start + ROWS], pa.string())
+            part = pa.array(ids[start : start + rows], pa.string())
             writer.write_batch(pa.record_batch([part, column], schema=schema))
 
 
@@ -88,6 +94,7 @@ def read_vectors(
     ids: Sequence[str] | pa.ChunkedArray,
     id_column: str,
     scratch: Path | None = None,
+    rows: int = VECTOR_ROWS,
 ) -> Float[np.ndarray, "row dim"]:
     """Reads vectors from Parquet shards, in the order of some ids.
 
@@ -100,6 +107,7 @@ def read_vectors(
       scratch: folder of a temporary file that holds the vectors, memory-mapped: memory then does
         not grow with their width, nor with their number where they come in the order of the ids.
         They are held in memory when not given.
+      rows: rows read at a time.
 
     Returns:
       float32 `[row, dim]`: row i is the vector of `ids[i]`.
@@ -110,22 +118,22 @@ def read_vectors(
     """
     ids = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids], pa.string())
     vectors, filled = None, np.zeros(len(ids), bool)
-    next_row, row_of = 0, None
+    next_row, row_by_id = 0, None
     for file in shards(pattern):
-        for first_row, names, block in blocks(file, id_column=id_column):
+        for first_row, names, block in vector_blocks(file, id_column=id_column, rows=rows):
             if vectors is None:
                 vectors = _empty((len(ids), block.shape[1]), scratch)
             if block.shape[1] != vectors.shape[1]:
                 raise _fault(file, first_row, f"{block.shape[1]} numbers, not {vectors.shape[1]}")
-            if row_of is None:
-                rows = slice(next_row, next_row + len(names))
-                if pa.chunked_array([names]).equals(ids[rows]):
-                    vectors[rows], filled[rows] = block, True
-                    next_row = rows.stop
+            if row_by_id is None:
+                following = slice(next_row, next_row + len(names))
+                if pa.chunked_array([names]).equals(ids[following]):
+                    vectors[following], filled[following] = block, True
+                    next_row = following.stop
                     continue
-                row_of = {id_: row for row, id_ in enumerate(ids.to_pylist())}
+                row_by_id = {id_: row for row, id_ in enumerate(ids.to_pylist())}
             for position, name in enumerate(names.to_pylist()):
-                row = row_of.get(name, row_of.get(clean(name)))
+                row = row_by_id.get(name, row_by_id.get(clean(name)))
                 if row is None:
                     continue
                 if filled[row]:
@@ -142,12 +150,12 @@ def read_vectors(
 
 
 def copy_vectors(
-    given: str | os.PathLike[str], *, table: Path, id_column: str, pattern: Path
+    source: str | os.PathLike[str], *, table: Path, id_column: str, pattern: Path
 ) -> None:
     """Writes vectors of your own in the order of a table, one shard a row group of it.
 
     Args:
-      given: see `read_vectors`.
+      source: pattern of their files, see `read_vectors`.
       table: a Parquet file of `prepare`.
       id_column: of both.
       pattern: of the shards' paths, with one `*`; their folder also gets the temporary file.
@@ -157,11 +165,11 @@ def copy_vectors(
     """
     pattern.parent.mkdir(parents=True, exist_ok=True)
     ids = pq.read_table(table, columns=[id_column])[id_column]
-    vectors = read_vectors(given, ids=ids, id_column=id_column, scratch=pattern.parent)
+    vectors = read_vectors(source, ids=ids, id_column=id_column, scratch=pattern.parent)
     groups, row = pq.read_metadata(table), 0
     for number in range(groups.num_row_groups):
         rows = slice(row, row + groups.row_group(number).num_rows)
-        path = shard(pattern, number=number, of=groups.num_row_groups)
+        path = shard(pattern, number=number, total=groups.num_row_groups)
         write_vectors(path, ids[rows].to_pylist(), vectors[rows], id_column=id_column)
         row = rows.stop
 
@@ -189,15 +197,15 @@ def shards(pattern: str | os.PathLike[str]) -> list[str]:
     return files
 
 
-def blocks(
-    file: str | os.PathLike[str], *, id_column: str, rows: int = 0
+def vector_blocks(
+    file: str | os.PathLike[str], *, id_column: str, rows: int = VECTOR_ROWS
 ) -> Iterator[tuple[int, pa.Array, Float[np.ndarray, "row dim"]]]:
     """Yields the vectors of one Parquet shard, some rows at a time.
 
     Args:
       file: see `read_vectors`.
       id_column: name of the id column.
-      rows: rows at a time, `ROWS` when not given.
+      rows: rows at a time.
 
     Yields:
       Number of the first row (from 1), ids as strings `[row]`, vectors float32 `[row, dim]`.
@@ -217,7 +225,7 @@ def blocks(
                     f"{', '.join(reader.schema_arrow.names[:20])}"
                 )
         first_row = 1
-        for batch in reader.iter_batches(rows or ROWS, columns=[id_column, VECTOR]):
+        for batch in reader.iter_batches(rows, columns=[id_column, VECTOR]):
             if batch.num_rows:
                 names = batch.column(id_column).cast(pa.string())
                 if names.null_count:
@@ -294,4 +302,4 @@ def _block(
 
 
 def _fault(file: str | os.PathLike[str], row: int, fault: str) -> InputError:
-    return InputError(f"{file} row {row}: column {VECTOR!r} has {fault}; mend or leave out the row")
+    return InputError(f"{file} row {row}: column {VECTOR!r} has {fault}; fix or leave out the row")

@@ -77,7 +77,7 @@ def train_vocabulary(
 
 
 def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
-    """Copies a vocabulary that is already there, after looking into it.
+    """Copies an existing vocabulary, after checks of its ids.
 
     Args:
       vocabulary: a SentencePiece model with T5's ids (pad 0, end 1, unknown 2).
@@ -92,12 +92,12 @@ def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLi
     if not Path(vocabulary).is_file():
         raise InputError(f"{vocabulary}: no such file; bind vocabulary to a SentencePiece model")
     try:
-        taken = processor(vocabulary)
+        model = processor(vocabulary)
     except (RuntimeError, OSError) as error:
         raise InputError(
             f"{vocabulary}: no SentencePiece model; bind vocabulary to one or to None"
         ) from error
-    ids = (taken.pad_id(), taken.eos_id(), taken.unk_id())
+    ids = (model.pad_id(), model.eos_id(), model.unk_id())
     if ids != (PAD, EOS, UNKNOWN):
         raise InputError(
             f"{vocabulary}: pad, end and unknown have the ids {ids} and not "
@@ -105,10 +105,10 @@ def take_vocabulary(*, vocabulary: str | os.PathLike[str], path: str | os.PathLi
         )
     with replacing(path) as partial:
         shutil.copyfile(vocabulary, partial)
-    return taken.vocab_size()
+    return model.vocab_size()
 
 
-def encode(path: str | os.PathLike[str], texts: Sequence[str]) -> list[list[int]]:
+def text_pieces(path: str | os.PathLike[str], texts: Sequence[str]) -> list[list[int]]:
     """Returns the pieces of each text, without an end mark, as SeqIO's tasks give them."""
     return processor(path).encode(list(texts), out_type=int)
 

@@ -62,7 +62,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode(
+def tokenize(
     tokenizer: Tokenizer, texts: Sequence[str], *, prefix: str, max_pieces: int
 ) -> list[list[int]]:
     """Returns the pieces of each text, with the marks that the tokenizer puts around it.

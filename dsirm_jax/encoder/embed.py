@@ -55,7 +55,7 @@ def embed_queries(encoder: FittedEncoder, queries: Path, *, pattern: Path) -> No
       pattern: of the shard's path, with one `*`.
     """
     texts = pq.read_table(queries, columns=["query"])["query"].to_pylist()
-    write_vectors(shard(pattern, number=0, of=1), texts, encoder.embed(texts), id_column="query")
+    write_vectors(shard(pattern, number=0, total=1), texts, encoder.embed(texts), id_column="query")
 
 
 def _embed_texts(
@@ -86,7 +86,7 @@ def embed_table(
     """
     with pq.ParquetFile(table) as file:
         for number in range(jax.process_index(), file.num_row_groups, jax.process_count()):
-            path = shard(pattern, number=number, of=file.num_row_groups)
+            path = shard(pattern, number=number, total=file.num_row_groups)
             if path.exists():
                 log.info("%s is there already", path)
                 continue

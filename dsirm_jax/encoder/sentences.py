@@ -59,7 +59,9 @@ class FittedSentenceEncoder:
         most = self.max_item_pieces if of_items else self.max_query_pieces
         prefix = self.encoder.item_prefix if of_items else self.encoder.query_prefix
         with self.tokenizing:
-            return wordpieces.encode(self.encoder.tokenizer, texts, prefix=prefix, max_pieces=most)
+            return wordpieces.tokenize(
+                self.encoder.tokenizer, texts, prefix=prefix, max_pieces=most
+            )
 
     def embed(
         self, texts: Sequence[str], *, of_items: bool = False, name: str = "encode"

@@ -157,7 +157,7 @@ def predict_shards(
       fitted: the generator.
       trie: the existing SIDs.
       queries: Parquet with a column `query`.
-      encode: texts to tokens, see `data.vocabulary.encode`.
+      encode: texts to tokens, see `data.vocabulary.text_pieces`.
       pattern: of the paths of the shards, with one `*`; columns as in `write_query_sids`.
       beams: SIDs per query.
       batch_size: see `predict`.
@@ -168,7 +168,7 @@ def predict_shards(
       The paths of all shards, those of other processes included.
     """
     number = max(1, -(-pq.read_metadata(queries).num_rows // shard_rows))
-    paths = [shard(pattern, number=n, of=number) for n in range(number)]
+    paths = [shard(pattern, number=n, total=number) for n in range(number)]
     version = f"{fitted.sid_version}/{fitted.version}/{beams}"
     with pq.ParquetFile(queries, pre_buffer=False) as file:
         blocks = file.iter_batches(shard_rows, columns=["query"])

@@ -114,7 +114,7 @@ class SidGenerator(models.BaseTransformerModel):
         Raises:
           InputError: no SIDs, or a code outside its level.
         """
-        features = tasks.sid_features(vocabulary, sizes)
+        features = tasks.text_sid_features(vocabulary, sizes)
         super().__init__(
             module=Transformer(
                 config.fitted_to(
@@ -272,7 +272,7 @@ def query_task(
             seqio.preprocessors.tokenize,
             lambda rows: rows.map(without_targets),
         ],
-        output_features=tasks.sid_features(vocabulary, sizes),
+        output_features=tasks.text_sid_features(vocabulary, sizes),
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from dsirm_jax.io.errors import InputError
 
 
-def matching(patterns: str | Sequence[str]) -> list[str]:
+def list_files(patterns: str | Sequence[str]) -> list[str]:
     """Returns the files of some patterns, each once, in order.
 
     Args:
@@ -24,7 +24,7 @@ def matching(patterns: str | Sequence[str]) -> list[str]:
     """
     files: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        files |= dict.fromkeys(_matches(pattern) or [found(pattern)])
+        files |= dict.fromkeys(_matches(pattern) or [require_file(pattern)])
     return list(files)
 
 
@@ -33,25 +33,25 @@ def _matches(pattern: str) -> list[str]:
         return []
     if not _is_remote(pattern):
         return sorted(glob.glob(pattern, recursive=True))
-    with _reaching(pattern):
+    with _naming_file(pattern):
         system, path = _filesystem(pattern)
         return [system.unstrip_protocol(match) for match in sorted(system.glob(path))]
 
 
-def found(file: str) -> str:
-    """Returns the file's name when it is there and holds something.
+def require_file(file: str) -> str:
+    """Returns the name of a file that exists and is not empty.
 
     Raises:
-      InputError: it does not.
+      InputError: there is none, or it is empty.
     """
     _size(file)
     return file
 
 
 def version(file: str) -> list[Any]:
-    """Returns size and time of change, or what else a remote store tells, as JSON values.
+    """Returns size and time of change, or what a remote store gives instead, as JSON values.
 
-    It differs when the contents do, as far as the store can tell; of a web server, only by size.
+    It differs when the contents do, as far as the store knows; of a web server, only by size.
 
     Raises:
       InputError: there is no such file.
@@ -59,7 +59,7 @@ def version(file: str) -> list[Any]:
     size = _size(file)
     if not _is_remote(file):
         return [size, Path(file).stat().st_mtime_ns]
-    with _reaching(file):
+    with _naming_file(file):
         system, path = _filesystem(file)
         return [size, system.ukey(path)]
 
@@ -71,21 +71,21 @@ def files_below(path: str) -> list[str]:
     return sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
 
 
-def opened(file: str) -> pa.NativeFile | BinaryIO:
+def open_file(file: str) -> pa.NativeFile | BinaryIO:
     """Opens a file as it is, for reading at any place."""
     # To fetch the bytes that follow would be in vain.
-    return _opened(file, cache_type="none")
+    return _open(file, cache_type="none")
 
 
 def stream(file: str) -> pa.NativeFile:
     """Opens a file for reading from start to end; the contents of one called .gz are unpacked."""
-    return pa.input_stream(_opened(file), compression="gzip" if file.endswith(".gz") else None)
+    return pa.input_stream(_open(file), compression="gzip" if file.endswith(".gz") else None)
 
 
-def _opened(file: str, **options: str) -> pa.NativeFile | BinaryIO:
+def _open(file: str, **options: str) -> pa.NativeFile | BinaryIO:
     if not _is_remote(file):
         return pa.OSFile(file)
-    with _reaching(file):
+    with _naming_file(file):
         system, path = _filesystem(file)
         return system.open(path, "rb", **options)
 
@@ -95,9 +95,9 @@ def _is_remote(file: str) -> bool:
 
 
 def _size(file: str) -> int | None:
-    """Returns the size in bytes, where the store tells it."""
+    """Returns the size in bytes, where the store knows it."""
     if _is_remote(file):
-        with _reaching(file):
+        with _naming_file(file):
             system, path = _filesystem(file)
             information = system.info(path)
         is_file, size = information["type"] == "file", information.get("size")
@@ -119,8 +119,8 @@ def _filesystem(file: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _reaching(file: str) -> Iterator[None]:
-    """Says which file it is that a store does not give.
+def _naming_file(file: str) -> Iterator[None]:
+    """Names the file in the error of a store.
 
     Every store fails with errors of its own: no credentials, a time-out, a package to install.
     """

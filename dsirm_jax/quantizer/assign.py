@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.vectors import blocks, shard
+from dsirm_jax.data.vectors import shard, vector_blocks
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
@@ -228,7 +228,7 @@ def assign_shards(
     """
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
-    paths = [shard(pattern, number=n, of=len(vectors)) for n in range(len(vectors))]
+    paths = [shard(pattern, number=n, total=len(vectors)) for n in range(len(vectors))]
     mine: Iterable[int] = range(jax.process_index(), len(vectors), jax.process_count())
     if jax.process_index() == 0:
         mine = progress(mine, total=len(mine), name="assign", unit="shard")
@@ -238,7 +238,9 @@ def assign_shards(
             log.info("%s is finished already", path)
             continue
         # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
-        read, named = itertools.tee(blocks(vectors[number], id_column="item_id", rows=chunk_rows))
+        read, named = itertools.tee(
+            vector_blocks(vectors[number], id_column="item_id", rows=chunk_rows)
+        )
 
         def chunks(read=read, start=starts[number]) -> Iterator[VectorChunk]:
             for first_row, _, block in read:  # counted from 1

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.pairs import judged
+from dsirm_jax.data.pairs import read_judgements
 from dsirm_jax.data.schema import HEAD
 from dsirm_jax.metrics import codebook
 from dsirm_jax.metrics.codebook import codebook_health
@@ -78,7 +78,7 @@ def _agreement(
     item_codes: Int[np.ndarray, "item level"],
 ) -> dict[str, list[float | None]]:
     """Returns how often queries that training has not seen share their items' codes."""
-    pairs = judged(judgements, "query_index", "item_index", "relevant", "split")
+    pairs = read_judgements(judgements, "query_index", "item_index", "relevant", "split")
     rows = np.flatnonzero(pairs["split"] == HEAD)
     agreement = codebook.prefix_agreement(
         query_codes[pairs["query_index"][rows]],

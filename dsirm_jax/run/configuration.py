@@ -196,8 +196,9 @@ def _one_line_errors(where: str) -> Iterator[None]:
     """Turns what gin raises into one line."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        # A class that refuses its settings: gin appends where it was called.
+        raise InputError(str(error).splitlines()[0]) from error
     except OSError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{where}: {reason}") from error

@@ -196,14 +196,14 @@ def read_encoder(
       layout: the run.
       encoder: that of the run.
     """
-    from dsirm_jax.data.vectors import blocks, shards
+    from dsirm_jax.data.vectors import shards, vector_blocks
 
     fitted = encoder.fitted(directory=layout.stage("encode"), vocabulary=layout.vocabulary)
     if fitted is not None:
         kind = models.encoder_kind(encoder)
         return manifests.EncoderSettings(kind=kind, **fitted.described()), fitted
     (file, *_) = shards(layout.item_vectors)
-    _, _, block = next(blocks(file, id_column="item_id", rows=1))
+    _, _, block = next(vector_blocks(file, id_column="item_id", rows=1))
     return manifests.EncoderSettings(kind=models.NONE, dim=block.shape[1]), None
 
 
@@ -268,7 +268,7 @@ def _known_queries(
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.pairs import judged
+    from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.relevance import tables
     from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
 
@@ -280,10 +280,10 @@ def _known_queries(
             f"{len(texts)}; run `dsirm features` again"
         )
     found = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
-    pairs = judged(layout.judgements, "query_index", "item_index")
+    pairs = read_judgements(layout.judgements, "query_index", "item_index")
     known = known_sids(
         generator=generator,
-        pieces=vocabulary.encode(layout.vocabulary, texts),
+        pieces=vocabulary.text_pieces(layout.vocabulary, texts),
         asked=[
             Asked(pairs["query_index"], sids[pairs["item_index"]]),
             of_beams(found),

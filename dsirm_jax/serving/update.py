@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import formats, vectors
-from dsirm_jax.data.columns import split_categories, wanted_items
+from dsirm_jax.data.columns import item_mapping, split_categories
 from dsirm_jax.data.product_type import product_type
-from dsirm_jax.data.readers import read_queries
+from dsirm_jax.data.query_files import read_query_file
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.io.errors import InputError
@@ -154,8 +154,8 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
     schema = pa.schema([*ITEM_COLUMNS, *extras])
     table = schema.empty_table()
     if file:
-        wanted = wanted_items({}, extras.names, binding="items")
-        parts = split_categories(formats.parts([file], wanted=wanted), separator=" > ")
+        mapping = item_mapping({}, extras.names, binding="items")
+        parts = split_categories(formats.parts([file], mapping=mapping), separator=" > ")
         read = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
         for _, rejected in read:
             for row in rejected.slice(0, 1).to_pylist():
@@ -208,7 +208,7 @@ def _read_new_queries(
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
     dim, encoder = bundle.manifest.settings.encoder.dim, bundle.models.encoder
-    read = itertools.chain.from_iterable(read_queries(file)) if file else ()
+    read = itertools.chain.from_iterable(read_query_file(file)) if file else ()
     texts = [text for text in dict.fromkeys(read) if bundle.catalogue.cached(text) is None]
     if not texts:
         return [], np.empty((0, dim), np.float32)

@@ -21,7 +21,7 @@ def write_features(layout: Layout, *, voting: Path, language: str | None) -> Non
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.pairs import judged, judged_pairs
+    from dsirm_jax.data.pairs import judged_pairs, read_judgements
     from dsirm_jax.data.schema import VOTING
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
@@ -29,7 +29,7 @@ def write_features(layout: Layout, *, voting: Path, language: str | None) -> Non
     from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
 
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
-    pairs = judged(layout.judgements, "query_index", "item_index")
+    pairs = read_judgements(layout.judgements, "query_index", "item_index")
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
     train_pairs, relevant = judged_pairs(voting, splits=VOTING)
     near = surroundings(

@@ -37,7 +37,7 @@ def run(
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import tasks, vocabulary
-    from dsirm_jax.data.pairs import judged
+    from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.generator import fitted as generators
     from dsirm_jax.generator.architectures.architecture import check_architecture
     from dsirm_jax.generator.hits import write_hits
@@ -88,7 +88,7 @@ def run(
         fitted=fitted,
         trie=existing,
         queries=layout.queries,
-        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
         pattern=layout.query_sid_shards,
         beams=beams,
         batch_size=SEARCHED_AT_ONCE,
@@ -96,8 +96,8 @@ def run(
     join = functools.partial(join_query_shards, into=layout.query_sids, sid_version=table.version)
     processes.first(functools.partial(join, written))
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
-    pieces = vocabulary.encode(layout.vocabulary, texts)
-    pairs = judged(layout.judgements, "query_index", "item_index")
+    pieces = vocabulary.text_pieces(layout.vocabulary, texts)
+    pairs = read_judgements(layout.judgements, "query_index", "item_index")
     log_probs = score_pairs(
         fitted=fitted,
         pieces=pieces,

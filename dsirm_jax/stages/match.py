@@ -13,7 +13,7 @@ def run(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
     Further columns, `NAME@5` in groups `GROUP@5`, look at the first 5 beams alone, and those of
     `@own` at the query's own codes in place of the generator's.
     """
-    from dsirm_jax.data.pairs import judged
+    from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_vectors
     from dsirm_jax.relevance import tables, variants
@@ -22,7 +22,7 @@ def run(layout: Layout, *, beams: tuple[int | str, ...] = ()) -> None:
     from dsirm_jax.sids.codes import read_version
     from dsirm_jax.sids.prefix_match import GROUPS
 
-    pairs = judged(layout.judgements, "query_index", "item_index")
+    pairs = read_judgements(layout.judgements, "query_index", "item_index")
     near = tables.read_surroundings(layout.surroundings)
     given = tables.read_rung(
         sids=layout.sids,

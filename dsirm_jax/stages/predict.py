@@ -19,7 +19,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.readers import read_queries
+    from dsirm_jax.data.query_files import read_query_file
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
     from dsirm_jax.io.files import replacing
@@ -31,7 +31,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
 
     def read() -> None:
         with replacing(queries) as partial, pq.ParquetWriter(partial, schema) as writer:
-            for texts in read_queries(table):
+            for texts in read_query_file(table):
                 writer.write_batch(pa.record_batch([pa.array(texts, pa.string())], schema=schema))
 
     processes.first(read)
@@ -39,7 +39,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
         fitted=fitted,
         trie=existing,
         queries=queries,
-        encode=functools.partial(vocabulary.encode, layout.vocabulary),
+        encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
         pattern=layout.stage("predict") / "query_sids-*.parquet",
         beams=beams,
         batch_size=SEARCHED_AT_ONCE,
@@ -62,7 +62,7 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
 
     fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
     texts = [clean(query) for query in queries]
-    pieces = vocabulary.encode(layout.vocabulary, texts)
+    pieces = vocabulary.text_pieces(layout.vocabulary, texts)
     best = predict_sids(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
+
+if TYPE_CHECKING:
+    from dsirm_jax.data.readers.reader import Reader
 
 
 def run(
     layout: Layout,
     *,
     seed: int,
-    source: Any,
+    source: Reader,
     label_gains: dict[str, float],
     relevant_labels: tuple[str, ...],
     vocabulary_size: int,
@@ -34,7 +37,7 @@ def run(
     from dsirm_jax.data.prepare import prepare as prepare_tables
 
     if beam_runner:
-        dataset.beam_pipeline_options(beam_options)  # says at once if Beam is not there
+        dataset.beam_pipeline_options(beam_options)  # fails at once without Beam
     prepare_tables(
         source=source,
         out_dir=layout.stage("prepare"),
@@ -52,7 +55,7 @@ def run(
         workers=workers,
         seed=seed,
     )
-    dataset.build(
+    dataset.write_dataset(
         prepare_dir=layout.stage("prepare"),
         data_dir=layout.tfds,
         beam_runner=beam_runner,

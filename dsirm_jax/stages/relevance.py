@@ -42,7 +42,7 @@ def run(
     """
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.pairs import judged
+    from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.data.schema import TEST, TRAIN
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
@@ -50,9 +50,9 @@ def run(
     from dsirm_jax.relevance.score import esci_probabilities, mean_of_halves, score
     from dsirm_jax.relevance.train import train
 
-    pairs = judged(layout.judgements, *tables.ABOUT_THE_PAIR, "weight")
+    pairs = read_judgements(layout.judgements, *tables.ABOUT_THE_PAIR, "weight")
     tested = pairs["split"] == TEST
-    splits = np.stack([judged(half.judgements, "split")["split"] for half in halves])
+    splits = np.stack([read_judgements(half.judgements, "split")["split"] for half in halves])
     seen = splits == TRAIN  # [half, pair]
     kept = ~seen.all(axis=0)
 

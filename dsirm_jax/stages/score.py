@@ -38,7 +38,7 @@ def run(
 
     Args:
       layout: the run.
-      pairs: the file, see `readers.read_pairs`.
+      pairs: the file, see `query_files.read_pair_file`.
       groups: feature groups of the full model.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
@@ -54,13 +54,13 @@ def run(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.readers import read_pairs
+    from dsirm_jax.data.query_files import read_pair_file
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.score import score as apply
     from dsirm_jax.relevance.tables import read_halves
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
-    given, items, rejected = read_pairs(pairs, item_ids=ids)
+    given, items, rejected = read_pair_file(pairs, item_ids=ids)
     with replacing(layout.scores.with_name("rejected.parquet")) as partial:
         pq.write_table(rejected, partial)
     _check(pairs, given, rejected, most=max_rejected_share)
@@ -139,7 +139,7 @@ def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[st
     from dsirm_jax.sids.codes import write_versioned
 
     fitted, existing, sids = load_with_sids(half.generator, sids=half.sids)
-    encode = functools.partial(vocabulary.encode, half.vocabulary)
+    encode = functools.partial(vocabulary.text_pieces, half.vocabulary)
     table = pq.read_table(half.query_sids)
     if new:
         found = predict_sids(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.data.readers import Tables
+from dsirm_jax.data.readers.tables import Tables
 from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dsirm_jax.data.columns import filtered, present, split_category, wanted_judgements
+from dsirm_jax.data.columns import filter_rows, judgement_mapping, present_columns, split_category
 from dsirm_jax.data.schema import Chunk
 from dsirm_jax.io.errors import InputError
 
@@ -33,19 +33,19 @@ def test_other_types_of_category_stay():
 
 def test_filtered_rows_keep_their_numbers():
     chunk = Chunk(table=pa.table({"title": list("abcde")}), file="f", first_row=11)
-    chunk = filtered(chunk, pa.array([True, None, False, True, True]))
+    chunk = filter_rows(chunk, pa.array([True, None, False, True, True]))
     assert (chunk.table["title"].to_pylist(), chunk.rows) == (["a", "d", "e"], [11, 14, 15])
-    chunk = filtered(chunk, pa.chunked_array([[False], [True, True]]))
+    chunk = filter_rows(chunk, pa.chunked_array([[False], [True, True]]))
     assert (chunk.table["title"].to_pylist(), chunk.rows) == (["d", "e"], [14, 15])
 
 
 def test_judgements_need_labels_or_counts():
-    wanted = wanted_judgements({"query": "q", "clicks": "n"}, binding="b")
-    assert present("t", ["q", "item_id", "n", "other"], wanted) == {
+    mapping = judgement_mapping({"query": "q", "clicks": "n"}, binding="b")
+    assert present_columns("t", ["q", "item_id", "n", "other"], mapping) == {
         "query": "q",
         "item_id": "item_id",
         "clicks": "n",
     }
-    wanted = wanted_judgements({"query": "q"}, binding="b")
+    mapping = judgement_mapping({"query": "q"}, binding="b")
     with pytest.raises(InputError, match="t: no column for label, clicks or purchases"):
-        present("t", ["q", "item_id", "n"], wanted)
+        present_columns("t", ["q", "item_id", "n"], mapping)

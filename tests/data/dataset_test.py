@@ -66,7 +66,7 @@ def _checksums(folder):
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepare")
     items, examples = _tables(folder)
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
     return folder, items, examples
 
 
@@ -87,24 +87,24 @@ def test_a_split_holds_its_judgements_with_the_items_texts(built, split):
         for row in examples
         if SPLITS[split](row)
     ]
-    found = _read("judgements", split, folder / "tfds")
+    rows = _read("judgements", split, folder / "tfds")
     pair = operator.itemgetter("query_index", "item_index")
-    assert sorted(found, key=pair) == sorted(expected, key=pair)
+    assert sorted(rows, key=pair) == sorted(expected, key=pair)
     info = tfds.builder("shop_search/judgements:2.0.0", data_dir=folder / "tfds").info
     assert info.splits[split].num_examples == len(expected) > 0
 
 
 def test_a_split_without_rows_is_left_out(tmp_path):
     _tables(tmp_path, relevant=True)
-    dataset.build(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
+    dataset.write_dataset(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
     info = tfds.builder("shop_search/judgements:2.0.0", data_dir=tmp_path / "tfds").info
     assert set(info.splits) == {"train_relevant", "head", "test"}
 
 
 def test_items_are_all_there(built):
     folder, items, _ = built
-    found = _read("items", "train", folder / "tfds")
-    assert sorted((row["item_index"], row["text"]) for row in found) == [
+    rows = _read("items", "train", folder / "tfds")
+    assert sorted((row["item_index"], row["text"]) for row in rows) == [
         (item["item_index"], item["text"]) for item in items
     ]
 
@@ -118,13 +118,13 @@ def test_order_on_disk_is_shuffled(built):
 def test_building_again_replaces_and_gives_the_same_bytes(built, tmp_path):
     folder, *_ = built
     before = _checksums(folder / "tfds")
-    dataset.build(prepare_dir=folder, data_dir=tmp_path)
+    dataset.write_dataset(prepare_dir=folder, data_dir=tmp_path)
     assert _checksums(tmp_path) == before
 
     other = tmp_path / "other"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("tfds"))
     pq.write_table(pq.read_table(folder / "items.parquet").slice(0, 10), other / "items.parquet")
-    dataset.build(prepare_dir=other, data_dir=tmp_path)
+    dataset.write_dataset(prepare_dir=other, data_dir=tmp_path)
     assert len(_read("items", "train", tmp_path)) == 10
 
 
@@ -134,14 +134,14 @@ def test_row_groups_and_their_order_change_nothing(built, tmp_path):
         table = pq.read_table(folder / name)
         backwards = table.take(np.arange(len(table))[::-1])
         pq.write_table(backwards, tmp_path / name, row_group_size=50)
-    dataset.build(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
+    dataset.write_dataset(prepare_dir=tmp_path, data_dir=tmp_path / "tfds")
     assert _checksums(tmp_path / "tfds") == _checksums(folder / "tfds")
 
 
 def test_beam_writes_the_same_examples_in_the_same_order(built, tmp_path):
     pytest.importorskip("apache_beam")
     folder, *_ = built
-    dataset.build(prepare_dir=folder, data_dir=tmp_path, beam_runner="DirectRunner")
+    dataset.write_dataset(prepare_dir=folder, data_dir=tmp_path, beam_runner="DirectRunner")
     for config, split in [("items", "train"), *(("judgements", split) for split in SPLITS)]:
         assert _read(config, split, tmp_path) == _read(config, split, folder / "tfds")
 
@@ -150,7 +150,7 @@ def test_a_runner_without_beam_is_an_input_error(built, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     with pytest.raises(InputError, match=r"pip install dsirm-jax\[beam\]"):
-        dataset.build(prepare_dir=built[0], data_dir=tmp_path, beam_runner="DirectRunner")
+        dataset.write_dataset(prepare_dir=built[0], data_dir=tmp_path, beam_runner="DirectRunner")
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_is_said(built, tmp_path, monkeypatch, capsys):
@@ -159,5 +159,5 @@ def test_nothing_is_asked_of_the_network_and_nothing_is_said(built, tmp_path, mo
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    dataset.build(prepare_dir=built[0], data_dir=tmp_path)
+    dataset.write_dataset(prepare_dir=built[0], data_dir=tmp_path)
     assert capsys.readouterr().out == ""

@@ -10,26 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.data import formats
-from dsirm_jax.data.columns import Wanted, split_categories, wanted_items
+from dsirm_jax.data.columns import ColumnMap, item_mapping, split_categories
+from dsirm_jax.data.formats import Limits
 from dsirm_jax.data.schema import Source
 from dsirm_jax.io.errors import InputError
 from tests.data.reading import chunks, items_of, write
 
-ITEMS = wanted_items({}, [], binding="Tables.item_columns")
+ITEMS = item_mapping({}, [], binding="Tables.item_columns")
 
 
-def read(*files, wanted=ITEMS):
-    parts = formats.parts(list(map(str, files)), wanted=wanted)
+def read(*files, **limits):
+    parts = formats.parts(list(map(str, files)), mapping=ITEMS, limits=Limits(**limits))
     return items_of(Source(items=split_categories(parts, separator="/"), judgements=[]))
 
 
-def test_runs_of_row_groups_are_parts_that_know_their_first_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "PART_ROWS", 5)
-    monkeypatch.setattr(formats, "ROWS", 2)
+def test_runs_of_row_groups_are_parts_that_know_their_first_row(tmp_path):
     path = tmp_path / "items.parquet"
     table = pa.table({"item_id": [str(row) for row in range(1, 18)], "title": ["t"] * 17})
     pq.write_table(table, path, row_group_size=3)
-    parts = formats.parts([str(path)], wanted=ITEMS)
+    parts = formats.parts([str(path)], mapping=ITEMS, limits=Limits(rows=2, part_rows=5))
     # Groups of 3, 3, 3, 3, 3 and 2 rows.
     assert [[chunk.first_row for chunk in chunks([part])] for part in parts] == [
         [1, 3, 4, 6],
@@ -42,11 +41,11 @@ def test_runs_of_row_groups_are_parts_that_know_their_first_row(tmp_path, monkey
         assert len(rows) == 17
 
 
-def test_chunks_of_long_rows_are_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "BYTES", 10_000)
+def test_chunks_of_long_rows_are_small(tmp_path):
     rows = [{"item_id": str(row), "title": f"{row} " + 999 * chr(65 + row)} for row in range(20)]
     for suffix in (".parquet", ".csv", ".jsonl"):
-        parts = formats.parts([write(rows, tmp_path / f"items{suffix}")], wanted=ITEMS)
+        file = write(rows, tmp_path / f"items{suffix}")
+        parts = formats.parts([file], mapping=ITEMS, limits=Limits(bytes=10_000))
         sizes = [chunk.table.num_rows for chunk in chunks(parts)]
         assert sum(sizes) == 20
         assert max(sizes) <= 11
@@ -61,28 +60,24 @@ def test_files_may_have_no_rows(tmp_path):
     assert read(*tmp_path.iterdir()) == ([], [])
 
 
-def test_files_are_read_in_order_and_rows_counted_by_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "ROWS", 2)
+def test_files_are_read_in_order_and_rows_counted_by_file(tmp_path):
     for number, suffix in enumerate((".csv", ".parquet", ".jsonl", ".csv.gz")):
         rows = [{"item_id": f"{number}{row}", "title": "t"} for row in range(5)]
         write(rows, tmp_path / f"items-{number}{suffix}")
     files = sorted(tmp_path.iterdir())
-    items, _ = read(*files)
+    items, _ = read(*files, rows=2)
     assert [(row["item_id"], row["_row"], row["_file"]) for row in items] == [
         (f"{number}{row}", row + 1, str(files[number])) for number in range(4) for row in range(5)
     ]
 
 
-def test_csv_rows_of_a_wrong_width_or_encoding_are_rejected_with_their_number(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(formats, "ROWS", 2)
+def test_csv_rows_of_a_wrong_width_or_encoding_are_rejected_with_their_number(tmp_path):
     (tmp_path / "items.csv").write_bytes(
         b"\xef\xbb\xbfitem_id,title,brand\n"
         b"1,one,x\n2,two,x,y\n3\n4,four,x\n5,f\xffve,x\n"
         b"6,six,\xff\n7,NULL,\n8,eight,x\n9\n"
     )
-    items, rejected = read(tmp_path / "items.csv")
+    items, rejected = read(tmp_path / "items.csv", rows=2)
     assert [(row["item_id"], row["title"], row["_row"]) for row in items] == [
         ("1", "one", 1),
         ("4", "four", 4),
@@ -99,11 +94,10 @@ def test_csv_rows_of_a_wrong_width_or_encoding_are_rejected_with_their_number(
     assert rejected[0]["value"] == "2,two,x,y"
 
 
-def test_csv_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "BYTES", 64)
+def test_csv_blocks(tmp_path):
     lines = [f"{row},title {row}" if row % 3 else f"{row}" for row in range(1, 40)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title", *lines]))
-    items, rejected = read(tmp_path / "items.csv")
+    items, rejected = read(tmp_path / "items.csv", bytes=64)
     assert all(int(row["item_id"]) == row["_row"] for row in items)
     assert [row["row"] for row in rejected] == list(range(3, 40, 3))
     assert len(items) + len(rejected) == 39
@@ -204,7 +198,7 @@ def test_no_line_of_json_is_lost(tmp_path_factory, rows):
         pytest.param(
             "items.csv",
             b"item_id,title,title\n1,one,two\n",
-            "'title' .* there more than once",
+            "'title' .* in it more than once",
             id="two title columns",
         ),
         pytest.param(
@@ -264,19 +258,18 @@ def test_no_line_of_json_is_lost(tmp_path_factory, rows):
         ),
     ],
 )
-def test_unusable_files_are_named(tmp_path, monkeypatch, name, content, message):
-    monkeypatch.setattr(formats, "BYTES", 64)
+def test_unusable_files_are_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        read(path)
+        read(path, bytes=64)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_what_the_head_of_a_file_tells_is_said_before_it_is_read(tmp_path):
-    wanted = Wanted(columns={"item_id": "sku"}, required=frozenset({"item_id"}))
+    mapping = ColumnMap(columns={"item_id": "sku"}, required=frozenset({"item_id"}))
     for suffix in (".parquet", ".csv", ".tsv.gz"):
         path = write([{"item_id": "1", "title": "t"}], tmp_path / f"items{suffix}")
         with pytest.raises(InputError, match="'sku' .* missing"):
-            formats.parts([path], wanted=wanted)
+            formats.parts([path], mapping=mapping)

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import hashlib
-import itertools
 import json
 import math
 import shutil
@@ -20,96 +18,8 @@ from hypothesis import strategies as st
 from dsirm_jax.data import prepare as prepare_module
 from dsirm_jax.data import schema
 from dsirm_jax.data.prepare import prepare
-from dsirm_jax.data.schema import Chunk, Source
 from dsirm_jax.io.errors import InputError
-
-GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
-SETTINGS = {
-    "label_gains": GAINS,
-    "relevant_labels": ("E",),
-    "seed": 5,
-    "vocabulary_size": 300,
-    "workers": 1,
-}
-SHAPES = {"items": schema.RAW_ITEMS, "judgements": schema.RAW_JUDGEMENTS}
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """A reader of rows in memory, in one or more files."""
-
-    items: list[dict]
-    judgements: list[dict]
-    extras: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
-    files: int = 1
-
-    def read(self):
-        items = self._parts("items", self.items, [*schema.RAW_ITEMS, *self.extras])
-        judgements = self._parts("judgements", self.judgements, schema.RAW_JUDGEMENTS)
-        return Source(items=items, judgements=judgements, extras=self.extras)
-
-    def _parts(self, name, rows, columns):
-        return [
-            functools.partial(
-                chunks,
-                f"{name}-{number}.csv",
-                pa.Table.from_pylist(rows[number :: self.files], pa.schema(columns)),
-            )
-            for number in range(self.files)
-        ]
-
-
-def chunks(file, table):
-    for start in range(0, len(table), 50):
-        yield Chunk(
-            table=table.slice(start, 50),
-            file=file,
-            first_row=start + 1,
-            columns={"item_id": "sku"},
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Torn:
-    """The same rows, whose second file of items cannot be read."""
-
-    rows: Rows
-
-    def read(self):
-        source = self.rows.read()
-        parts = [source.items[0], torn, *source.items[2:]]
-        return dataclasses.replace(source, items=parts)
-
-
-def torn():
-    raise InputError("items-1.csv: torn")
-
-
-def shop(queries=60, items=40, per_query=6, seed=0):
-    random = np.random.default_rng(seed)
-    catalogue = [
-        {
-            "item_id": f"i{number:03}",
-            "title": f"{random.choice(['Red', 'Blue'])} shoe {number}",
-            "brand": str(random.choice(["Acme", "Bolt"])),
-            "category": ["shoes", str(random.choice(["men", "women"]))],
-        }
-        for number in range(items)
-    ]
-    judged = [
-        {
-            "query": f"query {query}",
-            "item_id": f"i{item:03}",
-            "label": str(random.choice(list(GAINS), p=[0.5, 0.2, 0.1, 0.2])),
-        }
-        for query in range(queries)
-        for item in random.choice(items, size=1 + random.integers(per_query), replace=False)
-    ]
-    return catalogue, judged
-
-
-def read(folder, name):
-    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+from tests.data.shop_rows import GAINS, SETTINGS, Rows, read, shop
 
 
 def test_tables_have_the_documented_columns_and_the_rows_agree(tmp_path):
@@ -207,20 +117,20 @@ def test_spellings_in_other_case_share_a_split(tmp_path, case):
     splits = collections.defaultdict(set)
     for row in read(tmp_path, "queries"):
         splits[row["query"].lower()].add(row["split"])
-    assert all(len(found) == 1 for found in splits.values())
-    assert {split for found in splits.values() for split in found} == set(schema.SPLITS)
+    assert all(len(names) == 1 for names in splits.values())
+    assert {split for names in splits.values() for split in names} == set(schema.SPLITS)
 
 
-def test_a_given_split_is_kept_and_test_wins(tmp_path):
+def test_the_split_of_a_table_is_kept_and_test_wins(tmp_path):
     items, judgements = shop()
-    given = {}
+    own = {}
     for row in judgements:
-        row["split"] = given.setdefault(row["query"], ["train", "test"][len(given) % 2])
+        row["split"] = own.setdefault(row["query"], ["train", "test"][len(own) % 2])
     judgements.append(judgements[0] | {"item_id": "i001", "split": "test"})
-    given[judgements[0]["query"]] = "test"
+    own[judgements[0]["query"]] = "test"
     prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
     for row in read(tmp_path, "queries"):
-        assert (row["split"] == "test") == (given[row["query"]] == "test")
+        assert (row["split"] == "test") == (own[row["query"]] == "test")
 
 
 def test_same_rows_whatever_the_order_and_the_files(tmp_path):
@@ -230,12 +140,12 @@ def test_same_rows_whatever_the_order_and_the_files(tmp_path):
     judgements += [{**row, "label": "S", "weight": 2.5} for row in judgements[:40]]
     judgements += [{**row, "label": None, "clicks": 3} for row in judgements[20:60]]
     contents = []
-    for number, files in enumerate((1, 2, 7)):
+    for number, parts in enumerate((1, 2, 7)):
         random.shuffle(items)
         random.shuffle(judgements)
         folder = tmp_path / str(number)
         prepare(
-            source=Rows(items, judgements, files=files),
+            source=Rows(items, judgements, parts=parts),
             out_dir=folder,
             **SETTINGS,
             max_rejected_share=0.1,
@@ -269,7 +179,7 @@ def test_same_rows_from_another_engine(tmp_path, engine):
     folders = [tmp_path / "duckdb", tmp_path / engine]
     summaries = [
         prepare(
-            source=Rows(items, judgements, files=3),
+            source=Rows(items, judgements, parts=3),
             out_dir=folder,
             engine=url,
             max_rejected_share=0.2,
@@ -288,125 +198,36 @@ def test_an_engine_that_is_not_there(tmp_path):
 
 
 def test_same_rows_from_several_processes(tmp_path):
-    rows = Rows(*shop(), files=3)
+    rows = Rows(*shop(), parts=3)
     for workers in (1, 3):
         prepare(source=rows, out_dir=tmp_path / str(workers), **SETTINGS | {"workers": workers})
     for name in ("items", "queries", "judgements", "examples"):
         assert read(tmp_path / "1", name) == read(tmp_path / "3", name)
 
 
-def test_a_fault_in_another_process_is_told_as_it_is(tmp_path):
-    rows = Rows(*shop(), files=3)
+@dataclasses.dataclass(frozen=True)
+class Torn:
+    """The same rows, whose second file of items cannot be read."""
+
+    rows: Rows
+
+    def files(self):
+        return []
+
+    def read(self):
+        source = self.rows.read()
+        parts = [source.items[0], torn, *source.items[2:]]
+        return dataclasses.replace(source, items=parts)
+
+
+def torn():
+    raise InputError("items-1.csv: torn")
+
+
+def test_a_fault_in_another_process_is_raised_as_it_is(tmp_path):
+    rows = Rows(*shop(), parts=3)
     with pytest.raises(InputError, match="items-1.csv: torn"):
         prepare(source=Torn(rows), out_dir=tmp_path, **SETTINGS | {"workers": 2})
-
-
-def test_counts_become_labels_by_the_documented_rule(tmp_path):
-    items, judgements = shop()
-    judged = {(row["query"], row["item_id"]) for row in judgements}
-    free = [f"i{number:03}" for number in range(40) if ("query 0", f"i{number:03}") not in judged]
-    rows = [
-        # Bought once in two rows of clicks: best label, log2(1 + 1).
-        ({"impressions": 50, "clicks": 2, "purchases": 1}, "E", 1.0),
-        ({"clicks": 7}, "S", 3.0),
-        ({"impressions": 15, "clicks": 0, "purchases": 0}, "I", 4.0),
-        ({"label": "C", "clicks": 9, "purchases": 9}, "C", 1.0),
-        ({"clicks": 1, "weight": 0.25}, "S", 0.25),
-    ]
-    counted = [
-        {"query": "query 0", "item_id": item, **counts} for item, (counts, *_) in zip(free, rows)
-    ]
-    # Counts of one pair are added before the rule: 15 clicks weigh log2(16).
-    counted += [{"query": "query 0", "item_id": free[5], "clicks": clicks} for clicks in (7, 8)]
-    prepare(source=Rows(items, judgements + counted), out_dir=tmp_path, **SETTINGS)
-    found = {(row["query"], row["item_id"]): row for row in read(tmp_path, "judgements")}
-    for item, (_, label, weight) in zip(free, [*rows, ({}, "S", 4.0)]):
-        row = found["query 0", item]
-        assert (row["label"], row["weight"]) == (label, weight)
-
-
-def test_with_two_labels_a_click_counts_as_the_better_one(tmp_path):
-    items, _ = shop()
-    judgements = [
-        {"query": f"q{query}", "item_id": f"i{item:03}", "impressions": 3, "clicks": item % 2}
-        for query in range(40)
-        for item in range(4)
-    ]
-    prepare(
-        source=Rows(items, judgements),
-        out_dir=tmp_path,
-        **(SETTINGS | {"label_gains": {"no": 0, "yes": 1}, "relevant_labels": ("yes",)}),
-    )
-    for row in read(tmp_path, "judgements"):
-        assert row["label"] == ("yes" if int(row["item_id"][1:]) % 2 else "no")
-        assert row["weight"] == (1.0 if row["relevant"] else 2.0)
-
-
-def test_of_several_labels_the_highest_gain_wins(tmp_path):
-    items, judgements = shop()
-    first = judgements[0]
-    key = (first["query"], first["item_id"])
-    judgements += [
-        first | {"label": "S", "weight": 3.0},
-        first | {"label": "E", "weight": 0.5},
-        first | {"label": "I"},
-    ]
-    summary = prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
-    rows = [row for row in read(tmp_path, "judgements") if (row["query"], row["item_id"]) == key]
-    assert [(row["label"], row["weight"]) for row in rows] == [("E", 3.0)]
-    assert summary["judgements"]["pairs"] == summary["judgements"]["kept"] - 3
-
-
-def segments(frequencies):
-    """The documented rule, by one pass over the queries."""
-    total, before, found = sum(frequencies.values()), 0.0, {}
-    ordered = sorted(frequencies, key=lambda query: -frequencies[query])
-    for _, group in itertools.groupby(ordered, key=frequencies.get):
-        group = list(group)
-        share = before / total
-        segment = "head" if share < 0.5 else "torso" if share < 0.8 else "tail"
-        found |= dict.fromkeys(group, segment)
-        before += sum(frequencies[query] for query in group)
-    return found
-
-
-@pytest.mark.parametrize("signal", ["query_frequency", "impressions", "clicks", "judgements"])
-def test_frequencies_and_segments(tmp_path, signal):
-    items, judgements = shop()
-    random = np.random.default_rng(2)
-    frequencies = collections.defaultdict(float)
-    asked = {f"query {query}": float(random.zipf(1.5) % 50) for query in range(60)}
-    for row in judgements:
-        if signal == "query_frequency":
-            row[signal] = frequencies[row["query"]] = asked[row["query"]]
-        elif signal == "judgements":
-            frequencies[row["query"]] += 1
-        else:
-            row[signal] = int(random.integers(5))
-            frequencies[row["query"]] += row[signal]
-        if signal == "impressions":
-            row["clicks"] = 1
-    prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS)
-    queries = read(tmp_path, "queries")
-    assert {row["query"]: row["frequency"] for row in queries} == frequencies
-    assert {row["query"]: row["segment"] for row in queries} == segments(frequencies)
-    assert len({row["segment"] for row in queries}) > 1
-
-
-def test_segments_at_their_boundaries(tmp_path):
-    items, _ = shop()
-    asked = {"a": 50.0, "b": 30.0, "c": 10.0, "d": 10.0}
-    judgements = [
-        {"query": query, "item_id": "i000", "label": "E", "query_frequency": frequency}
-        for query, frequency in asked.items()
-    ]
-    for row, split in zip(judgements, ("train", "train", "train", "test")):
-        row["split"] = split
-    # Half of the traffic comes before "b", 80 % before "c" and "d", which tie.
-    folder = tmp_path / "out"
-    prepare(source=Rows(items, judgements), out_dir=folder, **(SETTINGS | {"seed": 1}))
-    found = {row["query"]: row["segment"] for row in read(folder, "queries")}
-    assert found == {"a": "head", "b": "torso", "c": "tail", "d": "tail"}
 
 
 def test_what_a_killed_run_left_is_swept_away(tmp_path):
@@ -469,9 +290,9 @@ def test_bad_rows_are_set_aside_with_file_row_column_and_reason(tmp_path):
         ("judgements", "judgements-0.csv", kept[1] + number, column, reason)
         for number, (_, column, reason) in enumerate(BAD_JUDGEMENTS, start=1)
     ]
-    found = read(tmp_path, "rejected")
+    rejected = read(tmp_path, "rejected")
     columns = ("table", "file", "row", "column", "reason")
-    assert [tuple(row[column] for column in columns) for row in found] == expected
+    assert [tuple(row[column] for column in columns) for row in rejected] == expected
     for name, count in zip(("items", "judgements"), kept):
         part = summary[name]
         assert part["kept"] == count
@@ -513,32 +334,57 @@ def test_a_split_without_a_relevant_judgement_stops_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("bindings", "message"),
     [
-        pytest.param(
+        (
             {"relevant_labels": ("good",)},
-            "relevant_labels has 'good'",
-            id="unknown relevant label",
+            "relevant_labels has 'good', which is none",
         ),
-        pytest.param({"relevant_labels": ()}, "relevant_labels", id="no relevant label"),
-        pytest.param({"relevant_labels": tuple(GAINS)}, "not all", id="all labels relevant"),
-        pytest.param(
-            {"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\]", id="gain not finite"
-        ),
-        pytest.param({"test_share": 1.0}, "test_share", id="test_share"),
-        pytest.param({"head_share": 0}, "head_share", id="head_share"),
-        pytest.param({"fold": (5, 5)}, "prepare.fold", id="fold"),
+        ({"relevant_labels": ()}, "relevant_labels"),
+        ({"relevant_labels": "E"}, "relevant_labels is 'E'; bind a tuple"),
+        ({"relevant_labels": tuple(GAINS)}, "relevant_labels .* not all"),
+        ({"label_gains": {}}, "label_gains is {}; bind two labels or more"),
+        ({"label_gains": {"E": 1.0}}, "label_gains is .* bind two labels or more"),
+        ({"label_gains": GAINS | {"": 0.5}}, "label_gains has the label ''"),
+        ({"label_gains": GAINS | {"E ": 0.5}}, "label_gains has the label 'E '"),
+        ({"label_gains": GAINS | {1: 0.5}}, "label_gains has the label 1"),
+        ({"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\] is nan"),
+        ({"label_gains": GAINS | {"E": math.inf}}, r"label_gains\['E'\] is inf"),
+        ({"label_gains": GAINS | {"E": -1}}, r"label_gains\['E'\] is -1"),
+        ({"label_gains": GAINS | {"E": "1"}}, r"label_gains\['E'\] is '1'"),
+        ({"test_share": 1.0}, "test_share is 1.0; bind a number above 0, below 1"),
+        ({"test_share": math.nan}, "test_share is nan"),
+        ({"test_share": True}, "test_share is True"),
+        ({"head_share": 0}, "head_share is 0"),
+        ({"head_share": -0.1}, "head_share is -0.1"),
+        ({"head_share": "0.4"}, "head_share is '0.4'"),
+        ({"max_rejected_share": math.nan}, "max_rejected_share is nan"),
+        ({"max_rejected_share": 1.01}, "max_rejected_share is 1.01"),
+        ({"max_rejected_share": -0.01}, "max_rejected_share is -0.01"),
+        ({"vocabulary_size": 0}, "vocabulary_size is 0; bind a whole number of at least 1"),
+        ({"vocabulary_size": 300.5}, "vocabulary_size is 300.5"),
+        ({"workers": 0}, "workers is 0"),
+        ({"memory_limit": ""}, "memory_limit is ''"),
+        ({"fold": (5, 5)}, r"fold is \(5, 5\); bind \(k, n\)"),
+        ({"fold": (-1, 5)}, r"fold is \(-1, 5\)"),
+        ({"fold": (0, 1)}, r"fold is \(0, 1\)"),
+        ({"fold": (0.5, 5)}, r"fold is \(0.5, 5\)"),
+        ({"fold": (1, 2, 3)}, r"fold is \(1, 2, 3\)"),
+        ({"fold": 3}, "fold is 3"),
+        ({}, "source is None; bind a reader"),
+        ({"source": Rows}, "source is .*Rows.*; bind a reader"),
     ],
 )
 def test_bindings_are_checked_before_anything_is_read(tmp_path, bindings, message):
-    with pytest.raises(InputError, match=message):
-        prepare(source=None, out_dir=tmp_path, **(SETTINGS | bindings))
+    with pytest.raises(InputError, match=rf"^gin binding prepare\.run\.{message}") as error:
+        prepare(**({"source": None, "out_dir": tmp_path} | SETTINGS | bindings))
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("empty", ["items", "judgements"])
 def test_a_source_without_rows(tmp_path, empty):
     items, judgements = shop()
-    source = Rows(
-        *([] if name == empty else rows for name, rows in zip(SHAPES, (items, judgements)))
-    )
+    rows = {"items": items, "judgements": judgements} | {empty: []}
+    source = Rows(rows["items"], rows["judgements"])
     with pytest.raises(InputError, match=f"the source has no {empty}"):
         prepare(source=source, out_dir=tmp_path, **SETTINGS)
 
@@ -588,7 +434,7 @@ def test_no_row_is_lost_without_a_reason(tmp_path_factory, items, judgements):
     folder = tmp_path_factory.mktemp("prepare")
     good = shop()
     summary = prepare(
-        source=Rows(good[0] + items, good[1] + judgements, files=2),
+        source=Rows(good[0] + items, good[1] + judgements, parts=2),
         out_dir=folder,
         **(SETTINGS | {"vocabulary_size": 4000}),  # as many odd characters as hypothesis invents
         max_rejected_share=1.0,

@@ -99,5 +99,5 @@ def test_what_stands_around_the_noun_changes_nothing(before, noun, after):
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=60))
 def test_any_text_has_one_word_or_none(title):
-    found = product_type(title, language="en")
-    assert found is None or (found and not any(c.isspace() or c.isdecimal() for c in found))
+    noun = product_type(title, language="en")
+    assert noun is None or (noun and not any(c.isspace() or c.isdecimal() for c in noun))

@@ -12,6 +12,7 @@ import pytest
 
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
+from dsirm_jax.data.task_blocks import mixture_rows, read_block
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
@@ -35,7 +36,7 @@ def _build(folder, examples):
     pq.write_table(pa.table(items), folder / "items.parquet")
     table = pa.Table.from_pylist(examples, schema=EXAMPLES)
     pq.write_table(table, folder / "examples.parquet", row_group_size=16)
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
     return folder / "tfds"
 
 
@@ -83,10 +84,10 @@ def test_query_item_is_the_relevant_training_pairs(run):
     task = tasks.query_item(**run)
     assert tasks.num_rows(task) == len(RELEVANT)
     batch = next(tasks.batches(task=task, lengths=lengths, batch_size=len(RELEVANT), seed=0))
-    found = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
-    assert sorted(found) == sorted(RELEVANT)
-    for row, (query, item) in enumerate(found):
-        pieces, titles = vocabulary.encode(run["vocabulary"], [_query(query), _text(item)])
+    pairs = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
+    assert sorted(pairs) == sorted(RELEVANT)
+    for row, (query, item) in enumerate(pairs):
+        pieces, titles = vocabulary.text_pieces(run["vocabulary"], [_query(query), _text(item)])
         assert tuple(batch["query"][row]) == _padded(pieces, 6)
         assert tuple(batch["item"][row]) == _padded(titles, 9)
         assert batch["weight"][row] == 1 + query
@@ -101,8 +102,8 @@ def test_rows_of_some_queries_alone_are_read(run, sids):
     assert tasks.num_rows(task, queries=some) == len(expected) == 6
     # Two epochs, in blocks of which some have no row left.
     both = next(tasks.batches(**drawn, batch_size=12, block_rows=2))
-    found = list(zip(both["query_index"].tolist(), both["item_index"].tolist(), strict=True))
-    assert sorted(found[:6]) == sorted(found[6:]) == sorted(expected)
+    pairs = list(zip(both["query_index"].tolist(), both["item_index"].tolist(), strict=True))
+    assert sorted(pairs[:6]) == sorted(pairs[6:]) == sorted(expected)
     first = tasks.first_epoch(**drawn, batch_size=4)
     whole = next(tasks.batches(**drawn, batch_size=4))
     assert len(first) == 1
@@ -112,7 +113,7 @@ def test_rows_of_some_queries_alone_are_read(run, sids):
     assert others == len(RELEVANT) - 6
     mixed = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=0.5)
     assert tasks.num_rows(mixed, queries=some) == 6 + ITEMS  # titles are of no query
-    with pytest.raises(InputError, match="query_item: no row is of the queries that are wanted"):
+    with pytest.raises(InputError, match="query_item: no row is of the selected queries"):
         tasks.num_rows(task, queries=np.zeros(QUERIES, bool))
 
 
@@ -148,17 +149,17 @@ def test_query_sid_targets_and_weights(run, sids):
     first = [text_pieces, text_pieces + SIZES[0], text_pieces + SIZES[0] + SIZES[1]]
     expected = []
     for query, item in RELEVANT:
-        (pieces,) = vocabulary.encode(run["vocabulary"], [_query(query)])
+        (pieces,) = vocabulary.text_pieces(run["vocabulary"], [_query(query)])
         targets = tuple(start + code for start, code in zip(first, sids[item], strict=True))
         weight = (1.0 if item == query else 0.5) * (1 + query)
         expected.append((_padded(pieces, 12), targets, weight))
-    found = zip(
+    rows = zip(
         map(tuple, batch["inputs"].tolist()),
         map(tuple, batch["targets"].tolist()),
         batch["weight"].tolist(),
         strict=True,
     )
-    assert sorted(found) == sorted(expected)
+    assert sorted(rows) == sorted(expected)
 
 
 def test_title_sid_covers_the_catalogue(run, sids):
@@ -166,13 +167,13 @@ def test_title_sid_covers_the_catalogue(run, sids):
     assert tasks.num_rows(task) == ITEMS
     lengths = {"inputs": 30, "targets": 3}
     batch = next(tasks.batches(task=task, lengths=lengths, batch_size=ITEMS, seed=0))
-    titles = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    titles = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     codes = batch["targets"] - vocabulary.size(run["vocabulary"]) - np.array([0, 4, 12])
-    found = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
+    rows = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
     expected = [
         (_padded(pieces, 30), sid.tolist()) for pieces, sid in zip(titles, sids, strict=True)
     ]
-    assert sorted(found) == sorted(expected)
+    assert sorted(rows) == sorted(expected)
     assert (batch["weight"] == 1).all()
 
 
@@ -182,7 +183,7 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
     assert tasks.num_rows(mixture) == len(RELEVANT) + ITEMS
     lengths = {"inputs": 30, "targets": 3}
     taken = itertools.islice(tasks.batches(task=mixture, lengths=lengths, batch_size=7, seed=0), 40)
-    pieces = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     titles = {_padded(one, 30) for one in pieces}
     seen = collections.Counter()
     for step, batch in enumerate(taken, start=1):
@@ -196,7 +197,7 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
 
 def test_counts_of_a_mixture_of_three_never_fall_and_follow_the_rates():
     rates = (0.5, 0.1, 0.4)
-    counts = [[tasks._taken(p, task=task, rates=rates) for task in range(3)] for p in range(500)]
+    counts = [[mixture_rows(p, task=task, rates=rates) for task in range(3)] for p in range(500)]
     for position, now in enumerate(counts):
         assert sum(now) == position
         assert all(abs(n - position * rate) <= 2 for n, rate in zip(now, rates, strict=True))
@@ -204,17 +205,17 @@ def test_counts_of_a_mixture_of_three_never_fall_and_follow_the_rates():
 
 
 @pytest.fixture
-def read_once(monkeypatch):
-    """Each block is read but once, as TensorFlow takes a tenth of a second to set that up."""
-    read, known = tasks._read, {}
+def read_once():
+    """Reads each block but once, as TensorFlow takes a tenth of a second to set that up."""
+    blocks = {}
 
-    def remembered(task, edges, lengths, block, *, queries):
+    def read(task, edges, lengths, block, *, queries):
         key = (task.name, tuple(edges[block : block + 2]), tuple(lengths.items()))
-        if key not in known:
-            known[key] = read(task, edges, lengths, block)
-        return known[key]
+        if key not in blocks:
+            blocks[key] = read_block(task, edges, lengths, block)
+        return blocks[key]
 
-    monkeypatch.setattr(tasks, "_read", remembered)
+    return read
 
 
 def _kinds(run, sids):
@@ -227,8 +228,7 @@ def _kinds(run, sids):
 
 @pytest.mark.parametrize("host, hosts", [(0, 1), (0, 3), (1, 3), (2, 3)])
 @pytest.mark.parametrize("kind", ["task", "mixture"])
-@pytest.mark.usefixtures("read_once")
-def test_a_stream_from_any_step_is_the_uninterrupted_one(run, sids, kind, host, hosts):
+def test_a_stream_from_any_step_is_the_uninterrupted_one(run, sids, read_once, kind, host, hosts):
     """Of two epochs, whose borders lie within batches, with blocks of a few rows."""
     make = _kinds(run, sids)[kind]
     steps = 2 * tasks.num_rows(make()) // hosts // 3 + 1
@@ -243,6 +243,7 @@ def test_a_stream_from_any_step_is_the_uninterrupted_one(run, sids, kind, host, 
             host=host,
             hosts=hosts,
             block_rows=4,
+            read=read_once,
         )
 
     whole = list(itertools.islice(stream(0), steps + 1))
@@ -276,8 +277,7 @@ def test_two_restarts_within_an_epoch(run, hosts):
 
 @pytest.mark.parametrize("block_rows", [2**17, 4])
 @pytest.mark.parametrize("hosts", [1, 3])
-@pytest.mark.usefixtures("read_once")
-def test_every_epoch_visits_every_row_in_its_own_order(run, hosts, block_rows):
+def test_every_epoch_visits_every_row_in_its_own_order(run, read_once, hosts, block_rows):
     epochs = collections.defaultdict(list)
     for host in range(hosts):
         rows = len(RELEVANT) * (host + 1) // hosts - len(RELEVANT) * host // hosts
@@ -289,6 +289,7 @@ def test_every_epoch_visits_every_row_in_its_own_order(run, hosts, block_rows):
             host=host,
             hosts=hosts,
             block_rows=block_rows,
+            read=read_once,
         )
         for epoch, batch in enumerate(itertools.islice(taken, 3)):
             pairs = zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True)
@@ -298,10 +299,15 @@ def test_every_epoch_visits_every_row_in_its_own_order(run, hosts, block_rows):
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_a_restart_reads_one_block_and_an_only_block_is_read_once(run, monkeypatch):
-    read, reads = tasks._read, []
-    monkeypatch.setattr(tasks, "_read", lambda *args, **_: reads.append(args[-1]) or read(*args))
+def test_a_restart_reads_one_block_and_an_only_block_is_read_once(run):
+    reads = []
+
+    def read(*arguments, queries):
+        reads.append(arguments[-1])
+        return read_block(*arguments, queries=queries)
+
     shared = {"task": tasks.query_item(**run), "lengths": {"query": 6, "item": 9}, "seed": 0}
+    shared["read"] = read
 
     stream = tasks.batches(**shared, batch_size=2, start_step=13, block_rows=5)  # 4 blocks of 5
     next(stream)
@@ -324,14 +330,13 @@ def test_a_block_is_what_seqio_deals_out(run, sids, name):
     dealt = task.get_dataset(lengths, "train", shuffle=False)
     dealt = seqio.trim_and_pad_dataset(dealt, lengths).skip(3).take(8).batch(8)
     expected = next(dealt.as_numpy_iterator())
-    found = tasks._read(task, [0, 3, 11], lengths, 1)
-    assert found.keys() == expected.keys()
+    block = read_block(task, [0, 3, 11], lengths, 1)
+    assert block.keys() == expected.keys()
     for feature, values in expected.items():
-        np.testing.assert_array_equal(found[feature], values, strict=True)
+        np.testing.assert_array_equal(block[feature], values, strict=True)
 
 
-@pytest.mark.usefixtures("read_once")
-def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids):
+def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids, read_once):
     shared = {**run, "sids": sids, "sizes": SIZES}
     lengths = {"inputs": 30, "targets": 3}
 
@@ -342,11 +347,12 @@ def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids):
             batch_size=4,
             seed=3,
             start_step=start,
+            read=read_once,
         )
 
-    stream = tasks.staged(batches(1.0), batches(0.25), steps=5)
+    stream = tasks.in_stages(batches(1.0), batches(0.25), steps=5)
     whole = list(itertools.islice(stream(0), 12))
-    pieces = vocabulary.encode(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     titles = {_padded(one, 30) for one in pieces}
     counts = [sum(tuple(row) in titles for row in batch["inputs"].tolist()) for batch in whole]
     assert counts == [4] * 5 + [1] * 7
@@ -391,11 +397,15 @@ def test_generator_features_repeat_the_weight_per_level():
     assert features["decoder_loss_weights"].tolist() == [[1.0] * 3, [0.5] * 3]
 
 
+@pytest.mark.parametrize("value", [1.5, 1.0, -0.1, math.nan, "half", None, True])
+@pytest.mark.parametrize("name", ["title_rate", "title_first"])
+def test_shares_of_a_curriculum_are_below_one(name, value):
+    message = f"gin binding Curriculum.{name} is {value!r}; bind a number of at least 0, below 1"
+    with pytest.raises(InputError, match=f"^{message}$"):
+        tasks.Curriculum(**{name: value})
+
+
 def test_bad_input_is_named(run, sids, tmp_path):
-    with pytest.raises(InputError, match=r"title_rate = 1\.5"):
-        tasks.Curriculum(title_rate=1.5)
-    with pytest.raises(InputError, match=r"title_first = 1\.0"):
-        tasks.Curriculum(title_first=1.0)
     examples = [_example(query, query + 2) for query in range(4)]
     task = tasks.query_item(tfds_dir=_build(tmp_path, examples), vocabulary=run["vocabulary"])
     with pytest.raises(InputError, match="no training rows"):

@@ -49,7 +49,7 @@ def test_pieces_are_those_of_sentencepiece(tmp_path):
     vocabulary.train_vocabulary(texts=iter(texts), size=330, path=path, seed=0)
     cleaned = [clean(text) for text in [*TEXTS, *texts]]
     found = tf_text.sentencepiece(vocabulary.processor(path)).tokenize(tf.constant(cleaned))
-    assert found.to_list() == vocabulary.encode(path, cleaned)
+    assert found.to_list() == vocabulary.text_pieces(path, cleaned)
 
 
 @pytest.mark.parametrize("most", [5, 32])
@@ -62,7 +62,7 @@ def test_word_pieces_are_those_of_the_tokenizer(most):
     found = tf_text.marked(
         pieces, around=tf_text.marks(tokenizer), most=most, padding=NO_PIECE
     ).numpy()
-    expected = wordpieces.encode(tokenizer, cleaned, prefix="", max_pieces=most)
+    expected = wordpieces.tokenize(tokenizer, cleaned, prefix="", max_pieces=most)
     assert [[id_ for id_ in row if id_ != NO_PIECE] for row in found.tolist()] == expected
 
 

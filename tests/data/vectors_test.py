@@ -33,12 +33,11 @@ def test_rows_come_back_in_the_order_of_the_ids(tmp_path_factory, order, shards,
     np.testing.assert_array_equal(read, stored[list(order)])
 
 
-def test_more_rows_than_a_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "ROWS", 4)
+def test_more_rows_than_a_block(tmp_path):
     stored = np.arange(22, dtype=np.float32).reshape(11, 2)
     ids = [str(number) for number in range(11)]
-    vectors.write_vectors(tmp_path / "v.parquet", ids, stored, id_column="item_id")
-    read = vectors.read_vectors(tmp_path / "v.parquet", ids=ids[::-1], id_column="item_id")
+    vectors.write_vectors(tmp_path / "v.parquet", ids, stored, id_column="item_id", rows=4)
+    read = vectors.read_vectors(tmp_path / "v.parquet", ids=ids[::-1], id_column="item_id", rows=3)
     np.testing.assert_array_equal(read, stored[::-1])
     schema = pq.read_schema(tmp_path / "v.parquet")
     assert schema.field("vector").type == pa.list_(pa.float32())
@@ -189,3 +188,9 @@ def test_titles_stand_in_where_no_item_has_a_category(tmp_path):
     assert read(without, bare, depth=1, title_language="en") == ["hose", None, None, None]
     assert read(without, bare, depth=1, title_language="ja") == [None] * 4
     assert read(bare, depth=1) == [None]
+
+
+@pytest.mark.parametrize("pattern", ["", " ", None, 3])
+def test_a_pattern_is_a_text(pattern):
+    with pytest.raises(InputError, match="^gin binding VectorFiles.pattern is .*; bind a text"):
+        vectors.VectorFiles(pattern=pattern)

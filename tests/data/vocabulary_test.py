@@ -103,7 +103,7 @@ def test_take_a_vocabulary(tmp_path):
 
 
 def test_texts_are_cut_or_filled_up_to_a_rectangle():
-    found = rectangle([[3, 4], [], [5, 6, 7, 8]], shape=(4, 3))
-    np.testing.assert_array_equal(found, [[3, 4, 0], [0, 0, 0], [5, 6, 7], [0, 0, 0]])
-    assert found.dtype == np.int32
+    array = rectangle([[3, 4], [], [5, 6, 7, 8]], shape=(4, 3))
+    np.testing.assert_array_equal(array, [[3, 4, 0], [0, 0, 0], [5, 6, 7], [0, 0, 0]])
+    assert array.dtype == np.int32
     np.testing.assert_array_equal(rectangle([[3]], shape=(2, 2), beyond=-1), [[3, -1], [-1, -1]])

@@ -38,13 +38,13 @@ def read_weights(path):
 def test_texts_become_the_pieces_and_vectors_of_transformers():
     golden = safetensors.numpy.load_file(GOLDEN / "bert.safetensors")
     encoder = hugging_face.read_folder(GOLDEN / "bert")
-    pieces = wordpieces.encode(encoder.tokenizer, TEXTS, prefix="", max_pieces=20)
+    pieces = wordpieces.tokenize(encoder.tokenizer, TEXTS, prefix="", max_pieces=20)
     assert pieces == [[piece for piece in row if piece >= 0] for row in golden["pieces"].tolist()]
     np.testing.assert_allclose(vectors(encoder, TEXTS), golden["mean"], atol=1e-5)
 
 
 def vectors(encoder, texts, max_pieces=20):
-    pieces = wordpieces.encode(encoder.tokenizer, texts, prefix="", max_pieces=max_pieces)
+    pieces = wordpieces.tokenize(encoder.tokenizer, texts, prefix="", max_pieces=max_pieces)
     given = {"module": encoder.module, "params": encoder.params, "pieces": pieces}
     return embed_by_length(**given, max_pieces=max_pieces, name="test")
 
@@ -60,7 +60,7 @@ def test_what_is_written_reads_again(folder, tmp_path):
         query_prefix="query: ",
         item_prefix="passage: ",
     )
-    wordpieces.encode(before.tokenizer, TEXTS, prefix="", max_pieces=4)
+    wordpieces.tokenize(before.tokenizer, TEXTS, prefix="", max_pieces=4)
     hugging_face.write_folder(tmp_path / "new", written)
     assert json.loads((tmp_path / "new/tokenizer.json").read_text())["truncation"] is None
     settings = json.loads((tmp_path / "new/tokenizer_config.json").read_text())

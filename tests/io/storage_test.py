@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from dsirm_jax.data import formats
-from dsirm_jax.data.columns import split_categories, wanted_items
+from dsirm_jax.data.columns import item_mapping, split_categories
 from dsirm_jax.data.schema import Source
 from dsirm_jax.io import storage
 from dsirm_jax.io.errors import InputError
@@ -36,10 +36,10 @@ def put(path, url):
 def test_every_format_is_read_from_a_remote_store(tmp_path, bucket, suffix, packed):
     path = write(ROWS, tmp_path / f"items{suffix}{packed}")
     url = put(path, f"{bucket}/items{suffix}{packed}")
-    (match,) = storage.matching(f"{bucket}/*{suffix}{packed}")
-    wanted = wanted_items({}, [], binding="Tables.item_columns")
+    (match,) = storage.list_files(f"{bucket}/*{suffix}{packed}")
+    mapping = item_mapping({}, [], binding="Tables.item_columns")
     for file in (url, match, f"file://{path}"):
-        parts = split_categories(formats.parts([file], wanted=wanted), separator="/")
+        parts = split_categories(formats.parts([file], mapping=mapping), separator="/")
         items, _ = items_of(Source(items=parts, judgements=[]))
         assert [(row["item_id"], row["title"]) for row in items] == [
             (row["item_id"], row["title"]) for row in ROWS
@@ -54,7 +54,7 @@ def test_patterns_give_each_file_once_in_order(tmp_path, bucket):
         put(tmp_path / name, f"{bucket}/{name}")
     for place in (str(tmp_path), bucket):
         names = [
-            storage.matching(pattern)
+            storage.list_files(pattern)
             for pattern in (
                 f"{place}/b.csv",
                 f"{place}/?.csv",
@@ -109,10 +109,10 @@ def test_what_cannot_be_reached_is_named(tmp_path, bucket):
         ("absent://bucket/*.csv", "install no_such_package"),
         ("nowhere://bucket/a.csv", "Protocol not known"),
     ]:
-        for ask in (storage.matching, storage.version):
-            if ask is storage.matching or "*" not in file:
+        for function in (storage.list_files, storage.version):
+            if function is storage.list_files or "*" not in file:
                 with pytest.raises(InputError, match=message) as error:
-                    ask(file)
+                    function(file)
                 assert file in str(error.value)
 
 

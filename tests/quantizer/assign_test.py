@@ -142,7 +142,7 @@ def write_shards(folder, catalogue, counts):
     ids = [f"i{number}" for number in range(len(catalogue.items))]
     paths, start = [], 0
     for number, count in enumerate(counts):
-        paths.append(shard(folder / "items-*.parquet", number=number, of=len(counts)))
+        paths.append(shard(folder / "items-*.parquet", number=number, total=len(counts)))
         rows = slice(start, start + count)
         write_vectors(paths[-1], ids[rows], catalogue.items[rows], id_column="item_id")
         start += count

@@ -104,7 +104,7 @@ def write_shards(directory):
     items, start = make_items().items, 0
     for number, count in enumerate(SHARDS):
         rows = np.arange(start, start + count)
-        path = shard(directory / "items-*.parquet", number=number, of=len(SHARDS))
+        path = shard(directory / "items-*.parquet", number=number, total=len(SHARDS))
         write_vectors(path, [f"i{row}" for row in rows], items[rows], id_column="item_id")
         start += count
 

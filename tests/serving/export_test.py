@@ -87,7 +87,7 @@ def test_a_pretrained_encoder_goes_into_a_bundle_with_its_tokenizer_and_prefixes
         texts = ["red shoe", "kid size 10 mug"]
         assert again.pieces(texts, of_items=of_items) == fitted.pieces(texts, of_items=of_items)
     tokenizer = wordpieces.read_tokenizer(tmp_path / "model")
-    pieces = np.array(wordpieces.encode(tokenizer, ["red shoe"], prefix="", max_pieces=9))
+    pieces = np.array(wordpieces.tokenize(tokenizer, ["red shoe"], prefix="", max_pieces=9))
     expected = encoder.module.apply(encoder.params, pieces)
     np.testing.assert_allclose(again.module.apply(params, pieces), expected, atol=1e-6)
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from dsirm_jax.data.simulated_shop import SimulatedShop
+from dsirm_jax.data.readers.simulated_shop import SimulatedShop
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.scorer.scorer import Branch, Feature, Item, QuerySids, Scored, Scorer
 

@@ -68,7 +68,7 @@ def shop(t5x, tmp_path_factory):
     ]
     table = pa.Table.from_pylist(examples, schema=EXAMPLES)
     pq.write_table(table, folder / "examples.parquet")
-    dataset.build(prepare_dir=folder, data_dir=folder / "tfds")
+    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
     sids = rng.integers(0, SIZES, (ITEMS, len(SIZES))).astype(np.int32)
     with sid_writer(folder / "sids.parquet", version="1") as write:
         write(pa.array([str(n) for n in range(ITEMS)]), sids, np.zeros(sids.shape), np.zeros(ITEMS))

@@ -63,7 +63,7 @@ def own_batches(shop, table, *, start=0, rows=8):
 
 def search(params, config, table, queries, shop, *, beams):
     """This package's own predictions of texts: codes and scores, best first."""
-    pieces = vocabulary.encode(shop / "vocabulary.model", queries)
+    pieces = vocabulary.text_pieces(shop / "vocabulary.model", queries)
     length = LENGTHS["inputs"]
     tokens = np.asarray([(piece + [0] * length)[:length] for piece in pieces], np.int32)
     found = beam_search(params, trie.build(table, sizes=SIZES), tokens, config=config, beams=beams)

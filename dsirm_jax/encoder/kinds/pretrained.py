@@ -319,7 +319,7 @@ def _project(
     """Trains the projection on vectors of the frozen encoder, and writes those that it gives."""
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.vectors import blocks, read_vectors, shards, write_vectors
+    from dsirm_jax.data.vectors import read_vectors, shards, vector_blocks, write_vectors
     from dsirm_jax.training import processes
 
     encoder = fitted.encoder
@@ -349,7 +349,7 @@ def _project(
     ):
         for file in shards(before)[jax.process_index() :: jax.process_count()]:
             ids, vectors = [], []
-            for _, names, block in blocks(file, id_column=id_column):
+            for _, names, block in vector_blocks(file, id_column=id_column):
                 ids += names.to_pylist()
                 vectors.append(np.asarray(apply(projected, block)))
             path = after.with_name(Path(file).name)

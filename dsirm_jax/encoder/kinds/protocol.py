@@ -25,7 +25,7 @@ class RunTables(NamedTuple):
       item_vectors: pattern of the shards of the items' vectors, with one `*`.
       query_vectors: likewise.
       judgements: `prepare/judgements.parquet`; of these the split `train` alone may be learnt from.
-      tfds_dir: `data_dir` of `dataset.build`, where the training rows are.
+      tfds_dir: `data_dir` of `dataset.write_dataset`, where the training rows are.
       vocabulary: the SentencePiece model of the run.
     """
 

@@ -82,7 +82,7 @@ def runs(tables, tmp_path_factory):
 
 def vectors(encoder, texts, *, prefix="", max_pieces=10):
     """Embeds texts one by one, without any padding."""
-    pieces = wordpieces.encode(encoder.tokenizer, texts, prefix=prefix, max_pieces=max_pieces)
+    pieces = wordpieces.tokenize(encoder.tokenizer, texts, prefix=prefix, max_pieces=max_pieces)
     rows = [encoder.module.apply(encoder.params, np.array([ids])) for ids in pieces]
     return np.concatenate(rows)
 

@@ -92,7 +92,7 @@ def write_run(layout, vectors):
         (layout.item_vectors, ids, vectors, "item_id"),
         (layout.query_vectors, ["lamp"], vectors[:1], "query"),
     ):
-        write_vectors(shard(pattern, number=0, of=1), names, rows, id_column=column)
+        write_vectors(shard(pattern, number=0, total=1), names, rows, id_column=column)
 
 
 def test_a_kind_is_one_file_and_one_line_of_gin(tmp_path, signs):

@@ -2,7 +2,10 @@
 
 import collections
 import concurrent.futures
+import hashlib
 import itertools
+import json
+import math
 import multiprocessing
 import pickle
 import tracemalloc
@@ -11,17 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dsirm_jax.data import shop_catalogue, simulated_shop
+from dsirm_jax.data.readers.simulated_shop import SimulatedShop
 from dsirm_jax.data.schema import RAW_ITEMS, RAW_JUDGEMENTS
-from dsirm_jax.data.simulated_shop import SimulatedShop
+from dsirm_jax.data.shop import catalogue
+from dsirm_jax.io.errors import InputError
 
 
 def _table(parts):
     return pa.concat_tables(chunk.table for part in parts for chunk in part())
 
 
-def _tables(shop):
-    source = shop.read()
+def _tables(shop, **sizes):
+    source = shop.read(**sizes)
     return tuple(_table(parts).to_pylist() for parts in (source.items, source.judgements))
 
 
@@ -70,13 +74,51 @@ def test_the_same_seed_gives_the_same_shop_and_another_seed_another():
     assert _tables(SimulatedShop(**small)) != _tables(SimulatedShop(**small, seed=1))
 
 
-def test_rows_do_not_depend_on_chunks(monkeypatch):
+@pytest.mark.parametrize(
+    ("settings", "digests"),
+    [
+        ({"items": 301, "queries": 60}, ("f6d197707e923384", "1313e546a51905c9")),
+        (
+            {"items": 500, "queries": 40, "seed": 7},
+            ("86d0c9b7a766c151", "c60cf567239370c1"),
+        ),
+    ],
+    ids=["seed 0", "seed 7"],
+)
+def test_rows_are_those_of_earlier_versions(settings, digests):
+    for rows, digest in zip(_tables(SimulatedShop(**settings)), digests, strict=True):
+        text = "".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("items", 0),
+        ("items", 4 * 10**8),
+        ("items", 12.5),
+        ("items", True),
+        ("queries", 0),
+        ("queries", math.nan),
+        ("judgements_per_query", 0),
+        ("judgements_per_query", math.nan),
+        ("label_noise", -0.1),
+        ("label_noise", 1.5),
+        ("label_noise", math.nan),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("seed", None),
+    ],
+)
+def test_settings_out_of_range_are_named(setting, value):
+    with pytest.raises(InputError, match=f"gin binding SimulatedShop.{setting} is {value}; bind"):
+        SimulatedShop(**{setting: value})
+
+
+def test_rows_do_not_depend_on_chunks():
     shop = SimulatedShop(items=301, queries=60)
     whole = _tables(shop)
-    monkeypatch.setattr(simulated_shop, "_CHUNK_ITEMS", 20)
-    monkeypatch.setattr(simulated_shop, "_PART_ITEMS", 100)
-    monkeypatch.setattr(simulated_shop, "_CHUNK_QUERIES", 7)
-    source = shop.read()
+    source = shop.read(chunk_items=20, part_items=100, chunk_queries=7)
     assert len(source.items) == 4
     chunks = [chunk for part in source.items for chunk in part()]
     assert [chunk.first_row for chunk in chunks] == list(range(1, 302, 20))
@@ -100,16 +142,14 @@ def test_parts_share_out_all_items_and_queries():
     for type_, block, queries in itertools.chain(*blocks):
         assert block == len(of_types[type_])
         of_types[type_].append(queries)
-    assert len(of_types) == len(shop_catalogue.product_types())
+    assert len(of_types) == len(catalogue.product_types())
     assert all(set(sizes[:-1]) <= {16384} for sizes in of_types.values())
 
 
-def test_parts_give_the_same_rows_in_any_order_and_process(monkeypatch):
-    monkeypatch.setattr(simulated_shop, "_PART_ITEMS", 100)
-    monkeypatch.setattr(simulated_shop, "_PART_QUERIES", 20)
+def test_parts_give_the_same_rows_in_any_order_and_process():
     shop = SimulatedShop(items=301, queries=60)
     whole = _tables(shop)
-    source = shop.read()
+    source = shop.read(part_items=100, part_queries=20)
     assert len(source.items) == 4 and 2 <= len(source.judgements) <= 4
     spawn = multiprocessing.get_context("spawn")
     for parts, expected in zip((source.items, source.judgements), whole, strict=True):
@@ -128,57 +168,19 @@ def test_a_part_travels_light():
         assert len(pickle.dumps(part)) < 1000
 
 
-def test_blocks_of_a_type_differ_and_the_first_does_not_depend_on_them(monkeypatch):
+def test_blocks_of_a_type_differ_and_the_first_does_not_depend_on_them():
     shop = SimulatedShop(items=800, queries=600)
 
-    def queries_by_type():
-        asked = collections.defaultdict(dict)
-        for row in _tables(shop)[1]:
-            asked[row["truth_type"]][row["query"]] = None
-        return {type_: list(queries) for type_, queries in asked.items()}
+    def queries_by_type(**sizes):
+        types = collections.defaultdict(dict)
+        for row in _tables(shop, **sizes)[1]:
+            types[row["truth_type"]][row["query"]] = None
+        return {type_: list(queries) for type_, queries in types.items()}
 
     whole = queries_by_type()
-    monkeypatch.setattr(simulated_shop, "_BLOCK_QUERIES", 8)
-    for type_, queries in queries_by_type().items():
+    for type_, queries in queries_by_type(block_queries=8).items():
         assert queries[:8] == whole[type_][:8]
         assert (queries == whole[type_]) == (len(whole[type_]) <= 8)
-
-
-def test_any_row_is_made_without_those_before_it():
-    shop = SimulatedShop(items=10**8)
-    families = np.array([3, 4, 1_000_000, 24_999_999])
-    items, types, values = shop._attributes(families)
-    for family in families:
-        one = shop._attributes(np.array([family]))
-        own = items // 4 == family
-        np.testing.assert_array_equal(one[0], items[own])
-        np.testing.assert_array_equal(one[1], types[own])
-        np.testing.assert_array_equal(one[2], values[:, own])
-
-
-def test_draws_of_a_row_are_those_of_its_own_counters():
-    shop, rows = SimulatedShop(seed=5), np.array([0, 1, 7, 8, 9, 10**7])
-    draws = shop._uniforms(2, rows, 12)
-    for row, own in zip(rows.tolist(), draws, strict=True):
-        counter = np.random.Philox(key=[5, 2], counter=3 * row)
-        np.testing.assert_array_equal(np.random.Generator(counter).random(12), own)
-
-
-def test_ids_are_numbers_to_the_base_36():
-    for seed in (0, 10**12):
-        numbers = np.array([0, 1, 35, 10**8 - 1])
-        ids = SimulatedShop(seed=seed)._item_ids(numbers).to_pylist()
-        codes = [(number * 2654435761 + seed) % 2**36 for number in numbers.tolist()]
-        assert [int(id_[1:], 36) for id_ in ids] == codes
-        assert {len(id_) for id_ in ids} == {8} and {id_[0] for id_ in ids} == {"P"}
-
-
-def test_draws_are_uniform_and_independent():
-    draws = SimulatedShop()._uniforms(1, np.arange(5000), 4)
-    assert draws.min() >= 0 and draws.max() < 1
-    np.testing.assert_allclose(draws.mean(axis=0), 0.5, atol=0.02)
-    np.testing.assert_allclose(draws.var(axis=0), 1 / 12, atol=0.005)
-    assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.05
 
 
 def test_grades_follow_from_the_attributes(shop):
@@ -197,11 +199,11 @@ def test_grades_follow_from_the_attributes(shop):
 
 
 def test_complements_are_accessories_or_what_they_are_for(shop):
-    purposes = {t.names[0]: set(t.purposes) for t in shop_catalogue.product_types()}
+    purposes = {t.names[0]: set(t.purposes) for t in catalogue.product_types()}
     items = {item["item_id"]: item["truth_type"] for item in shop[0]}
     for row in shop[1]:
-        asked, found = row["truth_type"], items[row["item_id"]]
-        complement = asked in purposes[found] or found in purposes[asked]
+        query_type, item_type = row["truth_type"], items[row["item_id"]]
+        complement = query_type in purposes[item_type] or item_type in purposes[query_type]
         assert complement == (row["truth_label"] == "C")
 
 
@@ -222,10 +224,11 @@ def test_statistics_are_like_those_of_real_judgements(shop):
     # Few queries are asked often, and those ask for little.
     frequency = sorted((row["query_frequency"] for row in queries.values()), reverse=True)
     assert sum(frequency[:100]) > 0.5 * sum(frequency)
-    asked = collections.defaultdict(list)
+    frequencies = collections.defaultdict(list)
     for row in queries.values():
-        asked[len(row["truth_attributes"])].append(row["query_frequency"])
-    assert np.median(asked[0]) > np.median(asked[1]) > np.median(asked[2]) > np.median(asked[3])
+        frequencies[len(row["truth_attributes"])].append(row["query_frequency"])
+    medians = [np.median(frequencies[attributes]) for attributes in range(4)]
+    assert medians == sorted(medians, reverse=True) and len(set(medians)) == 4
 
 
 def test_noise_and_clicks_have_their_rates(shop):
@@ -262,12 +265,9 @@ def test_tiny_shops_are_shops(items, queries):
     assert all(row["title"].strip() for row in rows)
 
 
-def test_memory_does_not_grow_with_the_shop(monkeypatch):
-    monkeypatch.setattr(simulated_shop, "_CHUNK_ITEMS", 1024)
-    monkeypatch.setattr(simulated_shop, "_CHUNK_QUERIES", 64)
-
+def test_memory_does_not_grow_with_the_shop():
     def first_chunks(shop):
-        source = shop.read()
+        source = shop.read(chunk_items=1024, chunk_queries=64)
         return [
             [chunk.table for chunk in itertools.islice(part(), 2)]
             for part in (source.items[-1], source.judgements[-1])
@@ -282,31 +282,11 @@ def test_memory_does_not_grow_with_the_shop(monkeypatch):
 
     small = SimulatedShop(items=30_000, queries=3_000)
     large = SimulatedShop(items=10**8, queries=10**7)
-    items, judged = first_chunks(large)
+    items, judgements = first_chunks(large)
     first_chunks(small)  # both have filled the caches of words
     assert peak(large) < 1.3 * peak(small)
     assert sum(table.num_rows for table in items) == 2048
-    grades = collections.Counter(x for t in judged for x in t["truth_label"].to_pylist())
+    grades = collections.Counter(
+        x for table in judgements for x in table["truth_label"].to_pylist()
+    )
     assert grades["E"] / grades.total() > 0.4
-
-
-def test_the_tables_of_words_are_sound():
-    types = shop_catalogue.product_types()
-    names = [name for type_ in types for name in type_.names]
-    assert len(names) == len(set(names))
-    assert len(types) > 100
-    assert 10 <= len({type_.department for type_ in types}) <= 16
-    first_names = {type_.names[0] for type_ in types}
-    brands = {brand for type_ in types for brand in type_.brands}
-    assert len({shop_catalogue.brand_name(brand) for brand in brands}) == len(brands)
-    for type_ in types:
-        assert set(type_.attributes) <= set(shop_catalogue.columns())
-        assert set(type_.purposes) <= first_names
-        assert len(type_.attributes) - 2 <= simulated_shop._ATTRIBUTE_WIDTH
-        assert type_.feature
-        assert "fits" not in type_.attributes or type_.purposes
-    for attribute, values in shop_catalogue.wordings().items():
-        wordings = [wording for value in values for wording in value]
-        assert len(wordings) == len(set(wordings)), attribute
-        assert all(len(value) >= 2 for value in values), attribute
-        assert any(attribute in type_.attributes for type_ in types), attribute

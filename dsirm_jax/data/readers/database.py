@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import (
-    Wanted,
+    ColumnMap,
+    check_column_settings,
     extras_schema,
-    present,
+    item_mapping,
+    judgement_mapping,
+    present_columns,
     split_category,
-    wanted_items,
-    wanted_judgements,
 )
-from dsirm_jax.data.connections import connected, place, speaking
+from dsirm_jax.data.connections import connect, naming_binding, public_url
 from dsirm_jax.data.schema import Chunk, Source
+from dsirm_jax.io.text_checks import check_text
 
 if TYPE_CHECKING:
     import ibis
@@ -42,10 +44,10 @@ class Database:
         stands in a gin file. The engine's extra of ibis-framework must be installed.
       items: name of a table, as the engine's SQL writes it, or a SELECT (or WITH) statement.
       judgements: likewise; a log of single events is counted by a SELECT.
-      item_columns: our column name to yours, as in `readers.Tables`.
+      item_columns: our column name to yours, as in `tables.Tables`.
       judgement_columns: likewise.
-      extra_columns: as in `readers.Tables`.
-      category_separator: as in `readers.Tables`.
+      extra_columns: as in `tables.Tables`.
+      category_separator: as in `tables.Tables`.
     """
 
     url: str
@@ -56,6 +58,11 @@ class Database:
     extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     category_separator: str = " > "
 
+    def __post_init__(self):
+        for name in ("url", "items", "judgements"):
+            check_text(f"Database.{name}", getattr(self, name))
+        check_column_settings(self)
+
     def files(self) -> list[str]:
         return []
 
@@ -64,12 +71,12 @@ class Database:
         items = functools.partial(
             self._rows,
             "items",
-            wanted_items(self.item_columns, extras.names, binding="Database.item_columns"),
+            item_mapping(self.item_columns, extras.names, binding="Database.item_columns"),
         )
         judgements = functools.partial(
             self._rows,
             "judgements",
-            wanted_judgements(self.judgement_columns, binding="Database.judgement_columns"),
+            judgement_mapping(self.judgement_columns, binding="Database.judgement_columns"),
         )
         with self._connected() as database:
             for part in (items, judgements):
@@ -81,35 +88,35 @@ class Database:
             if_empty="bind Database.items and Database.judgements to tables with rows",
         )
 
-    def _rows(self, name: str, wanted: Wanted) -> Iterator[Chunk]:
+    def _rows(self, name: str, mapping: ColumnMap) -> Iterator[Chunk]:
         with tempfile.TemporaryDirectory() as folder:
             rows = Path(folder) / "rows.parquet"
             with self._connected() as database:
-                table = self._table(database, name, wanted)
-                with speaking(self.url, binding=f"Database.{name}"):
+                table = self._table(database, name, mapping)
+                with naming_binding(self.url, binding=f"Database.{name}"):
                     table.to_parquet(rows)
             # Spark writes a folder of files.
             files = sorted(rows.glob("*.parquet")) if rows.is_dir() else [rows]
-            parts = formats.parts(list(map(str, files)), wanted=wanted)
+            parts = formats.parts(list(map(str, files)), mapping=mapping)
             first_row = 1
             for chunk in (chunk for part in parts for chunk in part()):
                 chunk = dataclasses.replace(chunk, file=self._label(name), first_row=first_row)
                 first_row += chunk.table.num_rows
                 yield split_category(chunk, separator=self.category_separator)
 
-    def _table(self, database: Any, name: str, wanted: Wanted) -> ibis.Table:
-        """Returns the wanted columns of a table, which the engine has not read yet."""
+    def _table(self, database: Any, name: str, mapping: ColumnMap) -> ibis.Table:
+        """Returns the columns of a table that are mapped, which the engine has not read yet."""
         query = getattr(self, name).strip().rstrip(";")
         if not _is_select(query):
             query = f"SELECT * FROM {query}"
-        with speaking(self.url, binding=f"Database.{name}"):
+        with naming_binding(self.url, binding=f"Database.{name}"):
             if database.name == "duckdb":
                 # Ibis 12 asks DuckDB 2 for the columns of a table, but cannot for those of a query.
                 database.raw_sql(f"CREATE TEMPORARY VIEW dsirm_{name} AS {query}")
                 table = database.table(f"dsirm_{name}")
             else:
                 table = database.sql(query)
-        columns = present(self._label(name), list(table.columns), wanted)
+        columns = present_columns(self._label(name), list(table.columns), mapping)
         table = table.select(list(dict.fromkeys(columns.values())))
         # Arrow turns every other type of id into text.
         uuids = [column for column, type_ in table.schema().items() if type_.is_uuid()]
@@ -117,14 +124,14 @@ class Database:
 
     def _connected(self) -> AbstractContextManager[Any]:
         # Only so can several processes read a file of DuckDB at a time.
-        is_file = self.url.startswith("duckdb://") and place(self.url) != "duckdb://"
+        is_file = self.url.startswith("duckdb://") and public_url(self.url) != "duckdb://"
         options = {"read_only": True} if is_file else {}
-        return connected(self.url, binding="Database.url", **options)
+        return connect(self.url, binding="Database.url", **options)
 
     def _label(self, name: str) -> str:
         table = getattr(self, name)
-        what = f"SELECT of Database.{name}" if _is_select(table) else f"table {table}"
-        return f"{place(self.url)} {what}"
+        label = f"SELECT of Database.{name}" if _is_select(table) else f"table {table}"
+        return f"{public_url(self.url)} {label}"
 
 
 def _is_select(text: str) -> bool:

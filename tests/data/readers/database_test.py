@@ -6,7 +6,7 @@ import uuid
 import duckdb
 import pytest
 
-from dsirm_jax.data.database import Database
+from dsirm_jax.data.readers.database import Database
 from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of
 
@@ -47,14 +47,14 @@ def test_tables_and_statements_are_read(url):
     assert [(row["file"], row["row"], row["item_id"], row["column"]) for row in rejected] == [
         (f"{url} table items", 3, "3", "name")
     ]
-    judged, rejected = judgements_of(source, ())
+    judgements, rejected = judgements_of(source, ())
     counts = ("query", "item_id", "impressions", "clicks")
-    assert [tuple(row[name] for name in counts) for row in judged] == [
+    assert [tuple(row[name] for name in counts) for row in judgements] == [
         ("red", "1", 2, 1),
         ("red", "2", 1, 0),
         ("blue", "2", 1, 1),
     ]
-    assert {row["_file"] for row in judged} == {f"{url} SELECT of Database.judgements"}
+    assert {row["_file"] for row in judgements} == {f"{url} SELECT of Database.judgements"}
     assert rejected == []
     assert reader.files() == []
 
@@ -99,8 +99,8 @@ def test_a_duckdb_with_every_kind_of_id(tmp_path):
             items, _ = items_of(source)
             assert sorted(row["item_id"] for row in items) == expected
             assert [row["category"] for row in items] == [["Shoes", "Men"]] * 3
-            judged, _ = judgements_of(source, "1")
-            assert sorted(row["item_id"] for row in judged) == list(map(str, ids))
+            judgements, _ = judgements_of(source, "1")
+            assert sorted(row["item_id"] for row in judgements) == list(map(str, ids))
 
 
 def test_the_embedded_duckdb_reads_what_a_statement_names(tmp_path):
@@ -136,11 +136,10 @@ def test_messages_keep_secrets(monkeypatch, url):
     assert error.value.__suppress_context__
 
 
-def test_passwords_come_from_the_environment(monkeypatch):
-    monkeypatch.delenv("SECRET", raising=False)
+def test_passwords_come_from_the_environment():
     for url, message in [
         ("postgres://user:hunter2@host/shop", "holds a password"),
-        ("postgres://user:${SECRET}@host/shop", "the environment variable SECRET is not set"),
+        ("postgres://user:${NO_SUCH_SECRET}@host/shop", "variable NO_SUCH_SECRET is not set"),
     ]:
         with pytest.raises(InputError, match=message) as error:
             Database(url=url, items="a", judgements="b").read()

@@ -1,0 +1,118 @@
+"""Reads the official WANDS release."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import posixpath
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dsirm_jax.data import formats
+from dsirm_jax.data.columns import ColumnMap, replace_column, split_category
+from dsirm_jax.data.schema import Chunk, Part, Source
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.text_checks import check_text
+
+WANDS_ITEMS = ColumnMap(
+    columns={
+        "item_id": "product_id",
+        "title": "product_name",
+        "description": "product_description",
+        "category": "category hierarchy",
+        "colour": "product_features",
+        "average_rating": "average_rating",
+        "rating_count": "rating_count",
+        "review_count": "review_count",
+    },
+    required=frozenset(("item_id", "title", "description", "category", "colour")),
+)
+WANDS_EXTRAS = pa.schema(
+    [("average_rating", pa.float64()), ("rating_count", pa.int64()), ("review_count", pa.int64())]
+)
+WANDS_QUERIES = ColumnMap(
+    columns={"query_id": "query_id", "text": "query"}, required=frozenset(("query_id", "text"))
+)
+WANDS_JUDGEMENTS = ColumnMap(
+    columns={"query": "query_id", "item_id": "product_id", "label": "label"},
+    required=frozenset(("query", "item_id", "label")),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wands:
+    """The files of Wayfair's annotation data set (WANDS), as officially released.
+
+    Its labels are Exact, Partial and Irrelevant. `colour` is the first `color` of a product's
+    features. Ratings and reviews are the extra columns of `WANDS_EXTRAS`.
+
+    Source: Chen et al. 2022, "WANDS: Dataset for Product Search Relevance Assessment", ECIR;
+    https://github.com/wayfair/WANDS.
+
+    Attributes:
+      data_dir: folder or URL of product.csv, query.csv and label.csv, which are tab-separated.
+    """
+
+    data_dir: str
+
+    def __post_init__(self):
+        check_text("Wands.data_dir", self.data_dir)
+
+    def files(self) -> list[str]:
+        return [
+            posixpath.join(self.data_dir, f"{name}.csv") for name in ("product", "query", "label")
+        ]
+
+    def read(self) -> Source:
+        product, query, label = self.files()
+        items = formats.csv_parts(product, mapping=WANDS_ITEMS, delimiter="\t")
+        queries = _wands_queries(query)
+        judgements = formats.csv_parts(label, mapping=WANDS_JUDGEMENTS, delimiter="\t")
+        return Source(
+            items=[functools.partial(_wands_items, part) for part in items],
+            judgements=[functools.partial(_wands_judgements, part, queries) for part in judgements],
+            extras=WANDS_EXTRAS,
+            if_empty=f"bind Wands.data_dir (now {self.data_dir}) to the official files",
+        )
+
+
+def _wands_items(part: Part) -> Iterator[Chunk]:
+    for chunk in part():
+        features = chunk.table["colour"]
+        colour = pc.extract_regex(features, r"(?:^|\|)\s*color\s*:\s*(?P<colour>[^|]*)")
+        table = replace_column(chunk.table, "colour", pc.struct_field(colour, "colour"))
+        yield split_category(dataclasses.replace(chunk, table=table), separator=" / ")
+
+
+def _wands_queries(file: str) -> pa.Table:
+    (part,) = formats.csv_parts(file, mapping=WANDS_QUERIES, delimiter="\t")
+    chunks = list(part())
+    for chunk in chunks:
+        for position, (_, reason) in chunk.unreadable.items():
+            raise InputError(f"{file}: row {chunk.row_numbers()[position]}: {reason}")
+    if not chunks:
+        raise InputError(f"{file}: no data rows; bind Wands.data_dir to the official files")
+    return pa.concat_tables(chunk.table for chunk in chunks)
+
+
+def _wands_judgements(part: Part, queries: pa.Table) -> Iterator[Chunk]:
+    """Puts the text of the query in the place of its id."""
+    for chunk in part():
+        ids = chunk.table["query"]
+        rows = pc.index_in(ids, queries["query_id"], skip_nulls=True)
+        unknown = {
+            position: (_text(ids[position].as_py()), "unknown query_id")
+            for position, row in enumerate(rows.to_pylist())
+            if row is None
+        }
+        yield dataclasses.replace(
+            chunk,
+            table=replace_column(chunk.table, "query", queries["text"].take(rows)),
+            unreadable=unknown | dict(chunk.unreadable),
+        )
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "backslashreplace")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dsirm_jax.data.readers.tables import Tables
+from dsirm_jax.io.errors import InputError
+from tests.data.reading import items_of, judgements_of, write
+
+REAL = Path(__file__).parents[4] / "shared" / "data"
+ITEMS = [
+    {"sku": "1", "name": "Red, shoe", "path": "Shoes/Men", "price": 1.5},
+    {"sku": "2", "name": 'Blue "shoe"\nwide', "path": None, "price": None},
+    {"sku": "3", "name": "日本 📚", "path": "Books", "price": 3.0},
+]
+JUDGED = [{"query": "red", "sku": "1", "grade": "3"}, {"query": "blue", "sku": "2", "grade": "0"}]
+COLUMNS = {
+    "item_columns": {"item_id": "sku", "title": "name", "category": "path"},
+    "judgement_columns": {"item_id": "sku", "label": "grade"},
+    "extra_columns": {"price": "float64"},
+    "category_separator": "/",
+}
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".jsonl"])
+def test_every_format_gives_the_same_rows(tmp_path, suffix, packed):
+    reader = Tables(
+        items=write(ITEMS, tmp_path / f"items{suffix}{packed}"),
+        judgements=write(JUDGED, tmp_path / f"judgements{suffix}{packed}"),
+        **COLUMNS,
+    )
+    source = reader.read()
+    items, rejected = items_of(source)
+    assert rejected == []
+    assert [row["item_id"] for row in items] == ["1", "2", "3"]
+    assert [row["title"] for row in items] == ["Red, shoe", 'Blue "shoe" wide', "日本 📚"]
+    assert [row["category"] for row in items] == [["Shoes", "Men"], None, ["Books"]]
+    assert [row["price"] for row in items] == [1.5, None, 3.0]
+    assert [row["_row"] for row in items] == [1, 2, 3]
+    judgements, rejected = judgements_of(source, "03")
+    assert rejected == []
+    assert [(row["query"], row["item_id"], row["label"]) for row in judgements] == [
+        ("red", "1", "3"),
+        ("blue", "2", "0"),
+    ]
+    assert reader.files() == [reader.items, reader.judgements]
+
+
+def test_shards_are_read_in_order_and_each_once(tmp_path):
+    for number in range(3):
+        rows = [{"sku": f"{number}{row}", "name": "t"} for row in range(5)]
+        write(rows, tmp_path / f"items-{number}.csv")
+    reader = Tables(
+        items=[str(tmp_path / "items-*.csv"), str(tmp_path / "items-1.csv")],
+        judgements=write(JUDGED, tmp_path / "judged.csv"),
+        item_columns={"item_id": "sku", "title": "name"},
+        judgement_columns={"item_id": "sku", "label": "grade"},
+    )
+    items, _ = items_of(reader.read())
+    assert [(row["item_id"], row["_row"]) for row in items] == [
+        (f"{number}{row}", row + 1) for number in range(3) for row in range(5)
+    ]
+    assert len(reader.files()) == 4
+
+
+def test_unusable_bindings_are_named(tmp_path):
+    good = COLUMNS | {
+        "items": write(ITEMS, tmp_path / "items.csv"),
+        "judgements": write(JUDGED, tmp_path / "judged.csv"),
+    }
+    Tables(**good).read()
+    for bindings, message in [
+        ({"items": str(tmp_path / "none*.csv")}, "no such file"),
+        ({"item_columns": {"titel": "name"}}, "Tables.item_columns maps 'titel'"),
+        ({"judgement_columns": {"grade": "grade"}}, "Tables.judgement_columns maps 'grade'"),
+        ({"extra_columns": {"price": "money"}}, "no Arrow type"),
+        ({"extra_columns": {"Title": "string"}}, "is taken"),
+        ({"extra_columns": {"cost": "float64"}}, "column 'cost'"),
+        ({"item_columns": {"item_id": "sku", "title": "nom"}}, "column 'nom'"),
+        ({"judgement_columns": {"item_id": "sku"}}, "no column for label, clicks or purchases"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            Tables(**(good | bindings)).read()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is missing")
+def test_a_real_shops_own_tables():
+    folder = REAL / "chorus_electronics"
+    source = Tables(
+        items=str(folder / "products.jsonl.gz"),
+        judgements=str(folder / "judgments.csv"),
+        item_columns={"item_id": "id", "brand": "supplier", "category": "attr_t_product_type"},
+        judgement_columns={"item_id": "docid", "label": "rating"},
+        extra_columns={"price": "float64"},
+    ).read()
+    items, rejected = items_of(source)
+    assert (len(items), rejected) == (19406, [])
+    judgements, rejected = judgements_of(source, "0123")
+    assert (len(judgements), rejected) == (3668, [])
+    counts = [sum(row["label"] == label for row in judgements) for label in "0123"]
+    assert counts == [1853, 238, 105, 1472]
