@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gin import config_parser
 
 STAGES = (
     *("prepare", "encode", "quantize", "generate", "features", "match", "relevance", "report"),
     "assign",
 )
+_KIND = "dsirm_jax.quantizer.model.QuantizerConfig.kind"
+_LATENT_DIM = "dsirm_jax.quantizer.model.QuantizerConfig.latent_dim"
 MOVED = {
     "dsirm_jax.ablation.Ladder": "dsirm_jax.stages.ablate.Ladder",
     "dsirm_jax.ahead.Target": "dsirm_jax.ahead.compile.Target",
     "dsirm_jax.generator.losses.Objective": "dsirm_jax.generator.losses.GeneratorObjective",
     "dsirm_jax.job.Job": "dsirm_jax.run.job.Job",
     "dsirm_jax.quantizer.losses.Objective": "dsirm_jax.quantizer.losses.QuantizerObjective",
+    _LATENT_DIM: "dsirm_jax.quantizer.kinds.rq_vae.RqVae.latent_dim",
+    "dsirm_jax.quantizer.model.QuantizerConfig.hidden_dim": (
+        "dsirm_jax.quantizer.kinds.rq_vae.RqVae.hidden_dim"
+    ),
     **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGES},
 }
 """A name of version 0.2, `MODULE.NAME` or `MODULE.NAME.ARGUMENT`, and that of today."""
+KINDS = {
+    _KIND: {
+        "rq_vae": "dsirm_jax.quantizer.kinds.rq_vae.RqVae",
+        "residual_kmeans": "dsirm_jax.quantizer.kinds.residual_kmeans.ResidualKmeans",
+        "hierarchical_kmeans": "dsirm_jax.quantizer.kinds.hierarchical_kmeans.HierarchicalKmeans",
+    },
+}
+"""Arguments that were texts in version 0.2, and the class that each text is today."""
+IMPLIED = {_LATENT_DIM: (_KIND, "rq_vae")}
+"""Arguments beside which another one had a default in version 0.2, and has none today."""
 GONE = ("dsirm_jax.ablation", "dsirm_jax.job", "dsirm_jax.pipeline")
 """Modules of version 0.2 that cannot be imported any more."""
 
@@ -66,12 +84,20 @@ class _Translation(config_parser.ParserDelegate):
         self._aliases = {statement.module: statement.bound_name() for statement in kept}
         self.renamed = False
         self.lines: list[str] = []
+        bound: dict[str, str] = {}  # without a scope: a name of version 0.2, and how it is written
         for statement in config_parser.ConfigParser(text, self):
             if isinstance(statement, config_parser.IncludeStatement):
                 self.lines.append(f"include {statement.filename!r}")
             elif isinstance(statement, config_parser.BindingStatement):
                 name = self._name(statement.scope, statement.selector, statement.arg_name)
-                self.lines.append(f"{name} = {statement.value!r}")
+                path = f"{self._path(statement.selector)}.{statement.arg_name}"
+                self.lines.append(f"{name} = {self._value(path, statement.value)!r}")
+                if not statement.scope:
+                    bound[path] = statement.selector
+        for path, (other, value) in IMPLIED.items():
+            if path in bound and other not in bound:
+                argument = other.rpartition(".")[2]
+                self.lines.append(f"{bound[path]}.{argument} = {self._value(other, value)!r}")
         known = {statement.module for statement in kept}
         self.imports = [
             *(statement.format() for statement in kept),
@@ -85,24 +111,39 @@ class _Translation(config_parser.ParserDelegate):
     def macro(self, scoped_name: str) -> Name:
         return Name(f"%{scoped_name}")
 
+    def _path(self, selector: str) -> str:
+        """Returns the name in version 0.2 of a class or function, with its module."""
+        module, _, name = selector.partition(".")
+        return f"{self._modules.get(module, module)}.{name}"
+
     def _name(self, scope: str, selector: str, argument: str = "") -> str:
         """Returns the name today of a class or function, or of an argument of it."""
-        module, _, name = selector.partition(".")
-        path = f"{self._modules.get(module, module)}.{name}"
+        path = self._path(selector)
         if f"{path}.{argument}" in MOVED:
             path, _, argument = MOVED[f"{path}.{argument}"].rpartition(".")
         elif path in MOVED:
             path = MOVED[path]
         else:
             return "/".join(filter(None, (scope, ".".join(filter(None, (selector, argument))))))
+        name = ".".join(filter(None, (self._alias(path), argument)))
+        return "/".join(filter(None, (scope, name)))
+
+    def _value(self, path: str, value: Any) -> Any:
+        """Returns what an argument of version 0.2 is bound to today."""
+        kinds = KINDS.get(path, {})
+        if isinstance(value, str) and value in kinds:
+            return Name(f"@{self._alias(kinds[value])}()")
+        return value
+
+    def _alias(self, path: str) -> str:
+        """Returns how a class or function of today is written, whose module gets imported."""
         self.renamed = True
         home, _, name = path.rpartition(".")
         if home not in self._aliases:
             last = home.rpartition(".")[2]
             longer = home.removeprefix("dsirm_jax.").replace(".", "_")
             self._aliases[home] = longer if last in self._aliases.values() else last
-        alias = self._aliases[home]
-        return "/".join(filter(None, (scope, ".".join(filter(None, (alias, name, argument))))))
+        return f"{self._aliases[home]}.{name}"
 
 
 def _import(module: str, alias: str) -> str:

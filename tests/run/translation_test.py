@@ -83,3 +83,31 @@ def test_old_and_new_are_compared_under_the_names_of_today():
     bindings = configuration.bindings(OLD)
     assert bindings["generate.run.beams"] == "10"
     assert bindings["unsupervised/losses.QuantizerObjective.contrastive"] == "0.0"
+
+
+def test_kinds_of_quantizers_that_were_texts():
+    old = """
+from __gin__ import dynamic_registration
+from dsirm_jax.quantizer import model
+model.QuantizerConfig:
+  codebook_sizes = (8, 8)
+  latent_dim = 4
+  hidden_dim = 5
+rung/model.QuantizerConfig.kind = 'hierarchical_kmeans'
+"""
+    lines = translation.translated(old).splitlines()
+    assert lines == [
+        "from __gin__ import dynamic_registration",
+        "from dsirm_jax.quantizer import model",
+        "from dsirm_jax.quantizer.kinds import rq_vae",
+        "from dsirm_jax.quantizer.kinds import hierarchical_kmeans",
+        "model.QuantizerConfig.codebook_sizes = (8, 8)",
+        "rq_vae.RqVae.latent_dim = 4",
+        "rq_vae.RqVae.hidden_dim = 5",
+        "rung/model.QuantizerConfig.kind = @hierarchical_kmeans.HierarchicalKmeans()",
+        "model.QuantizerConfig.kind = @rq_vae.RqVae()",
+    ]
+    named = translation.translated(old + "model.QuantizerConfig.kind = 'residual_kmeans'")
+    assert named.splitlines()[-1] == (
+        "model.QuantizerConfig.kind = @residual_kmeans.ResidualKmeans()"
+    )
