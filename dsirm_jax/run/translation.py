@@ -25,7 +25,7 @@ MOVED = {
     **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGES},
 }
 """A name of version 0.2, `MODULE.NAME` or `MODULE.NAME.ARGUMENT`, and that of today."""
-KINDS = {
+CLASSES = {
     _KIND: {
         "rq_vae": "dsirm_jax.quantizer.kinds.rq_vae.RqVae",
         "residual_kmeans": "dsirm_jax.quantizer.kinds.residual_kmeans.ResidualKmeans",
@@ -130,7 +130,7 @@ class _Translation(config_parser.ParserDelegate):
 
     def _value(self, path: str, value: Any) -> Any:
         """Returns what an argument of version 0.2 is bound to today."""
-        kinds = KINDS.get(path, {})
+        kinds = CLASSES.get(path, {})
         if isinstance(value, str) and value in kinds:
             return Name(f"@{self._alias(kinds[value])}()")
         return value
