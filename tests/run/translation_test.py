@@ -74,27 +74,6 @@ tasks.Curriculum.title_rate = 0.5
     ]
 
 
-def test_kinds_of_quantizers_are_classes_today():
-    old = """
-from __gin__ import dynamic_registration
-from dsirm_jax import pipeline
-from dsirm_jax.quantizer import model
-pipeline.quantize.config = @model.QuantizerConfig()
-model.QuantizerConfig.latent_dim = 8
-tree/model.QuantizerConfig.kind = 'hierarchical_kmeans'
-"""
-    assert translation.translated(old).splitlines()[1:] == [
-        "from dsirm_jax.quantizer import model",
-        "from dsirm_jax.stages import quantize",
-        "from dsirm_jax.quantizer.kinds import rq_vae",
-        "from dsirm_jax.quantizer.kinds import hierarchical_kmeans",
-        "quantize.run.config = @model.QuantizerConfig()",
-        "rq_vae.RqVae.latent_dim = 8",
-        "tree/model.QuantizerConfig.kind = @hierarchical_kmeans.HierarchicalKmeans()",
-        "model.QuantizerConfig.kind = @rq_vae.RqVae()",
-    ]
-
-
 @pytest.mark.parametrize("file", sorted(Path("gin").rglob("*.gin")), ids=str)
 def test_the_files_of_today_are_not_old(file):
     assert not translation.is_old(file.read_text("utf-8"))
@@ -104,3 +83,31 @@ def test_old_and_new_are_compared_under_the_names_of_today():
     bindings = configuration.bindings(OLD)
     assert bindings["generate.run.beams"] == "10"
     assert bindings["unsupervised/losses.QuantizerObjective.contrastive"] == "0.0"
+
+
+def test_kinds_of_quantizers_that_were_texts():
+    old = """
+from __gin__ import dynamic_registration
+from dsirm_jax.quantizer import model
+model.QuantizerConfig:
+  codebook_sizes = (8, 8)
+  latent_dim = 4
+  hidden_dim = 5
+rung/model.QuantizerConfig.kind = 'hierarchical_kmeans'
+"""
+    lines = translation.translated(old).splitlines()
+    assert lines == [
+        "from __gin__ import dynamic_registration",
+        "from dsirm_jax.quantizer import model",
+        "from dsirm_jax.quantizer.kinds import rq_vae",
+        "from dsirm_jax.quantizer.kinds import hierarchical_kmeans",
+        "model.QuantizerConfig.codebook_sizes = (8, 8)",
+        "rq_vae.RqVae.latent_dim = 4",
+        "rq_vae.RqVae.hidden_dim = 5",
+        "rung/model.QuantizerConfig.kind = @hierarchical_kmeans.HierarchicalKmeans()",
+        "model.QuantizerConfig.kind = @rq_vae.RqVae()",
+    ]
+    named = translation.translated(old + "model.QuantizerConfig.kind = 'residual_kmeans'")
+    assert named.splitlines()[-1] == (
+        "model.QuantizerConfig.kind = @residual_kmeans.ResidualKmeans()"
+    )
