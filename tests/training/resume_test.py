@@ -18,7 +18,7 @@ import pytest
 from dsirm_jax.data.pairs import positives_of
 from dsirm_jax.encoder.kinds.towers import TwoTowers, fit_towers
 from dsirm_jax.generator import train as generator
-from dsirm_jax.generator.losses import QuantizerObjective as GeneratorObjective
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.quantizer import train as quantizer
 from dsirm_jax.quantizer.codebooks import Upkeep
