@@ -28,30 +28,36 @@ TOWERS = TwoTowers(
 PRETRAINED = Pretrained(
     folder=str(BERT), max_query_pieces=8, max_item_pieces=10, training=TRAINING, dim=16
 )
+VECTORS = Precomputed(items="i", queries="q")
 NAN = float("nan")
+
+
+WHOLE, NUMBER = "a whole number of at least 1", "a finite number above 0"
+REFUSED = [
+    (TOWERS, "dim", 0, WHOLE),
+    (TOWERS, "hidden_dim", 2.5, WHOLE),
+    (TOWERS, "max_query_pieces", 0, WHOLE),
+    (TOWERS, "max_item_pieces", True, WHOLE),
+    (TOWERS, "temperature", 0.0, NUMBER),
+    (TOWERS, "temperature", NAN, NUMBER),
+    (TOWERS, "temperature", "0.1", NUMBER),
+    (PRETRAINED, "folder", "", "a path"),
+    (PRETRAINED, "folder", None, "a path"),
+    (PRETRAINED, "dim", 0, WHOLE),
+    (PRETRAINED, "max_query_pieces", -1, WHOLE),
+    (PRETRAINED, "max_item_pieces", None, WHOLE),
+    (PRETRAINED, "hard_negatives", -1, "a whole number of at least 0"),
+    (PRETRAINED, "temperature", float("inf"), NUMBER),
+    (PRETRAINED, "dtype", "float16", "'float32' or 'bfloat16'"),
+    (VECTORS, "items", "", "a path"),
+    (VECTORS, "queries", ("a", "b"), "a path"),
+]
 
 
 @pytest.mark.parametrize(
     ("settings", "name", "value", "wanted"),
-    [
-        (TOWERS, "dim", 0, "a whole number of at least 1"),
-        (TOWERS, "hidden_dim", 2.5, "a whole number of at least 1"),
-        (TOWERS, "max_query_pieces", 0, "a whole number of at least 1"),
-        (TOWERS, "max_item_pieces", True, "a whole number of at least 1"),
-        (TOWERS, "temperature", 0.0, "a finite number above 0"),
-        (TOWERS, "temperature", NAN, "a finite number above 0"),
-        (TOWERS, "temperature", "0.1", "a finite number above 0"),
-        (PRETRAINED, "folder", "", "a path"),
-        (PRETRAINED, "folder", None, "a path"),
-        (PRETRAINED, "dim", 0, "a whole number of at least 1"),
-        (PRETRAINED, "max_query_pieces", -1, "a whole number of at least 1"),
-        (PRETRAINED, "max_item_pieces", None, "a whole number of at least 1"),
-        (PRETRAINED, "hard_negatives", -1, "a whole number of at least 0"),
-        (PRETRAINED, "temperature", float("inf"), "a finite number above 0"),
-        (PRETRAINED, "dtype", "float16", "'float32' or 'bfloat16'"),
-        (Precomputed(items="i", queries="q"), "items", "", "a path"),
-        (Precomputed(items="i", queries="q"), "queries", ("a", "b"), "a path"),
-    ],
+    REFUSED,
+    ids=[f"{type(settings).__name__}.{name} {value!r}" for settings, name, value, _ in REFUSED],
 )
 def test_settings_that_make_no_sense_name_their_binding(settings, name, value, wanted):
     with pytest.raises(InputError) as raised:
@@ -61,7 +67,7 @@ def test_settings_that_make_no_sense_name_their_binding(settings, name, value, w
 
 
 def test_every_kind_keeps_the_protocol():
-    for encoder in (TOWERS, PRETRAINED, Precomputed(items="i", queries="q")):
+    for encoder in (TOWERS, PRETRAINED, VECTORS):
         assert isinstance(encoder, DenseEncoder)
 
 
@@ -78,7 +84,7 @@ def test_a_text_has_room_for_more_than_the_marks_around_it():
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
-def test_new_contents_of_an_encoder_s_folder_are_noticed(name, tmp_path):
+def test_new_contents_of_the_folder_are_noticed(name, tmp_path):
     folder = shutil.copytree(BERT, tmp_path / "bert")
     encoder = dataclasses.replace(PRETRAINED, folder=str(folder))
 
@@ -153,6 +159,5 @@ def test_nothing_is_compiled_where_nothing_is_trained():
         still = dataclasses.replace(encoder, training=nothing)
         assert still.training_step(devices=[], vocab_size=50, rows=10) is None
         assert still.made_once == (encoder is PRETRAINED)
-    vectors = Precomputed(items="i", queries="q")
-    assert vectors.training_step(devices=[], vocab_size=50, rows=10) is None
-    assert not vectors.made_once and vectors.dim is None
+    assert VECTORS.training_step(devices=[], vocab_size=50, rows=10) is None
+    assert not VECTORS.made_once and VECTORS.dim is None
