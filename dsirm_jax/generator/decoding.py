@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.generator.architectures.architecture import Architecture
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import ROOT, Trie, child, child_mask
 
