@@ -40,6 +40,7 @@ from dsirm_jax.encoder.kinds.towers import TwoTowers, text_tower
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.train import make_generator_loss
 from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
@@ -236,7 +237,7 @@ def _generator(shop: Shop, size: str):
         text_vocab_size=vocabulary.size(shop.where()["vocabulary"]),
         sid_sizes=sizes,
     )
-    loss = make_generator_loss(config, seed=0)
+    loss = make_generator_loss(config, objective=GeneratorObjective(), seed=0)
     step = _optimised(
         lambda params, batch: loss(params, batch, 0)[0], init_params(config, seed=0), training
     )

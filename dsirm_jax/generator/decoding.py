@@ -10,6 +10,7 @@ belief lies on the catalogue at all (the sum over all SIDs may be below 1).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.generator.architectures.architecture import Architecture
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import ROOT, Trie, child, child_mask
 
@@ -111,7 +113,6 @@ def require_finite(is_finite: Bool[np.ndarray, " row"], *, rows: str) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnames=("config", "samples", "top_k"))
 def sample(
     params: Any,
     trie: Trie,
@@ -145,7 +146,34 @@ def sample(
       Beams in the order of drawing, all valid; a score is the model's own log-probability of the
       SID, without temperature or filters. Source: nucleus sampling of Holtzman et al. 2020, arXiv
       1904.09751; top-k sampling of Fan et al. 2018, arXiv 1805.04833.
+
+    Raises:
+      InputError: no samples, or a temperature or filter that leaves no distribution.
     """
+    for name, value, is_good, remedy in (
+        ("samples", samples, samples >= 1, "1 or more"),
+        ("temperature", temperature, 0 < temperature < math.inf, "a positive number"),
+        ("top_k", top_k, top_k is None or top_k >= 1, "1 or more"),
+        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "a share above 0, at most 1"),
+    ):
+        if not is_good:
+            raise InputError(f"{name} is {value}: give {remedy}")
+    return _sample(
+        params,
+        trie,
+        tokens,
+        key,
+        temperature,
+        top_p,
+        config=config,
+        samples=samples,
+        top_k=top_k,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "samples", "top_k"))
+def _sample(params, trie, tokens, key, temperature, top_p, *, config, samples, top_k):
+    """Returns what `sample` says of arguments that it has looked at."""
 
     def choose(level, log_probs, scores, allowed):
         logits = jnp.where(allowed, log_probs / temperature, -jnp.inf)

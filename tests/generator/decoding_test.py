@@ -12,6 +12,7 @@ from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
 from dsirm_jax.generator.decoding import NO_CODE, beam_search, sample
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import trie as tries
 
 TEXT = np.array([[3, 9, 4, 0], [7, 0, 0, 0]], np.int32)
@@ -232,6 +233,20 @@ def test_no_filter_leaves_the_catalogue(filters):
         assert set(drawn) <= existing
         scores = [exact[row][sid] for sid in drawn]
         np.testing.assert_allclose(found.log_probs[row], scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{"samples": 0}]
+    + [{"temperature": value} for value in (0.0, -1.0, np.nan, np.inf)]
+    + [{"top_k": 0}]
+    + [{"top_p": value} for value in (0.0, 1.5, np.nan)],
+    ids=str,
+)
+def test_filters_that_leave_no_distribution_are_named(filters):
+    ((name, _),) = filters.items()
+    with pytest.raises(InputError, match=f"{name} is .*: give"):
+        draw(tiny((3, 4, 5)), **({"samples": 2} | filters))
 
 
 def test_samples_have_the_renormalised_probabilities():

@@ -39,7 +39,7 @@ def batch_of(config, *, rows=8, seed=0):
     rng = np.random.default_rng(seed)
     text = rng.integers(1, config.text_vocab_size, (rows, 6)).astype(np.int32)
     text[np.arange(6) >= rng.integers(2, 7, (rows, 1))] = 0
-    sids = rng.integers(0, config.sid_sizes, (rows, config.num_levels)).astype(np.int32)
+    sids = rng.integers(0, config.sid_sizes, (rows, len(config.sid_sizes))).astype(np.int32)
     tokens = codes.to_tokens(sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size)
     weights = rng.uniform(0.1, 2, (rows, 1)).astype(np.float32)
     return {

@@ -7,6 +7,7 @@ a file in this folder, or in a module of the user's own, and `generate.run.confi
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -48,10 +49,12 @@ class Architecture(Protocol):
         sizes = tuple(map(int, sid_sizes))
         return dataclasses.replace(self, text_vocab_size=int(text_vocab_size), sid_sizes=sizes)
 
+    @abc.abstractmethod
     def init(self, key: jax.Array) -> GeneratorParams:
         """Returns freshly drawn parameters."""
         ...
 
+    @abc.abstractmethod
     def logical_axes(self) -> Any:
         """Returns the names of each parameter's axes, those of `meshes.MESH_AXES`.
 
@@ -59,6 +62,7 @@ class Architecture(Protocol):
         """
         ...
 
+    @abc.abstractmethod
     def encode(self, params: GeneratorParams, tokens: Int[Array, "batch length"]) -> State:
         """Reads queries, once for all hypotheses.
 
@@ -68,6 +72,7 @@ class Architecture(Protocol):
         """
         ...
 
+    @abc.abstractmethod
     def decode(
         self,
         params: GeneratorParams,

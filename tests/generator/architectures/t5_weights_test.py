@@ -313,6 +313,9 @@ def test_weights_of_another_shape_are_refused(imported):
     config = dataclasses.replace(load_text_params(path)[0], sid_sizes=(4,), mlp_dim=21)
     with pytest.raises(InputError, match="T5Config.mlp_dim is 20 and not 21"):
         with_sid_rows(path, config=config, seed=0)
+    text_config, _ = load_text_params(path)
+    with pytest.raises(InputError, match=r"text_vocab_size is \d+ and not 777; .*its vocabulary"):
+        text_config.fitted_to(text_vocab_size=777, sid_sizes=(4,)).pretrained(path, seed=0)
 
 
 def test_import_overwrites_nothing_and_leaves_nothing_half(imported, tmp_path):
