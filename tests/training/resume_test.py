@@ -21,7 +21,6 @@ from dsirm_jax.generator import train as generator
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.quantizer import fitting as quantizer
-from dsirm_jax.quantizer import train as quantizer
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae
 from dsirm_jax.quantizer.losses import QuantizerObjective
