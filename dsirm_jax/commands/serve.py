@@ -20,7 +20,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         if error.name not in EXTRA:
             raise
         raise InputError(
-            f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
+            f"dsirm serve needs {error.name}: pip install '.[serve]' in a checkout"
         ) from error
     # The server compiles when it listens already, and says when it is ready.
     settings = Settings(warm=(), programs=flags["programs"])
