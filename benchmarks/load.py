@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax.serving.scorer.scorer import Scorer, Settings
+from dsirm_jax.serving import Scorer, ScorerSettings
 
 CLIENTS, CROWD, ITEMS, QUERIES = 32, 256, 100, 200
 ANSWERED, REFUSED, FAILED = 200, 503, 0
@@ -75,7 +75,7 @@ def main() -> None:
     seconds = {1: 10.0, CLIENTS: 60.0, CROWD: 20.0}
     if given.quick:
         seconds = {clients: of / 6 for clients, of in seconds.items()}
-    with Scorer.open(given.bundle, settings=Settings(warm=(1, 2, 4, 8, 16, 32))) as scorer:
+    with Scorer.open(given.bundle, settings=ScorerSettings(warm=(1, 2, 4, 8, 16, 32))) as scorer:
         titles = [item.title for item in scorer.items((), most=QUERIES)]
         asked = {
             name: [(query, scorer.candidates(query, most=ITEMS)) for query in queries]

@@ -36,10 +36,11 @@ from shapes import T5_SMALL
 
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import init_params
+from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle import store
 from dsirm_jax.serving.bundle.catalogue import NO_KEY
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
-from dsirm_jax.serving.scorer.scorer import CACHED, LIVE, Scorer, Settings, Source
+from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.codes import unpack
 
@@ -49,10 +50,10 @@ SECONDS, BYTES = 5.0, 2 * 2**30
 SIZES, SIDS = (216, 512, 512), 10_000_000
 OPEN = """
 import sys
-from dsirm_jax.serving.scorer import Scorer, Settings
+from dsirm_jax.serving import Scorer, ScorerSettings
 
 bundle, programs, query, *items = sys.argv[1:]
-with Scorer.open(bundle, settings=Settings(programs=programs)) as scorer:
+with Scorer.open(bundle, settings=ScorerSettings(programs=programs)) as scorer:
     print(scorer.score(query, items).source)
 """
 
@@ -69,9 +70,9 @@ def main() -> None:
     asked, cases = head_queries(bundle), []
     print_heading("case", "mean ms", "P50", "P99", "calls/s", "goal")
     kinds = (
-        ("cached", CACHED, Settings(deadline=60.0, warm_items=ITEMS, remembered_answers=0)),
-        ("cached, again", CACHED, Settings(deadline=60.0, warm_items=ITEMS)),
-        ("live", LIVE, Settings(deadline=60.0, warm_items=ITEMS, warm=(1, 2, 4, 8, 16, 32))),
+        ("cached", CACHED, ScorerSettings(deadline=60.0, warm_items=ITEMS, remembered_answers=0)),
+        ("cached, again", CACHED, ScorerSettings(deadline=60.0, warm_items=ITEMS)),
+        ("live", LIVE, ScorerSettings(deadline=60.0, warm_items=ITEMS, warm=(1, 2, 4, 8, 16, 32))),
     )
     for model, served in (("demo", bundle), ("t5_small", with_t5_small(bundle))):
         for kind, source, settings in kinds:
@@ -134,7 +135,7 @@ def timed(
     scorer: Scorer,
     asked: Sequence[tuple[str, list[str]]],
     *,
-    source: Source,
+    source: AnswerSource,
     callers: int,
     calls: int,
 ) -> tuple[np.ndarray, float]:
@@ -157,7 +158,7 @@ def timed(
         return np.array(milliseconds).ravel(), time.perf_counter() - started
 
 
-def check(source: str, expected: Source, *, query: str) -> None:
+def check(source: str, expected: AnswerSource, *, query: str) -> None:
     """Ends the benchmark where a call was not answered as it says."""
     if source != expected:
         raise SystemExit(f"query {query!r} was answered as {source}, not as {expected}")
@@ -222,7 +223,7 @@ def bytes_of_sids(folder: Path, *, sids: int) -> int:
     np.save(folder / "rows.npy", found.rows)
     np.save(folder / "starts.npy", found.starts)
     keys = ((f"B{number:09d}".encode(), number.to_bytes(4, "big")) for number in range(sids))
-    store.write(folder / "ids.mdb", keys)
+    store.write_store(folder / "ids.mdb", keys)
     return sum(path.stat().st_size for path in folder.iterdir())
 
 

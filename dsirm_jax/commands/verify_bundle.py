@@ -13,7 +13,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     from dsirm_jax.serving import verify
 
     comparisons = verify.verify(Path(arguments[0]), pairs=flags["pairs"])
-    print(verify.table(comparisons))
+    print(verify.comparison_table(comparisons))
     return 0 if all(comparison.agrees for comparison in comparisons) else 1
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dsirm_jax.relevance.fitted import FittedHead
 
 log = logging.getLogger(__name__)
-STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
+SERVED_STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
 
 
 def export(
@@ -69,7 +69,7 @@ def export(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
 
-    check(rungs, crossfit=crossfit)
+    check_servable(rungs, crossfit=crossfit)
     path, model = layout.bundle, layout.bundle / bundle.MODEL
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
@@ -90,8 +90,8 @@ def export(
         packages=manifests.package_versions(),
         programs=portable.described(),
         sid_version=generator.sid_version,
-        stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
-        settings=manifests.Settings(
+        stages={stage: fingerprint_of(layout.stage(stage)) for stage in SERVED_STAGES},
+        settings=manifests.BundleSettings(
             encoder=settings,
             generator=dataclasses.asdict(generator.config),
             max_pieces=generator.max_pieces,
@@ -114,10 +114,10 @@ def export(
     )
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("export"))
     texts, cached = _known_queries(layout, generator=generator, beams=beams, sids=sids, **vectors)
-    catalogue.write(
+    catalogue.write_catalogue(
         path / manifest.catalogue_folder,
         rows=functools.partial(_item_rows, layout.items),
-        vectors=catalogue.blocks(vectors["item_vectors"]),
+        vectors=catalogue.row_blocks(vectors["item_vectors"]),
         sids=sids,
         trie=trie,
         numbers=numbers,
@@ -129,12 +129,12 @@ def export(
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
     stablehlo.write_programs(model, applied, beams=beams, forms=forms)
-    saved_model.write(path / manifest.saved_model_folder, opened)
-    bundle.seal(path, manifest)
+    saved_model.write_saved_model(path / manifest.saved_model_folder, opened)
+    bundle.seal_bundle(path, manifest)
     log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
 
 
-def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
+def check_servable(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
     """Raises InputError where a run cannot be served."""
     if crossfit:
         raise InputError(
@@ -162,7 +162,7 @@ def _is_of_sids(group: str) -> bool:
 
 def described_features(
     head: FittedHead, *, levels: int, numbers: Sequence[str]
-) -> tuple[manifests.Feature, ...]:
+) -> tuple[manifests.FeatureColumn, ...]:
     """Returns the columns that a head reads, in order.
 
     Args:
@@ -171,7 +171,7 @@ def described_features(
       numbers: the user's own columns of numbers.
     """
     known = {
-        name: manifests.Feature(
+        name: manifests.FeatureColumn(
             name=name, group=NUMERIC, about="a number of your own about the item"
         )
         for name in numbers
@@ -180,7 +180,7 @@ def described_features(
         for level in range(1, levels + 1) if feature.per_level else [""]:
             name = f"{feature.name}_{level}" if level else feature.name
             about = f"{feature.meaning}, l = {level}" if level else feature.meaning
-            known[name] = manifests.Feature(name=name, group=feature.group, about=about)
+            known[name] = manifests.FeatureColumn(name=name, group=feature.group, about=about)
     return tuple(known[column] for column in head.features)
 
 
@@ -283,8 +283,8 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
 
     extras = _extras(items)
     with pq.ParquetFile(items, pre_buffer=False) as file:
-        schema = pa.schema([*(ITEMS.field(name) for name in catalogue.COLUMNS), *extras])
-        for batch in file.iter_batches(catalogue.ROWS, columns=schema.names):
+        schema = pa.schema([*(ITEMS.field(name) for name in catalogue.STORED_COLUMNS), *extras])
+        for batch in file.iter_batches(catalogue.ROWS_PER_BLOCK, columns=schema.names):
             columns = [cast(batch.column(field.name), field) for field in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
 
@@ -304,7 +304,13 @@ def _known_queries(
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import judged
     from dsirm_jax.relevance import tables
-    from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+    from dsirm_jax.serving.bundle.known import (
+        MOST_SIDS,
+        QuerySidPairs,
+        known_sids,
+        of_beams,
+        of_near,
+    )
 
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     near = tables.read_surroundings(layout.surroundings)
@@ -314,12 +320,12 @@ def _known_queries(
             f"{len(texts)}; run `dsirm features` again"
         )
     found = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
-    pairs = judged(layout.judgements, "query_index", "item_index")
+    rows = judged(layout.judgements, "query_index", "item_index")
     known = known_sids(
         generator=generator,
         pieces=vocabulary.encode(layout.vocabulary, texts),
-        asked=[
-            Asked(pairs["query_index"], sids[pairs["item_index"]]),
+        pairs=[
+            QuerySidPairs(rows["query_index"], sids[rows["item_index"]]),
             of_beams(found),
             of_near(nearest(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids),
         ],

@@ -39,9 +39,9 @@ from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours,
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle import models
-from dsirm_jax.serving.bundle.catalogue import Cached, Catalogue, Known
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Cached, Known
 from dsirm_jax.serving.bundle.contents import Bundle
-from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.bundle.manifest import Manifest, package_versions
 from dsirm_jax.serving.formats import saved_model
 from dsirm_jax.sids import codes
@@ -55,10 +55,10 @@ ITEM_COLUMNS = pa.schema(
         ("category", pa.list_(pa.string())),
     ]
 )
-QUERIES_AT_ONCE = 256
+QUERIES_PER_BLOCK = 256
 
 
-class Items(NamedTuple):
+class NewItems(NamedTuple):
     """Items that a catalogue lacks.
 
     Attributes:
@@ -113,7 +113,7 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
             path / bundle.manifest.saved_model_folder, changed.catalogue, into=partial
         )
         partial.rename(path / manifest.saved_model_folder)
-        bundles.seal(path, manifest)
+        bundles.seal_bundle(path, manifest)
         log.info(
             "%s: %s items (%s new), %s cached queries",
             *(path, manifest.items, len(new.sids), manifest.queries),
@@ -148,7 +148,7 @@ def _remove_leftovers(path: Path, manifest: Manifest) -> None:
         partial.unlink()
 
 
-def _read_items(bundle: Bundle, file: str | None) -> Items:
+def _read_items(bundle: Bundle, file: str | None) -> NewItems:
     """Reads the items that the catalogue lacks, and gives them vectors and SIDs."""
     settings, catalogue = bundle.manifest.settings, bundle.catalogue
     extras = pa.schema([(name, pa.type_for_alias(of)) for name, of in settings.extras.items()])
@@ -174,7 +174,7 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
         log.info("%s: %s of its %s items are there already", file, len(ids) - len(rows), len(ids))
     table = table.take(pa.array(rows, pa.int64()))
     if not len(table):
-        return Items(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
+        return NewItems(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
     if settings.encoder.kind == models.NONE:
         found = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
         _check_width(file, found, dim=settings.encoder.dim)
@@ -183,7 +183,7 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
     quantizer = quantizers.load(bundle.model / models.QUANTIZER)
     pinned = _pinned(table, quantizer, from_titles=settings.types_from_titles)
     assigned = assign_vectors(fitted=quantizer, vectors=found, pinned=pinned)
-    return Items(table, unit(found), assigned.codes)
+    return NewItems(table, unit(found), assigned.codes)
 
 
 def _pinned(
@@ -247,7 +247,7 @@ def _write_catalogue(
     bundle: Bundle,
     manifest: Manifest,
     *,
-    new: Items,
+    new: NewItems,
     texts: Sequence[str],
     found: Float[np.ndarray, "query dim"],
 ) -> int:
@@ -265,10 +265,10 @@ def _write_catalogue(
         if len(new.table):
             yield new.table
 
-    catalogues.write(
+    catalogues.write_catalogue(
         folder,
         rows=rows,
-        vectors=itertools.chain(catalogues.blocks(old.vectors), [new.vectors]),
+        vectors=itertools.chain(catalogues.row_blocks(old.vectors), [new.vectors]),
         sids=sids,
         trie=trie,
         numbers=manifest.settings.numbers,
@@ -280,23 +280,23 @@ def _write_catalogue(
         processor=bundle.models.vocabulary,
         language=manifest.settings.language,
     )
-    return len(Catalogue.open(folder).queries)
+    return len(BundleCatalogue.open(folder).queries)
 
 
-def _stored(old: Catalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
+def _stored(old: BundleCatalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields the items of a catalogue as the table that they came from."""
-    for some in _in_blocks(old.stored, rows=catalogues.ROWS):
-        items = [catalogues.item(0, value) for _, value in some]
+    for some in _in_blocks(old.stored, rows=catalogues.ROWS_PER_BLOCK):
+        items = [catalogues.from_json(0, value) for _, value in some]
         yield pa.Table.from_pylist([vars(item) | dict(item.attributes) for item in items], schema)
 
 
 def _known(
-    bundle: Bundle, *, new: Items, sids: Int[np.ndarray, "item level"], trie: tries.Trie
+    bundle: Bundle, *, new: NewItems, sids: Int[np.ndarray, "item level"], trie: tries.Trie
 ) -> Iterator[tuple[list[str], Cached]]:
     """Yields the cached queries, with what they have with the new items."""
     old = bundle.catalogue
     grew = not tries.contains(old.trie, new.sids).all()
-    for some in _in_blocks(old.queries, rows=QUERIES_AT_ONCE):
+    for some in _in_blocks(old.queries, rows=QUERIES_PER_BLOCK):
         texts = [key.decode() for key, _ in some]
         cached = catalogues.unpacked(np.frombuffer(b"".join(of for _, of in some), old.record))
         beams = _searched(bundle, texts, trie) if grew else cached.beams
@@ -306,8 +306,8 @@ def _known(
             query, place = np.nonzero(known.keys != catalogues.NO_KEY)
             before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
             # What is new comes first, for of what was known there may be as much as has room.
-            asked = [of_beams(beams), of_near(near, sids), Asked(query, before)]
-            known = _asked_about(bundle, texts, asked)
+            pairs = [of_beams(beams), of_near(near, sids), QuerySidPairs(query, before)]
+            known = _known_sids(bundle, texts, pairs)
         yield texts, cached._replace(beams=beams, items=near, known=known)
 
 
@@ -316,29 +316,29 @@ def _fresh(
     texts: Sequence[str],
     found: Float[np.ndarray, "query dim"],
     *,
-    new: Items,
+    new: NewItems,
     sids: Int[np.ndarray, "item level"],
     trie: tries.Trie,
 ) -> Iterator[tuple[list[str], Cached]]:
     """Yields what is known of new queries."""
     old = bundle.catalogue
-    for start in range(0, len(texts), QUERIES_AT_ONCE):
-        rows = slice(start, start + QUERIES_AT_ONCE)
+    for start in range(0, len(texts), QUERIES_PER_BLOCK):
+        rows = slice(start, start + QUERIES_PER_BLOCK)
         near = nearest(queries=found[rows], candidates=old.vectors, k=MOST_SIDS)
         queries = nearest(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
         some = list(texts[rows])
         beams = _searched(bundle, some, trie)
         near = _nearest(found[rows], near, new, numbered_from=len(old), most=MOST_SIDS)
-        known = _asked_about(bundle, some, [of_beams(beams), of_near(near, sids)])
+        known = _known_sids(bundle, some, [of_beams(beams), of_near(near, sids)])
         near = Neighbours(*(of[:, :NEAR_ITEMS] for of in near))
         yield some, Cached(found[rows], beams, near, queries, known)
 
 
-def _asked_about(bundle: Bundle, texts: list[str], asked: Sequence[Asked]) -> Known:
-    """Returns the log-probabilities of the SIDs that queries will be asked about."""
+def _known_sids(bundle: Bundle, texts: list[str], pairs: Sequence[QuerySidPairs]) -> Known:
+    """Returns the log-probabilities of SIDs of some queries."""
     learnt = bundle.models
     pieces = learnt.vocabulary.encode(texts, out_type=int)
-    return known_sids(generator=learnt.generator, pieces=pieces, asked=asked)
+    return known_sids(generator=learnt.generator, pieces=pieces, pairs=pairs)
 
 
 def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
@@ -349,14 +349,14 @@ def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
         trie=trie,
         pieces=learnt.vocabulary.encode(texts, out_type=int),
         beams=bundle.manifest.settings.beams,
-        batch_size=QUERIES_AT_ONCE,
+        batch_size=QUERIES_PER_BLOCK,
     )
 
 
 def _nearest(
     queries: Float[np.ndarray, "query dim"],
     near: Neighbours,
-    new: Items,
+    new: NewItems,
     *,
     numbered_from: int,
     most: int,

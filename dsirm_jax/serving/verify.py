@@ -26,20 +26,14 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
-from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
+from dsirm_jax.serving.bundle.catalogue import NO_KEY, BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.bundle.models import beyond, encoder_pieces
 from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
-from dsirm_jax.serving.scorer.scorer import (
-    CACHED,
-    LIVE,
-    QuerySids,
-    Scored,
-    Scorer,
-    Settings,
-    Source,
-)
+from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource, QuerySids, Scored
+from dsirm_jax.serving.scorer.scorer import Scorer
+from dsirm_jax.serving.scorer.settings import ScorerSettings
 from dsirm_jax.sids import codes, prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -53,7 +47,7 @@ SECONDS = 600.0
 """That a scorer's caller waits for the generator, which compiles at first."""
 
 
-class Questions(NamedTuple):
+class PairQueries(NamedTuple):
     """Pairs of a query and an item.
 
     Attributes:
@@ -85,7 +79,7 @@ class Answers(NamedTuple):
     vector: Float[np.ndarray, "pair dim"]
 
 
-class Said(NamedTuple):
+class ModelOutputs(NamedTuple):
     """What the models before the head say of pairs.
 
     Attributes:
@@ -145,10 +139,12 @@ def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[
         tensorflow-text alone.
     """
     bundle = open_bundle(path, verify=True)
-    return compare(bundle, questions(bundle, pairs=pairs), batches=batches)
+    return all_comparisons(bundle, questions(bundle, pairs=pairs), batches=batches)
 
 
-def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list[Comparison]:
+def all_comparisons(
+    bundle: Bundle, asked: PairQueries, *, batches: Sequence[int]
+) -> list[Comparison]:
     """Compares what the forms of a bundle answer; see `verify`.
 
     Raises:
@@ -157,35 +153,35 @@ def compare(bundle: Bundle, asked: Questions, *, batches: Sequence[int]) -> list
     said = {batch: in_memory(bundle, asked, batch=batch) for batch in batches}
     whole = said[max(batches)]
     head = bundle.models.heads[FULL]
-    expected, features = judged(bundle, asked, whole)
+    expected, features = head_answers(bundle, asked, whole)
     beside = probabilities_beside(head, features)
     tensorflow = in_fresh_process(bundle, asked, batches=batches)
     forms: dict[str, Callable[[int], Answers]] = {
-        IN_MEMORY: lambda batch: judged(bundle, asked, said[batch])[0],
+        IN_MEMORY: lambda batch: head_answers(bundle, asked, said[batch])[0],
         STABLEHLO: lambda batch: in_stablehlo(bundle, asked, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
     found = [
-        compared(answer(batch), expected, beside=beside, form=form, batch=batch)
+        comparison(answer(batch), expected, beside=beside, form=form, batch=batch)
         for form, answer in forms.items()
         for batch in batches
     ]
     for source, served in sources(bundle).items():
-        settings = Settings(waiting=max(batches), deadline=SECONDS, remembered_answers=0)
+        settings = ScorerSettings(waiting=max(batches), deadline=SECONDS, remembered_answers=0)
         with Scorer(served, settings=settings) as scorer:
             for batch in batches:
                 answers, given = in_scorer(scorer, bundle, asked, batch=batch, source=source)
                 same, near = expected, beside
                 if source == LIVE:
                     # It may have other neighbours: a query of training has itself among them.
-                    same, features = judged(bundle, asked._replace(given=given), whole)
+                    same, features = head_answers(bundle, asked._replace(given=given), whole)
                     near = probabilities_beside(head, features)
                 form = f"{SCORER}, {source}"
-                found.append(compared(answers, same, beside=near, form=form, batch=batch))
+                found.append(comparison(answers, same, beside=near, form=form, batch=batch))
     return found
 
 
-def compared(
+def comparison(
     found: Answers,
     expected: Answers,
     *,
@@ -233,7 +229,7 @@ def tied(falling: Float[np.ndarray, "pair beam"]) -> Bool[np.ndarray, "pair beam
     return close
 
 
-def table(found: Sequence[Comparison]) -> str:
+def comparison_table(found: Sequence[Comparison]) -> str:
     """Returns comparisons as text."""
     lines = [
         "form            batch  pairs  other SIDs  on a step  greatest difference of SIDs    pairs"
@@ -248,7 +244,7 @@ def table(found: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def questions(bundle: Bundle, *, pairs: int) -> Questions:
+def questions(bundle: Bundle, *, pairs: int) -> PairQueries:
     """Returns cached queries, spread over all of them, each with an item of a SID known for it.
 
     Raises:
@@ -267,18 +263,18 @@ def questions(bundle: Bundle, *, pairs: int) -> Questions:
         sid = codes.unpack(known[number % len(known)], sizes=sizes)
         queries.append(key.decode())
         items.append(catalogue.items_below(sid)[0])
-    asked = Questions(
+    asked = PairQueries(
         queries=queries,
         item_ids=[item.item_id for item in catalogue.items(items)],
         sids=catalogue.sids[items].astype(np.int32),
         given=np.empty((pairs, 0), np.float32),
     )
-    with Scorer(bundle, settings=Settings()) as scorer:
+    with Scorer(bundle, settings=ScorerSettings()) as scorer:
         _, given = in_scorer(scorer, bundle, asked, batch=1, source=CACHED)
     return asked._replace(given=given)
 
 
-def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
+def in_memory(bundle: Bundle, asked: PairQueries, *, batch: int) -> ModelOutputs:
     """Returns what the models before the head say, as the stages apply them."""
     models = bundle.models
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
@@ -300,10 +296,12 @@ def in_memory(bundle: Bundle, asked: Questions, *, batch: int) -> Said:
     if models.encoder is not None:
         texts = _encoder_texts(bundle, asked.queries)
         vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
-    return Said(beams, exact, _log_shares(bundle, asked.sids), vector)
+    return ModelOutputs(beams, exact, _log_shares(bundle, asked.sids), vector)
 
 
-def judged(bundle: Bundle, asked: Questions, said: Said) -> tuple[Answers, FeatureTable]:
+def head_answers(
+    bundle: Bundle, asked: PairQueries, said: ModelOutputs
+) -> tuple[Answers, FeatureTable]:
     """Returns what the full model's head makes of it, and the columns that it reads."""
     beams, exact, log_shares, vector = said
     features = _features(bundle, asked, beams=beams, exact=exact, log_shares=log_shares)
@@ -332,7 +330,7 @@ def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "q
     return rectangle(pieces, shape=shape, beyond=beyond(encoder))
 
 
-def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
+def in_stablehlo(bundle: Bundle, asked: PairQueries, *, batch: int) -> Answers:
     """Returns what the StableHLO programs answer."""
     models, pairs = bundle.models, len(asked.queries)
     search, exactly, head = (
@@ -354,7 +352,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
         rows = np.arange(start, start + batch) % pairs
         sids, log_probs = map(np.asarray, search(params, trie, tokens[rows]))
         beams = Beams(sids, log_probs, np.isfinite(log_probs))
-        some = Questions([], [], asked.sids[rows], asked.given[rows])
+        some = PairQueries([], [], asked.sids[rows], asked.given[rows])
         exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
         features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
         vector = np.empty((batch, 0), np.float32)
@@ -366,7 +364,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
 
 
 def in_fresh_process(
-    bundle: Bundle, asked: Questions, *, batches: Sequence[int]
+    bundle: Bundle, asked: PairQueries, *, batches: Sequence[int]
 ) -> dict[int, Answers]:
     """Returns what the SavedModel answers, by batch size, in a process without this package.
 
@@ -404,16 +402,16 @@ class Uncached(Bundle):
     """A bundle as it would be if no query were cached."""
 
     @functools.cached_property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> BundleCatalogue:
         return _WithoutQueries(**vars(super().catalogue))
 
 
-class _WithoutQueries(Catalogue):
+class _WithoutQueries(BundleCatalogue):
     def cached(self, query: str) -> None:
         return None
 
 
-def sources(bundle: Bundle) -> dict[Source, Bundle]:
+def sources(bundle: Bundle) -> dict[AnswerSource, Bundle]:
     """Returns what a scorer has to open so that its answers come from either source.
 
     Without an encoder it has no live ones.
@@ -424,7 +422,7 @@ def sources(bundle: Bundle) -> dict[Source, Bundle]:
 
 
 def in_scorer(
-    scorer: Scorer, bundle: Bundle, asked: Questions, *, batch: int, source: Source
+    scorer: Scorer, bundle: Bundle, asked: PairQueries, *, batch: int, source: AnswerSource
 ) -> tuple[Answers, Float[np.ndarray, "pair feature"]]:
     """Returns what a scorer answers, and what it would have for `Questions.given`.
 
@@ -485,7 +483,7 @@ def _log_shares(
 
 def _features(
     bundle: Bundle,
-    asked: Questions,
+    asked: PairQueries,
     *,
     beams: Beams,
     exact: Float[np.ndarray, "pair level"],

@@ -21,13 +21,12 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.model import BoostedTrees, TreeParams
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving import verify
+from dsirm_jax.serving import QuerySids, Scored, verify
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL, Encoder
 from dsirm_jax.serving.formats import saved_model, stablehlo
-from dsirm_jax.serving.scorer.scorer import QuerySids, Scored
 from dsirm_jax.serving.update import update
 from tests.serving import tiny
 
@@ -49,7 +48,7 @@ def items(tmp_path):
 def compared(*, beside=(), **changes):
     found = ANSWERS._replace(**changes)
     beside = np.array(beside, np.float32).reshape(-1, 1)
-    return verify.compared(found, ANSWERS, beside=beside, form="a form", batch=1)
+    return verify.comparison(found, ANSWERS, beside=beside, form="a form", batch=1)
 
 
 def test_forms_agree_up_to_rounding_and_the_order_of_equals():
@@ -69,9 +68,9 @@ def test_forms_that_differ_are_told_apart():
     found = [compared(**change) for change in others]
     assert not any(of.agrees for of in found)
     assert [of.other_sids for of in found] == [1, 0, 0, 0, 0]
-    assert "over 1e-05" in verify.table(found).splitlines()[1]
+    assert "over 1e-05" in verify.comparison_table(found).splitlines()[1]
     agreed = dataclasses.replace(found[0], other_sids=0)
-    assert "over" not in verify.table([agreed])
+    assert "over" not in verify.comparison_table([agreed])
 
 
 def test_a_pair_on_a_step_of_the_head_may_be_on_either_side_of_it():
@@ -138,7 +137,7 @@ def test_a_scorer_that_answers_otherwise_is_told_apart():
     learnt = SimpleNamespace(heads={FULL: head}, encoder=None)
     of = SimpleNamespace(manifest=manifest, models=learnt)
     assert verify.sources(of) == {"cached": of}
-    asked = verify.Questions(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
+    asked = verify.PairQueries(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
     found, given = verify.in_scorer(Told(), of, asked, batch=2, source="cached")
     np.testing.assert_array_equal(given, [[3, 1], [2, 1]])
     expected = verify.Answers(
@@ -148,10 +147,10 @@ def test_a_scorer_that_answers_otherwise_is_told_apart():
         vector=np.ones((2, 4)),
     )
     given = {"beside": np.empty((0, 2)), "form": "scorer", "batch": 2}
-    assert verify.compared(found, expected, **given).agrees
+    assert verify.comparison(found, expected, **given).agrees
     for name in ("sids", "log_probs", "probability"):
         other = expected._replace(**{name: 0.9 * getattr(expected, name)})
-        assert not verify.compared(found, other, **given).agrees
+        assert not verify.comparison(found, other, **given).agrees
     with pytest.raises(InputError, match="'b', item 'y': the scorer's answer is fallback, not ca"):
         verify.in_scorer(Told(b="fallback"), of, asked, batch=2, source="cached")
 
@@ -163,7 +162,7 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
     update(path, items=items, queries=None)
     after = verify.verify(path, pairs=8, batches=(7,))
     for of in (*before, *after):
-        assert of.agrees, verify.table([of])
+        assert of.agrees, verify.comparison_table([of])
     scorers = {"scorer, cached", "scorer, live"}
     assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"} | scorers
 
@@ -201,13 +200,13 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
         files={},
     )
     opened = bundle.Bundle(path=path, manifest=manifest)
-    saved_model.write(path / manifest.saved_model_folder, opened)
-    bundle.seal(path, manifest)
+    saved_model.write_saved_model(path / manifest.saved_model_folder, opened)
+    bundle.seal_bundle(path, manifest)
     asked = verify.questions(opened, pairs=4)
     assert verify.in_memory(opened, asked, batch=4).vector.shape == (4, settings.dim)
     assert verify.in_fresh_process(opened, asked, batches=[4])[4].vector.shape == (4, settings.dim)
     for of in verify.verify(path, pairs=4, batches=(4,)):
-        assert of.agrees, verify.table([of])
+        assert of.agrees, verify.comparison_table([of])
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 | file | contents |
 | --- | --- |
 | `ids.mdb` | number of each item by its id |
-| `items.mdb` | what is known of each item, by number, see `stored` |
+| `items.mdb` | what is known of each item, by number, see `to_json` |
 | `vectors.npy` | float32 `[item, dim]` |
 | `sids.npy` | uint16 or int32 `[item, level]` |
 | `numbers.npy` | float64 `[item, column]`, the user's own, NaN where not known |
@@ -52,15 +52,15 @@ VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "reco
 LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
 TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
-COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
+STORED_COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
 """Columns of an item that have a meaning of their own; all others are attributes."""
 UNKNOWN = -1
 NO_KEY = np.iinfo(np.int64).max
-ROWS = 4096
+ROWS_PER_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Item:
+class StoredItem:
     """An item of the catalogue.
 
     Attributes:
@@ -127,7 +127,7 @@ class Voters(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Catalogue:
+class BundleCatalogue:
     """An open catalogue; what it holds is mapped into memory and shared by all processes.
 
     Attributes:
@@ -163,7 +163,7 @@ class Catalogue:
     voters: Voters
 
     @classmethod
-    def open(cls, folder: Path) -> Catalogue:
+    def open(cls, folder: Path) -> BundleCatalogue:
         """Opens a catalogue.
 
         Raises:
@@ -181,7 +181,7 @@ class Catalogue:
             numbers=_mapped(folder / NUMBERS),
             log_shares=_mapped(folder / LOG_SHARES),
             categories=_mapped(folder / CATEGORIES),
-            digests=digested.read(folder / DIGESTS),
+            digests=digested.read_digests(folder / DIGESTS),
             trie=tries.load(folder / TRIE),
             postings=Postings(**postings),
             statistics=_read_statistics(folder / STATISTICS),
@@ -198,10 +198,10 @@ class Catalogue:
             [UNKNOWN if of is None else int.from_bytes(of, "big") for of in found], np.int64
         )
 
-    def items(self, numbers: Sequence[int]) -> list[Item]:
+    def items(self, numbers: Sequence[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
         found = self.stored.get(store.keys_of_numbers(numbers))
-        return [item(int(n), value) for n, value in zip(numbers, found, strict=True)]
+        return [from_json(int(n), value) for n, value in zip(numbers, found, strict=True)]
 
     def items_below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
         """Returns the numbers of the items whose SID starts with some codes."""
@@ -272,7 +272,7 @@ def unpacked(records: np.ndarray) -> Cached:
     )
 
 
-def stored(row: Mapping[str, Any]) -> bytes:
+def to_json(row: Mapping[str, Any]) -> bytes:
     """Returns what `items.mdb` holds of an item.
 
     Args:
@@ -281,15 +281,15 @@ def stored(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode()
 
 
-def item(number: int, value: bytes) -> Item:
-    """Undoes `stored`."""
+def from_json(number: int, value: bytes) -> StoredItem:
+    """Undoes `to_json`."""
     row = json.loads(value)
-    known = {name: row.pop(name, None) for name in COLUMNS}
+    known = {name: row.pop(name, None) for name in STORED_COLUMNS}
     known["category"] = tuple(known["category"] or ())
-    return Item(number=number, **known, attributes=row)
+    return StoredItem(number=number, **known, attributes=row)
 
 
-def write(
+def write_catalogue(
     folder: Path,
     *,
     rows: Callable[[], Iterator[pa.Table]],
@@ -306,8 +306,8 @@ def write(
 
     Args:
       folder: where to; it must not exist.
-      rows: yields the items, in the order of their numbers, some at a time: columns `COLUMNS` and
-        any others. Called more than once.
+      rows: yields the items, in the order of their numbers, some at a time: columns
+        `STORED_COLUMNS` and any others. Called more than once.
       vectors: of the items, some at a time.
       sids: of the items.
       trie: of these SIDs.
@@ -321,8 +321,8 @@ def write(
     texts = map(item_texts, rows())
     statistics, _ = read_catalogue(texts, wanted=np.empty(0, int), processor=processor)
     _write_statistics(folder / STATISTICS, statistics)
-    store.write(folder / IDS, _numbered_ids(rows()))
-    store.write(folder / ITEMS, _stored_items(rows()))
+    store.write_store(folder / IDS, _numbered_ids(rows()))
+    store.write_store(folder / ITEMS, _stored_items(rows()))
     columns = (_columns(table, numbers) for table in rows())
     _write_array(folder / NUMBERS, columns, rows=len(sids), type_=np.float64)
     _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
@@ -330,17 +330,17 @@ def write(
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
-    digested.write(folder / DIGESTS, (read_items(some, reading) for some in texts))
+    digested.write_digests(folder / DIGESTS, (read_items(some, reading) for some in texts))
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
     _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
-    store.write(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
+    store.write_store(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
 
 
-def blocks(
-    array: Float[np.ndarray, "row dim"], *, rows: int = ROWS
+def row_blocks(
+    array: Float[np.ndarray, "row dim"], *, rows: int = ROWS_PER_BLOCK
 ) -> Iterator[Float[np.ndarray, "row dim"]]:
     """Yields an array some rows at a time."""
     for start in range(0, len(array), rows):
@@ -365,7 +365,7 @@ def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
     for table in tables:
         for row in table.to_pylist():
             (key,) = store.keys_of_numbers([number])
-            yield key, stored(row)
+            yield key, to_json(row)
             number += 1
 
 

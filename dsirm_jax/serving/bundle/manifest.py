@@ -36,7 +36,7 @@ class File:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Feature:
+class FeatureColumn:
     """A column that a head reads.
 
     Attributes:
@@ -75,7 +75,7 @@ class Encoder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class BundleSettings:
     """What the models were fitted with and serving has to repeat.
 
     Attributes:
@@ -129,7 +129,7 @@ class Manifest:
       programs: how its programs are written; None in format 1.
       sid_version: of all SIDs in it, see `sids.codes.SidTable`.
       stages: fingerprint of each stage that it was made from.
-      settings: see `Settings`.
+      settings: see `BundleSettings`.
       features: of each head, in the order in which it reads them.
       catalogue: number of the catalogue in force.
       items: in that catalogue.
@@ -142,8 +142,8 @@ class Manifest:
     programs: Programs | None = None
     sid_version: str
     stages: Mapping[str, str]
-    settings: Settings
-    features: Mapping[str, tuple[Feature, ...]]
+    settings: BundleSettings
+    features: Mapping[str, tuple[FeatureColumn, ...]]
     catalogue: int
     items: int
     queries: int
@@ -205,7 +205,7 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(
         **content
         | {
-            "settings": Settings(
+            "settings": BundleSettings(
                 **settings
                 | {
                     "encoder": Encoder(**settings["encoder"]),
@@ -215,7 +215,7 @@ def read_manifest(path: Path) -> Manifest:
                 }
             ),
             "features": {
-                head: tuple(Feature(**feature) for feature in of)
+                head: tuple(FeatureColumn(**feature) for feature in of)
                 for head, of in content["features"].items()
             },
             "files": {name: File(**known) for name, known in content["files"].items()},

@@ -27,7 +27,7 @@ _opening = threading.Lock()
 
 
 class KeyValues:
-    """A file that `write` wrote, open for reading by any number of threads."""
+    """A file that `write_store` wrote, open for reading by any number of threads."""
 
     def __init__(self, path: Path):
         try:
@@ -66,7 +66,7 @@ def open_store(path: str | os.PathLike[str]) -> KeyValues:
         return found
 
 
-def write(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> None:
+def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> None:
     """Writes a file of keys and values; fastest where they come in the order of the keys.
 
     Args:

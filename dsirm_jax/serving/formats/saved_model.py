@@ -38,7 +38,7 @@ from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.serving.bundle.catalogue import Catalogue
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL, Encoder
 from dsirm_jax.serving.bundle.models import BERT, Models
@@ -187,7 +187,7 @@ def catalogue_shapes(
     }
 
 
-def write(folder: Path, bundle: Bundle) -> None:
+def write_saved_model(folder: Path, bundle: Bundle) -> None:
     """Writes a SavedModel.
 
     Args:
@@ -263,11 +263,11 @@ def write(folder: Path, bundle: Bundle) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def with_catalogue(folder: Path, catalogue: Catalogue, *, into: Path) -> None:
+def with_catalogue(folder: Path, catalogue: BundleCatalogue, *, into: Path) -> None:
     """Writes the SavedModel of another folder with another catalogue: the graph is the same.
 
     Args:
-      folder: a SavedModel that `write` wrote.
+      folder: a SavedModel that `write_saved_model` wrote.
       catalogue: whose SIDs the new one has.
       into: where to; nothing may be there.
     """
@@ -321,7 +321,7 @@ def _encoder_pieces(
     return pieces
 
 
-def of_catalogue(catalogue: Catalogue) -> dict[str, Any]:
+def of_catalogue(catalogue: BundleCatalogue) -> dict[str, Any]:
     """Returns the arrays that change with the catalogue."""
     log_shares = log_shares_of(catalogue.trie, catalogue.postings)
     return {"trie": plain(catalogue.trie), "log_shares": log_shares}

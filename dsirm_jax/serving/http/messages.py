@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dsirm_jax.serving.scorer.scorer import Source
+from dsirm_jax.serving.scorer.answers import AnswerSource
 
 QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS = 1000, 256, 1000, 500, 16
 
@@ -83,7 +83,7 @@ class PredictedSid(BaseModel):
 class PredictedSids(BaseModel):
     """The SIDs of a query, the most probable first."""
 
-    source: Source
+    source: AnswerSource
     sids: list[PredictedSid]
 
 
@@ -99,7 +99,7 @@ class ScoredItem(BaseModel):
 class Scores(BaseModel):
     """Relevance of items to a query, in the order asked."""
 
-    source: Source
+    source: AnswerSource
     items: list[ScoredItem]
     unknown: list[str] = Field(description="Ids that are not in the catalogue.")
 
@@ -113,7 +113,7 @@ class ListedItem(BaseModel):
     attributes: dict[str, str]
 
 
-class Items(BaseModel):
+class ListedItems(BaseModel):
     """Items of the catalogue."""
 
     items: list[ListedItem]
@@ -129,7 +129,7 @@ class ListedBranch(BaseModel):
     titles: list[str] = Field(description="Titles of some of them.")
 
 
-class Branches(BaseModel):
+class ListedBranches(BaseModel):
     """What follows a prefix of SIDs, the largest first."""
 
     branches: list[ListedBranch]

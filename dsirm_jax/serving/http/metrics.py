@@ -9,13 +9,13 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dsirm_jax.serving.scorer.scorer import SOURCES
+from dsirm_jax.serving.scorer.answers import SOURCES
 
 GONE = 499
 """Stands for the status of a request whose client did not wait for it."""
 
 
-class Metrics:
+class ServerMetrics:
     """What Prometheus reads."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class _Watched:
 class Measured:
     """Middleware that counts and times responses."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics):
+    def __init__(self, app: ASGIApp, *, metrics: ServerMetrics):
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,19 +36,21 @@ from dsirm_jax.serving.http.messages import (
     AskedPrefix,
     AskedQuery,
     AskedScores,
-    Branches,
     DescribedFeature,
-    Items,
     ListedBranch,
+    ListedBranches,
     ListedItem,
+    ListedItems,
     PredictedSid,
     PredictedSids,
     Problem,
     ScoredItem,
     Scores,
 )
-from dsirm_jax.serving.http.metrics import Measured, Metrics
-from dsirm_jax.serving.scorer.scorer import Item, Overloaded, Scorer
+from dsirm_jax.serving.http.metrics import Measured, ServerMetrics
+from dsirm_jax.serving.scorer.answers import Item
+from dsirm_jax.serving.scorer.batching import Overloaded
+from dsirm_jax.serving.scorer.scorer import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ HEADERS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """How much a server takes on at once.
 
     Attributes:
@@ -102,7 +104,7 @@ class Settings:
 class Calls:
     """Calls a scorer on a few threads; what would have to wait for long is refused at once."""
 
-    def __init__(self, scorer: Scorer, *, settings: Settings, metrics: Metrics):
+    def __init__(self, scorer: Scorer, *, settings: ServerSettings, metrics: ServerMetrics):
         self.scorer, self.metrics, self.settings = scorer, metrics, settings
         self.ready = False
         self.admitted = 0
@@ -204,13 +206,13 @@ async def sids(asked: Annotated[AskedQuery, Query()], calls: Called) -> Response
     return await calls.answer(make)
 
 
-@api.get("/candidates", response_model=Items)
+@api.get("/candidates", response_model=ListedItems)
 async def candidates(asked: Annotated[AskedCandidates, Query()], calls: Called) -> Response:
     """Lists items for a query: those of its SIDs, then the nearest."""
 
-    def make(scorer: Scorer) -> Items:
+    def make(scorer: Scorer) -> ListedItems:
         found = scorer.candidates(asked.query, most=asked.most)
-        return Items(items=list(map(_listed, scorer.described(found))))
+        return ListedItems(items=list(map(_listed, scorer.described(found))))
 
     return await calls.answer(make)
 
@@ -240,26 +242,26 @@ async def score(asked: AskedScores, calls: Called) -> Response:
     return await calls.answer(make)
 
 
-@api.get("/items", response_model=Items)
+@api.get("/items", response_model=ListedItems)
 async def items(asked: Annotated[AskedItems, Query()], calls: Called) -> Response:
     """Lists items whose SIDs start with a prefix."""
 
-    def make(scorer: Scorer) -> Items:
+    def make(scorer: Scorer) -> ListedItems:
         found = scorer.items(_codes(asked.prefix, scorer), most=asked.most)
-        return Items(items=list(map(_listed, found)))
+        return ListedItems(items=list(map(_listed, found)))
 
     return await calls.answer(make)
 
 
-@api.get("/tree", response_model=Branches)
+@api.get("/tree", response_model=ListedBranches)
 async def tree(asked: Annotated[AskedPrefix, Query()], calls: Called) -> Response:
     """Lists the codes that follow a prefix, the largest first."""
 
-    def make(scorer: Scorer) -> Branches:
+    def make(scorer: Scorer) -> ListedBranches:
         found = scorer.children(_codes(asked.prefix, scorer))
         largest_first = sorted(found, key=lambda branch: (-branch.items, branch.code))
         listed = [ListedBranch(**dataclasses.asdict(branch)) for branch in largest_first]
-        return Branches(branches=listed)
+        return ListedBranches(branches=listed)
 
     return await calls.answer(make)
 
@@ -297,7 +299,7 @@ async def style() -> Response:
 
 
 def application(
-    scorer: Scorer, *, settings: Settings, hosts: tuple[str, ...] = LOOPBACK
+    scorer: Scorer, *, settings: ServerSettings, hosts: tuple[str, ...] = LOOPBACK
 ) -> FastAPI:
     """Returns the ASGI application.
 
@@ -307,7 +309,7 @@ def application(
       hosts: names by which requests may call the server; `*` for any. A page elsewhere that has its
         name point to this machine is turned away by its name.
     """
-    measured = Metrics()
+    measured = ServerMetrics()
     calls = Calls(scorer, settings=settings, metrics=measured)
 
     @contextlib.asynccontextmanager
@@ -339,7 +341,7 @@ def application(
     return app
 
 
-def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = None) -> None:
+def serve(scorer: Scorer, *, host: str, port: int, settings: ServerSettings | None = None) -> None:
     """Serves until SIGINT or SIGTERM; what is under way is finished first.
 
     Args:
@@ -351,7 +353,7 @@ def serve(scorer: Scorer, *, host: str, port: int, settings: Settings | None = N
     Raises:
       InputError: the address cannot be had.
     """
-    settings = settings or Settings()
+    settings = settings or ServerSettings()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=settings.connections)
@@ -447,7 +449,7 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     return _problem(error.status_code, str(error.detail), **(error.headers or {}))
 
 
-async def _overloaded(metrics: Metrics, request: Request, error: Overloaded) -> Response:
+async def _overloaded(metrics: ServerMetrics, request: Request, error: Overloaded) -> Response:
     metrics.refused.inc()
     return _problem(503, f"{error}; try again", **{"retry-after": "1"})
 

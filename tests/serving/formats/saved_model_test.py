@@ -30,7 +30,7 @@ def opened(made):
 @pytest.fixture(scope="module")
 def signatures(tf, opened, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "1"
-    saved_model.write(folder, opened)
+    saved_model.write_saved_model(folder, opened)
     return tf.saved_model.load(str(folder)).signatures
 
 
@@ -66,7 +66,7 @@ def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
         sid=tf.constant(asked.sids),
         **{name: tf.constant(values) for name, values in given.items()},
     )
-    expected, _ = verify.judged(opened, asked, verify.in_memory(opened, asked, batch=6))
+    expected, _ = verify.head_answers(opened, asked, verify.in_memory(opened, asked, batch=6))
     np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-5)
 
 

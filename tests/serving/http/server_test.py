@@ -18,10 +18,9 @@ import pytest
 from fastapi.testclient import TestClient
 from schemathesis import GenerationMode
 
+from dsirm_jax.serving import Overloaded, Scorer, ScorerSettings
 from dsirm_jax.serving.http.messages import ITEMS, QUERY_LENGTH
-from dsirm_jax.serving.http.server import BODY_BYTES, PAGE, Settings, application
-from dsirm_jax.serving.scorer.scorer import Overloaded, Scorer
-from dsirm_jax.serving.scorer.scorer import Settings as OfScorer
+from dsirm_jax.serving.http.server import BODY_BYTES, PAGE, ServerSettings, application
 from tests.serving import tiny
 from tests.serving.hostile import drawn, forbidden, hostile_requests, operations
 from tests.serving.stand_in import StandIn, served
@@ -32,7 +31,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)> & 'ṩ' 👟 שלום {{ 7 * 7 
 @contextlib.contextmanager
 def client_of(scorer, **settings):
     """A client of an application whose lifespan has begun."""
-    app = application(scorer, settings=Settings(**settings))
+    app = application(scorer, settings=ServerSettings(**settings))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
@@ -80,7 +79,7 @@ def test_what_is_not_known_is_null(scorer):
             return dataclasses.replace(found, dense_only=nothing)
 
     with TestClient(
-        application(WithoutDense(), settings=Settings()), base_url="http://localhost"
+        application(WithoutDense(), settings=ServerSettings()), base_url="http://localhost"
     ) as client:
         (item,) = client.post("/api/score", json=asked()).json()["items"]
     assert item["dense_only"] is None and 0 < item["probability"] < 1
@@ -286,7 +285,7 @@ def test_a_body_that_does_not_come_is_given_up(scorer):
     async def send(message):
         sent.append(message)
 
-    app = application(scorer, settings=Settings(body_seconds=0.02))
+    app = application(scorer, settings=ServerSettings(body_seconds=0.02))
     scope = {"type": "http", "method": "POST", "path": "/api/score", "query_string": b""}
     asyncio.run(app(scope | {"headers": [(b"host", b"localhost")]}, never, send))
     assert sent[0]["status"] == 408
@@ -306,7 +305,7 @@ def test_a_name_that_somebody_made_point_here_is_turned_away(client, path, host)
 def test_its_own_names_are_let_in_with_any_port_and_all_where_it_is_told_so(client, scorer):
     for host in ("127.0.0.1:8080", "LocalHost", "[::1]", "[::1]:1"):
         assert client.get("/api/about", headers={"host": host}).status_code == 200
-    app = application(scorer, settings=Settings(), hosts=("*",))
+    app = application(scorer, settings=ServerSettings(), hosts=("*",))
     with TestClient(app, base_url="http://evil.example") as open_to_all:
         assert open_to_all.get("/health").status_code == 200
 
@@ -325,7 +324,7 @@ class Gated(StandIn):
 
 def test_more_than_may_wait_is_refused_at_once_and_the_rest_answered():
     scorer = Gated()
-    app = application(scorer, settings=Settings(workers=2, waiting=3))
+    app = application(scorer, settings=ServerSettings(workers=2, waiting=3))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
 
     async def crowd():
@@ -374,7 +373,7 @@ def test_a_scorer_that_fails_or_is_full_has_an_answer():
 def test_metrics_tell_what_was_asked(scorer):
     first = scorer.items((), most=1)[0].title  # which the stand-in has in its cache
     with TestClient(
-        application(scorer, settings=Settings()), base_url="http://localhost"
+        application(scorer, settings=ServerSettings()), base_url="http://localhost"
     ) as client:
         while client.get("/ready").status_code == 503:
             time.sleep(0.01)
@@ -418,7 +417,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
 
 
 def test_what_the_schema_forbids_is_refused(scorer):
-    app = application(scorer, settings=Settings(), hosts=("*",))
+    app = application(scorer, settings=ServerSettings(), hosts=("*",))
     cases = forbidden(app, most=12)
     assert len(cases) >= 45
     for case in cases:
@@ -428,7 +427,7 @@ def test_what_the_schema_forbids_is_refused(scorer):
 
 
 def test_what_the_schema_allows_is_answered_as_it_says(scorer):
-    app = application(scorer, settings=Settings(), hosts=("*",))
+    app = application(scorer, settings=ServerSettings(), hosts=("*",))
     for operation in operations(app):
         for case in drawn(operation, mode=GenerationMode.POSITIVE, most=10):
             answer = case.call(app=app, base_url="http://localhost")
@@ -438,7 +437,7 @@ def test_what_the_schema_allows_is_answered_as_it_says(scorer):
 
 @pytest.mark.slow
 def test_a_bundle_is_served(made):
-    opened = Scorer.open(made, settings=OfScorer(warm=(), deadline=600.0))
+    opened = Scorer.open(made, settings=ScorerSettings(warm=(), deadline=600.0))
     with opened as scorer, client_of(scorer, workers=1) as client:
         wait_until_ready(client)
         about = client.get("/api/about").json()
@@ -491,7 +490,7 @@ def test_ten_thousand_hostile_requests_leave_no_trace(address, scorer):
             continue
         assert 400 <= answer.status < 500, (method, path, body[:200], told)
         assert json.loads(told)["reason"]
-    for case in forbidden(application(scorer, settings=Settings()), most=100):
+    for case in forbidden(application(scorer, settings=ServerSettings()), most=100):
         answer = case.call(base_url=address)
         assert 400 <= answer.status_code < 500, case.as_curl_command()
     used.append(resident(address))
