@@ -286,7 +286,7 @@ def _write_catalogue(
 def _stored(old: BundleCatalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields the items of a catalogue as the table that they came from."""
     for some in _in_blocks(old.stored, rows=catalogues.ROWS_PER_BLOCK):
-        items = [catalogues.from_json(0, value) for _, value in some]
+        items = [catalogues.item_from_json(0, value) for _, value in some]
         yield pa.Table.from_pylist([vars(item) | dict(item.attributes) for item in items], schema)
 
 

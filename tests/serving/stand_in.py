@@ -174,16 +174,17 @@ def served(*, seconds=0.0, workers=4, waiting=60, port=0):
 
 
 def main():
-    from dsirm_jax.serving.http import server as http
+    from dsirm_jax.serving.http.server import serve
+    from dsirm_jax.serving.http.settings import ServerSettings
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float)
     for name in ("port", "workers", "waiting"):
         parser.add_argument(f"--{name}", type=int)
     given = parser.parse_args()
-    settings = http.ServerSettings(workers=given.workers, waiting=given.waiting)
+    settings = ServerSettings(workers=given.workers, waiting=given.waiting)
     scorer = StandIn(seconds=given.seconds)
-    http.serve(scorer, host="127.0.0.1", port=given.port, settings=settings)
+    serve(scorer, host="127.0.0.1", port=given.port, settings=settings)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 | file | contents |
 | --- | --- |
 | `ids.mdb` | number of each item by its id |
-| `items.mdb` | what is known of each item, by number, see `to_json` |
+| `items.mdb` | what is known of each item, by number, see `item_to_json` |
 | `vectors.npy` | float32 `[item, dim]` |
 | `sids.npy` | uint16 or int32 `[item, level]` |
 | `numbers.npy` | float64 `[item, column]`, the user's own, NaN where not known |
@@ -201,7 +201,7 @@ class BundleCatalogue:
     def items(self, numbers: Sequence[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
         found = self.stored.get(store.keys_of_numbers(numbers))
-        return [from_json(int(n), value) for n, value in zip(numbers, found, strict=True)]
+        return [item_from_json(int(n), value) for n, value in zip(numbers, found, strict=True)]
 
     def items_below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
         """Returns the numbers of the items whose SID starts with some codes."""
@@ -272,7 +272,7 @@ def unpacked(records: np.ndarray) -> Cached:
     )
 
 
-def to_json(row: Mapping[str, Any]) -> bytes:
+def item_to_json(row: Mapping[str, Any]) -> bytes:
     """Returns what `items.mdb` holds of an item.
 
     Args:
@@ -281,8 +281,8 @@ def to_json(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode()
 
 
-def from_json(number: int, value: bytes) -> StoredItem:
-    """Undoes `to_json`."""
+def item_from_json(number: int, value: bytes) -> StoredItem:
+    """Undoes `item_to_json`."""
     row = json.loads(value)
     known = {name: row.pop(name, None) for name in STORED_COLUMNS}
     known["category"] = tuple(known["category"] or ())
@@ -365,7 +365,7 @@ def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
     for table in tables:
         for row in table.to_pylist():
             (key,) = store.keys_of_numbers([number])
-            yield key, to_json(row)
+            yield key, item_to_json(row)
             number += 1
 
 

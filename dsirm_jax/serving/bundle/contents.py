@@ -98,8 +98,8 @@ def damaged_files(path: Path, files: Mapping[str, File], *, contents: bool) -> l
         elif (size := file.stat().st_size) != known.bytes:
             faults.append(f"{file} has {size:,} bytes instead of {known.bytes:,}")
     if contents and not faults:
-        for name, found in checksums(path, files).items():
-            if found != files[name]:
+        for name, actual in checksums(path, files).items():
+            if actual != files[name]:
                 faults.append(f"{path / name} is not what was written")
     return faults
 
@@ -111,24 +111,21 @@ def checksums(path: Path, names: Iterable[str]) -> dict[str, File]:
         return dict(zip(names, threads.map(_describe, (path / name for name in names))))
 
 
-def files_below(path: Path, *folders: str) -> list[str]:
-    """Returns the paths, below `path`, of all files in some of its folders."""
-    found = (file for folder in folders for file in (path / folder).rglob("*"))
-    return sorted(file.relative_to(path).as_posix() for file in found if file.is_file())
-
-
 def seal_bundle(path: Path, manifest: Manifest) -> None:
     """Writes a bundle's manifest with the checksums of all its files.
 
     Args:
       path: of the bundle.
-      manifest: what it says; the files that it names already are not read again.
+      manifest: its contents; the files that it names already are not read again.
     """
+    from dsirm_jax.io.storage import files_below
+
     folders = (MODEL, manifest.saved_model_folder, manifest.catalogue_folder)
-    names = files_below(path, *folders)
+    files = (file for folder in folders for file in files_below(str(path / folder)))
+    names = sorted(Path(file).relative_to(path).as_posix() for file in files)
     new = checksums(path, (name for name in names if name not in manifest.files))
-    files = {name: new.get(name) or manifest.files[name] for name in names}
-    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=files))
+    sealed = {name: new.get(name) or manifest.files[name] for name in names}
+    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=sealed))
 
 
 def _describe(path: Path) -> File:

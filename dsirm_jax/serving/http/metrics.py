@@ -52,7 +52,7 @@ class ServerMetrics:
     def watch(
         self, *, admitted: Callable[[], int], statistics: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Adds what is read when it is asked for.
+        """Adds what is read whenever Prometheus comes.
 
         Args:
           admitted: how many requests are running or waiting.
@@ -89,14 +89,14 @@ class Measured:
             return await self.app(scope, receive, send)
         started, status = time.perf_counter(), GONE
 
-        async def told(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, told)
+            await self.app(scope, receive, send_counted)
         finally:
             # Of the route, not of the request: anybody could make up paths without end.
             path = getattr(scope.get("route"), "path", "other")
