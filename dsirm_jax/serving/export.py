@@ -128,8 +128,9 @@ def export(
     )
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
-    stablehlo.write_programs(model, applied, beams=beams, forms=forms)
-    saved_model.write_saved_model(path / manifest.saved_model_folder, opened)
+    programs = stablehlo.programs_of(applied, beams=beams, forms=forms)
+    stablehlo.write_programs(model, programs)
+    saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
     bundle.seal_bundle(path, manifest)
     log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
 

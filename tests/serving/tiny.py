@@ -180,8 +180,10 @@ def make(path, *, count=60, whole=False):
     opened = bundle.Bundle(path=path, manifest=manifest)
     if whole:
         forms = manifest.settings.trie
-        stablehlo.write_programs(path / bundle.MODEL, learnt, beams=BEAMS, forms=forms)
-        saved_model.write_saved_model(path / manifest.saved_model_folder, opened)
+        programs = stablehlo.programs_of(learnt, beams=BEAMS, forms=forms)
+        stablehlo.write_programs(path / bundle.MODEL, programs)
+        folder = path / manifest.saved_model_folder
+        saved_model.write_saved_model(folder, opened, programs=programs)
     else:
         write_variables(path / manifest.saved_model_folder, opened)
     bundle.seal_bundle(path, manifest)

@@ -193,14 +193,16 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     learnt = dataclasses.replace(before.models, **given)
     models.write_models(path / bundle.MODEL, learnt)
     forms = before.manifest.settings.trie
-    stablehlo.write_programs(path / bundle.MODEL, learnt, beams=tiny.BEAMS, forms=forms)
+    programs = stablehlo.programs_of(learnt, beams=tiny.BEAMS, forms=forms)
+    stablehlo.write_programs(path / bundle.MODEL, programs)
     manifest = dataclasses.replace(
         before.manifest,
         settings=dataclasses.replace(before.manifest.settings, encoder=settings),
         files={},
     )
     opened = bundle.Bundle(path=path, manifest=manifest)
-    saved_model.write_saved_model(path / manifest.saved_model_folder, opened)
+    folder = path / manifest.saved_model_folder
+    saved_model.write_saved_model(folder, opened, programs=programs)
     bundle.seal_bundle(path, manifest)
     asked = verify.questions(opened, pairs=4)
     assert verify.in_memory(opened, asked, batch=4).vector.shape == (4, settings.dim)

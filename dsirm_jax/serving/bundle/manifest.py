@@ -13,6 +13,7 @@ from typing import Any
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_text
+from dsirm_jax.serving.limits import whole
 
 FORMAT = 2
 READABLE = (1, FORMAT)
@@ -90,6 +91,9 @@ class BundleSettings:
       types_from_titles: pinned categories are product types of titles, for the run's items had no
         categories.
       trie: form of each level, `trie.BITMAP` or `trie.RANGES`, which the exported search expects.
+
+    Raises:
+      InputError: two of them contradict each other, or a number is too small.
     """
 
     encoder: Encoder
@@ -102,6 +106,23 @@ class BundleSettings:
     numbers: tuple[str, ...]
     types_from_titles: bool
     trie: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("max_pieces", "beams"):
+            whole(f"BundleSettings.{name}", getattr(self, name), least=1)
+        if FULL not in self.groups:
+            raise InputError(f"BundleSettings.groups has no {FULL!r}, the head that is served")
+        if lacking := sorted(set(self.numbers) - set(self.extras)):
+            raise InputError(
+                f"BundleSettings.numbers has {lacking[0]!r}, which is no column of "
+                f"BundleSettings.extras"
+            )
+        levels = len(self.generator["sid_sizes"])
+        if len(self.trie) != levels:
+            raise InputError(
+                f"BundleSettings.trie has {len(self.trie)} forms; give one for each of the "
+                f"{levels} levels of generator['sid_sizes']"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,14 +230,14 @@ def read_manifest(path: Path) -> Manifest:
                 **settings
                 | {
                     "encoder": Encoder(**settings["encoder"]),
-                    "groups": {head: tuple(of) for head, of in settings["groups"].items()},
+                    "groups": {head: tuple(names) for head, names in settings["groups"].items()},
                     "numbers": tuple(settings["numbers"]),
                     "trie": tuple(settings["trie"]),
                 }
             ),
             "features": {
-                head: tuple(FeatureColumn(**feature) for feature in of)
-                for head, of in content["features"].items()
+                head: tuple(FeatureColumn(**column) for column in columns)
+                for head, columns in content["features"].items()
             },
             "files": {name: File(**known) for name, known in content["files"].items()},
         }

@@ -187,12 +187,15 @@ def catalogue_shapes(
     }
 
 
-def write_saved_model(folder: Path, bundle: Bundle) -> None:
+def write_saved_model(
+    folder: Path, bundle: Bundle, *, programs: Mapping[str, export.Exported]
+) -> None:
     """Writes a SavedModel.
 
     Args:
       folder: where to.
       bundle: whose models and catalogue are in it.
+      programs: of these models, see `stablehlo.programs_of`.
     """
     import tensorflow as tf
 
@@ -211,9 +214,10 @@ def write_saved_model(folder: Path, bundle: Bundle) -> None:
         pieces = module.vocabulary.tokenize(tf_text.cleaned(query))
         return pieces.to_tensor(shape=[None, length])
 
-    described = {"beams": settings.beams, "forms": settings.trie}
-    searching = portable.as_tensorflow(stablehlo.search_program(generator, **described))
-    scoring = portable.as_tensorflow(relevance_program(generator, head, **described))
+    searching = portable.as_tensorflow(programs[stablehlo.SEARCH])
+    scoring = portable.as_tensorflow(
+        relevance_program(generator, head, beams=settings.beams, forms=settings.trie)
+    )
     texts = tf.TensorSpec([None], tf.string, "query")
 
     @tf.function(input_signature=[texts], autograph=False)
@@ -251,9 +255,7 @@ def write_saved_model(folder: Path, bundle: Bundle) -> None:
     }
     if pieces_of := _encoder_pieces(models, encoder=settings.encoder, tokens=tokens):
         module.encoder = _variables(models.encoder_params)
-        embedding = portable.as_tensorflow(
-            stablehlo.encoder_program(models.encoder, models.encoder_params)
-        )
+        embedding = portable.as_tensorflow(programs[stablehlo.ENCODER])
 
         @tf.function(input_signature=[texts], autograph=False)
         def query_vector(query):

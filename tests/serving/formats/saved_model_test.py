@@ -29,9 +29,39 @@ def opened(made):
 
 @pytest.fixture(scope="module")
 def signatures(tf, opened, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "1"
-    saved_model.write_saved_model(folder, opened)
+    programs = programs_with(opened, beams=tiny.BEAMS)
+    return written(tf, opened, tmp_path_factory.mktemp("saved") / "1", programs=programs)
+
+
+def programs_with(opened, *, beams):
+    forms = opened.manifest.settings.trie
+    return stablehlo.programs_of(opened.models, beams=beams, forms=forms)
+
+
+def written(tf, opened, folder, *, programs):
+    saved_model.write_saved_model(folder, opened, programs=programs)
     return tf.saved_model.load(str(folder)).signatures
+
+
+def test_the_programs_of_a_bundle_are_those_of_its_saved_model(tf, opened, tmp_path):
+    """None is traced again: a search for two SIDs finds two, and vectors are doubled."""
+    programs = programs_with(opened, beams=2)
+    models = opened.models
+    encoder = models.encoder
+
+    class Twice:
+        @staticmethod
+        def apply(params, pieces):
+            return 2 * encoder.apply(params, pieces)
+
+    programs[stablehlo.ENCODER] = stablehlo.encoder_program(Twice, models.encoder_params)
+    signatures = written(tf, opened, tmp_path / "1", programs=programs)
+    queries = tf.constant(tiny.QUERIES[:3])
+    assert signatures["query_sids"](query=queries)["sids"].shape == (3, 2, len(tiny.SIZES))
+    found = signatures["query_vector"](query=queries)["vector"]
+    pieces = verify._encoder_texts(opened, tiny.QUERIES[:3])
+    expected = 2 * encoder.apply(models.encoder_params, pieces)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
