@@ -150,9 +150,9 @@ def check_servable(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> Non
 def dense_rung(rungs: Mapping[str, Sequence[str]]) -> str | None:
     """Returns the rung with the most groups of features among those that know nothing of SIDs."""
     groups = {
-        rung: len(of)
-        for rung, of in rungs.items()
-        if not any(map(_is_of_sids, of)) and rung != FULL
+        rung: len(names)
+        for rung, names in rungs.items()
+        if not any(map(_is_of_sids, names)) and rung != FULL
     }
     return max(groups, key=groups.get) if groups else None
 
@@ -259,7 +259,7 @@ def _extras(items: Path) -> pa.Schema:
 
     def kept(type_: pa.DataType) -> pa.DataType:
         kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-        return type_ if any(of(type_) for of in kinds) else pa.string()
+        return type_ if any(is_kind(type_) for is_kind in kinds) else pa.string()
 
     schema = pq.read_schema(items)
     return pa.schema([(f.name, kept(f.type)) for f in schema if f.name not in ITEMS.names])
@@ -320,18 +320,18 @@ def _known_queries(
             f"{layout.surroundings} has {len(near.items.index)} queries and {layout.queries} has "
             f"{len(texts)}; run `dsirm features` again"
         )
-    found = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
+    query_beams = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
     rows = judged(layout.judgements, "query_index", "item_index")
     known = known_sids(
         generator=generator,
         pieces=vocabulary.encode(layout.vocabulary, texts),
         pairs=[
             QuerySidPairs(rows["query_index"], sids[rows["item_index"]]),
-            of_beams(found),
+            of_beams(query_beams),
             of_near(nearest(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids),
         ],
     )
-    return texts, Cached(query_vectors, found, near.items, near.queries, known)
+    return texts, Cached(query_vectors, query_beams, near.items, near.queries, known)
 
 
 def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:
@@ -354,5 +354,5 @@ def voters_of(
       judged: what `neighbours.near_queries` makes of these pairs.
     """
     queries = np.unique(pairs[:, 0])
-    found = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
-    return Voters(found, judged)
+    rows = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
+    return Voters(rows, judged)

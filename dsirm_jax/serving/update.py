@@ -95,7 +95,7 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
         bundle = bundles.open_bundle(path)
         _remove_leftovers(path, bundle.manifest)
         new = _read_items(bundle, items)
-        texts, found = _read_new_queries(bundle, queries)
+        texts, query_vectors = _read_new_queries(bundle, queries)
         number = bundle.manifest.catalogue + 1
         manifest = dataclasses.replace(
             bundle.manifest,
@@ -104,7 +104,10 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
             packages=package_versions(),
         )
         manifest = dataclasses.replace(
-            manifest, queries=_write_catalogue(bundle, manifest, new=new, texts=texts, found=found)
+            manifest,
+            queries=_write_catalogue(
+                bundle, manifest, new=new, texts=texts, query_vectors=query_vectors
+            ),
         )
         changed = Bundle(path=path, manifest=manifest)
         # TF Serving takes what has a number for a name as soon as it is there.
@@ -139,8 +142,8 @@ def _alone(path: Path) -> Iterator[None]:
 def _remove_leftovers(path: Path, manifest: Manifest) -> None:
     """Removes what an update that was killed left, and catalogues before the previous one."""
     previous = dataclasses.replace(manifest, catalogue=manifest.catalogue - 1)
-    kept = [(of.catalogue_folder, of.saved_model_folder) for of in (manifest, previous)]
-    names = {name for of in kept for name in of}
+    folders = [(m.catalogue_folder, m.saved_model_folder) for m in (manifest, previous)]
+    names = set(itertools.chain.from_iterable(folders))
     for folder in (*path.glob("catalogue-*"), *path.glob("saved_model/*")):
         if folder.relative_to(path).as_posix() not in names:
             shutil.rmtree(folder)
@@ -151,21 +154,23 @@ def _remove_leftovers(path: Path, manifest: Manifest) -> None:
 def _read_items(bundle: Bundle, file: str | None) -> NewItems:
     """Reads the items that the catalogue lacks, and gives them vectors and SIDs."""
     settings, catalogue = bundle.manifest.settings, bundle.catalogue
-    extras = pa.schema([(name, pa.type_for_alias(of)) for name, of in settings.extras.items()])
+    extras = pa.schema(
+        [(name, pa.type_for_alias(alias)) for name, alias in settings.extras.items()]
+    )
     schema = pa.schema([*ITEM_COLUMNS, *extras])
     table = schema.empty_table()
     if file:
         wanted = wanted_items({}, extras.names, binding="items")
         parts = split_categories(formats.parts([file], wanted=wanted), separator=" > ")
-        read = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
-        for _, rejected in read:
+        chunks = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
+        for _, rejected in chunks:
             for row in rejected.slice(0, 1).to_pylist():
                 raise InputError(
                     f"{file} row {row['row']}: column {row['column']} = {row['value']!r} "
-                    f"({row['reason']}); mend the row or leave it out"
+                    f"({row['reason']}); correct the row or leave it out"
                 )
-        kept = [of.select(schema.names).cast(schema) for of, _ in read]
-        table = pa.concat_tables([table, *kept])
+        accepted = [rows.select(schema.names).cast(schema) for rows, _ in chunks]
+        table = pa.concat_tables([table, *accepted])
     ids = table["item_id"].to_pylist()
     known = catalogue.numbers_of(ids) != catalogues.UNKNOWN
     first = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
@@ -176,14 +181,14 @@ def _read_items(bundle: Bundle, file: str | None) -> NewItems:
     if not len(table):
         return NewItems(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
     if settings.encoder.kind == models.NONE:
-        found = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
-        _check_width(file, found, dim=settings.encoder.dim)
+        item_vectors = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
+        _check_width(file, item_vectors, dim=settings.encoder.dim)
     else:
-        found = _embed(bundle, table["text"].to_pylist(), of_items=True)
+        item_vectors = _embed(bundle, table["text"].to_pylist(), of_items=True)
     quantizer = quantizers.load(bundle.model / models.QUANTIZER)
     pinned = _pinned(table, quantizer, from_titles=settings.types_from_titles)
-    assigned = assign_vectors(fitted=quantizer, vectors=found, pinned=pinned)
-    return NewItems(table, unit(found), assigned.codes)
+    assigned = assign_vectors(fitted=quantizer, vectors=item_vectors, pinned=pinned)
+    return NewItems(table, unit(item_vectors), assigned.codes)
 
 
 def _pinned(
@@ -208,21 +213,21 @@ def _read_new_queries(
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
     encoder = bundle.manifest.settings.encoder
-    read = itertools.chain.from_iterable(read_queries(file)) if file else ()
-    texts = [text for text in dict.fromkeys(read) if bundle.catalogue.cached(text) is None]
+    rows = itertools.chain.from_iterable(read_queries(file)) if file else ()
+    texts = [text for text in dict.fromkeys(rows) if bundle.catalogue.cached(text) is None]
     if not texts:
         return [], np.empty((0, encoder.dim), np.float32)
     if encoder.kind == models.NONE:
-        found = vectors.read_vectors(file, ids=texts, id_column="query")
-        _check_width(file, found, dim=encoder.dim)
-        return texts, found
+        query_vectors = vectors.read_vectors(file, ids=texts, id_column="query")
+        _check_width(file, query_vectors, dim=encoder.dim)
+        return texts, query_vectors
     return texts, _embed(bundle, texts, of_items=False)
 
 
-def _check_width(file: str, found: Float[np.ndarray, "row dim"], *, dim: int) -> None:
-    if found.shape[1] != dim:
+def _check_width(file: str, rows: Float[np.ndarray, "row dim"], *, dim: int) -> None:
+    if rows.shape[1] != dim:
         raise InputError(
-            f"{file}: vectors of {found.shape[1]} numbers, where the bundle's have {dim}; give "
+            f"{file}: vectors of {rows.shape[1]} numbers, where the bundle's have {dim}; give "
             f"those of the same model"
         )
 
@@ -249,7 +254,7 @@ def _write_catalogue(
     *,
     new: NewItems,
     texts: Sequence[str],
-    found: Float[np.ndarray, "query dim"],
+    query_vectors: Float[np.ndarray, "query dim"],
 ) -> int:
     """Writes the catalogue of a bundle's items and queries and of new ones.
 
@@ -275,7 +280,7 @@ def _write_catalogue(
         voters=old.voters,
         queries=itertools.chain(
             _known(bundle, new=new, sids=sids, trie=trie),
-            _fresh(bundle, texts, found, new=new, sids=sids, trie=trie),
+            _fresh(bundle, texts, query_vectors, new=new, sids=sids, trie=trie),
         ),
         processor=bundle.models.vocabulary,
         language=manifest.settings.language,
@@ -285,8 +290,8 @@ def _write_catalogue(
 
 def _stored(old: BundleCatalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields the items of a catalogue as the table that they came from."""
-    for some in _in_blocks(old.stored, rows=catalogues.ROWS_PER_BLOCK):
-        items = [catalogues.item_from_json(0, value) for _, value in some]
+    for block in _in_blocks(old.stored, rows=catalogues.ROWS_PER_BLOCK):
+        items = [catalogues.item_from_json(0, value) for _, value in block]
         yield pa.Table.from_pylist([vars(item) | dict(item.attributes) for item in items], schema)
 
 
@@ -296,9 +301,11 @@ def _known(
     """Yields the cached queries, with what they have with the new items."""
     old = bundle.catalogue
     grew = not tries.contains(old.trie, new.sids).all()
-    for some in _in_blocks(old.queries, rows=QUERIES_PER_BLOCK):
-        texts = [key.decode() for key, _ in some]
-        cached = catalogues.unpacked(np.frombuffer(b"".join(of for _, of in some), old.record))
+    for block in _in_blocks(old.queries, rows=QUERIES_PER_BLOCK):
+        texts = [key.decode() for key, _ in block]
+        cached = catalogues.unpacked(
+            np.frombuffer(b"".join(record for _, record in block), old.record)
+        )
         beams = _searched(bundle, texts, trie) if grew else cached.beams
         near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old), most=NEAR_ITEMS)
         known = cached.known
@@ -314,7 +321,7 @@ def _known(
 def _fresh(
     bundle: Bundle,
     texts: Sequence[str],
-    found: Float[np.ndarray, "query dim"],
+    query_vectors: Float[np.ndarray, "query dim"],
     *,
     new: NewItems,
     sids: Int[np.ndarray, "item level"],
@@ -324,14 +331,14 @@ def _fresh(
     old = bundle.catalogue
     for start in range(0, len(texts), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
-        near = nearest(queries=found[rows], candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
-        some = list(texts[rows])
-        beams = _searched(bundle, some, trie)
-        near = _nearest(found[rows], near, new, numbered_from=len(old), most=MOST_SIDS)
-        known = _known_sids(bundle, some, [of_beams(beams), of_near(near, sids)])
-        near = Neighbours(*(of[:, :NEAR_ITEMS] for of in near))
-        yield some, Cached(found[rows], beams, near, queries, known)
+        vectors_here, texts_here = query_vectors[rows], list(texts[rows])
+        near = nearest(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
+        queries = nearest(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
+        beams = _searched(bundle, texts_here, trie)
+        near = _nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
+        known = _known_sids(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
+        near = Neighbours(*(part[:, :NEAR_ITEMS] for part in near))
+        yield texts_here, Cached(vectors_here, beams, near, queries, known)
 
 
 def _known_sids(bundle: Bundle, texts: list[str], pairs: Sequence[QuerySidPairs]) -> Known:
@@ -361,19 +368,19 @@ def _nearest(
     numbered_from: int,
     most: int,
 ) -> Neighbours:
-    """Returns the nearest of the items found before and of new ones."""
+    """Returns the nearest of earlier items and new ones."""
     if not len(new.vectors):
         return near
     others = nearest(queries=queries, candidates=new.vectors, k=most)
     index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
     cosine = np.concatenate([near.cosine, others.cosine], axis=1)
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
-    return Neighbours(*(np.take_along_axis(of, order, axis=1) for of in (index, cosine)))
+    return Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (index, cosine)))
 
 
 def _in_blocks(
     rows_of: catalogues.store.KeyValues, *, rows: int
 ) -> Iterator[list[tuple[bytes, bytes]]]:
     left = iter(rows_of)
-    while some := list(itertools.islice(left, rows)):
-        yield some
+    while block := list(itertools.islice(left, rows)):
+        yield block

@@ -85,7 +85,7 @@ class StoredItem:
 
 
 class Known(NamedTuple):
-    """Exact log-probabilities of the SIDs that some queries will be asked about.
+    """Exact log-probabilities of the SIDs whose items are likely to be scored for some queries.
 
     Attributes:
       keys: the SIDs, see `sids.codes.pack`, int64 `[query, sid]`, rising, `NO_KEY` after the last.
@@ -193,15 +193,16 @@ class BundleCatalogue:
 
     def numbers_of(self, item_ids: Iterable[str]) -> Int[np.ndarray, " item"]:
         """Returns the number of each item, int64, `UNKNOWN` where there is none."""
-        found = self.ids.get(map(store.key, item_ids))
+        values = self.ids.get(map(store.key, item_ids))
         return np.array(
-            [UNKNOWN if of is None else int.from_bytes(of, "big") for of in found], np.int64
+            [UNKNOWN if value is None else int.from_bytes(value, "big") for value in values],
+            np.int64,
         )
 
     def items(self, numbers: Sequence[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
-        found = self.stored.get(store.keys_of_numbers(numbers))
-        return [item_from_json(int(n), value) for n, value in zip(numbers, found, strict=True)]
+        values = self.stored.get(store.keys_of_numbers(numbers))
+        return [item_from_json(int(n), value) for n, value in zip(numbers, values, strict=True)]
 
     def items_below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
         """Returns the numbers of the items whose SID starts with some codes."""
@@ -209,8 +210,8 @@ class BundleCatalogue:
 
     def cached(self, query: str) -> Cached | None:
         """Returns what is known of a query, which has been cleaned; None where it is not cached."""
-        (found,) = self.queries.get([query.encode()])
-        return None if found is None else unpacked(np.frombuffer(found, self.record))
+        (record,) = self.queries.get([query.encode()])
+        return None if record is None else unpacked(np.frombuffer(record, self.record))
 
 
 def record_type(
@@ -330,7 +331,7 @@ def write_catalogue(
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
-    digested.write_digests(folder / DIGESTS, (read_items(some, reading) for some in texts))
+    digested.write_digests(folder / DIGESTS, (read_items(block, reading) for block in texts))
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)
@@ -413,12 +414,12 @@ def _mapped(path: Path) -> np.ndarray:
 def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
     """Returns the number of each item's category path, in the order in which they occur."""
     numbers: dict[tuple[str, ...], int] = {(): UNKNOWN}
-    found = [
+    categories = [
         numbers.setdefault(tuple(path or ()), len(numbers) - 1)
         for table in tables
         for path in table["category"].to_pylist()
     ]
-    return np.array(found, np.int32)
+    return np.array(categories, np.int32)
 
 
 def _write_statistics(path: Path, statistics: Statistics) -> None:
@@ -426,15 +427,17 @@ def _write_statistics(path: Path, statistics: Statistics) -> None:
     description = {
         "documents": pieces.documents,
         "mean_length": float(pieces.mean_length),
-        **{kind: sorted(of) for kind, of in names._asdict().items()},
+        **{kind: sorted(words) for kind, words in names._asdict().items()},
     }
     _save(path, {"with_piece": pieces.with_piece}, description)
 
 
 def _read_statistics(path: Path) -> Statistics:
-    found, known = _load(path)
-    pieces = PieceStatistics(known["documents"], found["with_piece"], known["mean_length"])
-    return Statistics(pieces, Names(*(frozenset(known[kind]) for kind in Names._fields)))
+    named, description = _load(path)
+    pieces = PieceStatistics(
+        description["documents"], named["with_piece"], description["mean_length"]
+    )
+    return Statistics(pieces, Names(*(frozenset(description[kind]) for kind in Names._fields)))
 
 
 def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) -> None:

@@ -64,7 +64,9 @@ def read_digests(folder: Path) -> ItemDigests:
             _mapped(folder / f"{name}.bin", TYPES[name]),
         )
 
-    counts, lengths = (_mapped(folder / f"{of}.bin", TYPES[of]) for of in ("counts", "lengths"))
+    counts, lengths = (
+        _mapped(folder / f"{name}.bin", TYPES[name]) for name in ("counts", "lengths")
+    )
     return ItemDigests(Pieces(rows("pieces"), counts, lengths, rows("folded")), rows("terms"))
 
 

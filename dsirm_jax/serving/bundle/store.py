@@ -60,10 +60,10 @@ def open_store(path: str | os.PathLike[str]) -> KeyValues:
     """
     name = os.path.realpath(path)
     with _opening:  # LMDB refuses to open a file twice in one process.
-        found = _opened.get(name)
-        if found is None:
-            found = _opened[name] = KeyValues(Path(path))
-        return found
+        file = _opened.get(name)
+        if file is None:
+            file = _opened[name] = KeyValues(Path(path))
+        return file
 
 
 def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> None:
