@@ -67,7 +67,7 @@ def main() -> None:
     given = parser.parse_args()
     bundle = open_bundle(given.bundle)
     calls, sids = (1_000, SIDS // 10) if given.quick else (5_000, SIDS)
-    asked, cases = head_queries(bundle), []
+    requests, cases = head_queries(bundle), []
     print_heading("case", "mean ms", "P50", "P99", "calls/s", "goal")
     kinds = (
         ("cached", CACHED, ScorerSettings(deadline=60.0, warm_items=ITEMS, remembered_answers=0)),
@@ -78,7 +78,7 @@ def main() -> None:
         for kind, source, settings in kinds:
             few = calls if source == CACHED else calls // (5 if model == "demo" else 25)
             added = " ?" if source == LIVE else ""
-            named = [(text + added, items) for text, items in asked]
+            named = [(text + added, items) for text, items in requests]
             with Scorer(served, settings=settings) as scorer:
                 scorer.warm(*settings.warm)
                 if source == CACHED:
@@ -91,7 +91,7 @@ def main() -> None:
                     case = f"{kind}/{model}/{callers} callers"
                     cases.append(shown(case, milliseconds, seconds, goal=goal))
     print_heading("case", "measured", "goal", "ratio")
-    cases += [start(bundle, *asked[0]), *memory(bundle, sids=sids)]
+    cases += [start(bundle, *requests[0]), *memory(bundle, sids=sids)]
     write(given.json, cases)
 
 
@@ -115,7 +115,7 @@ def with_t5_small(bundle: Bundle) -> SimpleNamespace:
 
 def head_queries(bundle: Bundle) -> list[tuple[str, list[str]]]:
     """Returns cached queries, each with items of the SIDs that are known for it."""
-    found = []
+    requests = []
     for key, _ in bundle.catalogue.queries:
         text = key.decode()
         known = bundle.catalogue.cached(text).known.keys[0]
@@ -123,17 +123,17 @@ def head_queries(bundle: Bundle) -> list[tuple[str, list[str]]]:
         below = np.concatenate([bundle.catalogue.items_below(sid) for sid in sids])
         items = bundle.catalogue.items(below[:ITEMS])
         if len(items) == ITEMS:
-            found.append((text, [item.item_id for item in items]))
-        if len(found) == QUERIES:
+            requests.append((text, [item.item_id for item in items]))
+        if len(requests) == QUERIES:
             break
-    if not found:
+    if not requests:
         raise SystemExit(f"no cached query of the bundle knows the SIDs of {ITEMS} items")
-    return found
+    return requests
 
 
 def timed(
     scorer: Scorer,
-    asked: Sequence[tuple[str, list[str]]],
+    requests: Sequence[tuple[str, list[str]]],
     *,
     source: AnswerSource,
     callers: int,
@@ -145,7 +145,7 @@ def timed(
     def call(caller: int) -> list[float]:
         milliseconds = []
         for number in range(each):
-            text, items = asked[(caller * each + number) % len(asked)]
+            text, items = requests[(caller * each + number) % len(requests)]
             started = time.perf_counter()
             scored = scorer.score(text, items)
             milliseconds.append(1e3 * (time.perf_counter() - started))
@@ -219,9 +219,9 @@ def bytes_of_sids(folder: Path, *, sids: int) -> int:
     drawn = np.random.default_rng(0).integers(0, SIZES, size=(sids, len(SIZES)), dtype=np.int32)
     np.save(folder / "sids.npy", drawn.astype(np.uint16))
     tries.save(folder / "trie.safetensors", tries.build(drawn, sizes=SIZES))
-    found = tries.postings(drawn, sizes=SIZES)
-    np.save(folder / "rows.npy", found.rows)
-    np.save(folder / "starts.npy", found.starts)
+    postings = tries.postings(drawn, sizes=SIZES)
+    np.save(folder / "rows.npy", postings.rows)
+    np.save(folder / "starts.npy", postings.starts)
     keys = ((f"B{number:09d}".encode(), number.to_bytes(4, "big")) for number in range(sids))
     store.write_store(folder / "ids.mdb", keys)
     return sum(path.stat().st_size for path in folder.iterdir())
