@@ -211,8 +211,8 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     given = {"encoder": module, "encoder_params": params, "tokenizer": encoder.tokenizer}
     learnt = dataclasses.replace(before.models, **given)
     models.write_models(path / bundle.MODEL, learnt)
-    forms = before.manifest.settings.trie
-    programs = stablehlo.programs_of(learnt, beams=tiny.BEAMS, forms=forms)
+    levels = before.manifest.settings.trie
+    programs = stablehlo.programs_of(learnt, beams=tiny.BEAMS, forms=levels)
     stablehlo.write_programs(path / bundle.MODEL, programs)
     manifest = dataclasses.replace(
         before.manifest,
