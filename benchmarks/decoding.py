@@ -66,9 +66,7 @@ def main() -> None:
         return
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
-            raise SystemExit(
-                f"benchmarks/decoding.py needs {package}: pip install 'dsirm-jax[bench]'"
-            )
+            raise SystemExit(f"benchmarks/decoding.py needs {package}: pip install '.[bench]'")
     rounds = 6 if given.quick else 30
     config = _small()
     params = init_params(config, seed=0)

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax.serving.scorer.scorer import Scorer, Settings
+from dsirm_jax.serving import Scorer, ScorerSettings
 
 CLIENTS, CROWD, ITEMS, QUERIES = 32, 256, 100, 200
 ANSWERED, REFUSED, FAILED = 200, 503, 0
@@ -42,10 +42,10 @@ Ask = Callable[[Pairs], int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Load:
-    """What came of asking for a while.
+    """What came of requests for a while.
 
     Attributes:
-      seconds: how long it was asked.
+      seconds: how long requests came.
       statuses: of each request, `FAILED` where there was no answer. `[request]`
       milliseconds: that each took. `[request]`
     """
@@ -75,9 +75,9 @@ def main() -> None:
     seconds = {1: 10.0, CLIENTS: 60.0, CROWD: 20.0}
     if given.quick:
         seconds = {clients: of / 6 for clients, of in seconds.items()}
-    with Scorer.open(given.bundle, settings=Settings(warm=(1, 2, 4, 8, 16, 32))) as scorer:
+    with Scorer.open(given.bundle, settings=ScorerSettings(warm=(1, 2, 4, 8, 16, 32))) as scorer:
         titles = [item.title for item in scorer.items((), most=QUERIES)]
-        asked = {
+        requests = {
             name: [(query, scorer.candidates(query, most=ITEMS)) for query in queries]
             for name, queries in (("cached", scorer.examples(most=QUERIES)), ("live", titles))
         }
@@ -86,9 +86,9 @@ def main() -> None:
             scorer.score(*pairs)
             return ANSWERED
 
-        plan = [(name, clients) for name in asked for clients in (1, CLIENTS)]
+        plan = [(name, clients) for name in requests for clients in (1, CLIENTS)]
         direct = [
-            load(lambda: call, asked[name], clients=clients, seconds=seconds[clients])
+            load(lambda: call, requests[name], clients=clients, seconds=seconds[clients])
             for name, clients in plan
         ]
     cases = []
@@ -102,10 +102,10 @@ def main() -> None:
             return over_http(address)
 
         for (name, clients), other in zip(plan, direct):
-            over = load(connect, asked[name], clients=clients, seconds=seconds[clients])
+            over = load(connect, requests[name], clients=clients, seconds=seconds[clients])
             cases += compared(f"{name}, {clients}", over, other)
         before = resident(address)
-        over = load(connect, asked["live"], clients=CROWD, seconds=seconds[CROWD])
+        over = load(connect, requests["live"], clients=CROWD, seconds=seconds[CROWD])
         cases += compared(f"live, {CROWD}", over, None)
         waited = [over.time(quantile, status=REFUSED) for quantile in (0.5, 0.99)]
         grown = resident(address) - before
@@ -144,7 +144,7 @@ def load(
 
     Args:
       connect: makes what a thread asks with.
-      requests: asked in turn, from another one on by each thread.
+      requests: sent in turn, from another one on by each thread.
       clients: number of threads.
       seconds: how long no thread stops asking.
     """
@@ -154,14 +154,14 @@ def load(
     def run(number: int) -> None:
         ask = connect()
         for pairs in itertools.islice(itertools.cycle(requests), number, None):
-            asked = time.perf_counter()
-            if asked > started + seconds:
+            begun = time.perf_counter()
+            if begun > started + seconds:
                 return
             try:
                 status = ask(pairs)
             except OSError:
                 status, ask = FAILED, connect()
-            taken.append((status, 1e3 * (time.perf_counter() - asked)))
+            taken.append((status, 1e3 * (time.perf_counter() - begun)))
             if status == REFUSED:
                 time.sleep(1)  # as Retry-After says
 

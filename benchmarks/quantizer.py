@@ -60,9 +60,7 @@ def main() -> None:
         return
     for package in ("torch", "vector_quantize_pytorch", "faiss"):
         if importlib.util.find_spec(package) is None:
-            raise SystemExit(
-                f"benchmarks/quantizer.py needs {package}: pip install 'dsirm-jax[bench]'"
-            )
+            raise SystemExit(f"benchmarks/quantizer.py needs {package}: pip install '.[bench]'")
     rounds = 15 if given.quick else 60
     lines = []
     for case in itertools.chain(_rivals(rounds), _growth(quick=given.quick)):

@@ -36,10 +36,11 @@ from shapes import T5_SMALL
 
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.fitted import FittedGenerator
+from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle import store
 from dsirm_jax.serving.bundle.catalogue import NO_KEY
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
-from dsirm_jax.serving.scorer.scorer import CACHED, LIVE, Scorer, Settings, Source
+from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.codes import unpack
 
@@ -49,10 +50,10 @@ SECONDS, BYTES = 5.0, 2 * 2**30
 SIZES, SIDS = (216, 512, 512), 10_000_000
 OPEN = """
 import sys
-from dsirm_jax.serving.scorer import Scorer, Settings
+from dsirm_jax.serving import Scorer, ScorerSettings
 
 bundle, programs, query, *items = sys.argv[1:]
-with Scorer.open(bundle, settings=Settings(programs=programs)) as scorer:
+with Scorer.open(bundle, settings=ScorerSettings(programs=programs)) as scorer:
     print(scorer.score(query, items).source)
 """
 
@@ -66,18 +67,18 @@ def main() -> None:
     given = parser.parse_args()
     bundle = open_bundle(given.bundle)
     calls, sids = (1_000, SIDS // 10) if given.quick else (5_000, SIDS)
-    asked, cases = head_queries(bundle), []
+    requests, cases = head_queries(bundle), []
     print_heading("case", "mean ms", "P50", "P99", "calls/s", "goal")
     kinds = (
-        ("cached", CACHED, Settings(deadline=60.0, warm_items=ITEMS, remembered_answers=0)),
-        ("cached, again", CACHED, Settings(deadline=60.0, warm_items=ITEMS)),
-        ("live", LIVE, Settings(deadline=60.0, warm_items=ITEMS, warm=(1, 2, 4, 8, 16, 32))),
+        ("cached", CACHED, ScorerSettings(deadline=60.0, warm_items=ITEMS, remembered_answers=0)),
+        ("cached, again", CACHED, ScorerSettings(deadline=60.0, warm_items=ITEMS)),
+        ("live", LIVE, ScorerSettings(deadline=60.0, warm_items=ITEMS, warm=(1, 2, 4, 8, 16, 32))),
     )
     for model, served in (("demo", bundle), ("t5_small", with_t5_small(bundle))):
         for kind, source, settings in kinds:
             few = calls if source == CACHED else calls // (5 if model == "demo" else 25)
             added = " ?" if source == LIVE else ""
-            named = [(text + added, items) for text, items in asked]
+            named = [(text + added, items) for text, items in requests]
             with Scorer(served, settings=settings) as scorer:
                 scorer.warm(*settings.warm)
                 if source == CACHED:
@@ -90,7 +91,7 @@ def main() -> None:
                     case = f"{kind}/{model}/{callers} callers"
                     cases.append(shown(case, milliseconds, seconds, goal=goal))
     print_heading("case", "measured", "goal", "ratio")
-    cases += [start(bundle, *asked[0]), *memory(bundle, sids=sids)]
+    cases += [start(bundle, *requests[0]), *memory(bundle, sids=sids)]
     write(given.json, cases)
 
 
@@ -114,7 +115,7 @@ def with_t5_small(bundle: Bundle) -> SimpleNamespace:
 
 def head_queries(bundle: Bundle) -> list[tuple[str, list[str]]]:
     """Returns cached queries, each with items of the SIDs that are known for it."""
-    found = []
+    requests = []
     for key, _ in bundle.catalogue.queries:
         text = key.decode()
         known = bundle.catalogue.cached(text).known.keys[0]
@@ -122,19 +123,19 @@ def head_queries(bundle: Bundle) -> list[tuple[str, list[str]]]:
         below = np.concatenate([bundle.catalogue.items_below(sid) for sid in sids])
         items = bundle.catalogue.items(below[:ITEMS])
         if len(items) == ITEMS:
-            found.append((text, [item.item_id for item in items]))
-        if len(found) == QUERIES:
+            requests.append((text, [item.item_id for item in items]))
+        if len(requests) == QUERIES:
             break
-    if not found:
+    if not requests:
         raise SystemExit(f"no cached query of the bundle knows the SIDs of {ITEMS} items")
-    return found
+    return requests
 
 
 def timed(
     scorer: Scorer,
-    asked: Sequence[tuple[str, list[str]]],
+    requests: Sequence[tuple[str, list[str]]],
     *,
-    source: Source,
+    source: AnswerSource,
     callers: int,
     calls: int,
 ) -> tuple[np.ndarray, float]:
@@ -144,7 +145,7 @@ def timed(
     def call(caller: int) -> list[float]:
         milliseconds = []
         for number in range(each):
-            text, items = asked[(caller * each + number) % len(asked)]
+            text, items = requests[(caller * each + number) % len(requests)]
             started = time.perf_counter()
             scored = scorer.score(text, items)
             milliseconds.append(1e3 * (time.perf_counter() - started))
@@ -157,7 +158,7 @@ def timed(
         return np.array(milliseconds).ravel(), time.perf_counter() - started
 
 
-def check(source: str, expected: Source, *, query: str) -> None:
+def check(source: str, expected: AnswerSource, *, query: str) -> None:
     """Ends the benchmark where a call was not answered as it says."""
     if source != expected:
         raise SystemExit(f"query {query!r} was answered as {source}, not as {expected}")
@@ -218,11 +219,11 @@ def bytes_of_sids(folder: Path, *, sids: int) -> int:
     drawn = np.random.default_rng(0).integers(0, SIZES, size=(sids, len(SIZES)), dtype=np.int32)
     np.save(folder / "sids.npy", drawn.astype(np.uint16))
     tries.save(folder / "trie.safetensors", tries.build(drawn, sizes=SIZES))
-    found = tries.postings(drawn, sizes=SIZES)
-    np.save(folder / "rows.npy", found.rows)
-    np.save(folder / "starts.npy", found.starts)
+    postings = tries.postings(drawn, sizes=SIZES)
+    np.save(folder / "rows.npy", postings.rows)
+    np.save(folder / "starts.npy", postings.starts)
     keys = ((f"B{number:09d}".encode(), number.to_bytes(4, "big")) for number in range(sids))
-    store.write(folder / "ids.mdb", keys)
+    store.write_store(folder / "ids.mdb", keys)
     return sum(path.stat().st_size for path in folder.iterdir())
 
 

@@ -65,6 +65,22 @@ def test_the_package_says_that_it_is_typed():
     assert '"dsirm_jax": ["py.typed"]' in SETUP
 
 
+def test_what_is_said_to_be_installed_is_this_checkout_with_an_extra_of_it():
+    (declared,) = re.findall(r"extras_require={(.*?)\n    }", SETUP, re.S)
+    extras = set(re.findall(r'^ +"(\w+)":', declared, re.M))
+    files = [*Path("docs").rglob("*.md"), Path("README.md")]
+    files += [f for top in ("dsirm_jax", "benchmarks") for f in Path(top).rglob("*.py")]
+    commands = re.findall(
+        r"pip install( -\S+(?: constraints\.txt)?)* (['\"]?[\w.-]+\[\S+\])",
+        "\n".join(file.read_text("utf-8") for file in files),
+    )
+    wanted = [command for _, command in commands]
+    assert len(wanted) >= 8
+    for command in wanted:
+        (named,) = re.findall(r"^'\.\[([\w,]+)\]$", command)
+        assert set(named.split(",")) <= extras, command
+
+
 @pytest.mark.slow
 def test_the_gin_files_are_found_from_an_installed_wheel(tmp_path):
     subprocess.run(

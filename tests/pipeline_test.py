@@ -212,10 +212,11 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
 @pytest.mark.slow
 def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
     from dsirm_jax.relevance.schema import FeatureTable
-    from dsirm_jax.serving import verify
+    from dsirm_jax.serving import Scorer, ScorerSettings
     from dsirm_jax.serving.bundle.contents import open_bundle
     from dsirm_jax.serving.bundle.manifest import FULL
-    from dsirm_jax.serving.scorer.scorer import Scorer, Settings
+    from dsirm_jax.serving.verification.answers import Answers
+    from dsirm_jax.serving.verification.comparison import comparison, probabilities_beside
 
     model_dir, _ = run
     config, table = f"--gin_file={model_dir}/config.gin", tmp_path / "pairs.parquet"
@@ -230,7 +231,7 @@ def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
         done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
         assert done.returncode == 0, done.stderr[-3000:]
     expected = pq.read_table(model_dir / "score/scores.parquet")["score"].to_numpy()
-    settings = Settings(deadline=600.0, warm=())
+    settings = ScorerSettings(deadline=600.0, warm=())
     with Scorer.open(model_dir / "export/bundle", settings=settings) as scorer:
         found = [scorer.score(query, ids) for query in queries]
         names = [feature.name for feature in scorer.schema]
@@ -243,15 +244,15 @@ def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
         groups=head.features,
         values=np.concatenate([of.features for of in found])[:, read],
     )
-    beside = verify.probabilities_beside(head, features)
+    beside = probabilities_beside(head, features)
     others = {
         "sids": np.zeros((len(asked), 1, 1), np.int32),
         "log_probs": np.zeros((len(asked), 1), np.float32),
         "vector": np.zeros((len(asked), 0), np.float32),
     }
     scores = np.concatenate([of.probabilities for of in found])
-    answers = [verify.Answers(probability=each, **others) for each in (expected, scores)]
-    same = verify.compared(*answers, beside=beside, form="the command", batch=len(asked))
+    answers = [Answers(probability=each, **others) for each in (expected, scores)]
+    same = comparison(*answers, beside=beside, form="the command", batch=len(asked))
     assert same.agrees, same
     assert same.on_a_step <= len(asked) // 100
 

@@ -113,10 +113,10 @@ def head(folder):
 
 def serving(bundle):
     """Answers a cached query and one that the generator has to answer."""
-    from dsirm_jax.serving.scorer.scorer import Scorer, Settings
+    from dsirm_jax.serving import Scorer, ScorerSettings
     from tests.serving import tiny
 
-    with Scorer.open(bundle, settings=Settings(warm=(), deadline=600.0)) as scorer:
+    with Scorer.open(bundle, settings=ScorerSettings(warm=(), deadline=600.0)) as scorer:
         asked = [tiny.QUERIES[0], "never asked for"]
         return [scorer.score(query, ["item 1", "item 2"]).source for query in asked]
 

@@ -137,6 +137,6 @@ class Slice:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"topology {self.name}: {reason}; the compiler is libtpu, which "
-                f"pip install 'dsirm-jax[tpu]' brings"
+                f"pip install '.[tpu]' in a checkout brings"
             ) from error
         return described.devices

@@ -13,7 +13,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import Job
     from dsirm_jax.run.runner import run_stage
-    from dsirm_jax.serving.export import check
+    from dsirm_jax.serving.export import check_servable
 
     job = configuration.call_with_bound(Job)
     described = {
@@ -22,7 +22,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         "language": configuration.bound(features.run).get("language"),
         "crossfit": job.crossfit,
     }
-    check(described["rungs"], crossfit=job.crossfit)
+    check_servable(described["rungs"], crossfit=job.crossfit)
     run_stage(
         export.STAGE,
         job.layout,

@@ -12,7 +12,7 @@ EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Serves a bundle over HTTP until SIGINT or SIGTERM."""
-    from dsirm_jax.serving.scorer.scorer import Scorer, Settings
+    from dsirm_jax.serving import Scorer, ScorerSettings
 
     try:
         from dsirm_jax.serving.http import server
@@ -20,10 +20,10 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         if error.name not in EXTRA:
             raise
         raise InputError(
-            f"dsirm serve needs {error.name}: pip install 'dsirm-jax[serve]'"
+            f"dsirm serve needs {error.name}: pip install '.[serve]' in a checkout"
         ) from error
     # The server compiles when it listens already, and says when it is ready.
-    settings = Settings(warm=(), programs=flags["programs"])
+    settings = ScorerSettings(warm=(), programs=flags["programs"])
     with Scorer.open(flags["bundle"], settings=settings) as scorer:
         server.serve(scorer, host=flags["host"], port=flags["port"])
     return 0

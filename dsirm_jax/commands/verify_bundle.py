@@ -10,10 +10,11 @@ from dsirm_jax.commands.command import Command, Flag, Values
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints how far the forms of a bundle agree; 1 where two do not."""
-    from dsirm_jax.serving import verify
+    from dsirm_jax.serving.verification.comparison import comparison_table
+    from dsirm_jax.serving.verify import verify
 
-    comparisons = verify.verify(Path(arguments[0]), pairs=flags["pairs"])
-    print(verify.table(comparisons))
+    comparisons = verify(Path(arguments[0]), pairs=flags["pairs"])
+    print(comparison_table(comparisons))
     return 0 if all(comparison.agrees for comparison in comparisons) else 1
 
 

@@ -174,6 +174,6 @@ def beam_pipeline_options(flags: Sequence[str]) -> Any:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise InputError(
-            "beam_runner needs Apache Beam: pip install dsirm-jax[beam], or bind None to it"
+            "beam_runner needs Apache Beam: pip install '.[beam]' in a checkout, or bind None to it"
         ) from error
     return PipelineOptions(list(flags))

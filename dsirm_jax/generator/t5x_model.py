@@ -37,7 +37,7 @@ REPOSITORIES = {
     "google-research/jestimator": "326824a477feef6d92e6f44175000907a72899ca",
 }
 """What is not on PyPI, or not in a version that works, and the commits known to."""
-INSTALL = "pip install 'dsirm-jax[t5x]'; pip install --no-deps " + " ".join(
+INSTALL = "pip install '.[t5x]'; pip install --no-deps " + " ".join(
     f"git+https://github.com/{name}@{commit}" for name, commit in REPOSITORIES.items()
 )
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dsirm_jax.relevance.fitted import FittedHead
 
 log = logging.getLogger(__name__)
-STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
+SERVED_STAGES = ("prepare", "encode", "quantize", "generate", "features", "match", "relevance")
 
 
 def export(
@@ -70,7 +70,7 @@ def export(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
 
-    check(rungs, crossfit=crossfit)
+    check_servable(rungs, crossfit=crossfit)
     path, model = layout.bundle, layout.bundle / bundle.MODEL
     shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted
     model.mkdir(parents=True)
@@ -93,8 +93,8 @@ def export(
         packages=manifests.package_versions(),
         programs=portable.described(),
         sid_version=generator.sid_version,
-        stages={stage: fingerprint_of(layout.stage(stage)) for stage in STAGES},
-        settings=manifests.Settings(
+        stages={stage: fingerprint_of(layout.stage(stage)) for stage in SERVED_STAGES},
+        settings=manifests.BundleSettings(
             encoder=settings,
             generator=description.describe_architecture(generator.config),
             max_pieces=generator.max_pieces,
@@ -117,10 +117,10 @@ def export(
     )
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("export"))
     texts, cached = _known_queries(layout, generator=generator, beams=beams, sids=sids, **vectors)
-    catalogue.write(
+    catalogue.write_catalogue(
         path / manifest.catalogue_folder,
         rows=functools.partial(_item_rows, layout.items),
-        vectors=catalogue.blocks(vectors["item_vectors"]),
+        vectors=catalogue.row_blocks(vectors["item_vectors"]),
         sids=sids,
         trie=trie,
         numbers=numbers,
@@ -131,13 +131,14 @@ def export(
     )
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
-    stablehlo.write_programs(model, applied, beams=beams, forms=forms)
-    saved_model.write(path / manifest.saved_model_folder, opened)
-    bundle.seal(path, manifest)
+    programs = stablehlo.programs_of(applied, beams=beams, forms=forms)
+    stablehlo.write_programs(model, programs)
+    saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
+    bundle.seal_bundle(path, manifest)
     log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
 
 
-def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
+def check_servable(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
     """Raises InputError where a run cannot be served."""
     if crossfit:
         raise InputError(
@@ -152,9 +153,9 @@ def check(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> None:
 def dense_rung(rungs: Mapping[str, Sequence[str]]) -> str | None:
     """Returns the rung with the most groups of features among those that know nothing of SIDs."""
     groups = {
-        rung: len(of)
-        for rung, of in rungs.items()
-        if not any(map(_is_of_sids, of)) and rung != FULL
+        rung: len(names)
+        for rung, names in rungs.items()
+        if not any(map(_is_of_sids, names)) and rung != FULL
     }
     return max(groups, key=groups.get) if groups else None
 
@@ -165,7 +166,7 @@ def _is_of_sids(group: str) -> bool:
 
 def described_features(
     head: FittedHead, *, levels: int, numbers: Sequence[str]
-) -> tuple[manifests.Feature, ...]:
+) -> tuple[manifests.FeatureColumn, ...]:
     """Returns the columns that a head reads, in order.
 
     Args:
@@ -174,7 +175,7 @@ def described_features(
       numbers: the user's own columns of numbers.
     """
     known = {
-        name: manifests.Feature(
+        name: manifests.FeatureColumn(
             name=name, group=NUMERIC, about="a number of your own about the item"
         )
         for name in numbers
@@ -183,7 +184,7 @@ def described_features(
         for level in range(1, levels + 1) if feature.per_level else [""]:
             name = f"{feature.name}_{level}" if level else feature.name
             about = f"{feature.meaning}, l = {level}" if level else feature.meaning
-            known[name] = manifests.Feature(name=name, group=feature.group, about=about)
+            known[name] = manifests.FeatureColumn(name=name, group=feature.group, about=about)
     return tuple(known[column] for column in head.features)
 
 
@@ -224,7 +225,7 @@ def _extras(items: Path) -> pa.Schema:
 
     def kept(type_: pa.DataType) -> pa.DataType:
         kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-        return type_ if any(of(type_) for of in kinds) else pa.string()
+        return type_ if any(is_kind(type_) for is_kind in kinds) else pa.string()
 
     schema = pq.read_schema(items)
     return pa.schema([(f.name, kept(f.type)) for f in schema if f.name not in ITEMS.names])
@@ -249,8 +250,8 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
 
     extras = _extras(items)
     with pq.ParquetFile(items, pre_buffer=False) as file:
-        schema = pa.schema([*(ITEMS.field(name) for name in catalogue.COLUMNS), *extras])
-        for batch in file.iter_batches(catalogue.ROWS, columns=schema.names):
+        schema = pa.schema([*(ITEMS.field(name) for name in catalogue.STORED_COLUMNS), *extras])
+        for batch in file.iter_batches(catalogue.ROWS_PER_BLOCK, columns=schema.names):
             columns = [cast(batch.column(field.name), field) for field in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
 
@@ -270,7 +271,13 @@ def _known_queries(
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.relevance import tables
-    from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+    from dsirm_jax.serving.bundle.known import (
+        MOST_SIDS,
+        QuerySidPairs,
+        known_sids,
+        of_beams,
+        of_near,
+    )
 
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     near = tables.read_surroundings(layout.surroundings)
@@ -279,18 +286,18 @@ def _known_queries(
             f"{layout.surroundings} has {len(near.items.index)} queries and {layout.queries} has "
             f"{len(texts)}; run `dsirm features` again"
         )
-    found = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
-    pairs = read_judgements(layout.judgements, "query_index", "item_index")
+    query_beams = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
+    rows = read_judgements(layout.judgements, "query_index", "item_index")
     known = known_sids(
         generator=generator,
         pieces=vocabulary.text_pieces(layout.vocabulary, texts),
-        asked=[
-            Asked(pairs["query_index"], sids[pairs["item_index"]]),
-            of_beams(found),
+        pairs=[
+            QuerySidPairs(rows["query_index"], sids[rows["item_index"]]),
+            of_beams(query_beams),
             of_near(nearest(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids),
         ],
     )
-    return texts, Cached(query_vectors, found, near.items, near.queries, known)
+    return texts, Cached(query_vectors, query_beams, near.items, near.queries, known)
 
 
 def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:
@@ -313,5 +320,5 @@ def voters_of(
       judged: what `neighbours.near_queries` makes of these pairs.
     """
     queries = np.unique(pairs[:, 0])
-    found = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
-    return Voters(found, judged)
+    rows = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
+    return Voters(rows, judged)

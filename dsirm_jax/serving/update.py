@@ -38,9 +38,9 @@ from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours,
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle import models
-from dsirm_jax.serving.bundle.catalogue import Cached, Catalogue, Known
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Cached, Known
 from dsirm_jax.serving.bundle.contents import Bundle
-from dsirm_jax.serving.bundle.known import MOST_SIDS, Asked, known_sids, of_beams, of_near
+from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.bundle.manifest import Manifest, package_versions
 from dsirm_jax.serving.formats import saved_model
 from dsirm_jax.sids import codes
@@ -54,10 +54,10 @@ ITEM_COLUMNS = pa.schema(
         ("category", pa.list_(pa.string())),
     ]
 )
-QUERIES_AT_ONCE = 256
+QUERIES_PER_BLOCK = 256
 
 
-class Items(NamedTuple):
+class NewItems(NamedTuple):
     """Items that a catalogue lacks.
 
     Attributes:
@@ -94,7 +94,7 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
         bundle = bundles.open_bundle(path)
         _remove_leftovers(path, bundle.manifest)
         new = _read_items(bundle, items)
-        texts, found = _read_new_queries(bundle, queries)
+        texts, query_vectors = _read_new_queries(bundle, queries)
         number = bundle.manifest.catalogue + 1
         manifest = dataclasses.replace(
             bundle.manifest,
@@ -103,7 +103,10 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
             packages=package_versions(),
         )
         manifest = dataclasses.replace(
-            manifest, queries=_write_catalogue(bundle, manifest, new=new, texts=texts, found=found)
+            manifest,
+            queries=_write_catalogue(
+                bundle, manifest, new=new, texts=texts, query_vectors=query_vectors
+            ),
         )
         changed = Bundle(path=path, manifest=manifest)
         # TF Serving takes what has a number for a name as soon as it is there.
@@ -112,7 +115,7 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
             path / bundle.manifest.saved_model_folder, changed.catalogue, into=partial
         )
         partial.rename(path / manifest.saved_model_folder)
-        bundles.seal(path, manifest)
+        bundles.seal_bundle(path, manifest)
         log.info(
             "%s: %s items (%s new), %s cached queries",
             *(path, manifest.items, len(new.sids), manifest.queries),
@@ -138,8 +141,8 @@ def _alone(path: Path) -> Iterator[None]:
 def _remove_leftovers(path: Path, manifest: Manifest) -> None:
     """Removes what an update that was killed left, and catalogues before the previous one."""
     previous = dataclasses.replace(manifest, catalogue=manifest.catalogue - 1)
-    kept = [(of.catalogue_folder, of.saved_model_folder) for of in (manifest, previous)]
-    names = {name for of in kept for name in of}
+    folders = [(m.catalogue_folder, m.saved_model_folder) for m in (manifest, previous)]
+    names = set(itertools.chain.from_iterable(folders))
     for folder in (*path.glob("catalogue-*"), *path.glob("saved_model/*")):
         if folder.relative_to(path).as_posix() not in names:
             shutil.rmtree(folder)
@@ -147,24 +150,26 @@ def _remove_leftovers(path: Path, manifest: Manifest) -> None:
         partial.unlink()
 
 
-def _read_items(bundle: Bundle, file: str | None) -> Items:
+def _read_items(bundle: Bundle, file: str | None) -> NewItems:
     """Reads the items that the catalogue lacks, and gives them vectors and SIDs."""
     settings, catalogue = bundle.manifest.settings, bundle.catalogue
-    extras = pa.schema([(name, pa.type_for_alias(of)) for name, of in settings.extras.items()])
+    extras = pa.schema(
+        [(name, pa.type_for_alias(alias)) for name, alias in settings.extras.items()]
+    )
     schema = pa.schema([*ITEM_COLUMNS, *extras])
     table = schema.empty_table()
     if file:
         mapping = item_mapping({}, extras.names, binding="items")
         parts = split_categories(formats.parts([file], mapping=mapping), separator=" > ")
-        read = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
-        for _, rejected in read:
+        chunks = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
+        for _, rejected in chunks:
             for row in rejected.slice(0, 1).to_pylist():
                 raise InputError(
                     f"{file} row {row['row']}: column {row['column']} = {row['value']!r} "
-                    f"({row['reason']}); mend the row or leave it out"
+                    f"({row['reason']}); correct the row or leave it out"
                 )
-        kept = [of.select(schema.names).cast(schema) for of, _ in read]
-        table = pa.concat_tables([table, *kept])
+        accepted = [rows.select(schema.names).cast(schema) for rows, _ in chunks]
+        table = pa.concat_tables([table, *accepted])
     ids = table["item_id"].to_pylist()
     known = catalogue.numbers_of(ids) != catalogues.UNKNOWN
     first = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
@@ -173,17 +178,17 @@ def _read_items(bundle: Bundle, file: str | None) -> Items:
         log.info("%s: %s of its %s items are there already", file, len(ids) - len(rows), len(ids))
     table = table.take(pa.array(rows, pa.int64()))
     if not len(table):
-        return Items(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
+        return NewItems(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
     encoder = bundle.models.encoder
     if encoder is None:
-        found = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
-        _check_width(file, found, dim=settings.encoder.dim)
+        item_vectors = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
+        _check_width(file, item_vectors, dim=settings.encoder.dim)
     else:
-        found = encoder.embed(table["text"].to_pylist(), of_items=True)
+        item_vectors = encoder.embed(table["text"].to_pylist(), of_items=True)
     quantizer = quantizers.load(bundle.model / models.QUANTIZER)
     pinned = _pinned(table, quantizer, from_titles=settings.types_from_titles)
-    assigned = assign_vectors(fitted=quantizer, vectors=found, pinned=pinned)
-    return Items(table, unit(found), assigned.codes)
+    assigned = assign_vectors(fitted=quantizer, vectors=item_vectors, pinned=pinned)
+    return NewItems(table, unit(item_vectors), assigned.codes)
 
 
 def _pinned(
@@ -208,21 +213,21 @@ def _read_new_queries(
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
     dim, encoder = bundle.manifest.settings.encoder.dim, bundle.models.encoder
-    read = itertools.chain.from_iterable(read_query_file(file)) if file else ()
-    texts = [text for text in dict.fromkeys(read) if bundle.catalogue.cached(text) is None]
+    rows = itertools.chain.from_iterable(read_query_file(file)) if file else ()
+    texts = [text for text in dict.fromkeys(rows) if bundle.catalogue.cached(text) is None]
     if not texts:
         return [], np.empty((0, dim), np.float32)
     if encoder is None:
-        found = vectors.read_vectors(file, ids=texts, id_column="query")
-        _check_width(file, found, dim=dim)
-        return texts, found
+        query_vectors = vectors.read_vectors(file, ids=texts, id_column="query")
+        _check_width(file, query_vectors, dim=dim)
+        return texts, query_vectors
     return texts, encoder.embed(texts)
 
 
-def _check_width(file: str, found: Float[np.ndarray, "row dim"], *, dim: int) -> None:
-    if found.shape[1] != dim:
+def _check_width(file: str, rows: Float[np.ndarray, "row dim"], *, dim: int) -> None:
+    if rows.shape[1] != dim:
         raise InputError(
-            f"{file}: vectors of {found.shape[1]} numbers, where the bundle's have {dim}; give "
+            f"{file}: vectors of {rows.shape[1]} numbers, where the bundle's have {dim}; give "
             f"those of the same model"
         )
 
@@ -231,9 +236,9 @@ def _write_catalogue(
     bundle: Bundle,
     manifest: Manifest,
     *,
-    new: Items,
+    new: NewItems,
     texts: Sequence[str],
-    found: Float[np.ndarray, "query dim"],
+    query_vectors: Float[np.ndarray, "query dim"],
 ) -> int:
     """Writes the catalogue of a bundle's items and queries and of new ones.
 
@@ -249,40 +254,42 @@ def _write_catalogue(
         if len(new.table):
             yield new.table
 
-    catalogues.write(
+    catalogues.write_catalogue(
         folder,
         rows=rows,
-        vectors=itertools.chain(catalogues.blocks(old.vectors), [new.vectors]),
+        vectors=itertools.chain(catalogues.row_blocks(old.vectors), [new.vectors]),
         sids=sids,
         trie=trie,
         numbers=manifest.settings.numbers,
         voters=old.voters,
         queries=itertools.chain(
             _known(bundle, new=new, sids=sids, trie=trie),
-            _fresh(bundle, texts, found, new=new, sids=sids, trie=trie),
+            _fresh(bundle, texts, query_vectors, new=new, sids=sids, trie=trie),
         ),
         processor=bundle.models.vocabulary,
         language=manifest.settings.language,
     )
-    return len(Catalogue.open(folder).queries)
+    return len(BundleCatalogue.open(folder).queries)
 
 
-def _stored(old: Catalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
+def _stored(old: BundleCatalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields the items of a catalogue as the table that they came from."""
-    for some in _in_blocks(old.stored, rows=catalogues.ROWS):
-        items = [catalogues.item(0, value) for _, value in some]
+    for block in _in_blocks(old.stored, rows=catalogues.ROWS_PER_BLOCK):
+        items = [catalogues.item_from_json(0, value) for _, value in block]
         yield pa.Table.from_pylist([vars(item) | dict(item.attributes) for item in items], schema)
 
 
 def _known(
-    bundle: Bundle, *, new: Items, sids: Int[np.ndarray, "item level"], trie: tries.Trie
+    bundle: Bundle, *, new: NewItems, sids: Int[np.ndarray, "item level"], trie: tries.Trie
 ) -> Iterator[tuple[list[str], Cached]]:
     """Yields the cached queries, with what they have with the new items."""
     old = bundle.catalogue
     grew = not tries.contains(old.trie, new.sids).all()
-    for some in _in_blocks(old.queries, rows=QUERIES_AT_ONCE):
-        texts = [key.decode() for key, _ in some]
-        cached = catalogues.unpacked(np.frombuffer(b"".join(of for _, of in some), old.record))
+    for block in _in_blocks(old.queries, rows=QUERIES_PER_BLOCK):
+        texts = [key.decode() for key, _ in block]
+        cached = catalogues.unpacked(
+            np.frombuffer(b"".join(record for _, record in block), old.record)
+        )
         beams = _searched(bundle, texts, trie) if grew else cached.beams
         near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old), most=NEAR_ITEMS)
         known = cached.known
@@ -290,39 +297,39 @@ def _known(
             query, place = np.nonzero(known.keys != catalogues.NO_KEY)
             before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
             # What is new comes first, for of what was known there may be as much as has room.
-            asked = [of_beams(beams), of_near(near, sids), Asked(query, before)]
-            known = _asked_about(bundle, texts, asked)
+            pairs = [of_beams(beams), of_near(near, sids), QuerySidPairs(query, before)]
+            known = _known_sids(bundle, texts, pairs)
         yield texts, cached._replace(beams=beams, items=near, known=known)
 
 
 def _fresh(
     bundle: Bundle,
     texts: Sequence[str],
-    found: Float[np.ndarray, "query dim"],
+    query_vectors: Float[np.ndarray, "query dim"],
     *,
-    new: Items,
+    new: NewItems,
     sids: Int[np.ndarray, "item level"],
     trie: tries.Trie,
 ) -> Iterator[tuple[list[str], Cached]]:
     """Yields what is known of new queries."""
     old = bundle.catalogue
-    for start in range(0, len(texts), QUERIES_AT_ONCE):
-        rows = slice(start, start + QUERIES_AT_ONCE)
-        near = nearest(queries=found[rows], candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
-        some = list(texts[rows])
-        beams = _searched(bundle, some, trie)
-        near = _nearest(found[rows], near, new, numbered_from=len(old), most=MOST_SIDS)
-        known = _asked_about(bundle, some, [of_beams(beams), of_near(near, sids)])
-        near = Neighbours(*(of[:, :NEAR_ITEMS] for of in near))
-        yield some, Cached(found[rows], beams, near, queries, known)
+    for start in range(0, len(texts), QUERIES_PER_BLOCK):
+        rows = slice(start, start + QUERIES_PER_BLOCK)
+        vectors_here, texts_here = query_vectors[rows], list(texts[rows])
+        near = nearest(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
+        queries = nearest(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
+        beams = _searched(bundle, texts_here, trie)
+        near = _nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
+        known = _known_sids(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
+        near = Neighbours(*(part[:, :NEAR_ITEMS] for part in near))
+        yield texts_here, Cached(vectors_here, beams, near, queries, known)
 
 
-def _asked_about(bundle: Bundle, texts: list[str], asked: Sequence[Asked]) -> Known:
-    """Returns the log-probabilities of the SIDs that queries will be asked about."""
+def _known_sids(bundle: Bundle, texts: list[str], pairs: Sequence[QuerySidPairs]) -> Known:
+    """Returns the log-probabilities of SIDs of some queries."""
     learnt = bundle.models
     pieces = learnt.vocabulary.encode(texts, out_type=int)
-    return known_sids(generator=learnt.generator, pieces=pieces, asked=asked)
+    return known_sids(generator=learnt.generator, pieces=pieces, pairs=pairs)
 
 
 def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
@@ -333,31 +340,31 @@ def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
         trie=trie,
         pieces=learnt.vocabulary.encode(texts, out_type=int),
         beams=bundle.manifest.settings.beams,
-        batch_size=QUERIES_AT_ONCE,
+        batch_size=QUERIES_PER_BLOCK,
     )
 
 
 def _nearest(
     queries: Float[np.ndarray, "query dim"],
     near: Neighbours,
-    new: Items,
+    new: NewItems,
     *,
     numbered_from: int,
     most: int,
 ) -> Neighbours:
-    """Returns the nearest of the items found before and of new ones."""
+    """Returns the nearest of earlier items and new ones."""
     if not len(new.vectors):
         return near
     others = nearest(queries=queries, candidates=new.vectors, k=most)
     index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
     cosine = np.concatenate([near.cosine, others.cosine], axis=1)
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
-    return Neighbours(*(np.take_along_axis(of, order, axis=1) for of in (index, cosine)))
+    return Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (index, cosine)))
 
 
 def _in_blocks(
     rows_of: catalogues.store.KeyValues, *, rows: int
 ) -> Iterator[list[tuple[bytes, bytes]]]:
     left = iter(rows_of)
-    while some := list(itertools.islice(left, rows)):
-        yield some
+    while block := list(itertools.islice(left, rows)):
+        yield block

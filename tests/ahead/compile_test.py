@@ -23,7 +23,7 @@ TINY = [
     "--gin.t5.T5Config.num_decoder_layers=1",
 ]
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="pip install 'dsirm-jax[tpu]'"
+    importlib.util.find_spec("libtpu") is None, reason="pip install '.[tpu]'"
 )
 
 

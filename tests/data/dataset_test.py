@@ -149,7 +149,7 @@ def test_beam_writes_the_same_examples_in_the_same_order(built, tmp_path):
 def test_a_runner_without_beam_is_an_input_error(built, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
-    with pytest.raises(InputError, match=r"pip install dsirm-jax\[beam\]"):
+    with pytest.raises(InputError, match=r"pip install '\.\[beam\]' in a checkout"):
         dataset.write_dataset(prepare_dir=built[0], data_dir=tmp_path, beam_runner="DirectRunner")
 
 

@@ -21,7 +21,7 @@ from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
-from dsirm_jax.serving.export import check, dense_rung, read_encoder
+from dsirm_jax.serving.export import check_servable, dense_rung, read_encoder
 from dsirm_jax.serving.update import update
 from dsirm_jax.training.settings import Training
 from tests.serving import tiny
@@ -36,13 +36,13 @@ RUNGS = {
 
 
 def test_what_cannot_be_served_is_refused():
-    check(RUNGS, crossfit=False)
+    check_servable(RUNGS, crossfit=False)
     with pytest.raises(InputError, match=r"Job\.crossfit = False and another MODEL_DIR"):
-        check(RUNGS, crossfit=True)
+        check_servable(RUNGS, crossfit=True)
     with pytest.raises(InputError, match=r"relevance\.run\.rungs has no 'full'"):
-        check({"no_sid": ("dense",)}, crossfit=False)
+        check_servable({"no_sid": ("dense",)}, crossfit=False)
     with pytest.raises(InputError, match="'prefix@own', which is not computed when serving"):
-        check(RUNGS | {"full": RUNGS["own"]}, crossfit=False)
+        check_servable(RUNGS | {"full": RUNGS["own"]}, crossfit=False)
 
 
 def test_the_fallback_is_the_richest_rung_that_knows_nothing_of_sids():
@@ -109,7 +109,7 @@ def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
     settings = dataclasses.replace(
         manifest.settings, encoder=manifests.EncoderSettings(kind=models.NONE, dim=tiny.DIM)
     )
-    bundle.seal(path, dataclasses.replace(manifest, settings=settings))
+    bundle.seal_bundle(path, dataclasses.replace(manifest, settings=settings))
     table = pa.Table.from_pylist(tiny.items(60, 63))
     pq.write_table(table, tmp_path / "items.parquet")
     with pytest.raises(InputError, match=r"items\.parquet: column 'vector' is missing"):

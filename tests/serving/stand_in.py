@@ -14,14 +14,23 @@ import numpy as np
 
 from dsirm_jax.data.readers.simulated_shop import SimulatedShop
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.scorer.scorer import Branch, Feature, Item, QuerySids, Scored, Scorer
+from dsirm_jax.serving import Branch, Item, QuerySids, Scored, Scorer
+from dsirm_jax.serving.bundle.manifest import FeatureColumn
 
 SCHEMA = (
-    Feature(name="cosine", group="dense", about="cosine of query and item"),
-    Feature(name="overlap", group="lexical", about="share of the query's words in the item's text"),
-    Feature(name="beam_mass_1", group="prefix", about="P(beam | query) over beams that agree at 1"),
-    Feature(name="beam_mass_2", group="prefix", about="P(beam | query) over beams that agree at 2"),
-    Feature(name="beam_mass_3", group="prefix", about="P(beam | query) over beams that agree at 3"),
+    FeatureColumn(name="cosine", group="dense", about="cosine of query and item"),
+    FeatureColumn(
+        name="overlap", group="lexical", about="share of the query's words in the item's text"
+    ),
+    FeatureColumn(
+        name="beam_mass_1", group="prefix", about="P(beam | query) over beams that agree at 1"
+    ),
+    FeatureColumn(
+        name="beam_mass_2", group="prefix", about="P(beam | query) over beams that agree at 2"
+    ),
+    FeatureColumn(
+        name="beam_mass_3", group="prefix", about="P(beam | query) over beams that agree at 3"
+    ),
 )
 BEAMS, QUOTED = 8, '12" & up'
 
@@ -165,16 +174,17 @@ def served(*, seconds=0.0, workers=4, waiting=60, port=0):
 
 
 def main():
-    from dsirm_jax.serving.http import server as http
+    from dsirm_jax.serving.http.server import serve
+    from dsirm_jax.serving.http.settings import ServerSettings
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float)
     for name in ("port", "workers", "waiting"):
         parser.add_argument(f"--{name}", type=int)
     given = parser.parse_args()
-    settings = http.Settings(workers=given.workers, waiting=given.waiting)
+    settings = ServerSettings(workers=given.workers, waiting=given.waiting)
     scorer = StandIn(seconds=given.seconds)
-    http.serve(scorer, host="127.0.0.1", port=given.port, settings=settings)
+    serve(scorer, host="127.0.0.1", port=given.port, settings=settings)
 
 
 if __name__ == "__main__":

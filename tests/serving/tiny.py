@@ -28,7 +28,7 @@ from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.catalogue import Cached
-from dsirm_jax.serving.bundle.known import Asked, known_sids, of_beams, of_near
+from dsirm_jax.serving.bundle.known import QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.export import described_features, voters_of
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
 from dsirm_jax.sids import prefix_match
@@ -98,7 +98,7 @@ def make(path, *, count=60, whole=False):
         programs=portable.described(),
         sid_version="v",
         stages={},
-        settings=manifests.Settings(
+        settings=manifests.BundleSettings(
             encoder=manifests.EncoderSettings(kind="two towers", **learnt.encoder.described()),
             generator=dataclasses.asdict(learnt.generator.config),
             max_pieces=PIECES,
@@ -146,12 +146,16 @@ def make(path, *, count=60, whole=False):
     known = known_sids(
         generator=learnt.generator,
         pieces=processor.encode(QUERIES, out_type=int),
-        asked=[Asked(TRAIN[:, 0], sids[TRAIN[:, 1]]), of_beams(beams), of_near(near.items, sids)],
+        pairs=[
+            QuerySidPairs(TRAIN[:, 0], sids[TRAIN[:, 1]]),
+            of_beams(beams),
+            of_near(near.items, sids),
+        ],
     )
-    catalogue.write(
+    catalogue.write_catalogue(
         path / manifest.catalogue_folder,
         rows=lambda: iter([table[:25], table[25:]]),
-        vectors=catalogue.blocks(of_items, rows=25),
+        vectors=catalogue.row_blocks(of_items, rows=25),
         sids=sids,
         trie=trie,
         numbers=("price",),
@@ -163,11 +167,13 @@ def make(path, *, count=60, whole=False):
     opened = bundle.Bundle(path=path, manifest=manifest)
     if whole:
         forms = manifest.settings.trie
-        stablehlo.write_programs(path / bundle.MODEL, learnt, beams=BEAMS, forms=forms)
-        saved_model.write(path / manifest.saved_model_folder, opened)
+        programs = stablehlo.programs_of(learnt, beams=BEAMS, forms=forms)
+        stablehlo.write_programs(path / bundle.MODEL, programs)
+        folder = path / manifest.saved_model_folder
+        saved_model.write_saved_model(folder, opened, programs=programs)
     else:
         write_variables(path / manifest.saved_model_folder, opened)
-    bundle.seal(path, manifest)
+    bundle.seal_bundle(path, manifest)
     return path
 
 

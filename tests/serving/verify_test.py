@@ -22,18 +22,23 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.model import BoostedTrees, TreeParams
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving import verify
+from dsirm_jax.serving import QuerySids, Scored, verify
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL, EncoderSettings
 from dsirm_jax.serving.formats import saved_model, stablehlo
-from dsirm_jax.serving.scorer.scorer import QuerySids, Scored
 from dsirm_jax.serving.update import update
+from dsirm_jax.serving.verification import answers as forms
+from dsirm_jax.serving.verification.comparison import (
+    comparison,
+    comparison_table,
+    probabilities_beside,
+)
 from tests.serving import tiny
 
 BERT = Path(__file__).parents[1] / "encoder" / "golden" / "bert"
-ANSWERS = verify.Answers(
+ANSWERS = forms.Answers(
     sids=np.array([[[0, 1], [1, 2], [1, 0]]]),
     log_probs=np.log(np.array([[0.5, 0.25, 0.25]], np.float32)),
     probability=np.array([0.5], np.float32),
@@ -50,7 +55,7 @@ def items(tmp_path):
 def compared(*, beside=(), **changes):
     found = ANSWERS._replace(**changes)
     beside = np.array(beside, np.float32).reshape(-1, 1)
-    return verify.compared(found, ANSWERS, beside=beside, form="a form", batch=1)
+    return comparison(found, ANSWERS, beside=beside, form="a form", batch=1)
 
 
 def test_forms_agree_up_to_rounding_and_the_order_of_equals():
@@ -70,9 +75,9 @@ def test_forms_that_differ_are_told_apart():
     found = [compared(**change) for change in others]
     assert not any(of.agrees for of in found)
     assert [of.other_sids for of in found] == [1, 0, 0, 0, 0]
-    assert "over 1e-05" in verify.table(found).splitlines()[1]
+    assert "over 1e-05" in comparison_table(found).splitlines()[1]
     agreed = dataclasses.replace(found[0], other_sids=0)
-    assert "over" not in verify.table([agreed])
+    assert "over" not in comparison_table([agreed])
 
 
 def test_a_pair_on_a_step_of_the_head_may_be_on_either_side_of_it():
@@ -101,7 +106,7 @@ def test_probabilities_beside_those_of_a_value_at_a_trees_threshold():
     )
     values = np.array([[8, 8], [0, 7.999], [8, 8.00001]], np.float32)
     table = FeatureTable(names=head.features, groups=("dense", "lexical"), values=values)
-    found = verify.probabilities_beside(head, table)
+    found = probabilities_beside(head, table)
     expected = [[0.25, 0.25, 0.75]] * 2 + [[0.75, 0.25, 0.75], [0.25, 0.25, 0.25]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -139,22 +144,35 @@ def test_a_scorer_that_answers_otherwise_is_told_apart():
     learnt = SimpleNamespace(heads={FULL: head}, encoder=None)
     of = SimpleNamespace(manifest=manifest, models=learnt)
     assert verify.sources(of) == {"cached": of}
-    asked = verify.Questions(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
-    found, given = verify.in_scorer(Told(), of, asked, batch=2, source="cached")
+    sample = forms.PairSample(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
+    found, given = forms.in_scorer(Told(), of, sample, batch=2, source="cached")
     np.testing.assert_array_equal(given, [[3, 1], [2, 1]])
-    expected = verify.Answers(
+    expected = forms.Answers(
         sids=np.array([[[0, 1], [1, 2], [1, 0]], [[0, 1], [1, 2], [-1, -1]]]),
         log_probs=np.log([[0.5, 0.25, 0.125], [0.5, 0.25, 1e-30]]),
         probability=np.array([0.75, 0.5]),
         vector=np.ones((2, 4)),
     )
-    given = {"beside": np.empty((0, 2)), "form": "scorer", "batch": 2}
-    assert verify.compared(found, expected, **given).agrees
+    shared = {"beside": np.empty((0, 2)), "form": "scorer", "batch": 2}
+    assert comparison(found, expected, **shared).agrees
     for name in ("sids", "log_probs", "probability"):
         other = expected._replace(**{name: 0.9 * getattr(expected, name)})
-        assert not verify.compared(found, other, **given).agrees
+        assert not comparison(found, other, **shared).agrees
     with pytest.raises(InputError, match="'b', item 'y': the scorer's answer is fallback, not ca"):
-        verify.in_scorer(Told(b="fallback"), of, asked, batch=2, source="cached")
+        forms.in_scorer(Told(b="fallback"), of, sample, batch=2, source="cached")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pairs": 0}, "pairs is 0; give a whole number of at least 1"),
+        ({"pairs": 2, "batches": ()}, "batches is empty"),
+        ({"pairs": 2, "batches": (4, 0)}, "a size of batches is 0; give"),
+    ],
+)
+def test_nothing_to_compare_is_refused_before_anything_is_read(arguments, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        verify.verify(tmp_path / "nowhere", **arguments)
 
 
 @pytest.mark.slow
@@ -164,7 +182,7 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
     update(path, items=items, queries=None)
     after = verify.verify(path, pairs=8, batches=(7,))
     for of in (*before, *after):
-        assert of.agrees, verify.table([of])
+        assert of.agrees, comparison_table([of])
     scorers = {"scorer, cached", "scorer, live"}
     assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"} | scorers
 
@@ -196,21 +214,23 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     )
     learnt = dataclasses.replace(before.models, encoder=fitted)
     models.write_models(path / bundle.MODEL, learnt)
-    forms = before.manifest.settings.trie
-    stablehlo.write_programs(path / bundle.MODEL, learnt, beams=tiny.BEAMS, forms=forms)
+    levels = before.manifest.settings.trie
+    programs = stablehlo.programs_of(learnt, beams=tiny.BEAMS, forms=levels)
+    stablehlo.write_programs(path / bundle.MODEL, programs)
     manifest = dataclasses.replace(
         before.manifest,
         settings=dataclasses.replace(before.manifest.settings, encoder=settings),
         files={},
     )
     opened = bundle.Bundle(path=path, manifest=manifest)
-    saved_model.write(path / manifest.saved_model_folder, opened)
-    bundle.seal(path, manifest)
-    asked = verify.questions(opened, pairs=4)
-    assert verify.in_memory(opened, asked, batch=4).vector.shape == (4, settings.dim)
-    assert verify.in_fresh_process(opened, asked, batches=[4])[4].vector.shape == (4, settings.dim)
+    folder = path / manifest.saved_model_folder
+    saved_model.write_saved_model(folder, opened, programs=programs)
+    bundle.seal_bundle(path, manifest)
+    sample = verify.sample_pairs(opened, pairs=4)
+    assert forms.in_memory(opened, sample, batch=4).vector.shape == (4, settings.dim)
+    assert forms.in_fresh_process(opened, sample, batches=[4])[4].vector.shape == (4, settings.dim)
     for of in verify.verify(path, pairs=4, batches=(4,)):
-        assert of.agrees, verify.table([of])
+        assert of.agrees, comparison_table([of])
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 | file | contents |
 | --- | --- |
 | `ids.mdb` | number of each item by its id |
-| `items.mdb` | what is known of each item, by number, see `stored` |
+| `items.mdb` | what is known of each item, by number, see `item_to_json` |
 | `vectors.npy` | float32 `[item, dim]` |
 | `sids.npy` | uint16 or int32 `[item, level]` |
 | `numbers.npy` | float64 `[item, column]`, the user's own, NaN where not known |
@@ -52,15 +52,15 @@ VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "reco
 LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
 TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
-COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
+STORED_COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
 """Columns of an item that have a meaning of their own; all others are attributes."""
 UNKNOWN = -1
 NO_KEY = np.iinfo(np.int64).max
-ROWS = 4096
+ROWS_PER_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Item:
+class StoredItem:
     """An item of the catalogue.
 
     Attributes:
@@ -85,7 +85,7 @@ class Item:
 
 
 class Known(NamedTuple):
-    """Exact log-probabilities of the SIDs that some queries will be asked about.
+    """Exact log-probabilities of the SIDs whose items are likely to be scored for some queries.
 
     Attributes:
       keys: the SIDs, see `sids.codes.pack`, int64 `[query, sid]`, rising, `NO_KEY` after the last.
@@ -127,7 +127,7 @@ class Voters(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Catalogue:
+class BundleCatalogue:
     """An open catalogue; what it holds is mapped into memory and shared by all processes.
 
     Attributes:
@@ -163,7 +163,7 @@ class Catalogue:
     voters: Voters
 
     @classmethod
-    def open(cls, folder: Path) -> Catalogue:
+    def open(cls, folder: Path) -> BundleCatalogue:
         """Opens a catalogue.
 
         Raises:
@@ -181,7 +181,7 @@ class Catalogue:
             numbers=_mapped(folder / NUMBERS),
             log_shares=_mapped(folder / LOG_SHARES),
             categories=_mapped(folder / CATEGORIES),
-            digests=digested.read(folder / DIGESTS),
+            digests=digested.read_digests(folder / DIGESTS),
             trie=tries.load(folder / TRIE),
             postings=Postings(**postings),
             statistics=_read_statistics(folder / STATISTICS),
@@ -193,15 +193,16 @@ class Catalogue:
 
     def numbers_of(self, item_ids: Iterable[str]) -> Int[np.ndarray, " item"]:
         """Returns the number of each item, int64, `UNKNOWN` where there is none."""
-        found = self.ids.get(map(store.key, item_ids))
+        values = self.ids.get(map(store.key, item_ids))
         return np.array(
-            [UNKNOWN if of is None else int.from_bytes(of, "big") for of in found], np.int64
+            [UNKNOWN if value is None else int.from_bytes(value, "big") for value in values],
+            np.int64,
         )
 
-    def items(self, numbers: Sequence[int]) -> list[Item]:
+    def items(self, numbers: Sequence[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
-        found = self.stored.get(store.keys_of_numbers(numbers))
-        return [item(int(n), value) for n, value in zip(numbers, found, strict=True)]
+        values = self.stored.get(store.keys_of_numbers(numbers))
+        return [item_from_json(int(n), value) for n, value in zip(numbers, values, strict=True)]
 
     def items_below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
         """Returns the numbers of the items whose SID starts with some codes."""
@@ -209,8 +210,8 @@ class Catalogue:
 
     def cached(self, query: str) -> Cached | None:
         """Returns what is known of a query, which has been cleaned; None where it is not cached."""
-        (found,) = self.queries.get([query.encode()])
-        return None if found is None else unpacked(np.frombuffer(found, self.record))
+        (record,) = self.queries.get([query.encode()])
+        return None if record is None else unpacked(np.frombuffer(record, self.record))
 
 
 def record_type(
@@ -272,7 +273,7 @@ def unpacked(records: np.ndarray) -> Cached:
     )
 
 
-def stored(row: Mapping[str, Any]) -> bytes:
+def item_to_json(row: Mapping[str, Any]) -> bytes:
     """Returns what `items.mdb` holds of an item.
 
     Args:
@@ -281,15 +282,15 @@ def stored(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode()
 
 
-def item(number: int, value: bytes) -> Item:
-    """Undoes `stored`."""
+def item_from_json(number: int, value: bytes) -> StoredItem:
+    """Undoes `item_to_json`."""
     row = json.loads(value)
-    known = {name: row.pop(name, None) for name in COLUMNS}
+    known = {name: row.pop(name, None) for name in STORED_COLUMNS}
     known["category"] = tuple(known["category"] or ())
-    return Item(number=number, **known, attributes=row)
+    return StoredItem(number=number, **known, attributes=row)
 
 
-def write(
+def write_catalogue(
     folder: Path,
     *,
     rows: Callable[[], Iterator[pa.Table]],
@@ -306,8 +307,8 @@ def write(
 
     Args:
       folder: where to; it must not exist.
-      rows: yields the items, in the order of their numbers, some at a time: columns `COLUMNS` and
-        any others. Called more than once.
+      rows: yields the items, in the order of their numbers, some at a time: columns
+        `STORED_COLUMNS` and any others. Called more than once.
       vectors: of the items, some at a time.
       sids: of the items.
       trie: of these SIDs.
@@ -321,8 +322,8 @@ def write(
     texts = map(item_texts, rows())
     statistics, _ = read_catalogue(texts, wanted=np.empty(0, int), processor=processor)
     _write_statistics(folder / STATISTICS, statistics)
-    store.write(folder / IDS, _numbered_ids(rows()))
-    store.write(folder / ITEMS, _stored_items(rows()))
+    store.write_store(folder / IDS, _numbered_ids(rows()))
+    store.write_store(folder / ITEMS, _stored_items(rows()))
     columns = (_columns(table, numbers) for table in rows())
     _write_array(folder / NUMBERS, columns, rows=len(sids), type_=np.float64)
     _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
@@ -330,17 +331,17 @@ def write(
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
-    digested.write(folder / DIGESTS, (read_items(some, reading) for some in texts))
+    digested.write_digests(folder / DIGESTS, (read_items(block, reading) for block in texts))
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
     _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
-    store.write(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
+    store.write_store(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
 
 
-def blocks(
-    array: Float[np.ndarray, "row dim"], *, rows: int = ROWS
+def row_blocks(
+    array: Float[np.ndarray, "row dim"], *, rows: int = ROWS_PER_BLOCK
 ) -> Iterator[Float[np.ndarray, "row dim"]]:
     """Yields an array some rows at a time."""
     for start in range(0, len(array), rows):
@@ -365,7 +366,7 @@ def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
     for table in tables:
         for row in table.to_pylist():
             (key,) = store.keys_of_numbers([number])
-            yield key, stored(row)
+            yield key, item_to_json(row)
             number += 1
 
 
@@ -413,12 +414,12 @@ def _mapped(path: Path) -> np.ndarray:
 def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
     """Returns the number of each item's category path, in the order in which they occur."""
     numbers: dict[tuple[str, ...], int] = {(): UNKNOWN}
-    found = [
+    categories = [
         numbers.setdefault(tuple(path or ()), len(numbers) - 1)
         for table in tables
         for path in table["category"].to_pylist()
     ]
-    return np.array(found, np.int32)
+    return np.array(categories, np.int32)
 
 
 def _write_statistics(path: Path, statistics: Statistics) -> None:
@@ -426,15 +427,17 @@ def _write_statistics(path: Path, statistics: Statistics) -> None:
     description = {
         "documents": pieces.documents,
         "mean_length": float(pieces.mean_length),
-        **{kind: sorted(of) for kind, of in names._asdict().items()},
+        **{kind: sorted(words) for kind, words in names._asdict().items()},
     }
     _save(path, {"with_piece": pieces.with_piece}, description)
 
 
 def _read_statistics(path: Path) -> Statistics:
-    found, known = _load(path)
-    pieces = PieceStatistics(known["documents"], found["with_piece"], known["mean_length"])
-    return Statistics(pieces, Names(*(frozenset(known[kind]) for kind in Names._fields)))
+    named, description = _load(path)
+    pieces = PieceStatistics(
+        description["documents"], named["with_piece"], description["mean_length"]
+    )
+    return Statistics(pieces, Names(*(frozenset(description[kind]) for kind in Names._fields)))
 
 
 def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) -> None:

@@ -23,7 +23,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle.manifest import File, Manifest, read_manifest, write_manifest
 
 if TYPE_CHECKING:
-    from dsirm_jax.serving.bundle.catalogue import Catalogue
+    from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
     from dsirm_jax.serving.bundle.models import Models
 
 MANIFEST = "manifest.json"
@@ -48,11 +48,11 @@ class Bundle:
         return self.path / MODEL
 
     @functools.cached_property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> BundleCatalogue:
         """Items and queries, mapped into memory."""
-        from dsirm_jax.serving.bundle.catalogue import Catalogue
+        from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 
-        return Catalogue.open(self.path / self.manifest.catalogue_folder)
+        return BundleCatalogue.open(self.path / self.manifest.catalogue_folder)
 
     @functools.cached_property
     def models(self) -> Models:
@@ -75,14 +75,14 @@ def open_bundle(path: str | Path, *, verify: bool = False) -> Bundle:
     """
     path = Path(path)
     manifest = read_manifest(path / MANIFEST)
-    faults = damage(path, manifest.files, contents=verify)
+    faults = damaged_files(path, manifest.files, contents=verify)
     if faults:
         more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
         raise InputError(f"{faults[0]}{more}; copy the bundle again, or export it anew")
     return Bundle(path=path, manifest=manifest)
 
 
-def damage(path: Path, files: Mapping[str, File], *, contents: bool) -> list[str]:
+def damaged_files(path: Path, files: Mapping[str, File], *, contents: bool) -> list[str]:
     """Returns what is wrong with files, one line each that begins with the file's path.
 
     Args:
@@ -98,37 +98,34 @@ def damage(path: Path, files: Mapping[str, File], *, contents: bool) -> list[str
         elif (size := file.stat().st_size) != known.bytes:
             faults.append(f"{file} has {size:,} bytes instead of {known.bytes:,}")
     if contents and not faults:
-        for name, found in described(path, files).items():
-            if found != files[name]:
+        for name, actual in checksums(path, files).items():
+            if actual != files[name]:
                 faults.append(f"{path / name} is not what was written")
     return faults
 
 
-def described(path: Path, names: Iterable[str]) -> dict[str, File]:
+def checksums(path: Path, names: Iterable[str]) -> dict[str, File]:
     """Returns size and checksum of files, given by their paths below `path`."""
     names = sorted(names)
     with ThreadPoolExecutor() as threads:
         return dict(zip(names, threads.map(_describe, (path / name for name in names))))
 
 
-def files_below(path: Path, *folders: str) -> list[str]:
-    """Returns the paths, below `path`, of all files in some of its folders."""
-    found = (file for folder in folders for file in (path / folder).rglob("*"))
-    return sorted(file.relative_to(path).as_posix() for file in found if file.is_file())
-
-
-def seal(path: Path, manifest: Manifest) -> None:
+def seal_bundle(path: Path, manifest: Manifest) -> None:
     """Writes a bundle's manifest with the checksums of all its files.
 
     Args:
       path: of the bundle.
-      manifest: what it says; the files that it names already are not read again.
+      manifest: its contents; the files that it names already are not read again.
     """
+    from dsirm_jax.io.storage import files_below
+
     folders = (MODEL, manifest.saved_model_folder, manifest.catalogue_folder)
-    names = files_below(path, *folders)
-    new = described(path, (name for name in names if name not in manifest.files))
-    files = {name: new.get(name) or manifest.files[name] for name in names}
-    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=files))
+    files = (file for folder in folders for file in files_below(str(path / folder)))
+    names = sorted(Path(file).relative_to(path).as_posix() for file in files)
+    new = checksums(path, (name for name in names if name not in manifest.files))
+    sealed = {name: new.get(name) or manifest.files[name] for name in names}
+    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=sealed))
 
 
 def _describe(path: Path) -> File:

@@ -20,12 +20,12 @@ TYPES = {
     "counts": np.int32,
     "lengths": np.int32,
 }
-ROWS = ("pieces", "folded", "terms")
+RAGGED = ("pieces", "folded", "terms")
 """Those whose rows differ in length; where they begin is in files of their own."""
 
 
-def write(folder: Path, parts: Iterable[ItemDigests]) -> None:
-    """Writes the digests of items, some at a time: `NAME.bin` and, of `ROWS`, `NAME_starts.bin`.
+def write_digests(folder: Path, parts: Iterable[ItemDigests]) -> None:
+    """Writes the digests of items, some at a time: `NAME.bin` and, of `RAGGED`, `NAME_starts.bin`.
 
     Args:
       folder: where to; it must not exist.
@@ -38,21 +38,21 @@ def write(folder: Path, parts: Iterable[ItemDigests]) -> None:
             return stack.enter_context((folder / f"{name}.bin").open("wb"))
 
         values = {name: opened(name) for name in TYPES}
-        starts = {name: opened(f"{name}_starts") for name in ROWS}
-        written = dict.fromkeys(ROWS, 0)
+        starts = {name: opened(f"{name}_starts") for name in RAGGED}
+        written = dict.fromkeys(RAGGED, 0)
         for file in starts.values():
             file.write(np.zeros(1, np.int64).tobytes())
         for (pieces, counts, lengths, folded), terms in parts:
             for name, flat in (("counts", counts), ("lengths", lengths)):
                 values[name].write(flat.astype(TYPES[name]).tobytes())
-            for name, rows in zip(ROWS, (pieces, folded, terms), strict=True):
+            for name, rows in zip(RAGGED, (pieces, folded, terms), strict=True):
                 values[name].write(rows.values.astype(TYPES[name]).tobytes())
                 starts[name].write((rows.starts[1:] + written[name]).astype(np.int64).tobytes())
                 written[name] += int(rows.starts[-1])
 
 
-def read(folder: Path) -> ItemDigests:
-    """Maps what `write` wrote into memory.
+def read_digests(folder: Path) -> ItemDigests:
+    """Maps what `write_digests` wrote into memory.
 
     Raises:
       InputError: a file is missing.
@@ -64,7 +64,9 @@ def read(folder: Path) -> ItemDigests:
             _mapped(folder / f"{name}.bin", TYPES[name]),
         )
 
-    counts, lengths = (_mapped(folder / f"{of}.bin", TYPES[of]) for of in ("counts", "lengths"))
+    counts, lengths = (
+        _mapped(folder / f"{name}.bin", TYPES[name]) for name in ("counts", "lengths")
+    )
     return ItemDigests(Pieces(rows("pieces"), counts, lengths, rows("folded")), rows("terms"))
 
 

@@ -1,12 +1,12 @@
-"""What the generator says of the SIDs that a cached query will be asked about."""
+"""The log-probabilities of the SIDs whose items are likely to be scored for a cached query."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from dsirm_jax.generator.predict import SEARCHED_AT_ONCE
 from dsirm_jax.generator.score import score_pairs
@@ -23,25 +23,25 @@ MOST_SIDS = 128
 items can be scored for it without the generator, whether or not they share SIDs."""
 
 
-class Asked(NamedTuple):
-    """SIDs that some queries will be asked about.
+class QuerySidPairs(NamedTuple):
+    """SIDs whose items are likely to be scored for some queries.
 
     Attributes:
-      query: number of the query, `[asked]`.
-      sids: `[asked, level]`.
+      query: number of the query, `[pair]`.
+      sids: `[pair, level]`.
     """
 
-    query: Int[np.ndarray, " asked"]
-    sids: Int[np.ndarray, "asked level"]
+    query: Int[np.ndarray, " pair"]
+    sids: Int[np.ndarray, "pair level"]
 
 
-def of_beams(beams: Beams) -> Asked:
+def of_beams(beams: Beams) -> QuerySidPairs:
     """Returns the SIDs that the generator writes."""
     query, _ = np.nonzero(beams.valid)
-    return Asked(query, beams.sids[beams.valid])
+    return QuerySidPairs(query, beams.sids[beams.valid])
 
 
-def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> Asked:
+def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> QuerySidPairs:
     """Returns the SIDs of near items, nearest first.
 
     Args:
@@ -49,28 +49,30 @@ def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> Asked:
       sids: SID of every item.
     """
     queries, most = near.index.shape
-    return Asked(np.repeat(np.arange(queries), most), sids[near.index.ravel()])
+    return QuerySidPairs(np.repeat(np.arange(queries), most), sids[near.index.ravel()])
 
 
 def known_sids(
     *,
     generator: FittedGenerator,
     pieces: Sequence[Sequence[int]],
-    asked: Sequence[Asked],
+    pairs: Sequence[QuerySidPairs],
     most: int = MOST_SIDS,
+    score: Callable[..., Float[np.ndarray, "pair level"]] = score_pairs,
 ) -> Known:
-    """Returns the log-probabilities of the SIDs that some queries will be asked about.
+    """Returns the log-probabilities of SIDs of some queries.
 
     Args:
       generator: from query to SIDs.
       pieces: tokens of each query.
-      asked: about which SIDs; up to `most` of a query, those named first. A query that is asked
-        about others has to run the generator.
+      pairs: of which SIDs; up to `most` of a query, those named first. For other SIDs of a query
+        the generator has to run.
       most: SIDs of a query.
+      score: returns the log-probabilities of pairs, with the arguments of `score_pairs`.
     """
     sizes = generator.config.sid_sizes
-    query = np.concatenate([of for of, _ in asked])
-    keys = np.concatenate([codes.pack(of, sizes=sizes) for _, of in asked])
+    query = np.concatenate([index for index, _ in pairs])
+    keys = np.concatenate([codes.pack(sids, sizes=sizes) for _, sids in pairs])
     order = np.lexsort([np.arange(len(keys)), keys, query])
     is_new = np.ones(len(order), bool)
     is_new[1:] = (np.diff(query[order]) != 0) | (np.diff(keys[order]) != 0)
@@ -80,7 +82,7 @@ def known_sids(
     rows = rows[np.lexsort([keys[rows], query[rows]])]
     query, keys = query[rows], keys[rows]
     place = _rank(query)
-    log_probs = score_pairs(
+    log_probs = score(
         fitted=generator,
         pieces=pieces,
         query_index=query,

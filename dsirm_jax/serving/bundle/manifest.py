@@ -13,6 +13,7 @@ from typing import Any
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_text
+from dsirm_jax.serving.limits import whole
 
 FORMAT = 2
 READABLE = (1, FORMAT)
@@ -36,7 +37,7 @@ class File:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Feature:
+class FeatureColumn:
     """A column that a head reads.
 
     Attributes:
@@ -75,7 +76,7 @@ class EncoderSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class BundleSettings:
     """What the models were fitted with and serving has to repeat.
 
     Attributes:
@@ -90,6 +91,9 @@ class Settings:
       types_from_titles: pinned categories are product types of titles, for the run's items had no
         categories.
       trie: form of each level, `trie.BITMAP` or `trie.RANGES`, which the exported search expects.
+
+    Raises:
+      InputError: two of them contradict each other, or a number is too small.
     """
 
     encoder: EncoderSettings
@@ -102,6 +106,23 @@ class Settings:
     numbers: tuple[str, ...]
     types_from_titles: bool
     trie: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("max_pieces", "beams"):
+            whole(f"BundleSettings.{name}", getattr(self, name), least=1)
+        if FULL not in self.groups:
+            raise InputError(f"BundleSettings.groups has no {FULL!r}, the head that is served")
+        if lacking := sorted(set(self.numbers) - set(self.extras)):
+            raise InputError(
+                f"BundleSettings.numbers has {lacking[0]!r}, which is no column of "
+                f"BundleSettings.extras"
+            )
+        levels = len(self.generator["sid_sizes"])
+        if len(self.trie) != levels:
+            raise InputError(
+                f"BundleSettings.trie has {len(self.trie)} forms; give one for each of the "
+                f"{levels} levels of generator['sid_sizes']"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +150,7 @@ class Manifest:
       programs: how its programs are written; None in format 1.
       sid_version: of all SIDs in it, see `sids.codes.SidTable`.
       stages: fingerprint of each stage that it was made from.
-      settings: see `Settings`.
+      settings: see `BundleSettings`.
       features: of each head, in the order in which it reads them.
       catalogue: number of the catalogue in force.
       items: in that catalogue.
@@ -142,8 +163,8 @@ class Manifest:
     programs: Programs | None = None
     sid_version: str
     stages: Mapping[str, str]
-    settings: Settings
-    features: Mapping[str, tuple[Feature, ...]]
+    settings: BundleSettings
+    features: Mapping[str, tuple[FeatureColumn, ...]]
     catalogue: int
     items: int
     queries: int
@@ -205,18 +226,18 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(
         **content
         | {
-            "settings": Settings(
+            "settings": BundleSettings(
                 **settings
                 | {
                     "encoder": EncoderSettings(**settings["encoder"]),
-                    "groups": {head: tuple(of) for head, of in settings["groups"].items()},
+                    "groups": {head: tuple(names) for head, names in settings["groups"].items()},
                     "numbers": tuple(settings["numbers"]),
                     "trie": tuple(settings["trie"]),
                 }
             ),
             "features": {
-                head: tuple(Feature(**feature) for feature in of)
-                for head, of in content["features"].items()
+                head: tuple(FeatureColumn(**column) for column in columns)
+                for head, columns in content["features"].items()
             },
             "files": {name: File(**known) for name, known in content["files"].items()},
         }

@@ -27,7 +27,7 @@ _opening = threading.Lock()
 
 
 class KeyValues:
-    """A file that `write` wrote, open for reading by any number of threads."""
+    """A file that `write_store` wrote, open for reading by any number of threads."""
 
     def __init__(self, path: Path):
         try:
@@ -60,13 +60,13 @@ def open_store(path: str | os.PathLike[str]) -> KeyValues:
     """
     name = os.path.realpath(path)
     with _opening:  # LMDB refuses to open a file twice in one process.
-        found = _opened.get(name)
-        if found is None:
-            found = _opened[name] = KeyValues(Path(path))
-        return found
+        file = _opened.get(name)
+        if file is None:
+            file = _opened[name] = KeyValues(Path(path))
+        return file
 
 
-def write(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> None:
+def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> None:
     """Writes a file of keys and values; fastest where they come in the order of the keys.
 
     Args:

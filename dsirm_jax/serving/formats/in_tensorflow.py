@@ -1,4 +1,4 @@
-"""Asks a SavedModel, as a process of its own: `python in_tensorflow.py DIR QUESTIONS ANSWERS`.
+"""Runs a SavedModel, as a process of its own: `python in_tensorflow.py DIR QUESTIONS ANSWERS`.
 
 It imports TensorFlow, tensorflow-text and NumPy; JAX and this package might as well not be
 installed: whatever a bundle's SavedModel needs, it brings along.
@@ -26,23 +26,23 @@ def main(folder: str, questions: str, answers: str) -> None:
     import tensorflow_text  # noqa: F401  the graph has its operations
 
     signatures = tf.saved_model.load(folder).signatures
-    with np.load(questions) as found:
-        inputs = dict(found)
+    with np.load(questions) as file:
+        inputs = dict(file)
     batches = inputs.pop("batches")
     pairs = len(inputs["query"])
-    told = {}
+    arrays = {}
     for batch in batches:
         parts = []
         for start in range(0, pairs, batch):
             rows = np.arange(start, start + batch) % pairs  # all batches are of one size
-            given = {name: tf.constant(values[rows]) for name, values in inputs.items()}
-            found = signatures["query_sids"](query=given["query"])
+            some = {name: tf.constant(values[rows]) for name, values in inputs.items()}
+            outputs = signatures["query_sids"](query=some["query"])
             if "query_vector" in signatures:
-                found |= signatures["query_vector"](query=given["query"])
-            parts.append(found | signatures["relevance"](**given))
+                outputs |= signatures["query_vector"](query=some["query"])
+            parts.append(outputs | signatures["relevance"](**some))
         for name in parts[0]:
-            told[f"{name}@{batch}"] = np.concatenate([part[name] for part in parts])[:pairs]
-    np.savez(answers, **told)
+            arrays[f"{name}@{batch}"] = np.concatenate([part[name] for part in parts])[:pairs]
+    np.savez(answers, **arrays)
 
 
 if __name__ == "__main__":

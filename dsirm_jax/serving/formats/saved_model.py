@@ -40,7 +40,7 @@ from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import encode_texts, score_sids
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.serving.bundle.catalogue import Catalogue
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.formats import portable, stablehlo
@@ -188,12 +188,15 @@ def catalogue_shapes(
     }
 
 
-def write(folder: Path, bundle: Bundle) -> None:
+def write_saved_model(
+    folder: Path, bundle: Bundle, *, programs: Mapping[str, export.Exported]
+) -> None:
     """Writes a SavedModel.
 
     Args:
       folder: where to.
       bundle: whose models and catalogue are in it.
+      programs: of these models, see `stablehlo.programs_of`.
     """
     import tensorflow as tf
 
@@ -212,9 +215,10 @@ def write(folder: Path, bundle: Bundle) -> None:
         pieces = module.vocabulary.tokenize(tf_text.cleaned(query))
         return pieces.to_tensor(shape=[None, length])
 
-    described = {"beams": settings.beams, "forms": settings.trie}
-    searching = portable.as_tensorflow(stablehlo.search_program(generator, **described))
-    scoring = portable.as_tensorflow(relevance_program(generator, head, **described))
+    searching = portable.as_tensorflow(programs[stablehlo.SEARCH])
+    scoring = portable.as_tensorflow(
+        relevance_program(generator, head, beams=settings.beams, forms=settings.trie)
+    )
     texts = tf.TensorSpec([None], tf.string, "query")
 
     @tf.function(input_signature=[texts], autograph=False)
@@ -252,9 +256,7 @@ def write(folder: Path, bundle: Bundle) -> None:
     }
     if pieces_of := _encoder_pieces(models.encoder, tokens=tokens):
         module.encoder = _variables(models.encoder.params)
-        embedding = portable.as_tensorflow(
-            stablehlo.encoder_program(models.encoder.module, models.encoder.params)
-        )
+        embedding = portable.as_tensorflow(programs[stablehlo.ENCODER])
 
         @tf.function(input_signature=[texts], autograph=False)
         def query_vector(query):
@@ -264,11 +266,11 @@ def write(folder: Path, bundle: Bundle) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def with_catalogue(folder: Path, catalogue: Catalogue, *, into: Path) -> None:
+def with_catalogue(folder: Path, catalogue: BundleCatalogue, *, into: Path) -> None:
     """Writes the SavedModel of another folder with another catalogue: the graph is the same.
 
     Args:
-      folder: a SavedModel that `write` wrote.
+      folder: a SavedModel that `write_saved_model` wrote.
       catalogue: whose SIDs the new one has.
       into: where to; nothing may be there.
     """
@@ -313,7 +315,7 @@ def _encoder_pieces(
     return pieces
 
 
-def of_catalogue(catalogue: Catalogue) -> dict[str, Any]:
+def of_catalogue(catalogue: BundleCatalogue) -> dict[str, Any]:
     """Returns the arrays that change with the catalogue."""
     log_shares = log_shares_of(catalogue.trie, catalogue.postings)
     return {"trie": plain(catalogue.trie), "log_shares": log_shares}

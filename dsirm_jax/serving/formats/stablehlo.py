@@ -15,7 +15,7 @@ items need no new program. A program is for CPUs, CUDA and TPUs, in the StableHL
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,10 @@ PlainTrie = tuple[dict[str, Array], ...]
 """A dictionary a level: `bitmaps` and `first_child`, or `codes` and `starts`, as in `trie`."""
 
 
-def write_programs(folder: Path, models: Models, *, beams: int, forms: Sequence[str]) -> None:
-    """Writes the programs of a bundle.
+def programs_of(models: Models, *, beams: int, forms: Sequence[str]) -> dict[str, export.Exported]:
+    """Returns the programs of a bundle by their names.
 
     Args:
-      folder: `model/` of the bundle.
       models: whose programs they are.
       beams: SIDs that the search finds for a query.
       forms: of each level of the trie, see `trie.forms`.
@@ -57,8 +56,11 @@ def write_programs(folder: Path, models: Models, *, beams: int, forms: Sequence[
     programs[SCORE] = score_program(models.generator)
     if models.encoder is not None:
         programs[ENCODER] = encoder_program(models.encoder.module, models.encoder.params)
-    for name, head in models.heads.items():
-        programs[f"head-{name}"] = head_program(head)
+    return programs | {f"head-{name}": head_program(head) for name, head in models.heads.items()}
+
+
+def write_programs(folder: Path, programs: Mapping[str, export.Exported]) -> None:
+    """Writes programs by their names into a folder, `model/` of a bundle."""
     for name, program in programs.items():
         with replacing(program_file(folder, name)) as partial:
             partial.write_bytes(program.serialize())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dsirm_jax.serving.scorer.scorer import Source
+from dsirm_jax.serving.scorer.answers import AnswerSource
 
 QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS = 1000, 256, 1000, 500, 16
 
@@ -27,39 +27,39 @@ Deadline = Annotated[
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Asked(BaseModel):
-    """What a request says; a name that does not exist is an error."""
+class _Request(BaseModel):
+    """The fields of a request; a name that does not exist is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class AskedQuery(_Asked):
+class QueryRequest(_Request):
     """A query's text."""
 
     query: Text
     deadline_ms: Deadline = None
 
 
-class AskedCandidates(_Asked):
+class CandidatesRequest(_Request):
     """A query's text, and how many items to list."""
 
     query: Text
     most: Most = 50
 
 
-class AskedPrefix(_Asked):
+class PrefixRequest(_Request):
     """A prefix of SIDs."""
 
     prefix: Prefix = ""
 
 
-class AskedItems(AskedPrefix):
+class ItemsRequest(PrefixRequest):
     """A prefix of SIDs, and how many items to list."""
 
     most: Most = 50
 
 
-class AskedScores(_Asked):
+class ScoresRequest(_Request):
     """A query's text and the items to judge."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -69,7 +69,7 @@ class AskedScores(_Asked):
         list[Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]],
         Field(min_length=1, max_length=ITEMS, description="Item ids."),
     ]
-    features: bool = Field(False, description="Whether to tell the features, too.")
+    features: bool = Field(False, description="Whether to list the features, too.")
     deadline_ms: Deadline = None
 
 
@@ -83,7 +83,7 @@ class PredictedSid(BaseModel):
 class PredictedSids(BaseModel):
     """The SIDs of a query, the most probable first."""
 
-    source: Source
+    source: AnswerSource
     sids: list[PredictedSid]
 
 
@@ -92,14 +92,14 @@ class ScoredItem(BaseModel):
 
     item_id: str
     probability: Probability
-    dense_only: Probability | None = Field(description="What the head without SIDs says.")
+    dense_only: Probability | None = Field(description="By the head without SIDs.")
     features: list[float | None] | None = Field(description="In the order of /api/about.")
 
 
 class Scores(BaseModel):
-    """Relevance of items to a query, in the order asked."""
+    """Relevance of items to a query, in the order of the request."""
 
-    source: Source
+    source: AnswerSource
     items: list[ScoredItem]
     unknown: list[str] = Field(description="Ids that are not in the catalogue.")
 
@@ -113,7 +113,7 @@ class ListedItem(BaseModel):
     attributes: dict[str, str]
 
 
-class Items(BaseModel):
+class ListedItems(BaseModel):
     """Items of the catalogue."""
 
     items: list[ListedItem]
@@ -129,7 +129,7 @@ class ListedBranch(BaseModel):
     titles: list[str] = Field(description="Titles of some of them.")
 
 
-class Branches(BaseModel):
+class ListedBranches(BaseModel):
     """What follows a prefix of SIDs, the largest first."""
 
     branches: list[ListedBranch]

@@ -9,13 +9,13 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dsirm_jax.serving.scorer.scorer import SOURCES
+from dsirm_jax.serving.scorer.answers import SOURCES
 
 GONE = 499
 """Stands for the status of a request whose client did not wait for it."""
 
 
-class Metrics:
+class ServerMetrics:
     """What Prometheus reads."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Metrics:
     def watch(
         self, *, admitted: Callable[[], int], statistics: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Adds what is read when it is asked for.
+        """Adds what is read whenever Prometheus comes.
 
         Args:
           admitted: how many requests are running or waiting.
@@ -81,7 +81,7 @@ class _Watched:
 class Measured:
     """Middleware that counts and times responses."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics):
+    def __init__(self, app: ASGIApp, *, metrics: ServerMetrics):
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,14 +89,14 @@ class Measured:
             return await self.app(scope, receive, send)
         started, status = time.perf_counter(), GONE
 
-        async def told(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, told)
+            await self.app(scope, receive, send_counted)
         finally:
             # Of the route, not of the request: anybody could make up paths without end.
             path = getattr(scope.get("route"), "path", "other")

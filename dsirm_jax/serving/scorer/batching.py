@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-Request = TypeVar("Request")
+Input = TypeVar("Input")
 Result = TypeVar("Result")
 
 
@@ -16,7 +16,7 @@ class Overloaded(Exception):
     """More requests wait than may; the caller had better try again later."""
 
 
-class Batcher(Generic[Request, Result]):
+class Batcher(Generic[Input, Result]):
     """A bounded queue, and the thread that answers what waits in it, as much as it can at once.
 
     It never waits for a batch to fill: while one batch is answered, the next one gathers.
@@ -24,7 +24,7 @@ class Batcher(Generic[Request, Result]):
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Request]], Sequence[Result]],
+        answer: Callable[[Sequence[Input]], Sequence[Result]],
         *,
         most: int,
         waiting: int,
@@ -37,7 +37,7 @@ class Batcher(Generic[Request, Result]):
           waiting: requests that may wait; more are refused.
         """
         self._answer, self._most, self._room = answer, most, waiting
-        self._queue: collections.deque[tuple[Request, Future[Result]]] = collections.deque()
+        self._queue: collections.deque[tuple[Input, Future[Result]]] = collections.deque()
         self._changed, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._serve, name="batches", daemon=True)
         self._thread.start()
@@ -47,7 +47,7 @@ class Batcher(Generic[Request, Result]):
         with self._changed:
             return sum(not future.cancelled() for _, future in self._queue)
 
-    def submit(self, request: Request) -> Future[Result]:
+    def submit(self, request: Input) -> Future[Result]:
         """Returns what will be the result; cancel it when nobody waits for it any more.
 
         Raises:
@@ -87,7 +87,7 @@ class Batcher(Generic[Request, Result]):
                 for (_, future), result in zip(begun, results, strict=True):
                     future.set_result(result)
 
-    def _next(self) -> list[tuple[Request, Future[Result]]] | None:
+    def _next(self) -> list[tuple[Input, Future[Result]]] | None:
         """Waits for requests; None when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)

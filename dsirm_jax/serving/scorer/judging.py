@@ -16,7 +16,7 @@ from dsirm_jax.relevance.features import OfPairs, OfQueries
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, NUMERIC, FeatureTable
 from dsirm_jax.relevance.score import probabilities
-from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, Feature, Manifest
+from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, FeatureColumn, Manifest
 from dsirm_jax.sids import prefix_match
 
 PAIRS = (16, 128, 1024)
@@ -66,7 +66,7 @@ class Judge:
         for group in self.sid_groups:
             names += prefix_match.columns(group, levels=levels)
         known = {feature.name: feature for of in manifest.features.values() for feature in of}
-        self.schema: tuple[Feature, ...] = tuple(known.values())
+        self.schema: tuple[FeatureColumn, ...] = tuple(known.values())
         self._shown = np.array([names.index(name) for name in known], int)
         self._with_sids = jax.jit(_program(heads, names=names, groups=self.sid_groups))
         self.has_dense_only = DENSE_ONLY in heads

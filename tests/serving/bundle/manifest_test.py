@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -14,6 +15,23 @@ def changed(made, folder, **changes):
     sealed = {"checksum": manifest._checksum(content)} | content
     (folder / MANIFEST).write_text(json.dumps(sealed))
     return folder / MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beams": 0}, "beams is 0; give a whole number of at least 1"),
+        ({"max_pieces": 1.5}, "max_pieces is 1.5; give a whole number"),
+        ({"groups": {"dense_only": ("dense",)}}, "groups has no 'full'"),
+        ({"numbers": ("price", "weight")}, "numbers has 'weight', which is no column"),
+        ({"trie": ("bitmap",)}, "trie has 1 forms; give one for each of the 3 levels"),
+    ],
+    ids=["beams", "max_pieces", "groups", "numbers", "trie"],
+)
+def test_settings_that_no_bundle_can_have_are_refused_by_their_name(made, changes, message):
+    settings = open_bundle(made).manifest.settings
+    with pytest.raises(InputError, match=rf"BundleSettings\.{message}"):
+        dataclasses.replace(settings, **changes)
 
 
 def test_a_bundle_of_another_format_is_refused(made, tmp_path):

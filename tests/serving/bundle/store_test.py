@@ -12,7 +12,7 @@ KEYS = st.binary(min_size=1, max_size=30)
 @given(pairs=st.dictionaries(KEYS, st.binary(max_size=5000), max_size=30), others=st.sets(KEYS))
 def test_what_is_written_is_read_and_nothing_else(pairs, others, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "file.mdb"
-    store.write(path, pairs.items())
+    store.write_store(path, pairs.items())
     found = store.open_store(path)
     assert len(found) == len(pairs)
     assert found.get(pairs) == list(pairs.values())
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_and_nothing_else(pairs, others, tmp_path_factor
 
 def test_a_file_is_open_as_often_as_anyone_likes(tmp_path):
     path = tmp_path / "file.mdb"
-    store.write(path, [(b"a", b"1")])
+    store.write_store(path, [(b"a", b"1")])
     one, two = store.open_store(path), store.open_store(path)
     path.unlink()  # whoever has it open keeps it
     assert one.get([b"a"]) == two.get([b"a"]) == [b"1"]

@@ -11,6 +11,7 @@ from dsirm_jax.serving import verify
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
+from dsirm_jax.serving.verification import answers as forms
 from tests.serving import tiny
 from tests.serving.verify_test import BERT
 
@@ -29,9 +30,39 @@ def opened(made):
 
 @pytest.fixture(scope="module")
 def signatures(tf, opened, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "1"
-    saved_model.write(folder, opened)
+    programs = programs_with(opened, beams=tiny.BEAMS)
+    return written(tf, opened, tmp_path_factory.mktemp("saved") / "1", programs=programs)
+
+
+def programs_with(opened, *, beams):
+    forms = opened.manifest.settings.trie
+    return stablehlo.programs_of(opened.models, beams=beams, forms=forms)
+
+
+def written(tf, opened, folder, *, programs):
+    saved_model.write_saved_model(folder, opened, programs=programs)
     return tf.saved_model.load(str(folder)).signatures
+
+
+def test_the_programs_of_a_bundle_are_those_of_its_saved_model(tf, opened, tmp_path):
+    """None is traced again: a search for two SIDs finds two, and vectors are doubled."""
+    programs = programs_with(opened, beams=2)
+    models = opened.models
+    encoder = models.encoder
+
+    class Twice:
+        @staticmethod
+        def apply(params, pieces):
+            return 2 * encoder.apply(params, pieces)
+
+    programs[stablehlo.ENCODER] = stablehlo.encoder_program(Twice, models.encoder_params)
+    signatures = written(tf, opened, tmp_path / "1", programs=programs)
+    queries = tf.constant(tiny.QUERIES[:3])
+    assert signatures["query_sids"](query=queries)["sids"].shape == (3, 2, len(tiny.SIZES))
+    found = signatures["query_vector"](query=queries)["vector"]
+    pieces = forms._encoder_texts(opened, tiny.QUERIES[:3])
+    expected = 2 * encoder.apply(models.encoder_params, pieces)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
@@ -50,23 +81,23 @@ def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
 
 def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
     queries, models = tiny.QUERIES[:5], opened.models
-    tokens = verify._encoder_texts(opened, queries)
+    tokens = forms._encoder_texts(opened, queries)
     found = signatures["query_vector"](query=tf.constant(queries))["vector"]
     expected = models.encoder.module.apply(models.encoder.params, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
-    asked = verify.questions(opened, pairs=6)
+    sample = verify.sample_pairs(opened, pairs=6)
     head = opened.models.heads[FULL]
     names = saved_model.given_features(head, levels=len(tiny.SIZES))
-    given = {saved_model.tensor_name(n): of for n, of in zip(names, asked.given.T, strict=True)}
+    given = {saved_model.tensor_name(n): of for n, of in zip(names, sample.inputs.T, strict=True)}
     found = signatures["relevance"](
-        query=tf.constant(asked.queries),
-        sid=tf.constant(asked.sids),
+        query=tf.constant(sample.queries),
+        sid=tf.constant(sample.sids),
         **{name: tf.constant(values) for name, values in given.items()},
     )
-    expected, _ = verify.judged(opened, asked, verify.in_memory(opened, asked, batch=6))
+    expected, _ = forms.head_answers(opened, sample, forms.in_memory(opened, sample, batch=6))
     np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-5)
 
 

@@ -25,7 +25,8 @@ def models(made):
 def programs(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
     forms = (tries.BITMAP, tries.RANGES, tries.RANGES)
-    stablehlo.write_programs(folder, models, beams=tiny.BEAMS, forms=forms)
+    programs = stablehlo.programs_of(models, beams=tiny.BEAMS, forms=forms)
+    stablehlo.write_programs(folder, programs)
     assert {path.name for path in folder.iterdir()} == {
         *("encoder.stablehlo", "search.stablehlo", "score.stablehlo"),
         *("head-full.stablehlo", "head-dense_only.stablehlo"),

@@ -22,11 +22,13 @@ from dsirm_jax.relevance.features import Surroundings, Texts
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, nearest
 from dsirm_jax.relevance.schema import GROUPS, join
 from dsirm_jax.relevance.score import score
+from dsirm_jax.serving import Scorer, ScorerSettings
+from dsirm_jax.serving.bundle.catalogue import NO_KEY, BundleCatalogue
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL
+from dsirm_jax.serving.scorer.answers import CACHED, FALLBACK, LIVE
 from dsirm_jax.serving.scorer.batching import Overloaded
 from dsirm_jax.serving.scorer.generation import generate
-from dsirm_jax.serving.scorer.scorer import CACHED, FALLBACK, LIVE, Scorer, Settings
 from dsirm_jax.sids.codes import pack
 from tests.serving import tiny
 
@@ -41,7 +43,7 @@ def bundle(made):
 
 @pytest.fixture(scope="module")
 def scorer(bundle):
-    with Scorer(bundle, settings=Settings(deadline=600.0)) as scorer:
+    with Scorer(bundle, settings=ScorerSettings(deadline=600.0)) as scorer:
         yield scorer
 
 
@@ -55,7 +57,7 @@ def held(bundle):
         gate.go.wait(timeout=3600)
         return generate(*given)
 
-    scorer = Scorer(bundle, settings=Settings(deadline=600.0, waiting=2, batch=1), run=run)
+    scorer = Scorer(bundle, settings=ScorerSettings(deadline=600.0, waiting=2, batch=1), run=run)
     yield scorer, gate
     gate.go.set()
     scorer.close()
@@ -191,7 +193,7 @@ def test_an_answer_that_is_remembered_is_of_these_items_whoever_wrote_into_an_ea
 ):
     query = tiny.QUERIES[0]
     some, others = np.split(foreseen(bundle, query)[:20], 2)
-    with Scorer(bundle, settings=Settings(deadline=600.0, remembered_answers=1)) as scorer:
+    with Scorer(bundle, settings=ScorerSettings(deadline=600.0, remembered_answers=1)) as scorer:
         for numbers in (some, some[::-1], others, some, np.append(some, others)):
             found = scorer.score(query, [IDS[number] for number in numbers])
             np.testing.assert_allclose(
@@ -205,19 +207,20 @@ def test_an_answer_that_is_remembered_is_of_these_items_whoever_wrote_into_an_ea
     assert scorer.statistics()[CACHED] >= 5
 
 
-def test_a_cached_query_asks_the_generator_about_sids_that_were_not_foreseen(
-    bundle, expected, monkeypatch
-):
-    query = tiny.QUERIES[1]
-    whole = bundle.catalogue.cached(query)
-    keys = whole.known.keys.copy()
-    keys[0, 3:] = np.iinfo(np.int64).max
-    monkeypatch.setattr(
-        type(bundle.catalogue),
-        "cached",
-        lambda *_: whole._replace(known=whole.known._replace(keys=keys)),
-    )
-    with Scorer(bundle, settings=Settings(deadline=600.0)) as scorer:
+class FewKnown(BundleCatalogue):
+    """A catalogue that knows the log-probabilities of three SIDs of a query alone."""
+
+    def cached(self, query):
+        cached = super().cached(query)
+        keys = cached.known.keys.copy()
+        keys[0, 3:] = NO_KEY
+        return cached._replace(known=cached.known._replace(keys=keys))
+
+
+def test_a_cached_query_asks_the_generator_about_sids_that_were_not_foreseen(bundle, expected):
+    query, catalogue = tiny.QUERIES[1], FewKnown(**vars(bundle.catalogue))
+    few = SimpleNamespace(manifest=bundle.manifest, catalogue=catalogue, models=bundle.models)
+    with Scorer(few, settings=ScorerSettings(deadline=600.0)) as scorer:
         found = scorer.score(query, IDS)
     assert found.source == LIVE
     np.testing.assert_allclose(found.probabilities, expected[query].full, atol=1e-5)
@@ -353,7 +356,7 @@ def test_bad_input_is_refused(scorer, call, message):
 def test_a_query_that_nothing_can_make_a_vector_of_is_refused(bundle):
     models = dataclasses.replace(bundle.models, encoder=None)
     blind = SimpleNamespace(manifest=bundle.manifest, catalogue=bundle.catalogue, models=models)
-    with Scorer(blind, settings=Settings()) as scorer:
+    with Scorer(blind, settings=ScorerSettings()) as scorer:
         near = [IDS[number] for number in foreseen(bundle, tiny.QUERIES[0])]
         assert scorer.score(tiny.QUERIES[0], near).source == CACHED
         with pytest.raises(InputError, match="'Acme' has no vector"):
@@ -366,7 +369,7 @@ def test_a_head_that_reads_an_experiments_features_is_refused(bundle):
     manifest = dataclasses.replace(bundle.manifest, settings=settings)
     changed = SimpleNamespace(manifest=manifest, catalogue=bundle.catalogue, models=bundle.models)
     with pytest.raises(InputError, match="'prefix@5', which is not computed when serving"):
-        Scorer(changed, settings=Settings())
+        Scorer(changed, settings=ScorerSettings())
 
 
 def test_what_the_page_about_serving_shows_runs_without_what_trains(made, tmp_path):

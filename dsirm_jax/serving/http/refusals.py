@@ -1,0 +1,81 @@
+"""What a refused request gets: a status, and one line that says why."""
+
+from __future__ import annotations
+
+import functools
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.serving.http.messages import Problem
+from dsirm_jax.serving.http.metrics import ServerMetrics
+from dsirm_jax.serving.scorer.batching import Overloaded
+
+SHOWN_CHARACTERS = 64
+"""Characters shown of what a client sent."""
+CODES = {
+    400: "unreadable",
+    404: "not_found",
+    405: "not_allowed",
+    408: "too_slow",
+    413: "too_large",
+    422: "invalid",
+    500: "failed",
+    503: "busy",
+}
+REFUSALS = {
+    status: {"model": Problem, "description": reason}
+    for status, reason in {
+        400: "The request cannot be read.",
+        404: "There is no such thing.",
+        413: "The request is too large.",
+        422: "Something in the request is wrong.",
+        503: "Too many requests; try again after Retry-After seconds.",
+    }.items()
+}
+"""As the schema describes them."""
+
+
+def refusal(status: int, reason: str, **headers: str) -> JSONResponse:
+    """Returns the response to a request that is refused."""
+    code = CODES.get(status, "refused")
+    return JSONResponse({"code": code, "reason": reason}, status, headers=headers)
+
+
+def add_handlers(app: FastAPI, *, metrics: ServerMetrics) -> None:
+    """Makes an application answer errors with refusals, and count those of too many requests."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(InputError, _wrong)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Overloaded, functools.partial(_overloaded, metrics))
+    app.add_exception_handler(Exception, _failed)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    # Where and why, never what: it may be huge, or no text that can be written.
+    reasons = [
+        f"{'.'.join(str(part)[:SHOWN_CHARACTERS] for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors()
+    ]
+    more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    return refusal(422, "; ".join(reasons[:5]) + more)
+
+
+async def _wrong(request: Request, error: InputError) -> Response:
+    return refusal(422, str(error))
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    return refusal(error.status_code, str(error.detail), **(error.headers or {}))
+
+
+async def _overloaded(metrics: ServerMetrics, request: Request, error: Overloaded) -> Response:
+    metrics.refused.inc()
+    return refusal(503, f"{error}; try again", **{"retry-after": "1"})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return refusal(500, "the server failed; its log says why")

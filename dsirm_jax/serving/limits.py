@@ -1,0 +1,48 @@
+"""Numbers that are what they have to be, or an error that names them."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+from dsirm_jax.io.errors import InputError
+
+
+def whole(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """Returns a whole number within bounds.
+
+    Args:
+      name: whose value it is, for the message.
+      value: the number, a Python integer or one of NumPy's.
+      least: lower bound, inclusive.
+      most: upper bound, inclusive; None: there is none.
+
+    Raises:
+      InputError: it is no whole number, or lies outside.
+    """
+    if not is_whole(value, least=least) or (most is not None and value > most):
+        bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+        raise InputError(f"{name} is {value!r}; give a whole number {bounds}")
+    return int(value)
+
+
+def is_whole(value: object, *, least: int) -> bool:
+    """Returns whether a value is a whole number of at least `least`; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def seconds(name: str, value: object, *, most: float) -> float:
+    """Returns a time in seconds, from 0 to `most`.
+
+    Args:
+      name: whose value it is, for the message.
+      value: the number.
+      most: upper bound, inclusive.
+
+    Raises:
+      InputError: it is no number, NaN, or lies outside.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or math.isnan(value) or not 0 <= value <= most:
+        raise InputError(f"{name} is {value!r}; give seconds from 0 to {most:,.0f}")
+    return float(value)

@@ -1,0 +1,200 @@
+"""What the features of a query's pairs are computed from, and the features that need no SIDs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.relevance import features
+from dsirm_jax.relevance.digests import QueryDigests, Reading, read_queries
+from dsirm_jax.relevance.features import OfPairs, OfQueries, Surroundings, Texts
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Judged, Neighbours, nearest_to
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Known
+from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.sids import codes
+from dsirm_jax.sids.prefix_match import Beams
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What features of any pair look at, whichever the query.
+
+    Attributes:
+      catalogue: items and cached queries.
+      reading: how texts are read.
+      numbers: the user's own columns of items by name, float64 `[item]`.
+      base: see `features.relevant_share`.
+      dense_groups: groups of features without SIDs that a head reads.
+      sizes: codes per level.
+    """
+
+    catalogue: BundleCatalogue
+    reading: Reading
+    numbers: Mapping[str, Float[np.ndarray, " item"]]
+    base: float
+    dense_groups: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
+class QueryContext(NamedTuple):
+    """What is known of a query without the generator; arrays have an axis of one query.
+
+    Attributes:
+      vector: dense.
+      near: what lies near it.
+      digests: of its text.
+    """
+
+    vector: Float[np.ndarray, "1 dim"]
+    near: Surroundings
+    digests: QueryDigests
+
+
+class CachedQuery(NamedTuple):
+    """A cached query.
+
+    Attributes:
+      context: what is known without the generator.
+      beams: its SIDs.
+      known: log-probabilities of some SIDs.
+      of_query: what features look at, on the device.
+    """
+
+    context: QueryContext
+    beams: Beams
+    known: Known
+    of_query: OfQueries
+
+
+def evidence_in(bundle: Bundle, *, dense_groups: tuple[str, ...]) -> Evidence:
+    """Returns the evidence that a bundle holds, for heads that read some groups without SIDs."""
+    manifest, catalogue = bundle.manifest, bundle.catalogue
+    names = catalogue.statistics.names
+    columns = zip(manifest.settings.numbers, catalogue.numbers.T, strict=True)
+    return Evidence(
+        catalogue=catalogue,
+        reading=Reading(bundle.models.vocabulary, names, manifest.settings.language),
+        numbers={name: features.filled(values) for name, values in columns},
+        base=features.relevant_share(catalogue.voters.judged),
+        dense_groups=dense_groups,
+        sizes=manifest.sizes,
+    )
+
+
+def query_context(evidence: Evidence, text: str, vector: Float[np.ndarray, " dim"]) -> QueryContext:
+    """Returns what is known of a query by its text and vector."""
+    catalogue = evidence.catalogue
+    near = _near(
+        catalogue,
+        items=nearest_to(vector, catalogue.vectors, k=NEAR_ITEMS),
+        queries=nearest_to(vector, catalogue.voters.vectors, k=NEAR_QUERIES),
+    )
+    return QueryContext(vector[None], near, read_queries([text], evidence.reading))
+
+
+def cached_query(evidence: Evidence, text: str) -> CachedQuery | None:
+    """Returns what the bundle knows of a query; None where it is not cached."""
+    cached = evidence.catalogue.cached(text)
+    if cached is None:
+        return None
+    near = _near(evidence.catalogue, items=cached.items, queries=cached.queries)
+    context = QueryContext(cached.vectors, near, read_queries([text], evidence.reading))
+    of_query = jax.device_put(query_features(evidence, context, cached.beams))
+    return CachedQuery(context=context, beams=cached.beams, known=cached.known, of_query=of_query)
+
+
+def _near(catalogue: BundleCatalogue, *, items: Neighbours, queries: Neighbours) -> Surroundings:
+    """Returns what lies near one query, with the judgements of its neighbours alone."""
+    voters, judged = queries.index[0], catalogue.voters.judged
+    return Surroundings(
+        items=items,
+        queries=Neighbours(np.arange(len(voters))[None], queries.cosine),
+        judged=Judged(judged.items[voters], judged.verdicts[voters]),
+    )
+
+
+def dense_features(
+    evidence: Evidence, context: QueryContext, items: Int[np.ndarray, " item"]
+) -> FeatureTable:
+    """Returns the features that know nothing of SIDs, of a query and items by their numbers."""
+    catalogue = evidence.catalogue
+    return features.without_sids(
+        groups=evidence.dense_groups,
+        query_index=np.zeros(len(items), int),
+        item_index=items,
+        item_row=items,
+        query_vectors=context.vector,
+        item_vectors=catalogue.vectors,
+        near=context.near,
+        texts=Texts(context.digests, catalogue.digests, catalogue.statistics.pieces),
+        numbers=evidence.numbers,
+    )
+
+
+def query_features(evidence: Evidence, context: QueryContext, beams: Beams) -> OfQueries:
+    """Returns what the features that SIDs give look at of a query.
+
+    Args:
+      evidence: of the bundle.
+      context: of the query.
+      beams: its SIDs, with an axis of one query.
+    """
+    return features.of_queries(
+        beams=beams, near=context.near, sids=evidence.catalogue.sids, base=evidence.base
+    )
+
+
+def pair_features(
+    evidence: Evidence,
+    items: Int[np.ndarray, " item"],
+    log_probs: Float[np.ndarray, "item level"],
+) -> OfPairs:
+    """Returns what they look at of pairs, without the axis of queries.
+
+    Args:
+      evidence: of the bundle.
+      items: by their numbers.
+      log_probs: log P(first l codes of the item's SID | query).
+    """
+    return OfPairs(
+        sids=item_sids(evidence.catalogue, items),
+        log_probs=log_probs,
+        log_shares=evidence.catalogue.log_shares[items],
+    )
+
+
+def item_sids(
+    catalogue: BundleCatalogue, items: Int[np.ndarray, "*items"]
+) -> Int[np.ndarray, "*items level"]:
+    """Returns the SIDs of items by their numbers, int32."""
+    return catalogue.sids[items].astype(np.int32)
+
+
+def known_log_probs(
+    known: Known, sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
+) -> Float[np.ndarray, "item level"] | None:
+    """Returns the log-probabilities of SIDs of a cached query; None where one is not known."""
+    keys, wanted = known.keys[0], codes.pack(sids, sizes=sizes)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return known.log_probs[0, place] if (keys[place] == wanted).all() else None
+
+
+def with_query_axis(beams: Beams) -> Beams:
+    """Returns the beams of a query with an axis of one query."""
+    return Beams(*(part[None] for part in beams))
+
+
+def without_query_axis(beams: Beams) -> Beams:
+    """Returns the beams of the only query, without the axis of queries."""
+    return Beams(*(part[0] for part in beams))
+
+
+def no_beams(levels: int) -> Beams:
+    """Returns the beams of a query that none are known of, without the axis of queries."""
+    return Beams(np.empty((0, levels), np.int32), np.empty(0, np.float32), np.empty(0, bool))

@@ -1,0 +1,1 @@
+"""What the forms of a bundle answer, and how far two answers are from each other."""

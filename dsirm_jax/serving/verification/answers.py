@@ -1,0 +1,281 @@
+"""What each form of a bundle answers about the same pairs of a query and an item."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.generator.decoding import NO_CODE
+from dsirm_jax.generator.predict import predict_sids
+from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.relevance.score import score
+from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
+from dsirm_jax.serving.scorer.answers import AnswerSource, QuerySids, Scored
+from dsirm_jax.serving.scorer.scorer import Scorer
+from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+
+
+class PairSample(NamedTuple):
+    """Pairs of a query and an item, by which forms are compared.
+
+    Attributes:
+      queries: texts, cleaned, that are cached.
+      item_ids: of the catalogue.
+      sids: SID of each pair's item, int32 `[pair, level]`, whose probability is cached, too.
+      inputs: the features that `saved_model.relevance` does not compute, float32 `[pair, feature]`.
+    """
+
+    queries: list[str]
+    item_ids: list[str]
+    sids: Int[np.ndarray, "pair level"]
+    inputs: Float[np.ndarray, "pair feature"]
+
+
+class Answers(NamedTuple):
+    """What a form answers about pairs.
+
+    Attributes:
+      sids: of the query, int32 `[pair, beam, level]`.
+      log_probs: of these, float32 `[pair, beam]`.
+      probability: that the item is relevant, float32 `[pair]`.
+      vector: of the query, float32 `[pair, dim]`; `dim` is 0 where the form makes none of texts.
+    """
+
+    sids: Int[np.ndarray, "pair beam level"]
+    log_probs: Float[np.ndarray, "pair beam"]
+    probability: Float[np.ndarray, " pair"]
+    vector: Float[np.ndarray, "pair dim"]
+
+
+class ModelOutputs(NamedTuple):
+    """What the models before the head make of pairs.
+
+    Attributes:
+      beams: SIDs of each pair's query.
+      exact: log P(first l codes | query) of each pair's SID, float32 `[pair, level]`.
+      log_shares: log share of the catalogue's items that have these codes, likewise.
+      vector: as in `Answers`.
+    """
+
+    beams: Beams
+    exact: Float[np.ndarray, "pair level"]
+    log_shares: Float[np.ndarray, "pair level"]
+    vector: Float[np.ndarray, "pair dim"]
+
+
+def in_memory(bundle: Bundle, sample: PairSample, *, batch: int) -> ModelOutputs:
+    """Returns what the models before the head make of pairs, as the stages apply them."""
+    models = bundle.models
+    pieces = models.vocabulary.encode(sample.queries, out_type=int)
+    beams = predict_sids(
+        fitted=models.generator,
+        trie=bundle.catalogue.trie,
+        pieces=pieces,
+        beams=bundle.manifest.settings.beams,
+        batch_size=batch,
+    )
+    exact = score_pairs(
+        fitted=models.generator,
+        pieces=pieces,
+        query_index=np.arange(len(pieces)),
+        sids=sample.sids,
+        batch_size=batch,
+    )
+    vector = np.empty((len(pieces), 0), np.float32)
+    if models.encoder is not None:
+        texts = _encoder_texts(bundle, sample.queries)
+        vector = np.asarray(jax.jit(models.encoder.module.apply)(models.encoder.params, texts))
+    return ModelOutputs(beams, exact, _log_shares(bundle, sample.sids), vector)
+
+
+def head_answers(
+    bundle: Bundle, sample: PairSample, outputs: ModelOutputs
+) -> tuple[Answers, FeatureTable]:
+    """Returns what the full model's head makes of them, and the columns that it reads."""
+    beams, exact, log_shares, vector = outputs
+    features = _features(bundle, sample, beams=beams, exact=exact, log_shares=log_shares)
+    probability = score(bundle.models.heads[FULL], features)
+    return Answers(beams.sids, beams.log_probs, probability, vector), features
+
+
+def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
+    """Returns what the StableHLO programs answer."""
+    models, pairs = bundle.models, len(sample.queries)
+    search, exactly, head = (
+        stablehlo.read_program(bundle.model, name)
+        for name in (stablehlo.SEARCH, stablehlo.SCORE, f"head-{FULL}")
+    )
+    params = jax.device_put(models.generator.params)
+    trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
+    head_params = stablehlo.head_params(models.heads[FULL])
+    shares = _log_shares(bundle, sample.sids)
+    pieces = models.vocabulary.encode(sample.queries, out_type=int)
+    tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
+    embed = texts = None
+    if models.encoder is not None:
+        embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
+        texts = _encoder_texts(bundle, sample.queries)
+    parts = []
+    for start in range(0, pairs, batch):
+        rows = np.arange(start, start + batch) % pairs
+        sids, log_probs = map(np.asarray, search(params, trie, tokens[rows]))
+        beams = Beams(sids, log_probs, np.isfinite(log_probs))
+        some = PairSample([], [], sample.sids[rows], sample.inputs[rows])
+        exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
+        features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
+        vector = np.empty((batch, 0), np.float32)
+        if embed is not None:
+            vector = np.asarray(embed(models.encoder.params, texts[rows]))
+        probability = np.asarray(head(head_params, features.values))
+        parts.append(Answers(sids, log_probs, probability, vector))
+    return Answers(*(np.concatenate(blocks)[:pairs] for blocks in zip(*parts)))
+
+
+def in_fresh_process(
+    bundle: Bundle, sample: PairSample, *, batches: Sequence[int]
+) -> dict[int, Answers]:
+    """Returns what the SavedModel answers, by batch size, in a process without this package.
+
+    Raises:
+      InputError: it failed.
+    """
+    folder = bundle.path / bundle.manifest.saved_model_folder
+    head = bundle.models.heads[FULL]
+    names = saved_model.given_features(head, levels=sample.sids.shape[1])
+    inputs = {
+        saved_model.tensor_name(name): values
+        for name, values in zip(names, sample.inputs.T, strict=True)
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        questions, answers = Path(scratch) / "questions.npz", Path(scratch) / "answers.npz"
+        queries = np.array([query.encode() for query in sample.queries])
+        np.savez(questions, query=queries, sid=sample.sids, batches=batches, **inputs)
+        done = subprocess.run(
+            # Isolated: neither the working directory nor PYTHONPATH is looked into.
+            [sys.executable, "-I", in_tensorflow.__file__, folder, questions, answers],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            raise InputError(f"{folder}: TensorFlow cannot run it ({reason[:300]}); export it anew")
+        with np.load(answers) as file:
+            arrays = dict(file)
+    nothing = np.empty((len(sample.queries), 0), np.float32)
+    return {
+        batch: Answers(*(arrays.get(f"{name}@{batch}", nothing) for name in Answers._fields))
+        for batch in batches
+    }
+
+
+def in_scorer(
+    scorer: Scorer, bundle: Bundle, sample: PairSample, *, batch: int, source: AnswerSource
+) -> tuple[Answers, Float[np.ndarray, "pair feature"]]:
+    """Returns what a scorer answers, and what it would have for `PairSample.inputs`.
+
+    Args:
+      scorer: open.
+      bundle: whose it is.
+      sample: the pairs.
+      batch: callers at once.
+      source: where the answers have to come from.
+
+    Raises:
+      InputError: one of them does not come from there.
+    """
+
+    def answers(query: str, item_id: str) -> tuple[QuerySids, Scored]:
+        pair = scorer.query_sids(query), scorer.score(query, [item_id])
+        for answer in pair:
+            if answer.source != source:
+                raise InputError(
+                    f"query {query!r}, item {item_id!r}: the scorer's answer is {answer.source}, "
+                    f"not {source}; give queries and items that the bundle has cached"
+                )
+        return pair
+
+    with ThreadPoolExecutor(batch) as callers:
+        queries, pairs = zip(*callers.map(answers, sample.queries, sample.item_ids))
+    shape = (len(queries), bundle.manifest.settings.beams)
+    sids = np.full((*shape, len(scorer.sizes)), NO_CODE, np.int32)
+    log_probs = np.full(shape, -np.inf, np.float32)
+    for row, beams in enumerate(queries):  # fewer SIDs may exist than beams
+        sids[row, : len(beams.sids)] = beams.sids
+        log_probs[row, : len(beams.sids)] = np.log(beams.probabilities)
+    names = [feature.name for feature in scorer.schema]
+    wanted = saved_model.given_features(bundle.models.heads[FULL], levels=len(scorer.sizes))
+    features = np.concatenate([scored.features for scored in pairs])
+    return (
+        Answers(
+            sids=sids,
+            log_probs=log_probs,
+            probability=np.concatenate([scored.probabilities for scored in pairs]),
+            vector=np.empty((len(pairs), 0), np.float32),
+        ),
+        features[:, [names.index(name) for name in wanted]],
+    )
+
+
+def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
+    """Returns queries as the encoder reads them."""
+    encoder = bundle.models.encoder
+    shape = (len(queries), encoder.max_query_pieces)
+    return rectangle(encoder.pieces(queries), shape=shape, beyond=encoder.padding)
+
+
+def _log_shares(
+    bundle: Bundle, sids: Int[np.ndarray, "pair level"]
+) -> Float[np.ndarray, "pair level"]:
+    """Returns the log share of the catalogue's items that have the first l codes of each SID."""
+    catalogue = bundle.catalogue
+    of_nodes = saved_model.log_shares_of(catalogue.trie, catalogue.postings)
+    shares = [
+        log_shares[tries.find(catalogue.trie, sids[:, : level + 1])]
+        for level, log_shares in enumerate(of_nodes)
+    ]
+    return np.stack(shares, axis=1)
+
+
+def _features(
+    bundle: Bundle,
+    sample: PairSample,
+    *,
+    beams: Beams,
+    exact: Float[np.ndarray, "pair level"],
+    log_shares: Float[np.ndarray, "pair level"],
+) -> FeatureTable:
+    """Returns the columns of the full model's head; all arguments have one row a pair."""
+    head = bundle.models.heads[FULL]
+    levels = sample.sids.shape[1]
+    pairs = (values[:, None] for values in (sample.sids, exact, log_shares))
+    computed = {
+        "paper_match": prefix_match.match_depth(beams, sample.sids[:, None])[:, 0],
+        "prefix": prefix_match.prefix_features(beams, *pairs)[:, 0],
+    }
+    columns = dict(zip(saved_model.given_features(head, levels=levels), sample.inputs.T))
+    for group, values in computed.items():
+        names = prefix_match.columns(group, levels=levels)
+        columns |= dict(zip(names, np.asarray(values).T, strict=True))
+    return FeatureTable(
+        names=head.features,
+        groups=("",) * len(head.features),
+        values=np.stack([columns[name] for name in head.features], axis=1),
+    )

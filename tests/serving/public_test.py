@@ -1,0 +1,21 @@
+"""`dsirm_jax.serving` names what users of a bundle import."""
+
+import subprocess
+import sys
+
+import pytest
+
+import dsirm_jax.serving
+
+
+def test_every_public_name_is_there_and_no_other():
+    for name in dsirm_jax.serving.__all__:
+        assert getattr(dsirm_jax.serving, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Settings'"):
+        _ = dsirm_jax.serving.Settings
+
+
+def test_nothing_heavy_is_imported_before_a_name_is_used():
+    code = "import sys, dsirm_jax.serving; print({'jax', 'numpy', 'fastapi'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
