@@ -454,7 +454,7 @@ def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_o
     # Where and how the work is done is no part of what comes out.
     again = dsirm("run", model_dir, "--gin.prepare.run.workers=1")
     assert again.stderr.count("finished and unchanged, skipped") == 11
-    changed = dsirm("relevance", model_dir, "--gin.relevance_model.Linear.l2=50.0")
+    changed = dsirm("relevance", model_dir, "--gin.linear.Linear.l2=50.0")
     assert "binding head changed" in changed.stderr
     assert (model_dir / "replaced/relevance-1/metrics.json").is_file()
     assert (model_dir / "quantize/sids.parquet").stat().st_mtime_ns == before

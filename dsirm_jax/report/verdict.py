@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER
+from dsirm_jax.relevance.evaluate import BASELINE, LOWER_IS_BETTER
 from dsirm_jax.run.layout import FULL
 
-BASELINE = "no_sid"
 RUNG_NAMES = {
     BASELINE: "no SID",
     "unsupervised": "unsupervised SIDs",

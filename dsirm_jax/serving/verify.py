@@ -23,7 +23,7 @@ from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.fitted import FittedHead
+from dsirm_jax.relevance.fitted import FittedHead, plain_params
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
@@ -341,7 +341,7 @@ def in_stablehlo(bundle: Bundle, asked: Questions, *, batch: int) -> Answers:
     )
     params = jax.device_put(models.generator.params)
     trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
-    head_params = stablehlo.head_params(models.heads[FULL])
+    head_params = plain_params(models.heads[FULL])
     shares = _log_shares(bundle, asked.sids)
     pieces = models.vocabulary.encode(asked.queries, out_type=int)
     tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
