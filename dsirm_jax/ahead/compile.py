@@ -299,7 +299,7 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
 
 
 def relevance_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
-    """Returns the same of the relevance head's network, of several the largest; see `encode_step`."""
+    """Returns the same of the head's network, of several the largest; see `encode_step`."""
     import jax
 
     from dsirm_jax.training.meshes import data_mesh, sharded

@@ -47,8 +47,7 @@ def grade_probabilities(
     if fitted.head.loss != GRADED:
         name = type(fitted.head).__name__
         raise InputError(
-            f"gin binding {name}.loss is {fitted.head.loss!r}; bind {GRADED!r}: no other head tells "
-            f"grades apart"
+            f"gin binding {name}.loss is {fitted.head.loss!r}; bind {GRADED!r} to tell grades apart"
         )
     return _in_blocks(_pair_grades, fitted, features, columns=len(fitted.relevant))
 

@@ -118,7 +118,8 @@ def score_program(generator: FittedGenerator) -> export.Exported:
 def head_program(head: FittedHead) -> export.Exported:
     """Returns features to probabilities: `(params, features) -> probabilities`.
 
-    The parameters are those of `relevance.fitted.plain_params`, the features its columns in their order.
+    The parameters are those of `relevance.fitted.plain_params`, the features the columns of the
+    head in their order.
     """
     (pairs,) = export.symbolic_shape("pair")
     features = jax.ShapeDtypeStruct((pairs, len(head.features)), np.float32)
