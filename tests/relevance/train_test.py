@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ from dsirm_jax.metrics import classification
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import train
 from dsirm_jax.relevance.calibration import AS_IT_IS, Calibration
-from dsirm_jax.relevance.heads import mlp
 from dsirm_jax.relevance.heads.blend import Blend
 from dsirm_jax.relevance.heads.linear import Linear
 from dsirm_jax.relevance.heads.mlp import Mlp
@@ -223,19 +221,6 @@ def test_a_listwise_loss_orders_within_queries(tmp_path):
     fitted = fit(tmp_path, features, labels, queries, head=head)
     one = np.float32([[0, z, 0] for z in (-1, 0, 1)])
     assert (np.diff(score(fitted, table(one))) > 0.05).all()
-
-
-def test_batches_of_queries_keep_their_pairs_together_and_lose_none():
-    queries = np.array([2, 0, 2, 1, 0, 2])
-    batches = mlp.query_batches(queries=queries, batch_size=6, seed=0)
-    for _ in range(3):
-        rows = next(batches)
-        assert sorted(rows) == list(range(6))
-        assert len(np.flatnonzero(np.diff(queries[rows]))) == 2
-    later = mlp.query_batches(queries=queries, batch_size=4, seed=0, start=2)
-    first = list(itertools.islice(mlp.query_batches(queries=queries, batch_size=4, seed=0), 4))
-    for one, other in zip(first[2:], later, strict=False):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_a_hash_depends_on_the_query_alone_and_is_spread_evenly():
