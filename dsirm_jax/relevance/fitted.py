@@ -71,6 +71,8 @@ def load(path: Path) -> FittedHead:
     tree, header = ARTEFACT.load(path)
     try:
         head = settings_from_json(header["head"])
+        if not isinstance(head, Head):
+            raise InputError(f"{path}: {type(head).__name__} is no head; run `dsirm relevance`")
         like = head.params_like(features=len(header["features"]), grades=len(header["relevant"]))
         params = serialization.from_state_dict(like, tree["params"])
     except InputError:
@@ -79,7 +81,7 @@ def load(path: Path) -> FittedHead:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{path}: the head is not one that its class can hold by now ({reason}); run "
-            f"`dsirm {ARTEFACT.stage}`"
+            f"`dsirm relevance`"
         ) from error
     fitted = FittedHead(
         head=head,
