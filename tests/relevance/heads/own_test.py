@@ -15,6 +15,7 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.heads.head import Head
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
+from dsirm_jax.relevance.train import train
 from dsirm_jax.run import configuration
 from dsirm_jax.serving.formats import stablehlo
 from dsirm_jax.stages import relevance
@@ -69,7 +70,6 @@ settings.Training:
 calibration.Calibration.share = 0.0
 shop_head.NearestMean.sharpness = 0.5
 """
-ALONE = "relevance.run.head = @shop_head.NearestMean()\n"
 IN_A_BLEND = """
 relevance.run.head = @blend.Blend()
 blend.Blend.heads = (@linear.Linear(), @shop_head.NearestMean())
@@ -88,55 +88,71 @@ def module(tmp_path_factory):
     gin.clear_config(clear_constants=True)
 
 
-@pytest.fixture
-def run(tmp_path, module):
-    """Runs the stage on features of which those of tests are returned, with what gin binds."""
-
-    def run(head):
-        (tmp_path / "run.gin").write_text(GIN + head)
-        configuration.parse(files=[str(tmp_path / "run.gin")], bindings=[])
-        bound = configuration.bound(relevance.run)
-        assert isinstance(bound["head"], Head)
-        features, relevant = truth()
-        layout = prepare(tmp_path / "run", relevant=relevant, features=features)
-        relevance.run(layout, seed=0, sid_rungs=(), halves=(layout,), **bound)
-        of_head = SPLITS[QUERY] == "head"
-        values = features.astype(float)
-        means = [values[of_head & (relevant == side)].mean(axis=0) for side in (False, True)]
-        far = [((values - mean) ** 2).sum(axis=1) for mean in means]
-        table = FeatureTable(
-            names=("cosine", "one", "two"), groups=("dense", "prefix", "prefix"), values=features
-        )
-        return layout.head("full"), table, 0.5 * (far[0] - far[1])
-
-    return run
+def bound(folder, binding):
+    """Returns what gin binds to the stage."""
+    (folder / "run.gin").write_text(GIN + binding)
+    configuration.parse(files=[str(folder / "run.gin")], bindings=[])
+    return configuration.bound(relevance.run)
 
 
-def test_a_head_of_ones_own_is_fitted_saved_loaded_and_exported(run):
-    path, table, log_odds = run(ALONE)
-    fitted = heads.load(path)
+def log_odds(features, relevant, *, taught):
+    """Returns what `NearestMean` of sharpness .5 makes of features, in float64."""
+    values = features.astype(float)
+    means = [values[taught & (relevant == side)].mean(axis=0) for side in (False, True)]
+    far = [((values - mean) ** 2).sum(axis=1) for mean in means]
+    return 0.5 * (far[0] - far[1])
+
+
+def table(features):
+    return FeatureTable(
+        names=("cosine", "one", "two"), groups=("dense", "prefix", "prefix"), values=features
+    )
+
+
+def test_a_head_of_ones_own_is_fitted_by_the_stage_saved_and_exported(tmp_path, module):
+    arguments = bound(tmp_path, "relevance.run.head = @shop_head.NearestMean()\n")
+    assert isinstance(arguments["head"], Head)
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    relevance.run(layout, seed=0, sid_rungs=(), halves=(layout,), **arguments)
+    fitted = heads.load(layout.head("full"))
     assert heads.settings_to_json(fitted.head) == {
         "kind": "shop_head.NearestMean",
         "sharpness": 0.5,
         "loss": "binary",
     }
-    probabilities = score(fitted, table)
-    np.testing.assert_allclose(probabilities, expit(log_odds), atol=1e-5)
+    expected = expit(log_odds(features, relevant, taught=SPLITS[QUERY] == "head"))
+    probabilities = score(fitted, table(features))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     program = stablehlo.head_program(fitted)
     called = jax.export.deserialize(bytearray(program.serialize())).call
-    exported = called(heads.plain_params(fitted), table.values[:7])
+    exported = called(heads.plain_params(fitted), features[:7])
     np.testing.assert_allclose(exported, probabilities[:7], atol=1e-6)
     own = sys.modules.pop("shop_head")  # as in a process that has read no gin file
     with pytest.raises(InputError, match=r"import it in a gin file \(`import shop_head`\)"):
-        heads.load(path)
+        heads.load(layout.head("full"))
     sys.modules["shop_head"] = own
 
 
-def test_a_blend_holds_a_head_of_ones_own(run):
-    path, table, log_odds = run(IN_A_BLEND)
-    fitted = heads.load(path)
-    linear, own = fitted.head.heads
+def test_a_blend_holds_a_head_of_ones_own(tmp_path, module):
+    arguments = bound(tmp_path, IN_A_BLEND)
+    features, relevant = truth()
+    fitted = train(
+        name="relevance",
+        features=table(features),
+        labels=relevant,
+        gains=relevant * 1.0,
+        weights=np.ones(len(relevant)),
+        queries=QUERY.astype(str),
+        directory=tmp_path,
+        seed=0,
+        **{name: arguments[name] for name in ("head", "training", "calibration")},
+    )
+    heads.save(tmp_path / "head.safetensors", fitted)
+    loaded = heads.load(tmp_path / "head.safetensors")
+    linear, own = loaded.head.heads
     assert (type(linear).__name__, type(own).__name__) == ("Linear", "NearestMean")
-    part = fitted.params.parts[0]
-    of_linear = np.asarray(linear.outputs(part, table.values, grades=2))[:, 0]
-    np.testing.assert_allclose(score(fitted, table), expit((of_linear + log_odds) / 2), atol=1e-5)
+    one = np.asarray(linear.outputs(loaded.params.parts[0], features, grades=2))[:, 0]
+    other = log_odds(features, relevant, taught=np.ones(len(relevant), bool))
+    found = score(loaded, table(features))
+    np.testing.assert_allclose(found, expit((one + other) / 2), atol=1e-5)
