@@ -86,7 +86,8 @@ setup(
         "orbax-checkpoint>=0.12,<0.13",
         "pyarrow",
         "safetensors>=0.5",
-        "scikit-learn",
+        # It has no public way to read boosted trees: a series may lay them out otherwise.
+        "scikit-learn>=1.6,<1.10",
         "scipy",
         "sentencepiece",
         "seqio>=0.0.20",

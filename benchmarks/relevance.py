@@ -34,11 +34,12 @@ from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
 from dsirm_jax.relevance.fitted import FittedHead
+from dsirm_jax.relevance.heads.head import Head
+from dsirm_jax.relevance.heads.mlp import Mlp
+from dsirm_jax.relevance.heads.trees import BoostedTrees, classifier
 from dsirm_jax.relevance.lexical import BM25_B, BM25_K1
-from dsirm_jax.relevance.model import BoostedTrees, Mlp
 from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import FeatureTable, join
-from dsirm_jax.relevance.trees import classifier
 from dsirm_jax.sids.prefix_match import (
     KERNEL_WIDTH,
     MIN_LOG_PROB,
@@ -234,7 +235,7 @@ def heads(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
     table = FeatureTable(names=names, groups=("dense",) * 40, values=values)
     wide = table.rows(np.arange(len(shop.shared["query_index"])) % 4_000)
 
-    def fitted(head: Mlp | BoostedTrees) -> FittedHead:
+    def fitted(head: Head) -> FittedHead:
         with tempfile.TemporaryDirectory() as folder:
             return train.train(
                 name="head",

@@ -281,11 +281,10 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
     from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.quantizer.training_items import read_training_items
-    from dsirm_jax.relevance import features, fitted, score
-    from dsirm_jax.relevance import train as heads
+    from dsirm_jax.relevance import features
+    from dsirm_jax.relevance.lessons import lessons_of
     from dsirm_jax.run.layout import Layout
     from dsirm_jax.stages import features as features_stage
-    from dsirm_jax.stages import relevance as relevance_stage
 
     model_dir, _ = run
     for name in ("prepare", "encode", "quantize", "generate", "features", "match"):
@@ -321,39 +320,26 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
         scratch=tmp_path,
     )
     assert set(catalogue.pairs[:, 0]) <= of_split["train"]
-    voting, taught = [], []
+    voting = []
 
     def surroundings(*, train_pairs, **others):
         voting.extend(train_pairs[:, 0])
         raise KeyboardInterrupt
 
-    def train(*, name, queries, **others):
-        taught.append((name, set(queries)))
-
     monkeypatch.setattr(features, "surroundings", surroundings)
-    monkeypatch.setattr(heads, "train", train)
-    monkeypatch.setattr(fitted, "save", lambda *_: None)
-    monkeypatch.setattr(score, "score", lambda _, table: np.full(len(table.values), 0.5))
-    monkeypatch.setattr(score, "esci_probabilities", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
         features_stage.run(layout)
     assert set(voting) == of_split["train"] | of_split["head"]
-    groups = ("dense", "neighbours")
-    relevance_stage.run(
-        layout,
-        seed=0,
-        rungs={"no_sid": groups, "full": groups},
-        sid_rungs=(),
-        head=None,
-        training=None,
-        calibration=None,
-        halves=(layout,),
-    )
+    judgements = pq.read_table(layout.judgements, columns=["query", "split"])
+    query, split = (judgements[name].to_numpy() for name in ("query", "split"))
+    lessons = lessons_of(("no_sid", "full"), seen=(split == "train")[None], tested=split == "test")
     named = {split: {table["query"][number] for number in of_split[split]} for split in of_split}
-    rungs = ("no_sid", "full", "full_on_seen")
-    assert [name for name, _ in taught] == [f"relevance {rung}" for rung in rungs]
-    assert all(queries <= named["head"] for _, queries in taught[:2])
-    assert taught[2][1] <= named["train"]
+    taught = {name: set(query[lesson.rows]) for name, lesson in lessons.items()}
+    assert list(taught) == ["no_sid", "full", "full_on_seen"]
+    assert taught["no_sid"] and taught["no_sid"] <= named["head"]
+    assert taught["full"] == taught["no_sid"]
+    assert taught["full_on_seen"] and taught["full_on_seen"] <= named["train"]
+    # What lessons leave out is not learnt: tests/stages/relevance_test.py.
 
 
 @pytest.mark.slow
@@ -456,7 +442,7 @@ def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_o
     # Where and how the work is done is no part of what comes out.
     again = dsirm("run", model_dir, "--gin.prepare.run.workers=1")
     assert again.stderr.count("finished and unchanged, skipped") == 11
-    changed = dsirm("relevance", model_dir, "--gin.relevance_model.Linear.l2=50.0")
+    changed = dsirm("relevance", model_dir, "--gin.linear.Linear.l2=50.0")
     assert "binding head changed" in changed.stderr
     assert (model_dir / "replaced/relevance-1/metrics.json").is_file()
     assert (model_dir / "quantize/sids.parquet").stat().st_mtime_ns == before

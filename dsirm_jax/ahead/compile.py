@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import functools
 import multiprocessing
 import os
 import re
@@ -243,43 +242,26 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
 
 
 def relevance_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device]) -> Any:
-    """Returns the same of the relevance head; see `encode_step`."""
+    """Returns the same of the head's network, of several the largest; see `encode_step`."""
     import jax
-    import jax.numpy as jnp
-    import numpy as np
 
-    from dsirm_jax.relevance.model import Mlp
-    from dsirm_jax.relevance.train import initial_params, make_step
-    from dsirm_jax.training.loop import TrainState
     from dsirm_jax.training.meshes import data_mesh, sharded
-    from dsirm_jax.training.settings import make_optimizer
 
     bound = bindings["relevance"]
     head, training = bound["head"], bound["training"]
-    if not isinstance(head, Mlp) or not training.epochs:
+    if not training.epochs:
         return None
-    optimizer = make_optimizer(training, num_steps=training.num_steps(ROWS))
-    features = np.zeros((1, target.features), np.float32)
-    fresh = functools.partial(initial_params, head, features, grades=target.grades, seed=0)
-    params = jax.eval_shape(fresh)
-    rows, shape = training.batch_size, jax.ShapeDtypeStruct
-    state = TrainState(
-        step=shape((), jnp.int32),
-        params=params,
-        opt_state=jax.eval_shape(optimizer.init, params.network),
-    )
-    batch = {
-        "features": shape((rows, target.features), jnp.float32),
-        "labels": shape((rows,), bool),
-        "grades": shape((rows,), jnp.int32),
-        "gains": shape((rows,), jnp.float32),
-        "weights": shape((rows,), jnp.float32),
-        "queries": shape((rows,), jnp.int32),
-    }
-    placement = sharded(data_mesh(devices))
-    arguments = (placement.state_like(state), placement.batch_like(batch))
     best_alone = (*[False] * (target.grades - 1), True)  # which grades are relevant: no shape
-    return make_step(head, optimizer, relevant=best_alone), arguments, {}, len(devices)
+    programs = head.step_programs(
+        training, rows=ROWS, features=target.features, relevant=best_alone
+    )
+    if not programs:
+        return None
+    step, state, batch = max(
+        programs, key=lambda program: sum(leaf.size for leaf in jax.tree.leaves(program.state))
+    )
+    placement = sharded(data_mesh(devices))
+    return step, (placement.state_like(state), placement.batch_like(batch)), {}, len(devices)
 
 
 STEPS = {

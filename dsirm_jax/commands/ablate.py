@@ -21,7 +21,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     """Runs the ladder as the gin configuration in effect says, prints and writes what came out."""
     import jax
 
-    from dsirm_jax.relevance.evaluate import table
+    from dsirm_jax.relevance.evaluate import metrics_table
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import Job, plan, run_tasks
     from dsirm_jax.run.runner import is_finished, run_stage
@@ -61,7 +61,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     if is_finished(layout.stage("relevance")):
         run_tasks(plan([report.STAGE], job), job=job, force=False)
     if processes.is_first():
-        print(table(json.loads(layout.ladder.read_text("utf-8"))))
+        print(metrics_table(json.loads(layout.ladder.read_text("utf-8"))))
     return 0
 
 

@@ -41,9 +41,9 @@ def _run(stages: Sequence[Stage], flags: Values, arguments: Sequence[str]) -> in
 
 
 def _print_metrics(layout: Layout) -> None:
-    from dsirm_jax.relevance.evaluate import table
+    from dsirm_jax.relevance.evaluate import metrics_table
 
-    print(table(json.loads(layout.metrics.read_text("utf-8"))))
+    print(metrics_table(json.loads(layout.metrics.read_text("utf-8"))))
     if layout.report.is_file():
         print(f"\nreport: {layout.report}")
 

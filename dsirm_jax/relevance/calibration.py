@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.bounds import check_bound, is_whole
 
-TEMPERATURE, ISOTONIC = KINDS = ("temperature", "isotonic")
+TEMPERATURE, ISOTONIC = CALIBRATIONS = ("temperature", "isotonic")
 TEMPERATURES = (0.1, 10.0)
 
 
@@ -34,12 +34,24 @@ class Calibration:
     share: float = 0.2
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise InputError(f"Calibration.kind = {self.kind!r}: choose from {KINDS}")
-        if self.folds < 0 or self.folds == 1:
-            raise InputError(f"Calibration.folds = {self.folds}: give 0, or 2 or more")
-        if not 0 <= self.share < 1:
-            raise InputError(f"Calibration.share = {self.share}: give 0 to below 1")
+        check_bound(
+            self.kind in CALIBRATIONS,
+            binding="Calibration.kind",
+            value=self.kind,
+            wanted=f"{TEMPERATURE!r} or {ISOTONIC!r}",
+        )
+        check_bound(
+            is_whole(self.folds, least=0) and self.folds != 1,
+            binding="Calibration.folds",
+            value=self.folds,
+            wanted="0, or a whole number of at least 2",
+        )
+        check_bound(
+            0 <= self.share < 1,
+            binding="Calibration.share",
+            value=self.share,
+            wanted="a share of at least 0 and below 1",
+        )
 
 
 class Curve(NamedTuple):
@@ -68,7 +80,7 @@ def calibrated(curve: Curve, logits: Float[Array, " pair"]) -> Float[Array, " pa
     return jnp.interp(logits, *curve, left="extrapolate", right="extrapolate")
 
 
-def fit(
+def fit_curve(
     kind: str,
     *,
     logits: Float[np.ndarray, " pair"],
@@ -78,7 +90,7 @@ def fit(
     """Fits a curve of a kind to pairs; `AS_IT_IS` when one class is missing, for no curve is best.
 
     Args:
-      kind: of `KINDS`.
+      kind: of `CALIBRATIONS`.
       logits: log-odds of pairs that the head was not fitted to.
       labels: whether each pair is relevant.
       weights: importance of each pair.
@@ -87,10 +99,10 @@ def fit(
     logits, labels, weights = logits[counted], labels[counted], weights[counted]
     if not (labels.any() and not labels.all()):
         return AS_IT_IS
-    of_pairs = np.asarray(logits, np.float64), labels, np.asarray(weights, np.float64)
+    columns = np.asarray(logits, np.float64), labels, np.asarray(weights, np.float64)
     if kind == ISOTONIC:
-        return rising_curve(*of_pairs)
-    return divided_by(fit_temperature(*of_pairs))
+        return rising_curve(*columns)
+    return divided_by(fit_temperature(*columns))
 
 
 def fit_temperature(
@@ -164,10 +176,12 @@ def _pooled(
     shares = (hits + added) / (total + 2 * added)
     steps = isotonic_regression(shares, sample_weight=total)
     block = np.cumsum(np.diff(steps, prepend=steps[0]) > 0)
-    weight, hits, sums = (np.bincount(block, weights=of) for of in (total, hits, total * places))
+    weight, hits, sums = (
+        np.bincount(block, weights=values) for values in (total, hits, total * places)
+    )
     return sums / weight, weight, hits
 
 
-def probabilities(curve: Curve, logits: Float[Array, " pair"]) -> Float[Array, " pair"]:
+def calibrated_probabilities(curve: Curve, logits: Float[Array, " pair"]) -> Float[Array, " pair"]:
     """Returns calibrated probabilities of being relevant."""
     return jax.nn.sigmoid(calibrated(curve, logits))

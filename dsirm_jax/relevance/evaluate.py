@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import math
@@ -16,9 +17,10 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import bootstrap, esci
 from dsirm_jax.metrics.classification import ece_floor
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
+from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.run.layout import FULL
 
-METRICS = (
+PAIR_METRICS = (
     *("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece"),
     *("ndcg@10", "mrr", "recall@5"),
 )
@@ -28,35 +30,6 @@ MOST_COLUMNS = 4
 """With more rungs than that, the table has a row a rung."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """The test pairs that rungs are judged on.
-
-    Attributes:
-      query_index: int64 `[pair]`.
-      relevant: bool `[pair]`.
-      gain: float `[pair]`, what nDCG counts.
-      label: str `[pair]`, the grade given; None where it is not known.
-      segments: bool `[pair]`, by name: the pairs of each segment that is judged on its own too.
-    """
-
-    query_index: np.ndarray
-    relevant: np.ndarray
-    gain: np.ndarray
-    label: np.ndarray
-    segments: Mapping[str, np.ndarray]
-
-    def where(self, kept: np.ndarray) -> Pairs:
-        """Returns the pairs that a mask keeps."""
-        return Pairs(
-            query_index=self.query_index[kept],
-            relevant=self.relevant[kept],
-            gain=self.gain[kept],
-            label=self.label[kept],
-            segments={name: of[kept] for name, of in self.segments.items()},
-        )
-
-
 def lifts_between(rungs: Collection[str]) -> list[tuple[str, str]]:
     """Returns the (rung, baseline) pairs of a ladder: each over no SID, and full over each."""
     others = [rung for rung in rungs if rung != BASELINE]
@@ -64,9 +37,29 @@ def lifts_between(rungs: Collection[str]) -> list[tuple[str, str]]:
     return [pair for pair in over if set(pair) <= set(rungs)]
 
 
+def lift_keys(
+    lifts: Sequence[tuple[str, str]], *, rungs: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """Returns what each lift goes by in `metrics.json`, whatever their order.
+
+    That is the rung's name where the lift is over no SID, or the rung's only one; else it is
+    `RUNG over BASELINE`.
+
+    Args:
+      lifts: (rung, baseline) pairs; one whose rung or baseline is not there is left out.
+      rungs: those that are.
+    """
+    measured = [pair for pair in dict.fromkeys(lifts) if set(pair) <= set(rungs)]
+    counts = collections.Counter(rung for rung, _ in measured)
+    return {
+        (rung, over): rung if over == BASELINE or counts[rung] == 1 else f"{rung} over {over}"
+        for rung, over in measured
+    }
+
+
 def evaluate(
     *,
-    pairs: Pairs,
+    pairs: JudgedPairs,
     scores: Mapping[str, np.ndarray],
     lifts: Sequence[tuple[str, str]],
     grades: Mapping[str, Float[np.ndarray, "pair 4"]] | None = None,
@@ -88,9 +81,9 @@ def evaluate(
     Returns:
       `rungs`, `lifts` and `segments` as docs/contract.md has them, with the numbers of queries,
       pairs and resamples; and `esci` where all labels are E, S, C or I. A lift is rung − baseline;
-      it lies under the rung's name, or under `RUNG over BASELINE` where the rung has one already,
-      and its `relative` is the lift over the baseline's value. A metric that is undefined (one
-      class only) is left out.
+      its
+      key is that of `lift_keys`, and its `relative` is the lift over the baseline's value. A metric
+      that is undefined (one class only) is left out.
 
     Raises:
       InputError: there are no test pairs.
@@ -100,17 +93,19 @@ def evaluate(
         raise InputError(
             "no judgement is in the split test; give more queries or bind a larger test share"
         )
-    drawn = {"lifts": lifts, "resamples": resamples, "seed": seed}
-    result = _evaluate(pairs, scores, **drawn)
+    settings = {"lifts": lifts, "resamples": resamples, "seed": seed}
+    result = _evaluate(pairs, scores, **settings)
     result["resamples"] = resamples
     if esci.are_labels(pairs.label):
-        tasks = {rung: _tasks(pairs, of, (grades or {}).get(rung)) for rung, of in scores.items()}
-        result["esci"] = _measured(pairs, tasks, **drawn)
+        tasks = {
+            rung: _tasks(pairs, values, (grades or {}).get(rung)) for rung, values in scores.items()
+        }
+        result["esci"] = _measured(pairs, tasks, **settings)
     result["segments"] = {}
     for segment, kept in pairs.segments.items():
         if kept.any():
             scores_kept = {rung: values[..., kept] for rung, values in scores.items()}
-            result["segments"][segment] = _evaluate(pairs.where(kept), scores_kept, **drawn)
+            result["segments"][segment] = _evaluate(pairs.where(kept), scores_kept, **settings)
     return result
 
 
@@ -136,17 +131,17 @@ def evaluate_hits(
       `rungs`, `lifts` and `segments` as docs/contract.md has them; empty without any query.
     """
     queries = next(iter(ranks.values()))[0]
-    of_rungs = {rung: found for rung, (_, found) in ranks.items()}
-    shared = {"lifts": lifts, "resamples": resamples, "seed": seed}
+    by_rung = {rung: first for rung, (_, first) in ranks.items()}
+    settings = {"lifts": lifts, "resamples": resamples, "seed": seed}
     if not len(queries):
         return {}
-    result = _hits(of_rungs, **shared)
+    result = _hits(by_rung, **settings)
     result["segments"] = {}
     for name in SEGMENTS:
         kept = segment[queries] == name
         if kept.any():
-            some = {rung: found[kept] for rung, found in of_rungs.items()}
-            result["segments"][name] = _hits(some, **shared)
+            within = {rung: first[kept] for rung, first in by_rung.items()}
+            result["segments"][name] = _hits(within, **settings)
     return result
 
 
@@ -161,8 +156,8 @@ def _hits(
     names = [(level, k) for level in range(levels) for k in HITS_AT]
     values, samples = bootstrap.bootstrap(
         {
-            (rung, level, k): bootstrap.mean_over_queries(hit_at_k(found[:, level], k=k) * 1.0)
-            for rung, found in ranks.items()
+            (rung, level, k): bootstrap.mean_over_queries(hit_at_k(first[:, level], k=k) * 1.0)
+            for rung, first in ranks.items()
             for level, k in names
         },
         num_queries=num_queries,
@@ -171,11 +166,11 @@ def _hits(
         seed=seed,
     )
 
-    def by_level(of: Callable[[int, int], bootstrap.Interval]) -> dict[str, Any]:
-        found: dict[str, Any] = {f"level_{level + 1}": {} for level in range(levels)}
+    def by_level(interval: Callable[[int, int], bootstrap.Interval]) -> dict[str, Any]:
+        hits: dict[str, Any] = {f"level_{level + 1}": {} for level in range(levels)}
         for level, k in names:
-            found[f"level_{level + 1}"][f"hit@{k}"] = dataclasses.asdict(of(level, k))
-        return found
+            hits[f"level_{level + 1}"][f"hit@{k}"] = dataclasses.asdict(interval(level, k))
+        return hits
 
     def value_of(rung: str, *name: int) -> bootstrap.Interval:
         return bootstrap.interval(values[rung, *name], samples[rung, *name])
@@ -196,7 +191,7 @@ def _hits(
     }
 
 
-def table(metrics: Mapping[str, Any]) -> str:
+def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Returns the metrics as plain text, each with its 95 % interval.
 
     Values, then lifts, a column a rung; or a row a rung where there are many.
@@ -210,12 +205,13 @@ def table(metrics: Mapping[str, Any]) -> str:
     rungs, lifts = metrics["rungs"], metrics["lifts"]
     if len(rungs) > MOST_COLUMNS:
         return "\n".join([*_ladder(rungs, lifts), *_legend(metrics)])
-    by_difference = {f"{of['rung']} − {of['over']}": of for of in lifts.values()}
+    by_difference = {f"{lift['rung']} − {lift['over']}": lift for lift in lifts.values()}
     lines = [*_block(rungs, signed=False), "", *_block(by_difference, signed=True), ""]
     lines += [
-        f"ROC-AUC of {of['rung']} over {of['over']}: {of['roc_auc']['relative']:+.2%} relative"
-        for of in lifts.values()
-        if "roc_auc" in of
+        f"ROC-AUC of {lift['rung']} over {lift['over']}: "
+        f"{lift['roc_auc']['relative']:+.2%} relative"
+        for lift in lifts.values()
+        if "roc_auc" in lift
     ]
     return "\n".join([*lines, *_legend(metrics)])
 
@@ -230,7 +226,7 @@ def _legend(metrics: Mapping[str, Any]) -> list[str]:
 
 def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
     """Returns aligned lines with a row per rung."""
-    between = {(of["rung"], of["over"]): of for of in lifts.values()}
+    between = {(lift["rung"], lift["over"]): lift for lift in lifts.values()}
     head = ["", "roc_auc", f"− {BASELINE}", "relative", f"{FULL} − it", "ndcg@10", "log_loss ↓"]
     rows = [[*head, "ece ↓", "its floor"]]
     for rung, values in rungs.items():
@@ -253,17 +249,19 @@ def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
     return _aligned(rows)
 
 
-def _evaluate(pairs: Pairs, scores: Mapping[str, np.ndarray], **drawn: Any) -> dict[str, Any]:
-    statistics = {rung: _statistics(pairs, of_rung) for rung, of_rung in scores.items()}
-    result = _measured(pairs, statistics, **drawn)
-    for rung, of_rung in scores.items():
-        floors = [ece_floor(of_seed) for of_seed in np.atleast_2d(of_rung)]
+def _evaluate(
+    pairs: JudgedPairs, scores: Mapping[str, np.ndarray], **settings: Any
+) -> dict[str, Any]:
+    statistics = {rung: _statistics(pairs, values) for rung, values in scores.items()}
+    result = _measured(pairs, statistics, **settings)
+    for rung, values in scores.items():
+        floors = [ece_floor(one_seed) for one_seed in np.atleast_2d(values)]
         result["rungs"][rung]["ece"]["floor"] = float(np.mean(floors))
     return result
 
 
 def _measured(
-    pairs: Pairs,
+    pairs: JudgedPairs,
     statistics: Mapping[str, Mapping[str, bootstrap.Statistic]],
     *,
     lifts: Sequence[tuple[str, str]],
@@ -273,7 +271,11 @@ def _measured(
     """Returns metrics of rungs and their lifts, of statistics by rung and name."""
     num_queries = len(np.unique(pairs.query_index))
     values, samples = bootstrap.bootstrap(
-        {(rung, name): of for rung, named in statistics.items() for name, of in named.items()},
+        {
+            (rung, name): statistic
+            for rung, named in statistics.items()
+            for name, statistic in named.items()
+        },
         num_queries=num_queries,
         num_pairs=len(pairs.query_index),
         resamples=resamples,
@@ -287,17 +289,15 @@ def _measured(
     def lift_of(rung: str, over: str, name: str) -> dict[str, float]:
         one, other = (rung, name), (over, name)
         difference = values[one] - values[other]
-        found = bootstrap.interval(difference, samples[one] - samples[other])
+        interval = bootstrap.interval(difference, samples[one] - samples[other])
         relative = difference / values[other] if values[other] else 0.0
-        return dataclasses.asdict(found) | {"relative": relative}
+        return dataclasses.asdict(interval) | {"relative": relative}
 
-    lifted: dict[str, Any] = {}
-    for rung, over in lifts:
-        if rung in statistics and over in statistics:
-            key = rung if rung not in lifted else f"{rung} over {over}"
-            both = [name for name in statistics[rung] if name in statistics[over]]
-            by_metric = {name: lift_of(rung, over, name) for name in both}
-            lifted[key] = {"rung": rung, "over": over, **_defined(by_metric)}
+    measured_lifts: dict[str, Any] = {}
+    for (rung, over), key in lift_keys(lifts, rungs=statistics).items():
+        both = [name for name in statistics[rung] if name in statistics[over]]
+        by_metric = {name: lift_of(rung, over, name) for name in both}
+        measured_lifts[key] = {"rung": rung, "over": over, **_defined(by_metric)}
     return {
         "queries": num_queries,
         "pairs": len(pairs.query_index),
@@ -305,64 +305,69 @@ def _measured(
             rung: _defined({name: value_of(rung, name) for name in named})
             for rung, named in statistics.items()
         },
-        "lifts": lifted,
+        "lifts": measured_lifts,
     }
 
 
-def _statistics(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
-    of_seeds = [_statistics_of(pairs, of_seed) for of_seed in np.atleast_2d(scores)]
-    return {name: bootstrap.mean_statistic([of[name] for of in of_seeds]) for name in METRICS}
-
-
-def _statistics_of(pairs: Pairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
-    of_pairs = (pairs.query_index, pairs.relevant, scores)
+def _statistics(pairs: JudgedPairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
+    by_seed = [_statistics_of(pairs, one_seed) for one_seed in np.atleast_2d(scores)]
     return {
-        "roc_auc": bootstrap.roc_auc_statistic(*of_pairs),
-        "per_query_auc": bootstrap.per_query_auc_statistic(*of_pairs),
-        "pr_auc": bootstrap.pr_auc_statistic(*of_pairs),
-        "log_loss": bootstrap.log_loss_statistic(*of_pairs),
-        "ece": bootstrap.ece_statistic(*of_pairs),
+        name: bootstrap.mean_statistic([named[name] for named in by_seed]) for name in PAIR_METRICS
+    }
+
+
+def _statistics_of(pairs: JudgedPairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
+    columns = (pairs.query_index, pairs.relevant, scores)
+    return {
+        "roc_auc": bootstrap.roc_auc_statistic(*columns),
+        "per_query_auc": bootstrap.per_query_auc_statistic(*columns),
+        "pr_auc": bootstrap.pr_auc_statistic(*columns),
+        "log_loss": bootstrap.log_loss_statistic(*columns),
+        "ece": bootstrap.ece_statistic(*columns),
         "ndcg@10": bootstrap.ndcg_at_k_statistic(pairs.query_index, pairs.gain, scores, k=10),
-        "mrr": bootstrap.mrr_statistic(*of_pairs),
-        "recall@5": bootstrap.recall_at_k_statistic(*of_pairs, k=5),
+        "mrr": bootstrap.mrr_statistic(*columns),
+        "recall@5": bootstrap.recall_at_k_statistic(*columns, k=5),
     }
 
 
 def _tasks(
-    pairs: Pairs, scores: np.ndarray, grades: Float[np.ndarray, "pair 4"] | None
+    pairs: JudgedPairs, scores: np.ndarray, grades: Float[np.ndarray, "pair 4"] | None
 ) -> dict[str, bootstrap.Statistic]:
     """Returns the metrics of ESCI's tasks; the second and third need to tell the grades apart."""
     query, label = pairs.query_index, pairs.label
-    ranked = [esci.ranking(query, label, of_seed) for of_seed in np.atleast_2d(scores)]
-    found = {"task_1_ndcg": bootstrap.mean_statistic(ranked)}
+    ranked = [esci.ranking(query, label, one_seed) for one_seed in np.atleast_2d(scores)]
+    statistics = {"task_1_ndcg": bootstrap.mean_statistic(ranked)}
     if grades is not None:
-        named = np.array(list(esci.GAINS))
-        of_tasks = {
-            "task_2": esci.classification(query, label, named[grades.argmax(axis=1)]),
-            "task_3": esci.substitutes(query, label, grades[:, named == esci.SUBSTITUTE][:, 0]),
+        labels = np.array(list(esci.GAINS))
+        tasks = {
+            "task_2": esci.classification(query, label, labels[grades.argmax(axis=1)]),
+            "task_3": esci.substitutes(query, label, grades[:, labels == esci.SUBSTITUTE][:, 0]),
         }
-        found |= {
-            f"{task}_{name}": of for task, both in of_tasks.items() for name, of in both.items()
+        statistics |= {
+            f"{task}_{name}": statistic
+            for task, named in tasks.items()
+            for name, statistic in named.items()
         }
-    return found
+    return statistics
 
 
 def _defined(by_metric: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Leaves out metrics that are not finite: JSON has no NaN."""
     return {
-        name: found
-        for name, found in by_metric.items()
-        if all(math.isfinite(value) for value in found.values())
+        name: interval
+        for name, interval in by_metric.items()
+        if all(math.isfinite(value) for value in interval.values())
     }
 
 
 def _block(columns: Mapping[str, Mapping[str, Any]], *, signed: bool) -> list[str]:
     """Returns aligned lines with a row per metric and a column per rung or lift."""
     rows = [["", *columns]]
-    for name in METRICS:
+    for name in PAIR_METRICS:
         label = f"{name} ↓" if name in LOWER_IS_BETTER else name
-        rows.append([label, *(_cell(of.get(name), signed=signed) for of in columns.values())])
-        floors = [of.get(name, {}).get("floor") for of in columns.values()]
+        cells = (_cell(values.get(name), signed=signed) for values in columns.values())
+        rows.append([label, *cells])
+        floors = [values.get(name, {}).get("floor") for values in columns.values()]
         if any(floors):
             rows.append([f"{name} floor", *(f"{floor:.4f}" for floor in floors)])
     return _aligned(rows)
@@ -375,10 +380,10 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
 
 
-def _cell(found: Mapping[str, float] | None, *, signed: bool) -> str:
-    if found is None:
+def _cell(interval: Mapping[str, float] | None, *, signed: bool) -> str:
+    if interval is None:
         return "–"
     sign = "+" if signed else ""
-    value, low, high = (f"{found[key]:{sign}.4f}" for key in ("value", "low", "high"))
-    star = ("*" if found["low"] > 0 or found["high"] < 0 else " ") if signed else ""
+    value, low, high = (f"{interval[key]:{sign}.4f}" for key in ("value", "low", "high"))
+    star = ("*" if interval["low"] > 0 or interval["high"] < 0 else " ") if signed else ""
     return f"{value} [{low}, {high}]{star}"

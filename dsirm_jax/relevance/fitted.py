@@ -6,36 +6,33 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import serialization
 
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.relevance.calibration import Curve
-from dsirm_jax.relevance.model import (
-    Blend,
-    BlendParams,
-    BoostedTrees,
-    Head,
-    Linear,
-    LinearParams,
-    Mlp,
-    MlpParams,
-    Params,
-    TreeParams,
-)
+from dsirm_jax.relevance.heads.head import Head
 
 ARTEFACT = Artefact(kind="relevance head", stage="relevance")
-PARAMS = {Mlp: MlpParams, BoostedTrees: TreeParams, Linear: LinearParams}
-HEADS = {head.__name__: head for head in PARAMS}
+HOME = "dsirm_jax.relevance.heads"
+"""The package whose heads have their bare class names in files."""
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "curve"],
+    meta_fields=["head", "features", "gains", "relevant"],
+)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FittedHead:
-    """A head of any kind after training.
+    """A head of any kind after training: a pytree of what is learnt, for JAX to trace.
 
     Attributes:
-      head: its shape.
+      head: its settings.
       features: names of the columns that it reads, in order.
       gains: gain of each grade that the training pairs had, rising.
       relevant: whether each grade counts as relevant.
@@ -47,7 +44,7 @@ class FittedHead:
     features: tuple[str, ...]
     gains: tuple[float, ...]
     relevant: tuple[bool, ...]
-    params: Params
+    params: Any
     curve: Curve
 
     @functools.cached_property
@@ -58,58 +55,97 @@ class FittedHead:
 
 
 def save(path: Path, fitted: FittedHead) -> None:
-    """Writes a head as one `safetensors` file, its shape and features in the header."""
-    tree = {"params": serialization.to_state_dict(fitted.params), "curve": fitted.curve._asdict()}
-    ARTEFACT.save(path, tree, description=_description(fitted), version=fitted.version)
+    """Writes a head as one `safetensors` file, its settings and features in the header."""
+    ARTEFACT.save(
+        path, plain_params(fitted), description=_description(fitted), version=fitted.version
+    )
 
 
 def load(path: Path) -> FittedHead:
     """Reads what `save` wrote.
 
     Raises:
-      InputError: there is no such file, or it holds no head, or not the one it was.
+      InputError: there is no such file, or it holds no head, or not the one it was; the module of
+        its class is not imported, or the class has other settings by now.
     """
     tree, header = ARTEFACT.load(path)
-    head = _head(**header["head"])
+    try:
+        head = settings_from_json(header["head"])
+        if not isinstance(head, Head):
+            raise InputError(f"{path}: {type(head).__name__} is no head; run `dsirm relevance`")
+        like = head.params_like(features=len(header["features"]), grades=len(header["relevant"]))
+        params = serialization.from_state_dict(like, tree["params"])
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: the head is not one that its class can hold by now ({reason}); run "
+            f"`dsirm relevance`"
+        ) from error
     fitted = FittedHead(
         head=head,
         features=tuple(header["features"]),
         gains=tuple(header["gains"]),
         relevant=tuple(header["relevant"]),
-        params=_params(head, tree["params"]),
+        params=params,
         curve=Curve(**tree["curve"]),
     )
     ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted
 
 
-def _description(fitted: FittedHead) -> dict:
+def plain_params(fitted: FittedHead) -> dict[str, Any]:
+    """Returns what a head has learnt, calibration included, in nested dictionaries of arrays."""
+    return {"params": serialization.to_state_dict(fitted.params), "curve": fitted.curve._asdict()}
+
+
+def with_params(fitted: FittedHead, plain: dict[str, Any]) -> FittedHead:
+    """Returns a head with other parameters, which `plain_params` returned or JAX traces."""
+    return dataclasses.replace(
+        fitted,
+        params=serialization.from_state_dict(fitted.params, plain["params"]),
+        curve=Curve(**plain["curve"]),
+    )
+
+
+def _description(fitted: FittedHead) -> dict[str, Any]:
     return {
-        "head": _shape(fitted.head),
+        "head": settings_to_json(fitted.head),
         "features": fitted.features,
         "gains": fitted.gains,
         "relevant": fitted.relevant,
     }
 
 
-def _shape(head: Head) -> dict:
-    """Returns a head as JSON, of which `_head` makes it again."""
-    shape = {"kind": type(head).__name__}
-    if isinstance(head, Blend):
-        return shape | {"heads": [_shape(part) for part in head.heads]}
-    return shape | dataclasses.asdict(head)
+def settings_to_json(settings: Any) -> Any:
+    """Returns the settings of a head as JSON values, with the class of each dataclass."""
+    if dataclasses.is_dataclass(settings):
+        fields = {
+            field.name: settings_to_json(getattr(settings, field.name))
+            for field in dataclasses.fields(settings)
+        }
+        return {"kind": class_name(settings, home=HOME)} | fields
+    if isinstance(settings, tuple):
+        return [settings_to_json(part) for part in settings]
+    return settings
 
 
-def _head(*, kind: str, **shape) -> Head:
-    if kind == Blend.__name__:
-        return Blend(heads=tuple(_head(**part) for part in shape["heads"]))
-    return HEADS[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
+def settings_from_json(value: Any) -> Any:
+    """Returns the settings that `settings_to_json` described.
 
-
-def _params(head: Head, tree: dict) -> Params:
-    if isinstance(head, Blend):
-        parts = enumerate(head.heads)
-        return BlendParams(
-            parts=tuple(_params(part, tree["parts"][str(number)]) for number, part in parts)
-        )
-    return PARAMS[type(head)](**tree)
+    Raises:
+      InputError: a class is not imported, or is not one of settings.
+    """
+    if isinstance(value, dict):
+        kind = class_named(value["kind"], home=HOME)
+        # A file is not trusted: it may name classes that hold values, and none that act on them.
+        if not (dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen):
+            raise InputError(
+                f"{value['kind']} is no frozen dataclass and can be no head's settings"
+            )
+        fields = {name: part for name, part in value.items() if name != "kind"}
+        return kind(**{name: settings_from_json(part) for name, part in fields.items()})
+    if isinstance(value, list):
+        return tuple(settings_from_json(part) for part in value)
+    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -12,20 +11,12 @@ from jaxtyping import Array, Bool, Float
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import esci
-from dsirm_jax.relevance import calibration
+from dsirm_jax.relevance.calibration import calibrated_probabilities
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.relevance.model import (
-    GRADED,
-    BoostedTrees,
-    Mlp,
-    MlpParams,
-    TreeParams,
-    outputs,
-    relevance_logits,
-)
+from dsirm_jax.relevance.heads.head import GRADED, relevance_logits
 from dsirm_jax.relevance.schema import FeatureTable, columns_named
 
-PAIRS_AT_ONCE = 1 << 14
+SCORED_AT_ONCE = 1 << 14
 
 
 def score(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
@@ -38,7 +29,7 @@ def score(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pai
     Raises:
       InputError: the table lacks one of them.
     """
-    return _in_blocks(probabilities, fitted, features)
+    return _in_blocks(pair_probabilities, fitted, features)
 
 
 def grade_probabilities(
@@ -55,8 +46,10 @@ def grade_probabilities(
     """
     if fitted.head.loss != GRADED:
         name = type(fitted.head).__name__
-        raise InputError(f"a head tells grades apart only with {name}.loss = {GRADED!r}: bind it")
-    return _in_blocks(_grades, fitted, features)
+        raise InputError(
+            f"gin binding {name}.loss is {fitted.head.loss!r}; bind {GRADED!r} to tell grades apart"
+        )
+    return _in_blocks(_pair_grades, fitted, features, columns=len(fitted.relevant))
 
 
 def esci_probabilities(
@@ -72,72 +65,88 @@ def esci_probabilities(
     grades = {label: grade_of[label] for label in esci.GAINS if label in grade_of}
     if fitted.head.loss != GRADED or len(set(grades.values())) < len(grades):
         return None
-    found = grade_probabilities(fitted, features)
-    of_grade = dict(zip(zip(fitted.gains, fitted.relevant, strict=True), found.T, strict=True))
-    nothing = np.zeros(len(found), np.float32)  # of a label that training pairs do not have
-    return np.stack([of_grade.get(grades.get(label), nothing) for label in esci.GAINS], axis=1)
+    probabilities = grade_probabilities(fitted, features)
+    known = zip(fitted.gains, fitted.relevant, strict=True)
+    columns = dict(zip(known, probabilities.T, strict=True))
+    absent = np.zeros(len(probabilities), np.float32)  # of a label that training pairs do not have
+    return np.stack([columns.get(grades.get(label), absent) for label in esci.GAINS], axis=1)
 
 
 def mean_of_halves(
-    found: Sequence[Float[np.ndarray, "pair *what"]], *, where: Bool[np.ndarray, "half pair"]
+    values: Sequence[Float[np.ndarray, "pair *what"]], *, where: Bool[np.ndarray, "half pair"]
 ) -> Float[np.ndarray, "pair *what"]:
-    """Returns the mean, over the halves of a cross-fit that count, of what was found from each.
+    """Returns the mean of the values from each half of a cross-fit that counts.
 
     Probabilities are averaged and not features: the mean of two halves' features is less noisy than
     those that a head was fitted to.
 
     Args:
-      found: from the features of each half, of the same pairs.
+      values: from the features of each half, of the same pairs.
       where: the halves that count, at least one a pair.
     """
     shares = (where / where.sum(axis=0)).astype(np.float32)
-    return np.einsum("hp,hp...->p...", shares, np.stack(found))
+    return np.einsum("hp,hp...->p...", shares, np.stack(values))
 
 
 def logits(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
     """Returns the log-odds of being relevant before calibration, float32 `[pair]`."""
-    return _in_blocks(_logits, fitted, features)
+    return _in_blocks(_pair_logits, fitted, features)
 
 
-def _in_blocks(apply: Callable, fitted: FittedHead, features: FeatureTable) -> np.ndarray:
-    """Applies a jitted function to blocks of one shape."""
+def _in_blocks(
+    apply: Callable[[FittedHead, Array], Array],
+    fitted: FittedHead,
+    features: FeatureTable,
+    *,
+    columns: int | None = None,
+) -> np.ndarray:
+    """Applies a compiled function to blocks of one shape.
+
+    Args:
+      apply: to a head and some rows of the columns that it reads.
+      fitted: the head.
+      features: all rows.
+      columns: of the result; None where it has one number a row.
+    """
     values = columns_named(features, fitted.features)
-    rows = min(PAIRS_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())
-    static = (fitted.head, fitted.relevant)
-    blocks = []
+    rows = min(SCORED_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())
+    blocks = [np.empty((0,) if columns is None else (0, columns), np.float32)]
     for start in range(0, len(values), rows):
         block = values[start : start + rows]
         padded = np.pad(block, ((0, rows - len(block)), (0, 0)))
-        found = apply(*static, fitted.params, fitted.curve, padded)
-        blocks.append(np.asarray(found)[: len(block)])
-    shape = (0, len(fitted.relevant)) if apply is _grades else 0
-    return np.concatenate([np.empty(shape, np.float32), *blocks])
+        blocks.append(np.asarray(apply(fitted, padded))[: len(block)])
+    return np.concatenate(blocks)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(head, relevant, params, curve, values):
-    return relevance_logits(outputs(head, params, values, grades=len(relevant)), relevant)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def probabilities(
-    head: Mlp | BoostedTrees,
-    relevant: tuple[bool, ...],
-    params: MlpParams | TreeParams,
-    curve: calibration.Curve,
-    values: Float[Array, "pair feature"],
+@jax.jit
+def pair_probabilities(
+    fitted: FittedHead, values: Float[Array, "pair feature"]
 ) -> Float[Array, " pair"]:
-    """Returns what `score` does, of the parts of a head and of the columns that it reads."""
-    return calibration.probabilities(curve, _logits(head, relevant, params, curve, values))
+    """Returns what `score` does, of the columns that a head reads, in their order."""
+    return calibrated_probabilities(fitted.curve, _pair_logits(fitted, values))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _grades(head, relevant, params, curve, values):
-    found = outputs(head, params, values, grades=len(relevant))
-    of_grade = jnp.asarray(relevant)
-    probability = calibration.probabilities(curve, relevance_logits(found, relevant))[:, None]
-    among = [
-        jax.nn.softmax(jnp.where(chosen, found, -jnp.inf), axis=1)
-        for chosen in (of_grade, ~of_grade)
+@jax.jit
+def _pair_logits(fitted: FittedHead, values: Float[Array, "pair feature"]) -> Float[Array, " pair"]:
+    return relevance_logits(_outputs(fitted, values), fitted.relevant)
+
+
+@jax.jit
+def _pair_grades(
+    fitted: FittedHead, values: Float[Array, "pair feature"]
+) -> Float[Array, "pair grade"]:
+    outputs = _outputs(fitted, values)
+    relevant = jnp.asarray(fitted.relevant)
+    logits = relevance_logits(outputs, fitted.relevant)
+    probability = calibrated_probabilities(fitted.curve, logits)[:, None]
+    within = [
+        jax.nn.softmax(jnp.where(chosen, outputs, -jnp.inf), axis=1)
+        for chosen in (relevant, ~relevant)
     ]
-    return probability * among[0] + (1 - probability) * among[1]
+    return probability * within[0] + (1 - probability) * within[1]
+
+
+def _outputs(
+    fitted: FittedHead, values: Float[Array, "pair feature"]
+) -> Float[Array, "pair output"]:
+    return fitted.head.outputs(fitted.params, values, grades=len(fitted.relevant))

@@ -22,9 +22,9 @@ from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.relevance.attributes import ItemTexts, is_negated
-from dsirm_jax.relevance.evaluate import Pairs
 from dsirm_jax.relevance.features import Surroundings
 from dsirm_jax.relevance.neighbours import normalise
+from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
@@ -242,7 +242,7 @@ def read_hits(path: Path) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, "q
     return table["query_index"].to_numpy(), ranks.reshape(len(table), -1)
 
 
-def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
+def read_pairs(*, queries: Path, items: Path, judgements: Path) -> JudgedPairs:
     """Reads the judged pairs as evaluation wants them, one row a judgement.
 
     Segments are `head`, `torso` and `tail`; `negation`, queries that say what is not wanted;
@@ -260,7 +260,7 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
     category = pc.list_element(paths, 0).to_numpy()[item]
     judged = collections.Counter(name for name in category if name is not None)
     largest = [name for name, _ in sorted(judged.items(), key=lambda of: (-of[1], of[0]))]
-    return Pairs(
+    return JudgedPairs(
         query_index=query,
         relevant=relevant,
         gain=gain,
@@ -277,7 +277,7 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> Pairs:
 
 def pooled(
     folds: Sequence[Sequence[Layout]],
-) -> tuple[Pairs, dict[str, Float[np.ndarray, "seed pair"]]]:
+) -> tuple[JudgedPairs, dict[str, Float[np.ndarray, "seed pair"]]]:
     """Returns all judged pairs, and the scores that each has from the fold that tests its query.
 
     Args:

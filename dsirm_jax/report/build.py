@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from dsirm_jax.io.files import write_text
 from dsirm_jax.metrics.retrieval import HITS_AT
-from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, METRICS
+from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, PAIR_METRICS
 from dsirm_jax.report import charts
 from dsirm_jax.report.data import category_panel, data_panels
 from dsirm_jax.report.gather import gather
@@ -61,7 +61,7 @@ def write_report(*, layout: Layout, title: str) -> Path:
         data_panels=data_panels(contents["summary"]),
         category_panel=category_panel(contents["summary"]),
         curve_panels=[curve_panels(stage) for stage in contents["curves"]],
-        metric_names={name: METRIC_NAMES[name] for name in METRICS},
+        metric_names={name: METRIC_NAMES[name] for name in PAIR_METRICS},
         task_names=task_names(contents["metrics"]) if contents["metrics"] else {},
         lower_is_better=LOWER_IS_BETTER,
         hits_at=HITS_AT,
@@ -85,7 +85,7 @@ def colours(contents: Mapping[str, Any]) -> dict[str, str]:
 def lift_panels(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns, for every metric, its lifts as rows of an interval chart."""
     panels = []
-    for metric in METRICS:
+    for metric in PAIR_METRICS:
         rows = [
             (f"{rung_name(lift['rung'])} − {rung_name(lift['over'])}", lift[metric])
             for lift in metrics["lifts"].values()

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from dsirm_jax.data.schema import TEST
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.evaluate import Pairs, evaluate, table
+from dsirm_jax.relevance.evaluate import evaluate, metrics_table
+from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR
 from dsirm_jax.run import configuration
 from dsirm_jax.run.layout import Layout
@@ -46,7 +47,7 @@ def compare_runs(first: Path, second: Path) -> str:
             f"{paths[0]} and {paths[1]} do not agree whether item {row['item_id']!r} is relevant "
             f"to {row['query']!r}: bind the same relevant_labels"
         )
-    pairs = Pairs(
+    pairs = JudgedPairs(
         query_index=np.unique(both["query"].to_numpy(), return_inverse=True)[1],
         relevant=both["relevant"].to_numpy(),
         gain=both["gain"].to_numpy(),
@@ -58,7 +59,7 @@ def compare_runs(first: Path, second: Path) -> str:
         if rung not in ABOUT_THE_PAIR and f"{rung} of B" in both.column_names:
             scores = {"A": both[rung].to_numpy(), "B": both[f"{rung} of B"].to_numpy()}
             metrics = evaluate(pairs=pairs, scores=scores, lifts=(("B", "A"),))
-            lines += ["", f"── {rung} ──", table(metrics)]
+            lines += ["", f"── {rung} ──", metrics_table(metrics)]
     return "\n".join([*lines, "", *_differences(*runs)])
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.runner import Stage
@@ -16,12 +18,10 @@ from dsirm_jax.training import processes
 if TYPE_CHECKING:
     from dsirm_jax.relevance.calibration import Calibration
     from dsirm_jax.relevance.fitted import FittedHead
-    from dsirm_jax.relevance.model import Head
+    from dsirm_jax.relevance.heads.head import Head
+    from dsirm_jax.relevance.lessons import Lesson
     from dsirm_jax.relevance.schema import FeatureTable
     from dsirm_jax.training.settings import Training
-
-ON_SEEN = "full_on_seen"
-"""The full model's head, trained on the queries that earlier stages saw."""
 
 
 def run(
@@ -47,63 +47,58 @@ def run(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
+    from dsirm_jax.relevance.lessons import ON_SEEN, lessons_of
     from dsirm_jax.relevance.score import esci_probabilities, mean_of_halves, score
-    from dsirm_jax.relevance.train import train
 
-    pairs = read_judgements(layout.judgements, *tables.ABOUT_THE_PAIR, "weight")
+    pairs = read_judgements(
+        layout.judgements, *tables.ABOUT_THE_ROW, *tables.ABOUT_THE_PAIR, "weight"
+    )
+    grade_of = dict(zip(pairs["label"], zip(pairs["gain"].tolist(), pairs["relevant"].tolist())))
     tested = pairs["split"] == TEST
     splits = np.stack([read_judgements(half.judgements, "split")["split"] for half in halves])
     seen = splits == TRAIN  # [half, pair]
-    kept = ~seen.all(axis=0)
+    scored = ~seen.all(axis=0)
+    lessons = lessons_of(rungs, seen=seen, tested=tested)
 
-    def fit(
-        name: str, of_halves: list[FeatureTable], *, where: np.ndarray, rows: np.ndarray
-    ) -> FittedHead:
-        some = [half.rows(rows) for half in of_halves]
-        return train(
-            name=f"relevance {name}",
-            features=tables.first_of(some, where=where[:, rows]),
-            labels=pairs["relevant"][rows],
-            gains=pairs["gain"][rows],
-            weights=pairs["weight"][rows],
-            queries=pairs["query"][rows],
+    scores, grades, on_seen = {}, {}, None
+    for rung, groups in rungs.items():
+        # A rung without SIDs of its own takes its SID features, if any, from the full model.
+        at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
+        features_of_halves = _read_features(at, pairs=pairs, groups=groups, rung=rung)
+        fit = functools.partial(
+            _fit,
+            layout,
+            halves=features_of_halves,
+            pairs=pairs,
             head=head,
             training=training,
             calibration=calibration,
-            directory=layout.stage("relevance") / name,
             seed=seed,
         )
-
-    grade_of = dict(zip(pairs["label"], zip(pairs["gain"].tolist(), pairs["relevant"].tolist())))
-    scores, grades, on_seen = {}, {}, None
-    for rung in rungs:
-        # A rung without SIDs of its own takes its SID features, if any, from the full model.
-        at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
-        sources = [(half.features, half.sid_features) for half in at]
-        of_halves = tables.read_halves(sources, groups=rungs[rung], rung=rung)
-        fitted = fit(rung, of_halves, where=~seen, rows=kept & ~tested)
+        fitted = fit(rung, lesson=lessons[rung])
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
         scores[rung] = mean_of_halves(
-            [score(fitted, half.rows(kept)) for half in of_halves], where=~seen[:, kept]
+            [score(fitted, half.rows(scored)) for half in features_of_halves],
+            where=~seen[:, scored],
         )
-        tests = [half.rows(tested) for half in of_halves]
-        of_grades = [esci_probabilities(fitted, half, grade_of=grade_of) for half in tests]
-        grades[rung] = None if of_grades[0] is None else np.mean(of_grades, axis=0)
+        tests = [half.rows(tested) for half in features_of_halves]
+        by_half = [esci_probabilities(fitted, half, grade_of=grade_of) for half in tests]
+        grades[rung] = None if by_half[0] is None else np.mean(by_half, axis=0)
         if rung == FULL:
-            rows = seen.any(axis=0) & ~tested
-            flattered = fit(ON_SEEN, of_halves, where=seen, rows=rows)
-            on_seen = np.mean([score(flattered, half) for half in tests], axis=0)
+            leaking = fit(ON_SEEN, lesson=lessons[ON_SEEN])
+            on_seen = np.mean([score(leaking, half) for half in tests], axis=0)
     tables.write_predictions(
         layout.predictions,
-        judged={name: values[kept] for name, values in pairs.items()},
+        judged={name: values[scored] for name, values in pairs.items()},
         scores=scores,
     )
-    asked = tables.read_pairs(
+
+    judging = tables.read_pairs(
         queries=layout.queries, items=layout.items, judgements=layout.judgements
     ).where(tested)
-    of_tests = {rung: values[tested[kept]] for rung, values in scores.items()}
+    test_scores = {rung: values[tested[scored]] for rung, values in scores.items()}
     lifts = lifts_between(rungs)
-    metrics = evaluate(pairs=asked, scores=of_tests, grades=grades, lifts=lifts, seed=seed)
+    metrics = evaluate(pairs=judging, scores=test_scores, grades=grades, lifts=lifts, seed=seed)
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
@@ -111,9 +106,66 @@ def run(
         seed=seed,
     )
     if FULL in rungs:
-        both = {FULL: of_tests[FULL], ON_SEEN: on_seen}
-        metrics["leak"] = evaluate(pairs=asked, scores=both, lifts=((ON_SEEN, FULL),), seed=seed)
+        both = {FULL: test_scores[FULL], ON_SEEN: on_seen}
+        metrics["leak"] = evaluate(pairs=judging, scores=both, lifts=[(ON_SEEN, FULL)], seed=seed)
     write_json(layout.metrics, metrics)
+
+
+def _read_features(
+    halves: Sequence[Layout],
+    *,
+    pairs: Mapping[str, np.ndarray],
+    groups: Sequence[str],
+    rung: str,
+) -> list[FeatureTable]:
+    """Reads the features of all judged pairs, of every half of the cross-fit.
+
+    Raises:
+      InputError: a group is in no table, a table is of other pairs, or its SIDs are not those of
+        its rung.
+    """
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.relevance.tables import ABOUT_THE_ROW, read_halves
+    from dsirm_jax.sids.codes import check_same_version
+
+    for half in halves:
+        check_same_version(half.sids, half.sid_features)
+        for path, stage in ((half.features, "features"), (half.sid_features, "match")):
+            rows = pq.read_table(path, columns=list(ABOUT_THE_ROW))
+            if any(not np.array_equal(rows[name], pairs[name]) for name in ABOUT_THE_ROW):
+                raise InputError(
+                    f"{path}: its rows are not the judged pairs of {half.judgements}; run "
+                    f"`dsirm {stage}` again"
+                )
+    sources = [(half.features, half.sid_features) for half in halves]
+    return read_halves(sources, groups=groups, rung=rung)
+
+
+def _fit(
+    layout: Layout,
+    name: str,
+    *,
+    lesson: Lesson,
+    halves: Sequence[FeatureTable],
+    pairs: Mapping[str, np.ndarray],
+    **settings: Any,
+) -> FittedHead:
+    """Returns the head that a lesson teaches."""
+    from dsirm_jax.relevance.tables import first_of
+    from dsirm_jax.relevance.train import train
+
+    rows = lesson.rows
+    return train(
+        name=f"relevance {name}",
+        features=first_of([half.rows(rows) for half in halves], where=lesson.halves[:, rows]),
+        labels=pairs["relevant"][rows],
+        gains=pairs["gain"][rows],
+        weights=pairs["weight"][rows],
+        queries=pairs["query"][rows],
+        directory=layout.stage("relevance") / name,
+        **settings,
+    )
 
 
 STAGE = Stage(

@@ -19,10 +19,12 @@ def test_the_temperature_undoes_overconfidence():
     assert found == pytest.approx(3, rel=0.05)
 
 
-@pytest.mark.parametrize("kind", calibration.KINDS)
+@pytest.mark.parametrize("kind", calibration.CALIBRATIONS)
 def test_one_class_leaves_the_logits_as_they_are(kind):
     logits, labels = np.arange(4.0), np.array([True, True, True, False])
-    curve = calibration.fit(kind, logits=logits, labels=labels, weights=np.array([1, 1, 1, 0]))
+    curve = calibration.fit_curve(
+        kind, logits=logits, labels=labels, weights=np.array([1, 1, 1, 0])
+    )
     np.testing.assert_allclose(calibration.calibrated(curve, logits), logits)
 
 
@@ -32,7 +34,7 @@ def test_a_curve_by_hand():
     np.testing.assert_allclose(found, [-6, -1.5, 0.5, 1, 3], rtol=1e-6)
     halved = calibration.divided_by(2)
     np.testing.assert_allclose(calibration.calibrated(halved, np.float32([-8, 3])), [-4, 1.5])
-    assert calibration.probabilities(halved, np.float32([0])).tolist() == [0.5]
+    assert calibration.calibrated_probabilities(halved, np.float32([0])).tolist() == [0.5]
 
 
 def test_blocks_of_the_rising_curve_are_those_of_isotonic_regression():
@@ -69,15 +71,17 @@ def test_the_rising_curve_always_rises(rows):
     assert (np.diff(curve.values) > 0).all()
 
 
-@pytest.mark.parametrize("kind", calibration.KINDS)
+@pytest.mark.parametrize("kind", calibration.CALIBRATIONS)
 def test_calibration_keeps_the_order_and_mends_what_it_can(kind):
     generator = np.random.default_rng(2)
     logits = generator.normal(size=40000)
     is_off = {"temperature": 2 * logits, "isotonic": np.exp(logits) + 1}[kind]
     labels = generator.random(40000) < expit(logits)
     rows = slice(20000)
-    curve = calibration.fit(kind, logits=is_off[rows], labels=labels[rows], weights=np.ones(20000))
+    curve = calibration.fit_curve(
+        kind, logits=is_off[rows], labels=labels[rows], weights=np.ones(20000)
+    )
     is_off, labels = is_off[20000:], labels[20000:]
-    found = np.asarray(calibration.probabilities(curve, is_off.astype(np.float32)))
+    found = np.asarray(calibration.calibrated_probabilities(curve, is_off.astype(np.float32)))
     assert ece(labels, found) < 0.02 < ece(labels, expit(is_off))
     assert (np.diff(found[np.argsort(is_off)]) >= 0).all()

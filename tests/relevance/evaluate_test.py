@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -9,9 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import evaluate
+from dsirm_jax.relevance.pairs import JudgedPairs
 
 QUERIES, PER_QUERY = 120, 5
 LIFTS = (("full", "no_sid"),)
+ORDERS = list(itertools.permutations(("no_sid", "dsi", "tiger", "full")))
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def pairs():
     rows = QUERIES * PER_QUERY
     query = np.repeat(np.arange(QUERIES), PER_QUERY)
     relevant = generator.random(rows) < 0.4
-    return evaluate.Pairs(
+    return JudgedPairs(
         query_index=query,
         relevant=relevant,
         gain=relevant * 1.0,
@@ -67,7 +70,9 @@ def test_ece_stands_beside_its_floor(pairs, scores, metrics):
         floor = metrics["rungs"][rung]["ece"]["floor"]
         # Each of 15 bins has about 40 pairs, whose mean is off by .4 of its deviation, or less.
         assert 0.02 < floor < 0.8 * np.sqrt(np.mean(values * (1 - values)) / 40)
-    [row] = [line.split() for line in evaluate.table(metrics).splitlines() if "ece floor" in line]
+    [row] = [
+        line.split() for line in evaluate.metrics_table(metrics).splitlines() if "ece floor" in line
+    ]
     floors = [metrics["rungs"][rung]["ece"]["floor"] for rung in scores]
     assert row == ["ece", "floor", *(f"{floor:.4f}" for floor in floors)]
 
@@ -99,7 +104,7 @@ def test_a_rung_has_no_lift_over_its_twin(pairs, scores):
     twins = {"no_sid": scores["no_sid"], "full": scores["no_sid"]}
     found = evaluate.evaluate(pairs=pairs, scores=twins, lifts=LIFTS, resamples=20)
     lift = found["lifts"]["full"]
-    assert all(lift[name] == dict.fromkeys(lift[name], 0) for name in evaluate.METRICS)
+    assert all(lift[name] == dict.fromkeys(lift[name], 0) for name in evaluate.PAIR_METRICS)
 
 
 def test_segments_hold_their_own_queries_and_absent_ones_are_left_out(pairs, scores, metrics):
@@ -117,6 +122,33 @@ def test_every_rung_is_compared_with_no_sid_and_with_full():
         ("full", "dsi"),
     ]
     assert evaluate.lifts_between(["dsi", "full"]) == [("full", "dsi")]
+
+
+def test_the_keys_of_lifts_do_not_depend_on_the_order_of_rungs(pairs, scores):
+    def keys(rungs):
+        found = evaluate.evaluate(
+            pairs=pairs,
+            scores={rung: scores["full"] for rung in rungs},
+            lifts=evaluate.lifts_between(rungs),
+            resamples=2,
+        )
+        return {(lift["rung"], lift["over"]): key for key, lift in found["lifts"].items()}
+
+    expected = {
+        ("dsi", "no_sid"): "dsi",
+        ("tiger", "no_sid"): "tiger",
+        ("full", "no_sid"): "full",
+        ("full", "dsi"): "full over dsi",
+        ("full", "tiger"): "full over tiger",
+    }
+    assert all(keys(rungs) == expected for rungs in ORDERS)
+    alone = {("full", "dsi"): "full over dsi", ("full", "tiger"): "full over tiger"}
+    assert all(keys(rungs[1:]) == alone for rungs in ORDERS if rungs[0] == "no_sid")
+    lifts = [("full", "dsi"), ("full", "no_sid"), ("full_on_seen", "full")]
+    rungs = ("no_sid", "dsi", "full", "full_on_seen")
+    assert list(evaluate.lift_keys(lifts, rungs=rungs).values()) == [
+        *("full over dsi", "full", "full_on_seen")
+    ]
 
 
 def test_metrics_of_several_seeds_are_averaged_on_the_same_resamples(pairs, scores, metrics):
@@ -140,7 +172,7 @@ def test_with_many_rungs_the_table_has_a_row_each(pairs, scores):
     found = evaluate.evaluate(
         pairs=pairs, scores=ladder, lifts=evaluate.lifts_between(ladder), resamples=50
     )
-    lines = evaluate.table(found).splitlines()
+    lines = evaluate.metrics_table(found).splitlines()
     assert [line.split()[0] for line in lines[2:8]] == list(ladder)
     values = {rung: found["rungs"][rung]["roc_auc"]["value"] for rung in ladder}
     row = next(line for line in lines if line.startswith("rung_2"))
@@ -157,11 +189,11 @@ def test_a_metric_that_is_undefined_is_left_out_and_the_rest_is_json(pairs, scor
     assert "roc_auc" not in found["rungs"]["full"]
     assert "log_loss" in found["rungs"]["full"]
     json.dumps(found, allow_nan=False)
-    assert "–" in evaluate.table(found)
+    assert "–" in evaluate.metrics_table(found)
 
 
 def test_the_table_shows_values_and_marks_lifts_without_zero(metrics):
-    text = evaluate.table(json.loads(json.dumps(metrics)))
+    text = evaluate.metrics_table(json.loads(json.dumps(metrics)))
     value = metrics["rungs"]["full"]["roc_auc"]["value"]
     assert f"{value:.4f} [" in text
     assert "full − no_sid" in text

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import jax
 import numpy as np
@@ -12,23 +11,27 @@ from sklearn.metrics import roc_auc_score
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import classification
 from dsirm_jax.relevance import fitted as heads
-from dsirm_jax.relevance import model, train
-from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance import train
+from dsirm_jax.relevance.calibration import AS_IT_IS, Calibration
+from dsirm_jax.relevance.heads.blend import Blend
+from dsirm_jax.relevance.heads.linear import Linear
+from dsirm_jax.relevance.heads.mlp import Mlp
+from dsirm_jax.relevance.heads.trees import BoostedTrees
 from dsirm_jax.relevance.schema import FeatureTable, columns_named
 from dsirm_jax.relevance.score import esci_probabilities, grade_probabilities, score
 from dsirm_jax.training.settings import Training
 
-MLP = model.Mlp(hidden=(16,))
-TREES = model.BoostedTrees(trees=60, min_leaf=20)
-LINEAR = model.Linear(l2=10.0, knots=32)
-BLEND = model.Blend(heads=(LINEAR, MLP))
+MLP = Mlp(hidden=(16,))
+TREES = BoostedTrees(trees=60, min_leaf=20)
+LINEAR = Linear(l2=10.0, knots=32)
+BLEND = Blend(heads=(LINEAR, MLP))
 HEADS = pytest.mark.parametrize(
     "head", [MLP, TREES, LINEAR, BLEND], ids=["mlp", "trees", "linear", "blend"]
 )
 OF_GRADES = [
-    model.Mlp(hidden=(16,), loss="graded"),
-    model.BoostedTrees(trees=60, loss="graded"),
-    model.Linear(l2=1.0, loss="graded"),
+    Mlp(hidden=(16,), loss="graded"),
+    BoostedTrees(trees=60, loss="graded"),
+    Linear(l2=1.0, loss="graded"),
 ]
 GRADED = pytest.mark.parametrize("head", OF_GRADES, ids=["mlp", "trees", "linear"])
 TRAINING = Training(epochs=6, batch_size=64, learning_rate=1e-2)
@@ -189,7 +192,7 @@ def test_two_grades_are_the_two_classes(tmp_path, head):
     assert fitted.relevant == (True, False)
     of_grade = grade_probabilities(fitted, table(features))
     np.testing.assert_allclose(of_grade[:, 0], found, rtol=1e-6)
-    with pytest.raises(InputError, match="bind it"):
+    with pytest.raises(InputError, match="bind 'graded'"):
         grade_probabilities(binary, table(features))
     grade_of = {"E": (-1.0, True), "I": (0.0, False)}
     assert esci_probabilities(binary, table(features), grade_of=grade_of) is None
@@ -201,7 +204,7 @@ def test_a_grade_that_the_fit_lacks_is_improbable(tmp_path):
     queries = [f"query {row}" for row in range(len(grades))]
     held_out = train.query_hashes(queries, seed=0) < 0.2
     grades = np.where(held_out, grades, np.where(grades == 2, 1, grades))
-    head = model.BoostedTrees(trees=5, loss="graded")
+    head = BoostedTrees(trees=5, loss="graded")
     fitted = fit(tmp_path, features, grades == 3, queries, gains=grades, head=head)
     assert fitted.gains == (0, 1, 2, 3)
     assert grade_probabilities(fitted, table(features))[:, 2].max() < 1e-6
@@ -214,23 +217,10 @@ def test_a_listwise_loss_orders_within_queries(tmp_path):
     labels = generator.random(3200) < expit(3 * of_query + of_item)
     features = np.stack([of_query, of_item, 0 * of_item], axis=1).astype(np.float32)
     queries = [f"query {row // 8}" for row in range(3200)]
-    head = model.Mlp(hidden=(16,), listwise=10.0)
+    head = Mlp(hidden=(16,), listwise=10.0)
     fitted = fit(tmp_path, features, labels, queries, head=head)
     one = np.float32([[0, z, 0] for z in (-1, 0, 1)])
     assert (np.diff(score(fitted, table(one))) > 0.05).all()
-
-
-def test_batches_of_queries_keep_their_pairs_together_and_lose_none():
-    queries = np.array([2, 0, 2, 1, 0, 2])
-    batches = train.query_batches(queries=queries, batch_size=6, seed=0)
-    for _ in range(3):
-        rows = next(batches)
-        assert sorted(rows) == list(range(6))
-        assert len(np.flatnonzero(np.diff(queries[rows]))) == 2
-    later = train.query_batches(queries=queries, batch_size=4, seed=0, start=2)
-    first = list(itertools.islice(train.query_batches(queries=queries, batch_size=4, seed=0), 4))
-    for one, other in zip(first[2:], later, strict=False):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_a_hash_depends_on_the_query_alone_and_is_spread_evenly():
@@ -248,7 +238,7 @@ def test_folds_calibrate_by_pairs_that_a_head_has_not_seen(tmp_path):
     features = generator.normal(size=(2000, 3)).astype(np.float32)
     labels = generator.random(2000) < 0.5
     queries = [f"query {row}" for row in range(2000)]
-    head = model.BoostedTrees(trees=100, min_leaf=2, leaves=32, l2=0.0, learning_rate=0.3)
+    head = BoostedTrees(trees=100, min_leaf=2, leaves=32, l2=0.0, learning_rate=0.3)
     settings = {"head": head, "calibration": Calibration(folds=4)}
     fitted = fit(tmp_path, features, labels, queries, **settings)
     np.testing.assert_allclose(score(fitted, table(features)), 0.5, atol=0.35)
@@ -279,27 +269,42 @@ def test_columns_are_found_by_name():
         columns_named(given, ("three", "four"))
 
 
-def test_settings_out_of_range_name_their_binding():
-    for head, message in [
-        (lambda: model.Mlp(loss="hinge"), "Mlp.loss = 'hinge'"),
-        (lambda: model.Mlp(listwise=-1), "Mlp.listwise"),
-        (lambda: model.BoostedTrees(leaves=33), "BoostedTrees.leaves = 33"),
-        (lambda: model.BoostedTrees(trees=0), "BoostedTrees.trees = 0"),
-        (lambda: model.BoostedTrees(columns=0.0), "BoostedTrees.columns = 0.0"),
-        (lambda: model.Linear(l2=0.0), "Linear.l2 = 0.0"),
-        (lambda: model.Linear(knots=1), "Linear.knots = 1"),
-        (lambda: model.Linear(loss="hinge"), "Linear.loss = 'hinge'"),
-        (lambda: model.Blend(heads=(MLP, OF_GRADES[1])), "Blend.heads have the losses"),
-        (lambda: model.Blend(heads=()), "Blend.heads have the losses"),
-        (lambda: Calibration(kind="platt"), "Calibration.kind = 'platt'"),
-        (lambda: Calibration(folds=1), "Calibration.folds = 1"),
-        (lambda: Calibration(share=1.0), "Calibration.share = 1.0"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            head()
-
-
 def test_one_class_is_an_error_that_says_what_to_do(tmp_path):
     features, labels, _, queries = pairs(0, rows=100)
     with pytest.raises(InputError, match="relevant_labels"):
         fit(tmp_path, features, np.ones_like(labels), queries)
+
+
+@HEADS
+def test_no_head_holds_queries_out(tmp_path, head):
+    features, labels, _, queries = pairs(0, rows=100)
+    training = dataclasses.replace(TRAINING, held_out=0.1)
+    with pytest.raises(InputError, match="Training.held_out = 0.1"):
+        fit(tmp_path, features, labels, queries, head=head, training=training)
+
+
+@pytest.mark.parametrize("head", [None, Mlp, "trees"], ids=["none", "class", "name"])
+def test_what_is_no_head_names_the_binding(tmp_path, head):
+    features, labels, _, queries = pairs(0, rows=100)
+    with pytest.raises(InputError, match="gin binding relevance.run.head is .*parentheses"):
+        fit(tmp_path, features, labels, queries, head=head)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_that_are_no_weights_are_refused(tmp_path, weight):
+    features, labels, _, queries = pairs(0, rows=100)
+    weights = np.ones(100)
+    weights[7] = weight
+    with pytest.raises(InputError, match=f"judged pair 7 is {weight}; give finite weights"):
+        fit(tmp_path, features, labels, queries, weights=weights)
+
+
+def test_a_head_that_nothing_calibrates_says_so(tmp_path, caplog):
+    features, labels, _, queries = pairs(0, rows=200)
+    held_out = train.query_hashes(queries, seed=0) < 0.2
+    fitted = fit(tmp_path, features, labels & ~held_out, queries, head=LINEAR)
+    assert fitted.curve is AS_IT_IS
+    assert f"the {held_out.sum()} pairs that are held out are of one class only" in caplog.text
+    caplog.clear()
+    fit(tmp_path, features, labels, queries, head=LINEAR, calibration=Calibration(share=0.0))
+    assert not caplog.text

@@ -22,7 +22,7 @@ from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.features import surroundings
-from dsirm_jax.relevance.model import Mlp, MlpParams, network
+from dsirm_jax.relevance.heads.mlp import Mlp, MlpParams, network
 from dsirm_jax.relevance.schema import WITHOUT_SIDS
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle

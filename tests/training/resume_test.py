@@ -28,7 +28,7 @@ from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.relevance import train as relevance
 from dsirm_jax.relevance.calibration import Calibration
-from dsirm_jax.relevance.model import Mlp
+from dsirm_jax.relevance.heads.mlp import Mlp
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.report.curves import read_curves
 from dsirm_jax.training import loop, processes

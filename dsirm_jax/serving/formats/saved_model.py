@@ -39,7 +39,7 @@ from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import encode_texts, score_sids
-from dsirm_jax.relevance.fitted import FittedHead
+from dsirm_jax.relevance.fitted import FittedHead, plain_params
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
@@ -88,7 +88,7 @@ def relevance(
 
     Args:
       params: of the generator.
-      head_params: see `stablehlo.head_params`.
+      head_params: see `relevance.fitted.plain_params`.
       trie: see `stablehlo.plain`.
       log_shares: see `log_shares_of`.
       tokens: of the queries.
@@ -158,7 +158,7 @@ def relevance_program(
     return portable.exported(
         functools.partial(relevance, config=config, beams=beams, head=head),
         stablehlo.shapes(generator.params),
-        stablehlo.shapes(stablehlo.head_params(head)),
+        stablehlo.shapes(plain_params(head)),
         catalogue["trie"],
         catalogue["log_shares"],
         jax.ShapeDtypeStruct((queries, generator.max_pieces), np.int32),
@@ -205,7 +205,7 @@ def write_saved_model(
     config, levels = generator.config, len(generator.config.sid_sizes)
     module = tf.Module()
     module.generator = _variables(generator.params)
-    module.head = _variables(stablehlo.head_params(head))
+    module.head = _variables(plain_params(head))
     module.catalogue = _variables(
         of_catalogue(catalogue), shapes=catalogue_shapes(config.sid_sizes, forms=settings.trie)
     )

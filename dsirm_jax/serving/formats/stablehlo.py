@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
-from flax import serialization
 from jax import export
 from jaxtyping import Array, Float, Int
 
@@ -32,8 +31,8 @@ from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import encode_texts, score_sids
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.relevance.score import probabilities
+from dsirm_jax.relevance.fitted import FittedHead, plain_params, with_params
+from dsirm_jax.relevance.score import pair_probabilities
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.formats.portable import exported
 from dsirm_jax.sids.trie import RANGES, WORD_BITS, Bitmap, Ranges, Trie
@@ -121,12 +120,13 @@ def score_program(generator: FittedGenerator) -> export.Exported:
 def head_program(head: FittedHead) -> export.Exported:
     """Returns features to probabilities: `(params, features) -> probabilities`.
 
-    The parameters are those that `head_params` returns, the features its columns in their order.
+    The parameters are those of `relevance.fitted.plain_params`, the features the columns of the
+    head in their order.
     """
     (pairs,) = export.symbolic_shape("pair")
     features = jax.ShapeDtypeStruct((pairs, len(head.features)), np.float32)
     function = functools.partial(head_probabilities, head=head)
-    return exported(function, shapes(head_params(head)), features)
+    return exported(function, shapes(plain_params(head)), features)
 
 
 def search_plain(
@@ -154,18 +154,11 @@ def score_plain(
     return score_sids(params, encode_texts(params, tokens, config=config), sids, config=config)
 
 
-def head_params(head: FittedHead) -> dict[str, Any]:
-    """Returns what a head has learnt, in plain containers."""
-    return {"params": serialization.to_state_dict(head.params), "curve": head.curve._asdict()}
-
-
 def head_probabilities(
     params: dict[str, Any], features: Float[Array, "pair feature"], *, head: FittedHead
 ) -> Float[Array, " pair"]:
-    """Returns the probabilities of pairs; of `head` only its shape counts."""
-    learnt = serialization.from_state_dict(head.params, params["params"])
-    curve = type(head.curve)(**params["curve"])
-    return probabilities(head.head, head.relevant, learnt, curve, features)
+    """Returns the probabilities of pairs; of `head` its parameters do not count."""
+    return pair_probabilities(with_params(head, params), features)
 
 
 def plain(trie: Trie) -> PlainTrie:

@@ -15,7 +15,7 @@ from dsirm_jax.relevance import features
 from dsirm_jax.relevance.features import OfPairs, OfQueries
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, NUMERIC, FeatureTable
-from dsirm_jax.relevance.score import probabilities
+from dsirm_jax.relevance.score import pair_probabilities
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, FeatureColumn, Manifest
 from dsirm_jax.sids import prefix_match
 
@@ -122,10 +122,7 @@ def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple
             [found] = features.sid_features(queries, of_query, groups=groups)
         values = jnp.concatenate([dense, found], axis=1) if groups else dense
         chances = {
-            name: probabilities(
-                head.head, head.relevant, head.params, head.curve, values[:, columns[name]]
-            )
-            for name, head in heads.items()
+            name: pair_probabilities(head, values[:, columns[name]]) for name, head in heads.items()
         }
         return found, chances
 

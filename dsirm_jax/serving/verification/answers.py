@@ -20,6 +20,7 @@ from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.fitted import plain_params
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.contents import Bundle
@@ -124,7 +125,7 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
     )
     params = jax.device_put(models.generator.params)
     trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
-    head_params = stablehlo.head_params(models.heads[FULL])
+    head_params = plain_params(models.heads[FULL])
     shares = _log_shares(bundle, sample.sids)
     pieces = models.vocabulary.encode(sample.queries, out_type=int)
     tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))

@@ -7,6 +7,7 @@ import pytest
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.relevance.fitted import plain_params
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.contents import open_bundle
@@ -81,7 +82,7 @@ def test_heads_and_vectors_are_those_of_the_models(programs, models):
     head = models.heads[FULL]
     values = np.random.default_rng(0).normal(size=(9, len(head.features))).astype(np.float32)
     program = stablehlo.read_program(programs, f"head-{FULL}")
-    found = program(stablehlo.head_params(head), values)
+    found = program(plain_params(head), values)
     table = FeatureTable(names=head.features, groups=head.features, values=values)
     np.testing.assert_allclose(found, score(head, table), atol=1e-6)
     tokens = tokens_of(models, tiny.QUERIES[:2])

@@ -6,9 +6,9 @@ from scipy.special import log_softmax
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
 
-from dsirm_jax.relevance.linear import fit_linear, rank_knots
-from dsirm_jax.relevance.model import Blend, BlendParams, BoostedTrees, Linear, outputs
-from dsirm_jax.relevance.trees import fit_trees
+from dsirm_jax.relevance.heads.head import num_outputs
+from dsirm_jax.relevance.heads.linear import Linear, rank_knots
+from tests.relevance.heads.labelled import FITTING, labelled
 
 
 def pairs(classes: int, rows: int = 500):
@@ -46,17 +46,12 @@ def test_rounding_errors_have_no_ranks():
 def test_equals_scikit_learn_on_ranks_by_scipy(classes):
     features, labels, weights = pairs(classes)
     head = Linear(l2=20.0, knots=500, loss="binary" if classes == 2 else "graded")
-    params = fit_linear(
-        head,
-        features=features,
-        classes=labels,
-        outputs=1 if classes == 2 else classes,
-        weights=weights,
-    )
+    assert num_outputs(head, grades=classes) == (1 if classes == 2 else classes)
+    params = head.fit(labelled(features, labels, grades=classes, weights=weights), FITTING)
     scores = norm.ppf((rankdata(features, axis=0) - 0.5) / len(features))
     reference = LogisticRegression(C=1 / 20, tol=1e-9, max_iter=5000)
     expected = reference.fit(scores, labels, sample_weight=weights).predict_log_proba(scores)
-    found = np.asarray(outputs(head, params, features, grades=classes))
+    found = np.asarray(head.outputs(params, features, grades=classes))
     if classes == 2:
         found = np.stack([0 * found[:, 0], found[:, 0]], axis=1)
     np.testing.assert_allclose(log_softmax(found, axis=1), expected, atol=0.02)
@@ -64,39 +59,22 @@ def test_equals_scikit_learn_on_ranks_by_scipy(classes):
 
 def test_a_class_without_a_pair_is_as_good_as_impossible():
     features, labels, weights = pairs(2)
-    kwargs = {"features": features, "weights": weights}
-    of_four = fit_linear(Linear(loss="graded"), classes=labels * 2 + 1, outputs=4, **kwargs)
-    alone = fit_linear(Linear(), classes=labels, outputs=1, **kwargs)
-    found = np.asarray(outputs(Linear(loss="graded"), of_four, features, grades=4))
-    log_odds = np.asarray(outputs(Linear(), alone, features, grades=2))[:, 0]
+    graded, binary = Linear(loss="graded"), Linear()
+    of_four = graded.fit(labelled(features, labels * 2 + 1, grades=4, weights=weights), FITTING)
+    alone = binary.fit(labelled(features, labels, grades=2, weights=weights), FITTING)
+    found = np.asarray(graded.outputs(of_four, features, grades=4))
+    log_odds = np.asarray(binary.outputs(alone, features, grades=2))[:, 0]
     np.testing.assert_allclose(found[:, 3] - found[:, 1], log_odds, atol=1e-5)
     assert np.exp(log_softmax(found, axis=1))[:, [0, 2]].max() < 1e-6
 
 
 def test_values_that_training_did_not_see_lie_between_or_at_the_ends():
     head = Linear(l2=1.0)
-    params = fit_linear(
-        head,
-        features=np.float32([[0], [1], [3], [4]]),
-        classes=np.array([0, 0, 1, 1]),
-        outputs=1,
-        weights=np.ones(4),
-    )
+    features = np.float32([[0], [1], [3], [4]])
+    params = head.fit(labelled(features, np.array([0, 0, 1, 1]), grades=2), FITTING)
     asked = np.float32([[-9], [0], [1], [2], [3], [4], [99]])
-    found = outputs(head, params, asked, grades=2)[:, 0].tolist()
+    found = head.outputs(params, asked, grades=2)[:, 0].tolist()
     low, first, second, middle, third, last, high = found
     assert low == first < second < third < last
     assert middle == pytest.approx((second + third) / 2, abs=2e-3)
     assert high == pytest.approx(last, abs=2e-3)
-
-
-def test_a_blend_is_the_mean_of_its_heads():
-    features, labels, weights = pairs(2)
-    kwargs = {"features": features, "classes": labels, "outputs": 1, "weights": weights}
-    heads = (Linear(), BoostedTrees(trees=5))
-    parts = (fit_linear(heads[0], **kwargs), fit_trees(heads[1], **kwargs, seed=0))
-    found = outputs(Blend(heads=heads), BlendParams(parts=parts), features, grades=2)
-    one, other = (
-        np.asarray(outputs(*part, features, grades=2)) for part in zip(heads, parts, strict=True)
-    )
-    np.testing.assert_allclose(found, (one + other) / 2, atol=1e-6)

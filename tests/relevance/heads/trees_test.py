@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import sklearn
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
-from dsirm_jax.relevance.model import BoostedTrees, sum_of_trees
-from dsirm_jax.relevance.trees import classifier, fit_trees
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.heads.trees import BoostedTrees, classifier, read_trees, sum_of_trees
+from tests.relevance.heads.labelled import FITTING, labelled
 
 
 def pairs(rows: int = 2000, classes: int = 2):
@@ -23,15 +27,9 @@ def pairs(rows: int = 2000, classes: int = 2):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_equal_scikit_learns_own_predictions(leaves, classes):
     features, labels, weights = pairs(classes=classes)
-    head = BoostedTrees(trees=37, leaves=leaves, min_leaf=5, learning_rate=0.2, l2=1.0)
-    params = fit_trees(
-        head,
-        features=features,
-        classes=labels,
-        outputs=1 if classes == 2 else classes,
-        weights=weights,
-        seed=0,
-    )
+    loss = "binary" if classes == 2 else "graded"
+    head = BoostedTrees(trees=37, leaves=leaves, min_leaf=5, learning_rate=0.2, l2=1.0, loss=loss)
+    params = head.fit(labelled(features, labels, grades=classes, weights=weights), FITTING)
     with threadpool_limits(1):
         reference = classifier(head, seed=0).fit(features, labels, sample_weight=weights)
     # Also on the thresholds themselves, and beside them.
@@ -50,12 +48,30 @@ def test_equal_scikit_learns_own_predictions(leaves, classes):
 def test_a_tree_without_a_split_and_a_class_without_a_pair():
     features, labels, weights = pairs(rows=60)
     head = BoostedTrees(trees=3, min_leaf=50)
-    kwargs = {"features": features, "weights": weights, "seed": 0}
-    params = fit_trees(head, classes=labels, outputs=1, **kwargs)
+    params = head.fit(labelled(features, labels, grades=2, weights=weights), FITTING)
     share = np.average(labels, weights=weights)
     expected = np.full((60, 1), np.log(share / (1 - share)))
     np.testing.assert_allclose(sum_of_trees(params, features), expected, atol=1e-5)
-    of_four = fit_trees(head, classes=labels * 2 + 1, outputs=4, **kwargs)
+    graded = BoostedTrees(trees=3, min_leaf=50, loss="graded")
+    of_four = graded.fit(labelled(features, labels * 2 + 1, grades=4, weights=weights), FITTING)
     logs = log_softmax(np.asarray(sum_of_trees(of_four, features)), axis=1)
     np.testing.assert_allclose(np.exp(logs[:, 3]), share, atol=1e-5)
     assert np.exp(logs[:, [0, 2]]).max() < 1e-6
+
+
+def test_a_version_of_scikit_learn_that_keeps_trees_in_another_way_is_named():
+    features, labels, _ = pairs(rows=200)
+    fitted = classifier(BoostedTrees(trees=2), seed=0).fit(features, labels)
+    start, rounds = read_trees(fitted)
+    assert start.shape == (1,) and [len(trees) for trees in rounds] == [1, 1]
+    nodes = SimpleNamespace(nodes=np.zeros(1, [("is_leaf", bool), ("value", float)]))
+    start = np.zeros((1, 1))
+    for other in (
+        SimpleNamespace(),
+        SimpleNamespace(_baseline_prediction=start),
+        SimpleNamespace(_baseline_prediction=start, _predictors=[[SimpleNamespace()]]),
+        SimpleNamespace(_baseline_prediction=start, _predictors=[[nodes]]),
+        SimpleNamespace(_baseline_prediction=start, _predictors=None),
+    ):
+        with pytest.raises(InputError, match=f"scikit-learn {sklearn.__version__} keeps"):
+            read_trees(other)

@@ -1,0 +1,92 @@
+"""A mean of several heads of any kinds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from flax import struct
+from jaxtyping import Array, Float
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.bounds import check_bound
+from dsirm_jax.relevance.heads.head import Fitting, Head, StepProgram, check_head
+from dsirm_jax.relevance.pairs import LabelledPairs
+
+if TYPE_CHECKING:
+    from dsirm_jax.training.settings import Training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blend:
+    """The mean of the log-odds, or of the grades' log-probabilities, of several heads.
+
+    Attributes:
+      heads: each fitted on its own, of one loss.
+    """
+
+    heads: tuple[Head, ...]
+
+    def __post_init__(self):
+        check_bound(
+            isinstance(self.heads, tuple) and bool(self.heads),
+            binding="Blend.heads",
+            value=self.heads,
+            wanted="a tuple of one head or more",
+        )
+        for number, head in enumerate(self.heads):
+            check_head(head, binding=f"Blend.heads[{number}]")
+        losses = sorted({head.loss for head in self.heads})
+        if len(losses) > 1:
+            raise InputError(
+                f"gin binding Blend.heads has heads of the losses {', '.join(losses)}; bind heads "
+                f"of one loss"
+            )
+
+    @property
+    def loss(self) -> str:
+        """What all of them minimise."""
+        return self.heads[0].loss
+
+    def params_like(self, *, features: int, grades: int) -> BlendParams:
+        return BlendParams(
+            parts=tuple(head.params_like(features=features, grades=grades) for head in self.heads)
+        )
+
+    def fit(self, pairs: LabelledPairs, fitting: Fitting) -> BlendParams:
+        return BlendParams(
+            parts=tuple(
+                head.fit(
+                    pairs,
+                    fitting._replace(
+                        name=f"{fitting.name}, part {number}",
+                        directory=fitting.directory / f"part_{number}",
+                    ),
+                )
+                for number, head in enumerate(self.heads)
+            )
+        )
+
+    def outputs(
+        self, params: BlendParams, features: Float[Array, "pair feature"], *, grades: int
+    ) -> Float[Array, "pair output"]:
+        parts = zip(self.heads, params.parts, strict=True)
+        total = sum(head.outputs(part, features, grades=grades) for head, part in parts)
+        return total / len(self.heads)
+
+    def step_programs(
+        self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]
+    ) -> tuple[StepProgram, ...]:
+        return tuple(
+            program
+            for head in self.heads
+            for program in head.step_programs(
+                training, rows=rows, features=features, relevant=relevant
+            )
+        )
+
+
+class BlendParams(struct.PyTreeNode):
+    """What the heads of a `Blend` have learnt, in their order."""
+
+    parts: tuple[Any, ...]

@@ -1,0 +1,153 @@
+"""Logistic regression on normal scores, fitted with scikit-learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from dsirm_jax.relevance.bounds import check_bound, is_whole
+from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
+from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
+from dsirm_jax.relevance.pairs import LabelledPairs
+
+ALIKE = 1e-3
+"""Values this near, in standard deviations, are one: rounding errors have no ranks."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Logistic regression on normal scores: each feature as the normal quantile of its rank.
+
+    Attributes:
+      l2: penalty: half of it times the squared weights is added to the pairs' cross-entropies,
+        which are summed.
+      knots: values of a feature whose ranks are kept; between them scores are interpolated.
+      loss: as in `Mlp`.
+    """
+
+    l2: float = 100.0
+    knots: int = 64
+    loss: str = BINARY
+
+    def __post_init__(self):
+        check_bound(
+            0 < self.l2 < math.inf,
+            binding="Linear.l2",
+            value=self.l2,
+            wanted="a number above 0",
+        )
+        check_bound(
+            is_whole(self.knots, least=2),
+            binding="Linear.knots",
+            value=self.knots,
+            wanted="a whole number of at least 2",
+        )
+        check_loss(self)
+
+    def params_like(self, *, features: int, grades: int) -> LinearParams:
+        outputs = num_outputs(self, grades=grades)
+        shapes = {
+            "knots": (features, self.knots),
+            "scores": (features, self.knots),
+            "weight": (outputs, features),
+            "bias": (outputs,),
+        }
+        return LinearParams(
+            **{name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+        )
+
+    def fit(self, pairs: LabelledPairs, fitting: Fitting) -> LinearParams:
+        """Fits by scikit-learn's LogisticRegression.
+
+        Source: this project; normal scores after van der Waerden 1952.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
+
+        outputs = num_outputs(self, grades=len(pairs.relevant))
+        classes = classes_of(pairs, outputs=outputs)
+        columns, bias = class_outputs(classes, outputs=outputs)
+        ranked = [rank_knots(column, most=self.knots) for column in pairs.features.T]
+        knots, scores = (np.stack(part) for part in zip(*ranked, strict=True))
+        params = LinearParams(
+            knots=knots,
+            scores=scores,
+            weight=np.zeros((outputs, pairs.features.shape[1]), np.float32),
+            bias=bias,
+        )
+        inputs = np.asarray(normal_scores(params, pairs.features), np.float64)
+        # Several threads add up in another order.
+        with threadpool_limits(1):
+            regression = LogisticRegression(C=1 / self.l2, tol=1e-7, max_iter=1000).fit(
+                inputs, classes, sample_weight=pairs.weights
+            )
+        params.weight[columns] = regression.coef_
+        params.bias[columns] = regression.intercept_
+        return params
+
+    def outputs(
+        self, params: LinearParams, features: Float[Array, "pair feature"], *, grades: int
+    ) -> Float[Array, "pair output"]:
+        return normal_scores(params, features) @ params.weight.T + params.bias
+
+    def step_programs(self, training, **shapes) -> tuple[()]:
+        return ()
+
+
+class LinearParams(struct.PyTreeNode):
+    """What `Linear` has learnt.
+
+    Attributes:
+      knots: some values of each feature among the training pairs, float32 `[feature, knot]`, rising
+        but for repetitions of the last.
+      scores: normal quantile of the rank of each, likewise.
+      weight: of each feature's score, float32 `[output, feature]`.
+      bias: float32 `[output]`.
+    """
+
+    knots: Float[Array, "feature knot"]
+    scores: Float[Array, "feature knot"]
+    weight: Float[Array, "output feature"]
+    bias: Float[Array, " output"]
+
+
+def normal_scores(
+    params: LinearParams, features: Float[Array, "pair feature"]
+) -> Float[Array, "pair feature"]:
+    """Returns the score of each feature; one outside what training saw has that of the nearest."""
+    by_column = jax.vmap(jnp.interp, in_axes=(1, 0, 0), out_axes=1)
+    return by_column(jnp.asarray(features), params.knots, params.scores)
+
+
+def rank_knots(
+    values: Float[np.ndarray, " pair"], *, most: int
+) -> tuple[Float[np.ndarray, " most"], Float[np.ndarray, " most"]]:
+    """Returns some of a feature's values, and the normal quantile of the rank of each.
+
+    The rank of a value is the share of pairs below it and half the share of those that have it, all
+    values rounded to multiples of `ALIKE` standard deviations. Of more than `most` values those are
+    kept whose ranks are spread evenly, the least and the greatest among them.
+
+    Args:
+      values: of all pairs.
+      most: values returned; where there are fewer, the last is repeated.
+
+    Returns:
+      float32 values, rising, and their scores.
+    """
+    from scipy.special import ndtri
+
+    step = ALIKE * values.std(dtype=np.float64) or 1.0
+    distinct, counts = np.unique(np.round(values / step), return_counts=True)
+    ranks = (np.cumsum(counts) - counts / 2) / len(values)
+    kept = np.arange(len(distinct))
+    if len(distinct) > most:
+        kept = np.unique(np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], most)))
+    kept = np.pad(kept, (0, most - len(kept)), mode="edge")
+    return np.float32(distinct[kept] * step), ndtri(ranks[kept]).astype(np.float32)

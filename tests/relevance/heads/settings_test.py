@@ -1,0 +1,74 @@
+"""Settings out of range name their gin binding, and what to bind instead."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.heads.blend import Blend
+from dsirm_jax.relevance.heads.head import Head
+from dsirm_jax.relevance.heads.linear import Linear
+from dsirm_jax.relevance.heads.mlp import Mlp
+from dsirm_jax.relevance.heads.trees import BoostedTrees
+
+NAN, INF = math.nan, math.inf
+KINDS = (Mlp, BoostedTrees, Linear)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (Mlp, "hidden", [(), (0,), (-8,), (8.5,), (True,), [64, 32], 64]),
+        (Mlp, "listwise", [-1.0, NAN, INF]),
+        (BoostedTrees, "trees", [0, -1, 1.5, NAN]),
+        (BoostedTrees, "learning_rate", [0.0, -0.1, NAN, INF]),
+        (BoostedTrees, "leaves", [1, 33, 6.5, NAN]),
+        (BoostedTrees, "min_leaf", [0, 2.5, NAN]),
+        (BoostedTrees, "l2", [-1.0, NAN, INF]),
+        (BoostedTrees, "columns", [0.0, -0.3, 1.1, NAN]),
+        (Linear, "l2", [0.0, -1.0, NAN, INF]),
+        (Linear, "knots", [1, 2.5, NAN]),
+        *((kind, "loss", ["hinge", "", None]) for kind in KINDS),
+        (Blend, "heads", [(), [Mlp()], Mlp()]),
+        (Calibration, "kind", ["platt", None]),
+        (Calibration, "folds", [1, -2, 2.5, NAN]),
+        (Calibration, "share", [1.0, -0.1, NAN]),
+    ],
+)
+def test_a_setting_out_of_range(kind, name, values):
+    for value in values:
+        with pytest.raises(InputError) as caught:
+            kind(**{name: value})
+        said = f"gin binding {kind.__name__}.{name} is {value!r}; bind "
+        assert str(caught.value).startswith(said)
+        assert len(str(caught.value)) > len(said)
+
+
+def test_the_ends_of_the_ranges_are_in_them():
+    Mlp(hidden=(1,), listwise=0.0)
+    BoostedTrees(trees=1, leaves=2, min_leaf=1, l2=0.0, columns=1.0)
+    BoostedTrees(leaves=32, l2=0, learning_rate=1)
+    Linear(l2=1e-9, knots=2)
+    Calibration(folds=0, share=0.0)
+    Calibration(folds=2, share=0.99)
+
+
+@pytest.mark.parametrize("value", [None, Mlp, "Mlp", Calibration()])
+def test_what_a_blend_can_not_hold(value):
+    with pytest.raises(InputError, match=r"gin binding Blend.heads\[1\] is .*; bind a head"):
+        Blend(heads=(Mlp(), value))
+
+
+def test_a_blend_has_one_loss():
+    with pytest.raises(InputError, match="heads of the losses binary, graded; bind heads of one"):
+        Blend(heads=(Mlp(), BoostedTrees(loss="graded")))
+    assert Blend(heads=(Mlp(loss="graded"),)).loss == "graded"
+
+
+@pytest.mark.parametrize("head", [Mlp(), BoostedTrees(), Linear(), Blend(heads=(Mlp(),))])
+def test_a_kind_is_a_head_that_can_be_hashed(head):
+    assert isinstance(head, Head)
+    assert len({head, head}) == 1

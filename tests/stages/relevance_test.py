@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance import fitted as heads
+from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.heads.linear import Linear
+from dsirm_jax.stages import relevance
+from dsirm_jax.training.settings import Training
+from tests.stages.prepared import ITEM, QUERY, SPLITS, prepare, truth
+
+RUNGS = {"no_sid": ("dense",), "full": ("dense", "prefix")}
+SPLIT = SPLITS[QUERY]
+
+
+def run(layout, *, halves=None, rungs=RUNGS):
+    relevance.run(
+        layout,
+        seed=0,
+        rungs=rungs,
+        sid_rungs=(),
+        head=Linear(l2=1.0),
+        training=Training(epochs=1, batch_size=64, learning_rate=0.01),
+        calibration=Calibration(),
+        halves=halves or (layout,),
+    )
+    return {rung: heads.load(layout.head(rung)).version for rung in rungs}
+
+
+def flipped(relevant, *splits):
+    return np.where(np.isin(SPLIT, splits), ~relevant, relevant)
+
+
+def test_heads_learn_from_the_split_head_alone(tmp_path):
+    features, relevant = truth()
+    versions = run(prepare(tmp_path / "run", relevant=relevant, features=features))
+    others = flipped(relevant, "train", "test")
+    assert run(prepare(tmp_path / "others", relevant=others, features=features)) == versions
+    own = flipped(relevant, "head")
+    found = run(prepare(tmp_path / "own", relevant=own, features=features))
+    assert all(found[rung] != versions[rung] for rung in RUNGS)
+
+
+def test_the_leak_is_that_of_the_split_train(tmp_path):
+    features, relevant = truth()
+    metrics = {}
+    for name, labels in (("run", relevant), ("train", flipped(relevant, "train"))):
+        layout = prepare(tmp_path / name, relevant=labels, features=features)
+        run(layout)
+        metrics[name] = json.loads(layout.metrics.read_text())
+    aucs = {
+        (name, rung): of["leak"]["rungs"][rung]["roc_auc"]["value"]
+        for name, of in metrics.items()
+        for rung in ("full", "full_on_seen")
+    }
+    assert aucs["run", "full"] == aucs["train", "full"] > 0.7
+    assert aucs["run", "full_on_seen"] > 0.7 > 0.3 > aucs["train", "full_on_seen"]
+    assert list(metrics["run"]["leak"]["lifts"]) == ["full_on_seen"]
+    del metrics["run"]["leak"], metrics["train"]["leak"]
+    assert metrics["run"]["rungs"] == metrics["train"]["rungs"]
+
+
+def test_predictions_are_of_pairs_that_no_stage_before_saw_and_metrics_of_tests(tmp_path):
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    run(layout)
+    table = pq.read_table(layout.predictions)
+    assert table["query"].to_pylist() == [f"query {n}" for n in QUERY[SPLIT != "train"]]
+    tested = table["split"].to_numpy() == "test"
+    metrics = json.loads(layout.metrics.read_text())
+    for rung in RUNGS:
+        scores = table[rung].to_numpy()[tested]
+        expected = roc_auc_score(relevant[SPLIT == "test"], scores)
+        assert metrics["rungs"][rung]["roc_auc"]["value"] == pytest.approx(expected)
+    assert list(metrics["lifts"]) == ["full"]
+    assert metrics["hits"]["rungs"]["full"]["level_1"]["hit@1"]["value"] == 1
+
+
+def test_each_pair_has_the_features_of_a_half_that_has_not_seen_it(tmp_path):
+    """The second half saw the queries that the first gives to the head, with features of noise."""
+    features, relevant = truth()
+    one = prepare(tmp_path / "one", relevant=relevant, features=features)
+    versions = run(one)
+    noise = np.where(np.isin(SPLIT, ["head"])[:, None], -features, features)
+    two = prepare(tmp_path / "two", relevant=relevant, features=noise)
+    table = pq.read_table(two.judgements)
+    exchanged = np.where(SPLIT == "head", "train", SPLIT)
+    place = table.column_names.index("split")
+    pq.write_table(table.set_column(place, "split", [exchanged]), two.judgements)
+    assert run(one, halves=(one, two)) == versions
+
+
+def test_features_of_other_pairs_or_sids_are_refused(tmp_path):
+    features, relevant = truth()
+    tables = {"relevant": relevant, "features": features}
+    other = prepare(tmp_path / "pairs", **tables, item_index=ITEM[::-1])
+    with pytest.raises(InputError, match=r"features/features.parquet: its rows .*dsirm features"):
+        run(other)
+    other = prepare(tmp_path / "sids", **tables, sid_version="w")
+    with pytest.raises(InputError, match="sid_version w differs from v"):
+        run(other)
+
+
+def test_a_group_that_no_table_has_is_refused(tmp_path):
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    with pytest.raises(InputError, match="names the feature group 'lexicl'"):
+        run(layout, rungs={"full": ("lexicl",)})
