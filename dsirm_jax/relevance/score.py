@@ -23,7 +23,7 @@ from dsirm_jax.relevance.model import (
     outputs,
     relevance_logits,
 )
-from dsirm_jax.relevance.schema import FeatureTable, columns_named
+from dsirm_jax.relevance.schema import FeatureTable
 
 PAIRS_AT_ONCE = 1 << 14
 
@@ -101,7 +101,7 @@ def logits(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pa
 
 def _in_blocks(apply: Callable, fitted: FittedHead, features: FeatureTable) -> np.ndarray:
     """Applies a jitted function to blocks of one shape."""
-    values = columns_named(features, fitted.features)
+    values = features.select(fitted.features).values
     rows = min(PAIRS_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())
     static = (fitted.head, fitted.relevant)
     blocks = []

@@ -11,8 +11,6 @@ from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams, agreement
 
 OWN = "own"
-GROUPS = ("paper_match", "prefix")
-"""Groups of features that look at beams."""
 
 
 def first_beams(beams: Beams, *, most: int) -> Beams:
@@ -43,10 +41,15 @@ def own_log_probs(
     return np.where(agrees, 0.0, MIN_LOG_PROB).astype(np.float32)
 
 
+def tagged_name(name: str, tag: int | str) -> str:
+    """Returns what a column or group is called with other SIDs, e.g. `prefix@5`."""
+    return f"{name}@{tag}"
+
+
 def tagged(table: FeatureTable, tag: int | str) -> FeatureTable:
-    """Returns the table with `@TAG` after the names of its columns and groups."""
+    """Returns the table with `tagged_name`s of its columns and groups."""
     return dataclasses.replace(
         table,
-        names=tuple(f"{name}@{tag}" for name in table.names),
-        groups=tuple(f"{group}@{tag}" for group in table.groups),
+        names=tuple(tagged_name(name, tag) for name in table.names),
+        groups=tuple(tagged_name(group, tag) for group in table.groups),
     )

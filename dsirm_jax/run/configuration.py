@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import inspect
 import logging
 import re
@@ -149,6 +150,10 @@ def description(value: Any) -> Any:
         return {str(key): description(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [description(part) for part in value]
+    if isinstance(value, functools.partial):
+        return {"": description(value.func), "args": description([value.args, value.keywords])}
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"  # its repr may have its place in memory
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 

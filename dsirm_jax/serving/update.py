@@ -35,7 +35,7 @@ from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest, unit
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows, unit
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle import models
@@ -324,8 +324,8 @@ def _fresh(
     old = bundle.catalogue
     for start in range(0, len(texts), QUERIES_AT_ONCE):
         rows = slice(start, start + QUERIES_AT_ONCE)
-        near = nearest(queries=found[rows], candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
+        near = nearest_rows(queries=found[rows], candidates=old.vectors, k=MOST_SIDS)
+        queries = nearest_rows(queries=found[rows], candidates=old.voters.vectors, k=NEAR_QUERIES)
         some = list(texts[rows])
         beams = _searched(bundle, some, trie)
         near = _nearest(found[rows], near, new, numbered_from=len(old), most=MOST_SIDS)
@@ -364,7 +364,7 @@ def _nearest(
     """Returns the nearest of the items found before and of new ones."""
     if not len(new.vectors):
         return near
-    others = nearest(queries=queries, candidates=new.vectors, k=most)
+    others = nearest_rows(queries=queries, candidates=new.vectors, k=most)
     index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
     cosine = np.concatenate([near.cosine, others.cosine], axis=1)
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]

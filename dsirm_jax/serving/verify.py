@@ -23,7 +23,10 @@ from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.compute import beam_features
+from dsirm_jax.relevance.features.group import BEAMS, ItemContext
 from dsirm_jax.relevance.fitted import FittedHead
+from dsirm_jax.relevance.groups import reading
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
@@ -40,7 +43,7 @@ from dsirm_jax.serving.scorer.scorer import (
     Settings,
     Source,
 )
-from dsirm_jax.sids import codes, prefix_match
+from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -493,16 +496,12 @@ def _features(
 ) -> FeatureTable:
     """Returns the columns of the full model's head; all arguments have one row a pair."""
     head = bundle.models.heads[FULL]
-    levels = asked.sids.shape[1]
-    pairs = (of[:, None] for of in (asked.sids, exact, log_shares))
-    computed = {
-        "paper_match": prefix_match.match_depth(beams, asked.sids[:, None])[:, 0],
-        "prefix": prefix_match.prefix_features(beams, *pairs)[:, 0],
-    }
-    columns = dict(zip(saved_model.given_features(head, levels=levels), asked.given.T))
-    for group, values in computed.items():
-        names = prefix_match.columns(group, levels=levels)
-        columns |= dict(zip(names, np.asarray(values).T, strict=True))
+    given = saved_model.given_features(head, levels=asked.sids.shape[1])
+    columns = dict(zip(given, asked.given.T, strict=True))
+    computed = beam_features(
+        beams, ItemContext(asked.sids, exact, log_shares), groups=reading(BEAMS)
+    )
+    columns |= {name: np.asarray(values) for name, values in computed.items()}
     return FeatureTable(
         names=head.features,
         groups=("",) * len(head.features),

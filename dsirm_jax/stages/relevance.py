@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def run(
         judged={name: values[kept] for name, values in pairs.items()},
         scores=scores,
     )
-    asked = tables.read_pairs(
+    asked = tables.read_judged_pairs(
         queries=layout.queries, items=layout.items, judgements=layout.judgements
     ).where(tested)
     of_tests = {rung: values[tested[kept]] for rung, values in scores.items()}
@@ -116,8 +117,28 @@ def run(
     write_json(layout.metrics, metrics)
 
 
+def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where a rung names a group of features that no stage computes.
+
+    Args:
+      bindings: of this stage, `match` and `features`, by the name of the stage.
+    """
+    from dsirm_jax.relevance.groups import check_rungs
+
+    match_bindings, feature_bindings = bindings["match"], bindings["features"]
+    check_rungs(
+        bindings["relevance"]["rungs"],
+        beams=match_bindings.get("beams", ()),
+        extra=[
+            *feature_bindings.get("extra_groups", ()),
+            *match_bindings.get("extra_groups", ()),
+        ],
+    )
+
+
 STAGE = Stage(
     name="relevance",
     function=run,
+    check=check,
     needs=(prepare.STAGE, generate.STAGE, features.STAGE, match.STAGE),
 )

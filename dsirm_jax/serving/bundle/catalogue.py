@@ -32,11 +32,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.io import arrays
-from dsirm_jax.relevance.attributes import ItemTexts, Names
-from dsirm_jax.relevance.digests import Catalogue as Statistics
-from dsirm_jax.relevance.digests import ItemDigests, Reading, read_catalogue, read_items
-from dsirm_jax.relevance.lexical import PieceStatistics
+from dsirm_jax.relevance.digests import (
+    CatalogueStatistics,
+    ItemDigests,
+    Reading,
+    catalogue_statistics,
+    digest_items,
+)
 from dsirm_jax.relevance.neighbours import Judged, Neighbours
+from dsirm_jax.relevance.pieces import PieceStatistics
+from dsirm_jax.relevance.terms import ItemTexts, Names
 from dsirm_jax.serving.bundle import digested, store
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
@@ -159,7 +164,7 @@ class Catalogue:
     digests: ItemDigests
     trie: Trie
     postings: Postings
-    statistics: Statistics
+    statistics: CatalogueStatistics
     voters: Voters
 
     @classmethod
@@ -319,7 +324,7 @@ def write(
     """
     folder.mkdir(parents=True)
     texts = map(item_texts, rows())
-    statistics, _ = read_catalogue(texts, wanted=np.empty(0, int), processor=processor)
+    statistics, _ = catalogue_statistics(texts, wanted=np.empty(0, int), processor=processor)
     _write_statistics(folder / STATISTICS, statistics)
     store.write(folder / IDS, _numbered_ids(rows()))
     store.write(folder / ITEMS, _stored_items(rows()))
@@ -330,7 +335,7 @@ def write(
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
-    digested.write(folder / DIGESTS, (read_items(some, reading) for some in texts))
+    digested.write(folder / DIGESTS, (digest_items(some, reading) for some in texts))
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)
@@ -421,7 +426,7 @@ def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]
     return np.array(found, np.int32)
 
 
-def _write_statistics(path: Path, statistics: Statistics) -> None:
+def _write_statistics(path: Path, statistics: CatalogueStatistics) -> None:
     pieces, names = statistics
     description = {
         "documents": pieces.documents,
@@ -431,10 +436,10 @@ def _write_statistics(path: Path, statistics: Statistics) -> None:
     _save(path, {"with_piece": pieces.with_piece}, description)
 
 
-def _read_statistics(path: Path) -> Statistics:
+def _read_statistics(path: Path) -> CatalogueStatistics:
     found, known = _load(path)
     pieces = PieceStatistics(known["documents"], found["with_piece"], known["mean_length"])
-    return Statistics(pieces, Names(*(frozenset(known[kind]) for kind in Names._fields)))
+    return CatalogueStatistics(pieces, Names(*(frozenset(known[kind]) for kind in Names._fields)))
 
 
 def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) -> None:

@@ -37,14 +37,16 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.model import T5Config
 from dsirm_jax.generator.score import encode, log_probs_of
+from dsirm_jax.relevance.compute import beam_features
+from dsirm_jax.relevance.features.group import BEAMS, ItemContext
 from dsirm_jax.relevance.fitted import FittedHead
+from dsirm_jax.relevance.groups import reading
 from dsirm_jax.serving.bundle.catalogue import Catalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL, Encoder
 from dsirm_jax.serving.bundle.models import BERT, Models
 from dsirm_jax.serving.formats import portable, stablehlo, tf_text
 from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search
-from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Postings, Trie
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VARIABLES = "variables/variables"
-FROM_TEXT = ("paper_match", "prefix")
-"""Groups of features that follow from the query's text and the item's SID."""
 
 
 def tensor_name(feature: str) -> str:
@@ -65,7 +65,7 @@ def tensor_name(feature: str) -> str:
 
 def given_features(head: FittedHead, *, levels: int) -> tuple[str, ...]:
     """Returns the features that `relevance` asks for, in the order in which the head reads them."""
-    computed = {name for of in FROM_TEXT for name in prefix_match.columns(of, levels=levels)}
+    computed = {name for group in reading(BEAMS) for name in group.described(levels=levels)}
     return tuple(name for name in head.features if name not in computed)
 
 
@@ -99,26 +99,16 @@ def relevance(
       head: its shape and the names of its features.
     """
     levels = config.num_levels
-    found, log_probs = search(params, trie, tokens, config=config, beams=beams)
-    of_queries = Beams(found, log_probs, jnp.isfinite(log_probs))
+    written, log_probs = search(params, trie, tokens, config=config, beams=beams)
+    of_queries = Beams(written, log_probs, jnp.isfinite(log_probs))
     encoded = encode(params, tokens, config=config)
     of_pairs, encoded = jax.tree.map(lambda part: part[query_row], (of_queries, encoded))
-    items = sids[:, None]
-    exact = log_probs_of(params, encoded, items, config=config)
+    exact = log_probs_of(params, encoded, sids[:, None], config=config)[:, 0]
     existing = of_plain(trie, sizes=config.sid_sizes)
     nodes = [tries.find(existing, sids[:, : level + 1]) for level in range(levels)]
     shares = jnp.stack([of[node] for of, node in zip(log_shares, nodes, strict=True)], axis=1)
-    columns = {
-        **_named(given, given_features(head, levels=levels)),
-        **_named(
-            prefix_match.match_depth(of_pairs, items)[:, 0],
-            prefix_match.columns("paper_match", levels=levels),
-        ),
-        **_named(
-            prefix_match.prefix_features(of_pairs, items, exact, shares[:, None])[:, 0],
-            prefix_match.columns("prefix", levels=levels),
-        ),
-    }
+    computed = beam_features(of_pairs, ItemContext(sids, exact, shares), groups=reading(BEAMS))
+    columns = computed | dict(zip(given_features(head, levels=levels), given.T, strict=True))
     features = jnp.stack([columns[name] for name in head.features], axis=1)
     return stablehlo.head_probabilities(head_params, features, head=head)
 
@@ -325,10 +315,6 @@ def of_catalogue(catalogue: Catalogue) -> dict[str, Any]:
     """Returns the arrays that change with the catalogue."""
     log_shares = log_shares_of(catalogue.trie, catalogue.postings)
     return {"trie": plain(catalogue.trie), "log_shares": log_shares}
-
-
-def _named(values: Float[Array, "pair feature"], names: Sequence[str]) -> dict[str, Array]:
-    return dict(zip(names, values.T, strict=True))
 
 
 def _variables(tree: Any, *, shapes: Any = None) -> Any:

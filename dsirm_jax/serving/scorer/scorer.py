@@ -25,10 +25,18 @@ from threadpoolctl import threadpool_limits
 
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance import features
-from dsirm_jax.relevance.digests import QueryDigests, Reading, read_queries
-from dsirm_jax.relevance.features import OfPairs, OfQueries, Surroundings, Texts
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Judged, Neighbours, nearest_to
+from dsirm_jax.relevance.compute import pair_features, query_context
+from dsirm_jax.relevance.digests import QueryDigests, Reading, digest_queries
+from dsirm_jax.relevance.features.group import ItemContext, PairContext, PairTexts, QueryContext
+from dsirm_jax.relevance.features.numeric import finite_numbers
+from dsirm_jax.relevance.neighbours import (
+    NEAR_ITEMS,
+    NEAR_QUERIES,
+    Judged,
+    Neighbours,
+    Surroundings,
+    nearest_to,
+)
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.serving.bundle import catalogue, store
 from dsirm_jax.serving.bundle.catalogue import UNKNOWN, Known
@@ -182,7 +190,7 @@ class Remembered(NamedTuple):
     asked: Asked
     beams: Beams
     known: Known
-    of_query: OfQueries
+    of_query: QueryContext
 
 
 class Scorer:
@@ -214,8 +222,8 @@ class Scorer:
             models.vocabulary, self._catalogue.statistics.names, manifest.settings.language
         )
         columns = zip(manifest.settings.numbers, self._catalogue.numbers.T, strict=True)
-        self._numbers = {name: features.filled(values) for name, values in columns}
-        self._base = features.relevant_share(self._catalogue.voters.judged)
+        self._numbers = {name: finite_numbers(values) for name, values in columns}
+        self._base = self._catalogue.voters.judged.relevant_share
         self._judge = Judge(manifest, heads=models.heads)
         self.schema = self._judge.schema
         self._vector = query_encoder(models, encoder=manifest.settings.encoder)
@@ -478,7 +486,7 @@ class Scorer:
             nearest_to(vector, self._catalogue.vectors, k=NEAR_ITEMS),
             nearest_to(vector, self._catalogue.voters.vectors, k=NEAR_QUERIES),
         )
-        return Asked(vector[None], near, read_queries([text], self._reading))
+        return Asked(vector[None], near, digest_queries([text], self._reading))
 
     def _read_cached(self, text: str) -> Remembered | None:
         """Returns what the bundle knows of a query."""
@@ -486,7 +494,7 @@ class Scorer:
         if found is None:
             return None
         near = self._near(found.items, found.queries)
-        asked = Asked(found.vectors, near, read_queries([text], self._reading))
+        asked = Asked(found.vectors, near, digest_queries([text], self._reading))
         of_query = jax.device_put(self._of_query(asked, found.beams))
         return Remembered(asked=asked, beams=found.beams, known=found.known, of_query=of_query)
 
@@ -502,29 +510,29 @@ class Scorer:
     def _dense(self, asked: Asked, items: Int[np.ndarray, " item"]) -> FeatureTable:
         """Returns the features that know nothing of SIDs."""
         catalogue = self._catalogue
-        return features.without_sids(
-            groups=self._judge.dense_groups,
+        context = PairContext(
             query_index=np.zeros(len(items), int),
             item_index=items,
             item_row=items,
             query_vectors=asked.vector,
             item_vectors=catalogue.vectors,
-            near=asked.near,
-            texts=Texts(asked.digests, catalogue.digests, catalogue.statistics.pieces),
+            surroundings=asked.near,
+            texts=PairTexts(asked.digests, catalogue.digests, catalogue.statistics.pieces),
             numbers=self._numbers,
         )
+        return pair_features(context, groups=self._judge.pair_groups)
 
-    def _of_query(self, asked: Asked, beams: Beams) -> OfQueries:
+    def _of_query(self, asked: Asked, beams: Beams) -> QueryContext:
         """Returns what the features that SIDs give look at of a query."""
-        return features.of_queries(
-            beams=beams, near=asked.near, sids=self._catalogue.sids, base=self._base
+        return query_context(
+            beams=beams, surroundings=asked.near, sids=self._catalogue.sids, base=self._base
         )
 
     def _pairs(
         self, items: Int[np.ndarray, " item"], log_probs: Float[np.ndarray, "item level"]
-    ) -> OfPairs:
+    ) -> ItemContext:
         """Returns what they look at of pairs, without the axis of queries."""
-        return OfPairs(
+        return ItemContext(
             sids=self._sids(items),
             log_probs=log_probs,
             log_shares=self._catalogue.log_shares[items],
