@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import sentencepiece
+from dsirm_jax.relevance.attributes import ItemTexts
+from dsirm_jax.relevance.lexical import BM25_B, BM25_K1
 from lines import print_heading, print_row, write
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -30,11 +32,9 @@ from threadpoolctl import threadpool_limits
 from timing import compare
 
 from dsirm_jax.relevance import features, score, train
-from dsirm_jax.relevance.attributes import ItemTexts
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.relevance.lexical import BM25_B, BM25_K1
 from dsirm_jax.relevance.model import BoostedTrees, Mlp
 from dsirm_jax.relevance.neighbours import normalise
 from dsirm_jax.relevance.schema import FeatureTable, join

@@ -167,7 +167,7 @@ def nearest_rows(
 def nearest_to(
     query: Float[np.ndarray, " dim"], candidates: Float[np.ndarray, "candidate dim"], *, k: int
 ) -> Neighbours:
-    """Returns what `nearest_rows` does of one query, at once: it compiles nothing and copies nothing.
+    """Returns what `nearest_rows` does of one query, at once: it compiles and copies nothing.
 
     Args:
       query: a vector of any length.

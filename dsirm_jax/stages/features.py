@@ -33,7 +33,7 @@ def run(
 def voting_pairs(
     judgements: Path,
 ) -> tuple[Int[np.ndarray, "pair 2"], Bool[np.ndarray, " pair"]]:
-    """Reads the judgements that vote, those of every split but `test`, and whether each is relevant.
+    """Reads the judgements that vote, of every split but `test`, and whether each is relevant.
 
     Args:
       judgements: `prepare/judgements.parquet`.

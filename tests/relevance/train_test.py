@@ -14,7 +14,7 @@ from dsirm_jax.metrics import classification
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import model, train
 from dsirm_jax.relevance.calibration import Calibration
-from dsirm_jax.relevance.schema import FeatureTable, columns_named
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import esci_probabilities, grade_probabilities, score
 from dsirm_jax.training.settings import Training
 
@@ -274,9 +274,9 @@ def test_another_file_is_no_head(tmp_path):
 
 def test_columns_are_found_by_name():
     given = table(np.float32([[1, 2, 3]]))
-    assert columns_named(given, ("three", "one")).tolist() == [[3, 1]]
+    assert given.select(("three", "one")).values.tolist() == [[3, 1]]
     with pytest.raises(InputError, match="the features four, "):
-        columns_named(given, ("three", "four"))
+        given.select(("three", "four"))
 
 
 def test_settings_out_of_range_name_their_binding():

@@ -19,9 +19,9 @@ from dsirm_jax.relevance.score import probabilities
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, Feature, Manifest
 
 PROGRAM_PAIRS = (16, 128, 1024)
-"""Pairs of a call that programs are compiled for; a call has at most the last."""
+"""Pairs of a call that programs are compiled for, and whole multiples of the last."""
 
-Tree = TypeVar("Tree")
+_Tree = TypeVar("_Tree")
 
 
 class Judgement(NamedTuple):
@@ -123,11 +123,12 @@ def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple
     return judge
 
 
-def _padded(tree: Tree) -> Tree:
-    """Returns arrays with rows of zeros at the end, as many as one of `PROGRAM_PAIRS` has."""
+def _padded(tree: _Tree) -> _Tree:
+    """Returns arrays with rows of zeros at the end, up to a number that has a program."""
 
     def padded(array: np.ndarray) -> np.ndarray:
-        rows = next(rows for rows in PROGRAM_PAIRS if len(array) <= rows)
+        whole = -(-len(array) // PROGRAM_PAIRS[-1]) * PROGRAM_PAIRS[-1]
+        rows = next((rows for rows in PROGRAM_PAIRS if len(array) <= rows), whole)
         out = np.zeros((rows, *array.shape[1:]), array.dtype)
         out[: len(array)] = array
         return out
