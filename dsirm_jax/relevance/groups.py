@@ -19,7 +19,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import features
@@ -32,13 +32,21 @@ RUNGS = "gin binding relevance.run.rungs"
 @functools.cache
 def registered() -> Mapping[str, Group]:
     """Returns the groups of this package by name, in the order in which tables have them."""
+    return MappingProxyType(groups_in(features))
+
+
+def groups_in(package: ModuleType) -> dict[str, Group]:
+    """Returns the `GROUP` of each module of a package that has one, by name and in order.
+
+    Raises:
+      InputError: two have one name.
+    """
     modules = [
-        importlib.import_module(f"{features.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(features.__path__)
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
     ]
     groups = [module.GROUP for module in modules if hasattr(module, "GROUP")]
-    groups.sort(key=lambda group: (group.order, group.name))
-    return MappingProxyType(_by_name(groups))
+    return _by_name(sorted(groups, key=lambda group: (group.order, group.name)))
 
 
 def reading(*reads: str, extra: Iterable[Group] = ()) -> tuple[Group, ...]:

@@ -202,8 +202,9 @@ def _one_line_errors(where: str) -> Iterator[None]:
     """Turns what gin raises into one line."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        # gin adds lines that say which call it was in.
+        raise InputError(str(error).partition("\n  In call to configurable")[0]) from error
     except OSError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{where}: {reason}") from error

@@ -148,6 +148,15 @@ def test_groups_that_are_not_there_cannot_be_chosen(function):
         function(names=("vote",))
 
 
+def test_a_name_that_gin_binds_is_refused_in_one_line():
+    configuration.parse(
+        files=["gin/runs/demo.gin", "gin/runs/ablate.gin"],
+        bindings=["MODEL_DIR = 'out/x'", "full_without_prf/groups.without.names = ('pfr',)"],
+    )
+    with pytest.raises(InputError, match=r"groups\.without\.names names .* 'pfr' .*neighbours$"):
+        configuration.bound(relevance.run)
+
+
 def test_a_plan_refuses_a_rung_before_anything_runs():
     from dsirm_jax.run.job import Job, plan
     from dsirm_jax.stages import STAGES
