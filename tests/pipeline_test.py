@@ -279,7 +279,7 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
     from dsirm_jax.data import tasks, vocabulary
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.quantizer.train import read_catalogue
-    from dsirm_jax.relevance import features, fitted, score
+    from dsirm_jax.relevance import fitted, score, tables
     from dsirm_jax.relevance import train as heads
     from dsirm_jax.run.layout import Layout
     from dsirm_jax.stages import features as features_stage
@@ -319,23 +319,23 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
         scratch=tmp_path,
     )
     assert set(catalogue.pairs[:, 0]) <= of_split["train"]
-    voting, taught = [], []
-
-    def surroundings(*, train_pairs, **others):
-        voting.extend(train_pairs[:, 0])
-        raise KeyboardInterrupt
+    voting, _ = features_stage.voting_pairs(layout.judgements)
+    assert set(voting[:, 0]) == of_split["train"] | of_split["head"]
+    # And these are whose judgements the run's features have, in the order of their numbers.
+    judged = tables.read_surroundings(layout.surroundings).judged
+    assert len(judged.items) == len(set(voting[:, 0]))
+    for row, query in enumerate(sorted(set(voting[:, 0]))):
+        items = judged.items[row][judged.verdicts[row] != 0]
+        assert set(items) <= set(voting[voting[:, 0] == query, 1]) and len(items)
+    taught = []
 
     def train(*, name, queries, **others):
         taught.append((name, set(queries)))
 
-    monkeypatch.setattr(features, "surroundings", surroundings)
     monkeypatch.setattr(heads, "train", train)
     monkeypatch.setattr(fitted, "save", lambda *_: None)
     monkeypatch.setattr(score, "score", lambda _, table: np.full(len(table.values), 0.5))
     monkeypatch.setattr(score, "esci_probabilities", lambda *_, **__: None)
-    with pytest.raises(KeyboardInterrupt):
-        features_stage.run(layout)
-    assert set(voting) == of_split["train"] | of_split["head"]
     groups = ("dense", "neighbours")
     relevance_stage.run(
         layout,
