@@ -212,7 +212,7 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
 @pytest.mark.slow
 def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
     from dsirm_jax.relevance.schema import FeatureTable
-    from dsirm_jax.serving import verify
+    from dsirm_jax.serving import forms, verify
     from dsirm_jax.serving.bundle.contents import open_bundle
     from dsirm_jax.serving.bundle.manifest import FULL
     from dsirm_jax.serving.scorer.scorer import Scorer, Settings
@@ -250,7 +250,7 @@ def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
         "vector": np.zeros((len(asked), 0), np.float32),
     }
     scores = np.concatenate([of.probabilities for of in found])
-    answers = [verify.Answers(probability=each, **others) for each in (expected, scores)]
+    answers = [forms.Answers(probability=each, **others) for each in (expected, scores)]
     same = verify.compared(*answers, beside=beside, form="the command", batch=len(asked))
     assert same.agrees, same
     assert same.on_a_step <= len(asked) // 100

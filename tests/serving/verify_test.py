@@ -21,7 +21,7 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.model import BoostedTrees, TreeParams
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving import verify
+from dsirm_jax.serving import forms, verify
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
@@ -32,7 +32,7 @@ from dsirm_jax.serving.update import update
 from tests.serving import tiny
 
 BERT = Path(__file__).parents[1] / "encoder" / "golden" / "bert"
-ANSWERS = verify.Answers(
+ANSWERS = forms.Answers(
     sids=np.array([[[0, 1], [1, 2], [1, 0]]]),
     log_probs=np.log(np.array([[0.5, 0.25, 0.25]], np.float32)),
     probability=np.array([0.5], np.float32),
@@ -137,11 +137,11 @@ def test_a_scorer_that_answers_otherwise_is_told_apart():
     manifest = SimpleNamespace(settings=SimpleNamespace(beams=3))
     learnt = SimpleNamespace(heads={FULL: head}, encoder=None)
     of = SimpleNamespace(manifest=manifest, models=learnt)
-    assert verify.sources(of) == {"cached": of}
-    asked = verify.Questions(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
-    found, given = verify.in_scorer(Told(), of, asked, batch=2, source="cached")
+    assert forms.sources(of) == {"cached": of}
+    asked = forms.Questions(["a", "b"], ["x", "y"], np.zeros((2, 2)), np.zeros((2, 0)))
+    found, given = forms.in_scorer(Told(), of, asked, batch=2, source="cached")
     np.testing.assert_array_equal(given, [[3, 1], [2, 1]])
-    expected = verify.Answers(
+    expected = forms.Answers(
         sids=np.array([[[0, 1], [1, 2], [1, 0]], [[0, 1], [1, 2], [-1, -1]]]),
         log_probs=np.log([[0.5, 0.25, 0.125], [0.5, 0.25, 1e-30]]),
         probability=np.array([0.75, 0.5]),
@@ -153,7 +153,7 @@ def test_a_scorer_that_answers_otherwise_is_told_apart():
         other = expected._replace(**{name: 0.9 * getattr(expected, name)})
         assert not verify.compared(found, other, **given).agrees
     with pytest.raises(InputError, match="'b', item 'y': the scorer's answer is fallback, not ca"):
-        verify.in_scorer(Told(b="fallback"), of, asked, batch=2, source="cached")
+        forms.in_scorer(Told(b="fallback"), of, asked, batch=2, source="cached")
 
 
 @pytest.mark.slow
@@ -203,9 +203,9 @@ def test_all_forms_agree_on_the_vectors_of_a_pretrained_encoder(made, tmp_path):
     opened = bundle.Bundle(path=path, manifest=manifest)
     saved_model.write(path / manifest.saved_model_folder, opened)
     bundle.seal(path, manifest)
-    asked = verify.questions(opened, pairs=4)
-    assert verify.in_memory(opened, asked, batch=4).vector.shape == (4, settings.dim)
-    assert verify.in_fresh_process(opened, asked, batches=[4])[4].vector.shape == (4, settings.dim)
+    asked = forms.cached_questions(opened, pairs=4)
+    assert forms.head_inputs(opened, asked, batch=4).vector.shape == (4, settings.dim)
+    assert forms.in_fresh_process(opened, asked, batches=[4])[4].vector.shape == (4, settings.dim)
     for of in verify.verify(path, pairs=4, batches=(4,)):
         assert of.agrees, verify.table([of])
 

@@ -7,7 +7,7 @@ import pytest
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import ABSENT
 from dsirm_jax.generator.predict import predict
-from dsirm_jax.serving import verify
+from dsirm_jax.serving import forms
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
@@ -50,14 +50,14 @@ def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
 
 def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
     queries, models = tiny.QUERIES[:5], opened.models
-    tokens = verify._encoder_texts(opened, queries)
+    tokens = forms.encoder_texts(opened, queries)
     found = signatures["query_vector"](query=tf.constant(queries))["vector"]
     expected = models.encoder.apply(models.encoder_params, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
-    asked = verify.questions(opened, pairs=6)
+    asked = forms.cached_questions(opened, pairs=6)
     head = opened.models.heads[FULL]
     names = saved_model.given_features(head, levels=len(tiny.SIZES))
     given = {saved_model.tensor_name(n): of for n, of in zip(names, asked.given.T, strict=True)}
@@ -66,7 +66,7 @@ def test_tensorflow_gives_the_probabilities_of_pairs(tf, signatures, opened):
         sid=tf.constant(asked.sids),
         **{name: tf.constant(values) for name, values in given.items()},
     )
-    expected, _ = verify.judged(opened, asked, verify.in_memory(opened, asked, batch=6))
+    expected, _ = forms.answers_in_memory(opened, asked, forms.head_inputs(opened, asked, batch=6))
     np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-5)
 
 

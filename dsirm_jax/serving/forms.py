@@ -1,0 +1,339 @@
+"""What each form of a bundle answers about pairs: the models in memory, programs, a scorer."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.generator.decoding import NO_CODE
+from dsirm_jax.generator.predict import predict
+from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.compute import beam_features
+from dsirm_jax.relevance.features.group import BEAMS, ItemContext
+from dsirm_jax.relevance.groups import reading
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.relevance.score import score
+from dsirm_jax.serving.bundle.catalogue import NO_KEY, Catalogue
+from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.bundle.models import beyond, encoder_pieces
+from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
+from dsirm_jax.serving.scorer.scorer import (
+    CACHED,
+    LIVE,
+    QuerySids,
+    Scored,
+    Scorer,
+    Settings,
+    Source,
+)
+from dsirm_jax.sids import codes
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+
+
+class Questions(NamedTuple):
+    """Pairs of a query and an item.
+
+    Attributes:
+      queries: texts, cleaned, that are cached.
+      item_ids: of the catalogue.
+      sids: SID of each pair's item, int32 `[pair, level]`, whose probability is cached, too.
+      given: the features that `saved_model.relevance` does not compute, float32 `[pair, feature]`.
+    """
+
+    queries: list[str]
+    item_ids: list[str]
+    sids: Int[np.ndarray, "pair level"]
+    given: Float[np.ndarray, "pair feature"]
+
+
+class Answers(NamedTuple):
+    """What a form answers about pairs.
+
+    Attributes:
+      sids: of the query, int32 `[pair, beam, level]`.
+      log_probs: of these, float32 `[pair, beam]`.
+      probability: that the item is relevant, float32 `[pair]`.
+      vector: of the query, float32 `[pair, dim]`; `dim` is 0 where the form makes none of texts.
+    """
+
+    sids: Int[np.ndarray, "pair beam level"]
+    log_probs: Float[np.ndarray, "pair beam"]
+    probability: Float[np.ndarray, " pair"]
+    vector: Float[np.ndarray, "pair dim"]
+
+
+class HeadInputs(NamedTuple):
+    """What the models before the head make of pairs.
+
+    Attributes:
+      beams: SIDs of each pair's query.
+      exact: log P(first l codes | query) of each pair's SID, float32 `[pair, level]`.
+      log_shares: log share of the catalogue's items that have these codes, likewise.
+      vector: as in `Answers`.
+    """
+
+    beams: Beams
+    exact: Float[np.ndarray, "pair level"]
+    log_shares: Float[np.ndarray, "pair level"]
+    vector: Float[np.ndarray, "pair dim"]
+
+
+def cached_questions(bundle: Bundle, *, pairs: int) -> Questions:
+    """Returns cached queries, spread over all of them, each with an item of a SID known for it.
+
+    Raises:
+      InputError: no query is cached.
+    """
+    catalogue, sizes = bundle.catalogue, bundle.manifest.sizes
+    if not len(catalogue.queries):
+        raise InputError(f"{bundle.path}: no queries are cached, so there is nothing to compare")
+    step = -(-len(catalogue.queries) // pairs)
+    records = list(itertools.islice(catalogue.queries, 0, None, step))
+    queries, items = [], []
+    for number in range(pairs):
+        key, record = records[number % len(records)]
+        known = np.frombuffer(record, catalogue.record)["keys"][0]
+        known = known[known != NO_KEY]
+        sid = codes.unpack(known[number % len(known)], sizes=sizes)
+        queries.append(key.decode())
+        items.append(catalogue.items_below(sid)[0])
+    questions = Questions(
+        queries=queries,
+        item_ids=[item.item_id for item in catalogue.items(items)],
+        sids=catalogue.sids[items].astype(np.int32),
+        given=np.empty((pairs, 0), np.float32),
+    )
+    with Scorer(bundle, settings=Settings()) as scorer:
+        _, given = in_scorer(scorer, bundle, questions, batch=1, source=CACHED)
+    return questions._replace(given=given)
+
+
+def head_inputs(bundle: Bundle, questions: Questions, *, batch: int) -> HeadInputs:
+    """Returns what the models before the head make of pairs, as the stages apply them."""
+    models = bundle.models
+    pieces = models.vocabulary.encode(questions.queries, out_type=int)
+    beams = predict(
+        fitted=models.generator,
+        trie=bundle.catalogue.trie,
+        pieces=pieces,
+        beams=bundle.manifest.settings.beams,
+        batch_size=batch,
+    )
+    exact = score_pairs(
+        fitted=models.generator,
+        pieces=pieces,
+        query_index=np.arange(len(pieces)),
+        sids=questions.sids,
+        batch_size=batch,
+    )
+    vector = np.empty((len(pieces), 0), np.float32)
+    if models.encoder is not None:
+        texts = encoder_texts(bundle, questions.queries)
+        vector = np.asarray(jax.jit(models.encoder.apply)(models.encoder_params, texts))
+    return HeadInputs(beams, exact, _log_shares(bundle, questions.sids), vector)
+
+
+def answers_in_memory(
+    bundle: Bundle, questions: Questions, inputs: HeadInputs
+) -> tuple[Answers, FeatureTable]:
+    """Returns what the full model's head makes of it, and the columns that it reads."""
+    beams, exact, log_shares, vector = inputs
+    features = _features(bundle, questions, beams=beams, exact=exact, log_shares=log_shares)
+    probability = score(bundle.models.heads[FULL], features)
+    return Answers(beams.sids, beams.log_probs, probability, vector), features
+
+
+def encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
+    """Returns queries as the encoder reads them."""
+    encoder = bundle.manifest.settings.encoder
+    pieces = encoder_pieces(bundle.models, encoder=encoder, texts=queries)
+    shape = (len(queries), encoder.max_query_pieces)
+    return rectangle(pieces, shape=shape, beyond=beyond(encoder))
+
+
+def in_stablehlo(bundle: Bundle, questions: Questions, *, batch: int) -> Answers:
+    """Returns what the StableHLO programs answer."""
+    models, pairs = bundle.models, len(questions.queries)
+    search, exactly, head = (
+        stablehlo.read_program(bundle.model, name)
+        for name in (stablehlo.SEARCH, stablehlo.SCORE, f"head-{FULL}")
+    )
+    params = jax.device_put(models.generator.params)
+    trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
+    head_params = stablehlo.head_params(models.heads[FULL])
+    shares = _log_shares(bundle, questions.sids)
+    pieces = models.vocabulary.encode(questions.queries, out_type=int)
+    tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
+    embed = texts = None
+    if models.encoder is not None:
+        embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
+        texts = encoder_texts(bundle, questions.queries)
+    parts = []
+    for start in range(0, pairs, batch):
+        rows = np.arange(start, start + batch) % pairs
+        sids, log_probs = map(np.asarray, search(params, trie, tokens[rows]))
+        beams = Beams(sids, log_probs, np.isfinite(log_probs))
+        some = Questions([], [], questions.sids[rows], questions.given[rows])
+        exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
+        features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
+        vector = np.empty((batch, 0), np.float32)
+        if embed is not None:
+            vector = np.asarray(embed(models.encoder_params, texts[rows]))
+        probability = np.asarray(head(head_params, features.values))
+        parts.append(Answers(sids, log_probs, probability, vector))
+    return Answers(*(np.concatenate(blocks)[:pairs] for blocks in zip(*parts)))
+
+
+def in_fresh_process(
+    bundle: Bundle, questions: Questions, *, batches: Sequence[int]
+) -> dict[int, Answers]:
+    """Returns what the SavedModel answers, by batch size, in a process without this package.
+
+    Raises:
+      InputError: it failed.
+    """
+    folder = bundle.path / bundle.manifest.saved_model_folder
+    head = bundle.models.heads[FULL]
+    names = saved_model.given_features(head, levels=questions.sids.shape[1])
+    columns = zip(map(saved_model.tensor_name, names), questions.given.T, strict=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, outputs = Path(scratch) / "questions.npz", Path(scratch) / "answers.npz"
+        queries = np.array([query.encode() for query in questions.queries])
+        np.savez(inputs, query=queries, sid=questions.sids, batches=batches, **dict(columns))
+        done = subprocess.run(
+            # Isolated: neither the working directory nor PYTHONPATH is looked into.
+            [sys.executable, "-I", in_tensorflow.__file__, folder, inputs, outputs],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            raise InputError(f"{folder}: TensorFlow cannot run it ({reason[:300]}); export it anew")
+        with np.load(outputs) as file:
+            arrays = dict(file)
+    nothing = np.empty((len(questions.queries), 0), np.float32)
+    return {
+        batch: Answers(*(arrays.get(f"{name}@{batch}", nothing) for name in Answers._fields))
+        for batch in batches
+    }
+
+
+class Uncached(Bundle):
+    """A bundle as it would be if no query were cached."""
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        return _WithoutQueries(**vars(super().catalogue))
+
+
+class _WithoutQueries(Catalogue):
+    def cached(self, query: str) -> None:
+        return None
+
+
+def sources(bundle: Bundle) -> dict[Source, Bundle]:
+    """Returns what a scorer has to open so that its answers come from either source.
+
+    Without an encoder it has no live ones.
+    """
+    if bundle.models.encoder is None:
+        return {CACHED: bundle}
+    return {CACHED: bundle, LIVE: Uncached(path=bundle.path, manifest=bundle.manifest)}
+
+
+def in_scorer(
+    scorer: Scorer, bundle: Bundle, questions: Questions, *, batch: int, source: Source
+) -> tuple[Answers, Float[np.ndarray, "pair feature"]]:
+    """Returns what a scorer answers, and what it would have for `Questions.given`.
+
+    Args:
+      scorer: open.
+      bundle: whose it is.
+      questions: the pairs.
+      batch: callers at once.
+      source: where the answers have to come from.
+
+    Raises:
+      InputError: one of them does not come from there.
+    """
+
+    def answers(query: str, item_id: str) -> tuple[QuerySids, Scored]:
+        both = scorer.query_sids(query), scorer.score(query, [item_id])
+        for answer in both:
+            if answer.source != source:
+                raise InputError(
+                    f"query {query!r}, item {item_id!r}: the scorer's answer is {answer.source}, "
+                    f"not {source}; choose queries and items that the bundle has cached"
+                )
+        return both
+
+    with ThreadPoolExecutor(batch) as callers:
+        queries, pairs = zip(*callers.map(answers, questions.queries, questions.item_ids))
+    shape = (len(queries), bundle.manifest.settings.beams)
+    sids = np.full((*shape, len(scorer.sizes)), NO_CODE, np.int32)
+    log_probs = np.full(shape, -np.inf, np.float32)
+    for row, answer in enumerate(queries):  # fewer SIDs may exist than beams
+        sids[row, : len(answer.sids)] = answer.sids
+        log_probs[row, : len(answer.sids)] = np.log(answer.probabilities)
+    names = [feature.name for feature in scorer.schema]
+    wanted = saved_model.given_features(bundle.models.heads[FULL], levels=len(scorer.sizes))
+    features = np.concatenate([scored.features for scored in pairs])
+    return (
+        Answers(
+            sids=sids,
+            log_probs=log_probs,
+            probability=np.concatenate([scored.probabilities for scored in pairs]),
+            vector=np.empty((len(pairs), 0), np.float32),
+        ),
+        features[:, [names.index(name) for name in wanted]],
+    )
+
+
+def _log_shares(
+    bundle: Bundle, sids: Int[np.ndarray, "pair level"]
+) -> Float[np.ndarray, "pair level"]:
+    """Returns the log share of the catalogue's items that have the first l codes of each SID."""
+    catalogue = bundle.catalogue
+    of_nodes = saved_model.log_shares_of(catalogue.trie, catalogue.postings)
+    nodes = [tries.find(catalogue.trie, sids[:, :depth]) for depth in range(1, 1 + len(of_nodes))]
+    return np.stack([shares[node] for shares, node in zip(of_nodes, nodes, strict=True)], axis=1)
+
+
+def _features(
+    bundle: Bundle,
+    questions: Questions,
+    *,
+    beams: Beams,
+    exact: Float[np.ndarray, "pair level"],
+    log_shares: Float[np.ndarray, "pair level"],
+) -> FeatureTable:
+    """Returns the columns of the full model's head; all arguments have one row a pair."""
+    head = bundle.models.heads[FULL]
+    given = saved_model.given_features(head, levels=questions.sids.shape[1])
+    columns = dict(zip(given, questions.given.T, strict=True))
+    computed = beam_features(
+        beams, ItemContext(questions.sids, exact, log_shares), groups=reading(BEAMS)
+    )
+    columns |= {name: np.asarray(values) for name, values in computed.items()}
+    return FeatureTable(
+        names=head.features,
+        groups=("",) * len(head.features),
+        values=np.stack([columns[name] for name in head.features], axis=1),
+    )
