@@ -51,7 +51,7 @@ def pair_features(context: PairContext, *, groups: Sequence[Group]) -> FeatureTa
     return _table(columns, np.concatenate(parts, axis=1))
 
 
-def sid_features(
+def sid_group_features(
     context: SidContext, *, groups: Sequence[Group]
 ) -> Float[Array, "query item feature"]:
     """Returns the features of groups that read SIDs, side by side in their order; in JAX.
@@ -84,7 +84,7 @@ def beam_features(
     context = SidContext(QueryContext(beams), jax.tree.map(lambda part: part[:, None], items))
     columns = {}
     for group in groups:
-        values = sid_features(context, groups=[group])[:, 0]
+        values = sid_group_features(context, groups=[group])[:, 0]
         names = group.described(levels=items.sids.shape[-1])
         columns |= dict(zip(names, values.T, strict=True))
     return columns
@@ -175,7 +175,7 @@ def query_context(
     )
 
 
-_sid_features = jax.jit(sid_features, static_argnames="groups")
+_sid_features = jax.jit(sid_group_features, static_argnames="groups")
 
 
 def _grown(tree: _Tree) -> _Tree:

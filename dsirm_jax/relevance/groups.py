@@ -30,7 +30,7 @@ RUNGS = "gin binding relevance.run.rungs"
 
 
 @functools.cache
-def registered() -> Mapping[str, Group]:
+def package_groups() -> Mapping[str, Group]:
     """Returns the groups of this package by name, in the order in which tables have them."""
     return MappingProxyType(groups_in(features))
 
@@ -67,8 +67,8 @@ def reading(*reads: str, extra: Iterable[Group] = ()) -> tuple[Group, ...]:
                 f"the group {group.name!r} reads {group.reads!r}; bind groups that read "
                 f"{PAIRS!r} to features.run.extra_groups, others to match.run.extra_groups"
             )
-    _by_name([*registered().values(), *extra])
-    return (*(group for group in registered().values() if group.reads in reads), *extra)
+    _by_name([*package_groups().values(), *extra])
+    return (*(group for group in package_groups().values() if group.reads in reads), *extra)
 
 
 def all_groups(*, beams: int | str | None = None, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def without(
     Raises:
       InputError: there is no such group.
     """
-    known = registered()
+    known = package_groups()
     if names:
         check_names(names, known=known, binding="gin binding groups.without.names")
     kept = [
@@ -128,8 +128,8 @@ def only(*, names: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
       InputError: there is no such group.
     """
-    check_names(names, known=registered(), binding="gin binding groups.only.names")
-    return tuple(name for name in registered() if name in names)
+    check_names(names, known=package_groups(), binding="gin binding groups.only.names")
+    return tuple(name for name in package_groups() if name in names)
 
 
 def check_rungs(
@@ -145,11 +145,11 @@ def check_rungs(
       beams: variants of the groups that read beams, as in `match.run`.
       extra: a user's own groups.
     """
-    known = _by_name([*registered().values(), *extra])
+    known = _by_name([*package_groups().values(), *extra])
     variants = [
         tagged_name(name, tag)
         for tag in beams
-        for name, group in registered().items()
+        for name, group in package_groups().items()
         if group.reads == BEAMS
     ]
     for rung, names in rungs.items():
@@ -179,7 +179,7 @@ def check_names(names: Sequence[str], *, known: Collection[str], binding: str) -
 
 def may_be_empty(name: str) -> bool:
     """Returns whether a group of this package has no column where the user has no numbers."""
-    group = registered().get(name)
+    group = package_groups().get(name)
     return group is not None and all(column.per == PER_NUMBER for column in group.columns)
 
 
@@ -193,7 +193,7 @@ def served(names: Collection[str], *, head: str) -> tuple[Group, ...]:
     Raises:
       InputError: one of them is only computed in experiments, or is a user's own.
     """
-    known = registered()
+    known = package_groups()
     for name in names:
         if name not in known:
             raise InputError(

@@ -238,9 +238,9 @@ def _nearer(queries, own, index, cosine, block, first, count):
     """Returns the nearest of those found so far and of a block of candidates."""
     column = jnp.arange(len(block))
     counts = (column < count) & (column != own[:, None])
-    here = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
-    cosine, place = jax.lax.top_k(jnp.concatenate([cosine, here], axis=1), cosine.shape[1])
-    numbers = jnp.broadcast_to(first + column, here.shape)
+    cosines = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
+    cosine, place = jax.lax.top_k(jnp.concatenate([cosine, cosines], axis=1), cosine.shape[1])
+    numbers = jnp.broadcast_to(first + column, cosines.shape)
     return jnp.take_along_axis(jnp.concatenate([index, numbers], axis=1), place, axis=1), cosine
 
 

@@ -286,11 +286,11 @@ def pooled(
     pairs, scores = None, {}
     for seed, of_seed in enumerate(folds):
         for at in of_seed:
-            here = read_judged_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
-            pairs = pairs or here
+            judged = read_judged_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
+            pairs = pairs or judged
             tested = pq.read_table(at.judgements, columns=["split"])["split"].to_numpy() == TEST
             for name in ("seen items", "unseen items"):
-                pairs.segments[name][tested] = here.segments[name][tested]
+                pairs.segments[name][tested] = judged.segments[name][tested]
             table = pq.read_table(at.predictions, filters=[("split", "=", TEST)])
             for rung in table.column_names:
                 if rung not in ABOUT_THE_PAIR:

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams, agreement
 
 OWN = "own"
+
+
+def check_tags(tags: Sequence[int | str], *, beams: int | None) -> None:
+    """Raises InputError where a variant is neither "own" nor some of the generator's beams.
+
+    Args:
+      tags: as in `match.run.beams`.
+      beams: that the generator writes; None where that is not known.
+    """
+    for tag in tags:
+        some = isinstance(tag, int) and not isinstance(tag, bool) and tag >= 1
+        if tag != OWN and not (some and tag <= (beams or tag)):
+            raise InputError(
+                f"gin binding match.run.beams has {tag!r}; bind {OWN!r} and numbers from 1 to "
+                f"generate.run.beams{'' if beams is None else f', {beams}'}"
+            )
+    if len(set(tags)) < len(tags):
+        raise InputError(f"gin binding match.run.beams is {tags!r}; bind each once")
 
 
 def first_beams(beams: Beams, *, most: int) -> Beams:

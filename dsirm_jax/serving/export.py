@@ -168,7 +168,7 @@ def described_features(
     """
     known = {
         name: manifests.Feature(name=name, group=group.name, about=about)
-        for group in groups.registered().values()
+        for group in groups.package_groups().values()
         for name, about in group.described(levels=levels, numbers=numbers).items()
     }
     return tuple(known[column] for column in head.features)

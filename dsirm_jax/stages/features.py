@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,4 +110,22 @@ def compute_features(
     tables.write_features(layout.features, table, pairs=pairs)
 
 
-STAGE = Stage(name="features", function=run, needs=(prepare.STAGE, encode.STAGE), per_half=True)
+def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where a group of a user's own cannot be computed.
+
+    Args:
+      bindings: of this stage, by its name.
+    """
+    from dsirm_jax.relevance import groups
+    from dsirm_jax.relevance.features.group import PAIRS
+
+    groups.reading(PAIRS, extra=bindings["features"].get("extra_groups", ()))
+
+
+STAGE = Stage(
+    name="features",
+    function=run,
+    check=check,
+    needs=(prepare.STAGE, encode.STAGE),
+    per_half=True,
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
@@ -65,9 +66,24 @@ def run(
     )
 
 
+def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where a variant or a group of a user's own cannot be computed.
+
+    Args:
+      bindings: of this stage and of `generate`, by the name of the stage.
+    """
+    from dsirm_jax.relevance import groups, variants
+    from dsirm_jax.relevance.features.group import BEAMS, NEIGHBOUR_SIDS
+
+    beams = bindings["generate"].get("beams")
+    variants.check_tags(bindings["match"].get("beams", ()), beams=beams)
+    groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=bindings["match"].get("extra_groups", ()))
+
+
 STAGE = Stage(
     name="match",
     function=run,
+    check=check,
     needs=(prepare.STAGE, encode.STAGE, quantize.STAGE, generate.STAGE, features.STAGE),
     per_half=True,
     per_rung=True,

@@ -173,8 +173,8 @@ def test_numbers_of_the_users_own_with_one_that_is_not_known():
 
 
 def test_features_do_not_depend_on_the_size_of_blocks():
-    whole = sid_features(arrays(), sid_arrays(), groups.registered())
-    in_parts = sid_features(arrays(), sid_arrays(), groups.registered(), rows_at_once=2)
+    whole = sid_features(arrays(), sid_arrays(), groups.package_groups())
+    in_parts = sid_features(arrays(), sid_arrays(), groups.package_groups(), rows_at_once=2)
     assert whole.names == in_parts.names
     np.testing.assert_allclose(whole.values, in_parts.values, rtol=1e-5, atol=1e-6)
     context = pair_context(**arrays(), surroundings=near_of(arrays()))
@@ -218,7 +218,7 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
             numbers={"price": np.arange(20.0)},
         )
         own = sid_features(
-            some, of_sids | {"pair_log_probs": log_probs}, groups.registered(), near=near
+            some, of_sids | {"pair_log_probs": log_probs}, groups.package_groups(), near=near
         )
         return join([pair_features(context, groups=groups.reading("pairs")), own])
 

@@ -85,7 +85,7 @@ def test_rungs_of_gin_files_are_what_stood_there_as_lists(files, expected):
 def test_columns_are_those_of_tables_and_heads_that_are_there():
     columns = [
         name
-        for group in groups.registered().values()
+        for group in groups.package_groups().values()
         for name in group.described(levels=2, numbers=["price"])
     ]
     assert columns == [
@@ -106,10 +106,10 @@ def test_every_feature_of_sids_is_named_once():
     of_sids = groups.reading("beams", "neighbour_sids")
     names = [name for group in of_sids for name in group.described(levels=3)]
     assert len(set(names)) == len(names) == 1 + 13 + 21
-    assert tuple(groups.registered()["paper_match"].described(levels=4)) == ("match_depth",)
-    prefix = tuple(groups.registered()["prefix"].described(levels=2))
+    assert tuple(groups.package_groups()["paper_match"].described(levels=4)) == ("match_depth",)
+    prefix = tuple(groups.package_groups()["prefix"].described(levels=2))
     assert prefix[:2] == ("beam_mass_1", "beam_mass_2")
-    about = groups.registered()["prefix"].described(levels=2)["pmi_2"]
+    about = groups.package_groups()["prefix"].described(levels=2)["pmi_2"]
     assert about == "log_prob minus log share of items with these first l codes, l = 2"
 
 

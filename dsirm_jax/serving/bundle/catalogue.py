@@ -32,13 +32,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.io import arrays
-from dsirm_jax.relevance.digests import (
-    CatalogueStatistics,
-    ItemDigests,
-    Reading,
-    catalogue_statistics,
-    digest_items,
-)
+from dsirm_jax.relevance import digests
+from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
 from dsirm_jax.relevance.neighbours import Judged, Neighbours
 from dsirm_jax.relevance.pieces import PieceStatistics
 from dsirm_jax.relevance.terms import ItemTexts, Names
@@ -324,7 +319,8 @@ def write(
     """
     folder.mkdir(parents=True)
     texts = map(item_texts, rows())
-    statistics, _ = catalogue_statistics(texts, wanted=np.empty(0, int), processor=processor)
+    nothing = np.empty(0, int)
+    statistics, _ = digests.catalogue_statistics(texts, wanted=nothing, processor=processor)
     _write_statistics(folder / STATISTICS, statistics)
     store.write(folder / IDS, _numbered_ids(rows()))
     store.write(folder / ITEMS, _stored_items(rows()))
@@ -335,7 +331,7 @@ def write(
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
-    digested.write(folder / DIGESTS, (digest_items(some, reading) for some in texts))
+    digested.write(folder / DIGESTS, (digests.digest_items(some, reading) for some in texts))
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)

@@ -106,7 +106,7 @@ def relevance(
     exact = log_probs_of(params, encoded, sids[:, None], config=config)[:, 0]
     existing = of_plain(trie, sizes=config.sid_sizes)
     nodes = [tries.find(existing, sids[:, : level + 1]) for level in range(levels)]
-    shares = jnp.stack([of[node] for of, node in zip(log_shares, nodes, strict=True)], axis=1)
+    shares = jnp.stack([share[node] for share, node in zip(log_shares, nodes, strict=True)], axis=1)
     computed = beam_features(of_pairs, ItemContext(sids, exact, shares), groups=reading(BEAMS))
     columns = computed | dict(zip(given_features(head, levels=levels), given.T, strict=True))
     features = jnp.stack([columns[name] for name in head.features], axis=1)
@@ -126,7 +126,7 @@ def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " n
             else level.starts
         )
         starts.insert(0, starts[0][first])
-    return tuple(np.log(np.diff(of) / of[-1]).astype(np.float32) for of in starts)
+    return tuple(np.log(np.diff(first) / first[-1]).astype(np.float32) for first in starts)
 
 
 def relevance_program(
@@ -281,9 +281,9 @@ def with_catalogue(folder: Path, catalogue: Catalogue, *, into: Path) -> None:
 def _numbered(tree: Any) -> Any:
     """Returns containers as TensorFlow names what is in them, sequences by number."""
     if isinstance(tree, Mapping):
-        return {name: _numbered(of) for name, of in tree.items()}
+        return {name: _numbered(part) for name, part in tree.items()}
     if isinstance(tree, Sequence):
-        return {str(number): _numbered(of) for number, of in enumerate(tree)}
+        return {str(number): _numbered(part) for number, part in enumerate(tree)}
     return tree
 
 
@@ -305,8 +305,8 @@ def _encoder_pieces(
     around = tf_text.marks(models.tokenizer)
 
     def pieces(query: tf.Tensor) -> tf.Tensor:
-        found = wordpieces(encoder.query_prefix + tf_text.cleaned(query))
-        return tf_text.marked(found, around=around, most=encoder.max_query_pieces)
+        words = wordpieces(encoder.query_prefix + tf_text.cleaned(query))
+        return tf_text.marked(words, around=around, most=encoder.max_query_pieces)
 
     return pieces
 
@@ -331,7 +331,7 @@ def _variables(tree: Any, *, shapes: Any = None) -> Any:
 def _values(tree: Any) -> Any:
     """Returns the values of variables in plain containers, whatever TensorFlow keeps them in."""
     if isinstance(tree, Mapping):
-        return {name: _values(of) for name, of in tree.items()}
+        return {name: _values(part) for name, part in tree.items()}
     if isinstance(tree, Sequence):
         return tuple(map(_values, tree))
     return tree.value()

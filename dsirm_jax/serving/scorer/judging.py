@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dsirm_jax.relevance import groups as registry
-from dsirm_jax.relevance.compute import sid_features
+from dsirm_jax.relevance.compute import sid_group_features
 from dsirm_jax.relevance.features.group import PAIRS, Group, ItemContext, QueryContext, SidContext
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import FeatureTable
@@ -60,9 +60,9 @@ class Judge:
         self.sid_groups = tuple(group for group in groups if group.reads != PAIRS)
         shape = {"levels": len(manifest.sizes), "numbers": manifest.settings.numbers}
         names = [name for group in self.pair_groups for name in group.described(**shape)]
-        pair_columns = len(names)
+        self._pair_columns = tuple(names)
         names += [name for group in self.sid_groups for name in group.described(**shape)]
-        self._missing = len(names) - pair_columns
+        self._missing = len(names) - len(self._pair_columns)
         known = {feature.name: feature for head in manifest.features.values() for feature in head}
         self.schema: tuple[Feature, ...] = tuple(known.values())
         self._shown = np.array([names.index(name) for name in known], int)
@@ -75,15 +75,16 @@ class Judge:
         self, dense: FeatureTable, queries: QueryContext, items: ItemContext
     ) -> Judgement:
         """Judges pairs of one query by both heads."""
-        count, (padded, items) = len(dense.values), _padded((dense.values, items))
-        of_sids, chances = self._with_sids(padded, queries, items)
-        values = np.concatenate([dense.values, np.asarray(of_sids)[:count]], axis=1)
+        known = dense.select(self._pair_columns).values
+        of_sids, chances = self._with_sids(_padded(known), queries, _padded(items))
+        values = np.concatenate([known, np.asarray(of_sids)[: len(known)]], axis=1)
         return self._judged(values, chances)
 
     def without_sids(self, dense: FeatureTable) -> Judgement:
         """Judges pairs by the head without SIDs alone."""
-        _, chances = self._without_sids(_padded(dense.values), None, None)
-        values = np.pad(dense.values, ((0, 0), (0, self._missing)), constant_values=np.nan)
+        known = dense.select(self._pair_columns).values
+        _, chances = self._without_sids(_padded(known), None, None)
+        values = np.pad(known, ((0, 0), (0, self._missing)), constant_values=np.nan)
         return self._judged(values, chances)
 
     def _judged(self, values: np.ndarray, chances: Mapping[str, Array]) -> Judgement:
@@ -110,7 +111,7 @@ def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple
         of_sids = jnp.empty((len(dense), 0), dense.dtype)
         if groups:
             context = SidContext(queries, jax.tree.map(lambda part: part[None], items))
-            [of_sids] = sid_features(context, groups=groups)
+            [of_sids] = sid_group_features(context, groups=groups)
         values = jnp.concatenate([dense, of_sids], axis=1)
         chances = {
             name: probabilities(

@@ -163,7 +163,7 @@ def test_a_group_that_reads_beams_is_computed_in_jax(configured):
 
 def test_a_rung_names_it_and_export_says_why_it_cannot_be_served(configured):
     rungs = configuration.bound(relevance.run)["rungs"]
-    assert rungs["full"] == (*groups.registered(), "popularity", "codes")
+    assert rungs["full"] == (*groups.package_groups(), "popularity", "codes")
     given = {name: configuration.bound(stage.run) for name, stage in STAGES.items()}
     relevance.check(given)
     with pytest.raises(InputError, match="feature group 'popularity'; choose from dense"):

@@ -53,5 +53,8 @@ def test_without_sids_heads_may_read_a_few_columns_of_their_groups(judge, heads,
     ]
     np.testing.assert_array_equal(judged.features[:, [0, 2, 3]], dense.values[:, [5, 0, 6]])
     assert np.isnan(judged.features[:, 1]).all() and np.isnan(judged.full).all()
+    # Whatever the order of the table, for columns are known by name.
+    turned = judge.without_sids(dense.select(dense.names[::-1]))
+    np.testing.assert_array_equal(turned.features, judged.features)
     expected = score(heads[DENSE_ONLY], dense)
     np.testing.assert_allclose(judged.dense_only, expected, atol=1e-6)
