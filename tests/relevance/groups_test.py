@@ -179,6 +179,7 @@ MINE = {"name": "mine", "columns": (Column("one", ""),), "compute": len}
     [
         ({"name": "mine@2"}, r"Group\.name is 'mine@2'; bind letters"),
         ({"reads": "sids"}, r"Group\.reads is 'sids'; bind one of \('pairs', 'beams', "),
+        ({"order": float("nan")}, r"Group\.order is nan; bind a whole number"),
         ({"columns": ()}, r"Group\.columns of group 'mine' is \[\]; bind at least one"),
         ({"columns": (Column("a", ""), Column("a", ""))}, r"is \['a', 'a'\]; bind"),
         ({"compute": 3}, r"Group\.compute of group 'mine' is no function of a module"),

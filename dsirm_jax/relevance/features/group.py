@@ -179,6 +179,8 @@ class Group:
             )
         if self.reads not in READS:
             raise InputError(f"gin binding Group.reads is {self.reads!r}; bind one of {READS}")
+        if not isinstance(self.order, int):
+            raise InputError(f"gin binding Group.order is {self.order!r}; bind a whole number")
         names = [column.name for column in self.columns]
         if not names or len(set(names)) < len(names):
             raise InputError(
