@@ -29,17 +29,20 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 from timing import compare
 
-from dsirm_jax.relevance import features, score, train
-from dsirm_jax.relevance.attributes import ItemTexts
+from dsirm_jax.relevance import groups as registry
+from dsirm_jax.relevance import score, train
 from dsirm_jax.relevance.calibration import Calibration
-from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
+from dsirm_jax.relevance.compute import pair_features, rung_features
+from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
+from dsirm_jax.relevance.features.group import PairContext, PairTexts
+from dsirm_jax.relevance.features.lexical import BM25_B, BM25_K1
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.heads.head import Head
 from dsirm_jax.relevance.heads.mlp import Mlp
 from dsirm_jax.relevance.heads.trees import BoostedTrees, classifier
-from dsirm_jax.relevance.lexical import BM25_B, BM25_K1
-from dsirm_jax.relevance.neighbours import normalise
+from dsirm_jax.relevance.neighbours import find_surroundings, normalise
 from dsirm_jax.relevance.schema import FeatureTable, join
+from dsirm_jax.relevance.terms import ItemTexts
 from dsirm_jax.sids.prefix_match import (
     KERNEL_WIDTH,
     MIN_LOG_PROB,
@@ -51,8 +54,6 @@ from dsirm_jax.training.settings import Training
 
 SIZES = (32, 64, 64)
 BEAMS, DIM, ITEMS_OF_QUERY = 10, 128, 20
-WITHOUT_SIDS = ("dense", "lexical", "prf", "votes")
-WITH_SIDS = ("paper_match", "prefix", "neighbours")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
     nothing = [None] * items
     processor = vocabulary(titles[:2_000])
     wanted, item_row = np.unique(item_index, return_inverse=True)
-    catalogue, kept = read_catalogue(
+    catalogue, kept = catalogue_statistics(
         [ItemTexts(titles, titles, nothing, nothing)], wanted=wanted, processor=processor
     )
     reading = Reading(processor, catalogue.names, None)
@@ -149,7 +150,7 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
         "query_vectors": query_vectors,
         "item_vectors": item_vectors,
     }
-    shared["near"] = features.surroundings(
+    shared["surroundings"] = find_surroundings(
         **{name: shared[name] for name in ("query_index", "query_vectors", "item_vectors")},
         train_pairs=train_pairs,
         relevant=generator.random(len(train_pairs)) < 0.6,
@@ -158,8 +159,8 @@ def make(*, queries: int, items: int, asked: int, each: int) -> Shop:
         shared=shared,
         dense={
             "item_row": item_row,
-            "texts": features.Texts(
-                read_queries(asked, reading), read_items(kept, reading), catalogue.pieces
+            "texts": PairTexts(
+                digest_queries(asked, reading), digest_items(kept, reading), catalogue.pieces
             ),
             "numbers": {},
         },
@@ -207,14 +208,19 @@ def sides(shop: Shop) -> dict[str, tuple[Callable, Callable]]:
         "neighbours": plain_neighbours,
     }
 
-    def ours(*groups: str) -> np.ndarray:
-        found = []
-        if set(groups) & set(WITHOUT_SIDS):
-            found.append(features.without_sids(**shop.shared, **shop.dense, groups=groups))
-        if set(groups) & set(WITH_SIDS):
-            about = {name: shop.shared[name] for name in ("query_index", "item_index", "near")}
-            found.append(features.with_sids(**about, **shop.of_sids, groups=groups))
-        return join(found).values
+    def ours(*names: str) -> np.ndarray:
+        tables = []
+        of_pairs, of_sids = (
+            [group for group in registry.reading(*reads) if group.name in names]
+            for reads in (("pairs",), ("beams", "neighbour_sids"))
+        )
+        if of_pairs:
+            tables.append(pair_features(PairContext(**shop.shared, **shop.dense), groups=of_pairs))
+        if of_sids:
+            about = ("query_index", "item_index", "surroundings")
+            shared = {name: shop.shared[name] for name in about}
+            tables.append(rung_features(**shared, **shop.of_sids, groups=of_sids))
+        return join(tables).values
 
     def other(*groups: str) -> np.ndarray:
         return np.concatenate([others[group](shop) for group in groups], axis=1)
@@ -331,7 +337,7 @@ def plain_lexical(shop: Shop) -> np.ndarray:
 
 def plain_prf(shop: Shop) -> np.ndarray:
     """The group `prf`, pair by pair."""
-    items = shop.shared["near"].items
+    items = shop.shared["surroundings"].items
     vectors, weights = shop.shared["item_vectors"], items.weights()
     rows = []
     for _, query, item in pairs_of(shop):
@@ -343,7 +349,7 @@ def plain_prf(shop: Shop) -> np.ndarray:
 
 def plain_votes(shop: Shop) -> np.ndarray:
     """The group `votes`, pair by pair."""
-    vectors, nearest = shop.shared["item_vectors"], shop.shared["near"].queries.cosine[:, 0]
+    vectors, nearest = shop.shared["item_vectors"], shop.shared["surroundings"].queries.cosine[:, 0]
     votes = votes_of(shop)
     voted = {
         query: of[["item", "relevant_weight"]].to_numpy().T
@@ -359,7 +365,7 @@ def plain_votes(shop: Shop) -> np.ndarray:
 
 def votes_of(shop: Shop) -> pd.DataFrame:
     """A row a judgement of a near query, with the weight that it has of each kind."""
-    _, near, judged = shop.shared["near"]
+    _, near, judged = shop.shared["surroundings"]
     queries, width = near.index.shape
     voters = pd.DataFrame(
         {
@@ -444,7 +450,7 @@ def plain_prefix(shop: Shop) -> np.ndarray:
 
 def plain_neighbours(shop: Shop) -> np.ndarray:
     """The group `neighbours`."""
-    pairs, near = pairs_with_codes(shop), shop.shared["near"].items
+    pairs, near = pairs_with_codes(shop), shop.shared["surroundings"].items
     queries, width = near.index.shape
     items = pd.DataFrame(
         {

@@ -275,13 +275,13 @@ def test_a_run_is_compared_with_another(run, tmp_path):
     assert done.stdout.splitlines()[-3:] == ["  SEED", "    A  0", "    B  3"]
 
 
-def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch):
+def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path):
     """Test queries teach nothing; head queries the head, and vote for others but themselves."""
     from dsirm_jax.data import tasks, vocabulary
     from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
     from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.quantizer.training_items import read_training_items
-    from dsirm_jax.relevance import features
+    from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.lessons import lessons_of
     from dsirm_jax.run.layout import Layout
     from dsirm_jax.stages import features as features_stage
@@ -320,16 +320,14 @@ def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path, monkeypatch)
         scratch=tmp_path,
     )
     assert set(catalogue.pairs[:, 0]) <= of_split["train"]
-    voting = []
-
-    def surroundings(*, train_pairs, **others):
-        voting.extend(train_pairs[:, 0])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(features, "surroundings", surroundings)
-    with pytest.raises(KeyboardInterrupt):
-        features_stage.run(layout)
-    assert set(voting) == of_split["train"] | of_split["head"]
+    voting, _ = features_stage.voting_pairs(layout.judgements)
+    assert set(voting[:, 0]) == of_split["train"] | of_split["head"]
+    # And these are whose judgements the run's features have, in the order of their numbers.
+    judged = tables.read_surroundings(layout.surroundings).judged
+    assert len(judged.items) == len(set(voting[:, 0]))
+    for row, query in enumerate(sorted(set(voting[:, 0]))):
+        items = judged.items[row][judged.verdicts[row] != 0]
+        assert set(items) <= set(voting[voting[:, 0] == query, 1]) and len(items)
     judgements = pq.read_table(layout.judgements, columns=["query", "split"])
     query, split = (judgements[name].to_numpy() for name in ("query", "split"))
     lessons = lessons_of(("no_sid", "full"), seen=(split == "train")[None], tested=split == "test")

@@ -21,20 +21,24 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     rungs = configuration.bound(relevance.run)["rungs"]
     if FULL not in rungs:
         raise InputError(f"relevance.run.rungs has no {FULL!r}, whose head scores")
-    described = {
+    matching, about_pairs = configuration.bound(match.run), configuration.bound(features.run)
+    bindings = {
         "pairs": pairs,
         "groups": rungs[FULL],
         "beams": configuration.bound(generate.run)["beams"],
-        "match_beams": configuration.bound(match.run).get("beams", ()),
-        "language": configuration.bound(features.run).get("language"),
+        "match_beams": matching.get("beams", ()),
+        "pair_groups": about_pairs.get("extra_groups", ()),
+        "sid_groups": matching.get("extra_groups", ()),
+        "language": about_pairs.get("language"),
         "max_rejected_share": configuration.bound(prepare.run)["max_rejected_share"],
     }
     encoder = configuration.bound(encode.run)["encoder"]
     run_stage(
         score.STAGE,
         job.layout,
-        bindings=described | {"encoder": encoder, "halves": job.halves},
-        described=described | {"files": {pairs: storage.version(storage.require_file(pairs))}},
+        bindings=bindings | {"encoder": encoder, "halves": job.halves},
+        described=configuration.description(bindings)
+        | {"files": {pairs: storage.version(storage.require_file(pairs))}},
         needed={"relevance": job.layout.stage("relevance")},
         force=flags["force"],
     )

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.relevance.attributes import (
-    Asked,
+from dsirm_jax.relevance.pieces import Pieces, PieceStatistics, pieces_of
+from dsirm_jax.relevance.rows import Ragged
+from dsirm_jax.relevance.terms import (
     ItemTexts,
     Names,
-    asked_of,
-    has_of,
+    QueryTerms,
+    digest_item_terms,
+    digest_query_terms,
     names_in,
-    terms,
+    terms_in,
 )
-from dsirm_jax.relevance.lexical import Pieces, PieceStatistics, pieces_of
-from dsirm_jax.relevance.rows import Rows
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -42,46 +42,46 @@ class QueryDigests(NamedTuple):
     """Queries, one row a query."""
 
     pieces: Pieces
-    asked: Asked
+    terms: QueryTerms
 
 
 class ItemDigests(NamedTuple):
     """Items, one row an item."""
 
     pieces: Pieces
-    has: Rows
+    terms: Ragged
 
 
-def read_queries(texts: Sequence[str], reading: Reading) -> QueryDigests:
+def digest_queries(texts: Sequence[str], reading: Reading) -> QueryDigests:
     """Digests queries."""
     _, names, language = reading
-    found = [terms(text, title=text, names=names, language=language) for text in texts]
-    return QueryDigests(pieces_of(texts, reading.processor), asked_of(found))
+    terms = [terms_in(text, title=text, names=names, language=language) for text in texts]
+    return QueryDigests(pieces_of(texts, reading.processor), digest_query_terms(terms))
 
 
-def read_items(items: ItemTexts, reading: Reading) -> ItemDigests:
+def digest_items(items: ItemTexts, reading: Reading) -> ItemDigests:
     """Digests items."""
     _, names, language = reading
-    found = [
-        terms(text, title=title, names=names, language=language)
+    terms = [
+        terms_in(text, title=title, names=names, language=language)
         for text, title in zip(items.text, items.title, strict=True)
     ]
-    return ItemDigests(pieces_of(items.text, reading.processor), has_of(found))
+    return ItemDigests(pieces_of(items.text, reading.processor), digest_item_terms(terms))
 
 
-class Catalogue(NamedTuple):
+class CatalogueStatistics(NamedTuple):
     """What features know of all items of a catalogue."""
 
     pieces: PieceStatistics
     names: Names
 
 
-def read_catalogue(
+def catalogue_statistics(
     items: Iterable[ItemTexts],
     *,
     wanted: Int[np.ndarray, " item"],
     processor: SentencePieceProcessor,
-) -> tuple[Catalogue, ItemTexts]:
+) -> tuple[CatalogueStatistics, ItemTexts]:
     """Returns what features know of all items, and the texts of those wanted.
 
     Args:
@@ -103,4 +103,4 @@ def read_catalogue(
             column.extend(values[row] for row in wanted[first:last] - documents)
         documents, length = documents + len(some.text), length + int(digested.counts.sum())
     pieces = PieceStatistics(documents, with_piece, length / max(documents, 1))
-    return Catalogue(pieces, names), ItemTexts(*kept)
+    return CatalogueStatistics(pieces, names), ItemTexts(*kept)

@@ -13,8 +13,8 @@ NEAR_ITEMS = 50
 NEAR_QUERIES = 20
 JUDGED_PER_QUERY = 32
 TEMPERATURE = 0.1
-CANDIDATES_AT_ONCE = 1 << 16
-QUERIES_AT_ONCE = 256
+_CANDIDATES_AT_ONCE = 1 << 16
+_QUERIES_AT_ONCE = 256
 
 
 class Neighbours(NamedTuple):
@@ -50,6 +50,57 @@ class Judged(NamedTuple):
     items: Int[np.ndarray, "voter vote"]
     verdicts: Float[np.ndarray, "voter vote"]
 
+    @property
+    def relevant_share(self) -> float:
+        """The share of the judgements that say relevant; 0 of none."""
+        return float((self.verdicts > 0).sum() / max((self.verdicts != 0).sum(), 1))
+
+
+class Surroundings(NamedTuple):
+    """What lies near the queries of some pairs, one row a query, in the order of their numbers.
+
+    Attributes:
+      items: the nearest items.
+      queries: the nearest training queries, rows of `judged`.
+      judged: what was judged for every training query.
+    """
+
+    items: Neighbours
+    queries: Neighbours
+    judged: Judged
+
+    def take(self, rows: Int[np.ndarray, " row"]) -> Surroundings:
+        """Returns those of some queries."""
+        return Surroundings(self.items.take(rows), self.queries.take(rows), self.judged)
+
+
+def find_surroundings(
+    *,
+    query_index: Int[np.ndarray, " pair"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
+    train_pairs: Int[np.ndarray, "train_pair 2"],
+    relevant: Bool[np.ndarray, " train_pair"],
+) -> Surroundings:
+    """Returns what lies near the queries of pairs; it depends on no SIDs.
+
+    Args:
+      query_index: row of `query_vectors` of each pair.
+      query_vectors: dense vector of every query.
+      item_vectors: dense vector of every item, in memory or memory-mapped.
+      train_pairs: judged (query, item) numbers of the splits `train` and `head`, never of `test`.
+      relevant: whether each of these is.
+    """
+    wanted = np.unique(query_index)
+    queries, judged = near_queries(
+        query_index=wanted,
+        query_vectors=query_vectors,
+        train_pairs=train_pairs,
+        relevant=relevant,
+    )
+    items = nearest_rows(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS)
+    return Surroundings(items=items, queries=queries, judged=judged)
+
 
 def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
     """Returns vectors (along the last axis) of length 1, float32; a zero vector stays zero."""
@@ -59,10 +110,9 @@ def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows di
 
 def normalise(vectors: Float[np.ndarray, "row dim"]) -> None:
     """Divides vectors, in memory or memory-mapped, by their lengths in place."""
-    for start in range(0, len(vectors), CANDIDATES_AT_ONCE):
-        vectors[start : start + CANDIDATES_AT_ONCE] = unit(
-            vectors[start : start + CANDIDATES_AT_ONCE]
-        )
+    for start in range(0, len(vectors), _CANDIDATES_AT_ONCE):
+        rows = slice(start, start + _CANDIDATES_AT_ONCE)
+        vectors[rows] = unit(vectors[rows])
 
 
 def lengths(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows"]:
@@ -70,12 +120,14 @@ def lengths(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows
     return np.maximum(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), 1e-12)
 
 
-def nearest(
+def nearest_rows(
     *,
     queries: Float[np.ndarray, "query dim"],
     candidates: Float[np.ndarray, "candidate dim"],
     k: int,
     own: Int[np.ndarray, " query"] | None = None,
+    candidates_at_once: int = _CANDIDATES_AT_ONCE,
+    queries_at_once: int = _QUERIES_AT_ONCE,
 ) -> Neighbours:
     """Returns the k candidates of greatest cosine to each query, by exhaustive search.
 
@@ -86,6 +138,8 @@ def nearest(
       candidates: vectors of any length, in memory or memory-mapped.
       k: neighbours per query; fewer when there are fewer candidates.
       own: the candidate that is the query itself and must not count, −1 where there is none.
+      candidates_at_once: on the device.
+      queries_at_once: likewise.
 
     Returns:
       `Neighbours` of `min(k, candidates)` columns; of equal candidates the first come first.
@@ -97,15 +151,15 @@ def nearest(
         index=np.zeros((len(queries), k), np.int32),
         cosine=np.full((len(queries), k), -np.inf, np.float32),
     )
-    columns = min(CANDIDATES_AT_ONCE, len(candidates))
+    columns = min(candidates_at_once, len(candidates))
     for first in range(0, len(candidates), columns):
         block = unit(candidates[first : first + columns])
         on_device = jnp.asarray(np.pad(block, ((0, columns - len(block)), (0, 0))))
-        for start in range(0, len(queries), QUERIES_AT_ONCE):
-            rows = slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
-            asked = [_padded(a[rows], QUERIES_AT_ONCE) for a in (queries, own - first, *best)]
-            found = _nearer(*asked, on_device, first, len(block))
-            for kept, new in zip(best, found, strict=True):
+        for start in range(0, len(queries), queries_at_once):
+            rows = slice(start, min(start + queries_at_once, len(queries)))
+            known = [_padded(a[rows], queries_at_once) for a in (queries, own - first, *best)]
+            nearer = _nearer(*known, on_device, first, len(block))
+            for kept, new in zip(best, nearer, strict=True):
                 kept[rows] = np.asarray(new)[: rows.stop - start]
     return best
 
@@ -113,12 +167,12 @@ def nearest(
 def nearest_to(
     query: Float[np.ndarray, " dim"], candidates: Float[np.ndarray, "candidate dim"], *, k: int
 ) -> Neighbours:
-    """Returns what `nearest` does of one query, at once: it compiles nothing and copies nothing.
+    """Returns what `nearest_rows` does of one query, at once: it compiles and copies nothing.
 
     Args:
       query: a vector of any length.
       candidates: vectors of length 1, in memory or memory-mapped.
-      k: see `nearest`.
+      k: see `nearest_rows`.
     """
     k = min(k, len(candidates))
     cosines = candidates @ unit(query)
@@ -134,6 +188,7 @@ def near_queries(
     query_vectors: Float[np.ndarray, "all_queries dim"],
     train_pairs: Int[np.ndarray, "train_pair 2"],
     relevant: Bool[np.ndarray, " train_pair"],
+    judged_per_query: int = JUDGED_PER_QUERY,
 ) -> tuple[Neighbours, Judged]:
     """Returns the training queries nearest to each query, and what was judged for all of them.
 
@@ -146,9 +201,10 @@ def near_queries(
       train_pairs: (query, item) numbers of the judgements of training queries, those of the head
         among them.
       relevant: whether each of these pairs is.
+      judged_per_query: the first ones that are kept.
 
     Returns:
-      At most `NEAR_QUERIES` neighbours, rows of the second: the first `JUDGED_PER_QUERY` pairs of
+      At most `NEAR_QUERIES` neighbours, rows of the second: the first `judged_per_query` pairs of
       every training query. Source: this project.
     """
     if not len(train_pairs):
@@ -159,7 +215,7 @@ def near_queries(
         )
     order = np.argsort(train_pairs[:, 0], kind="stable")
     voters, starts, counts = np.unique(train_pairs[order, 0], return_index=True, return_counts=True)
-    number = np.arange(min(JUDGED_PER_QUERY, counts.max()))
+    number = np.arange(min(judged_per_query, counts.max()))
     filled = number < counts[:, None]  # [voter, vote]
     row = order[np.minimum(starts[:, None] + number, len(order) - 1)]
     verdicts = np.where(relevant[row], 1, -1) * filled
@@ -168,7 +224,7 @@ def near_queries(
         verdicts=verdicts.astype(np.float32),
     )
     place = np.searchsorted(voters, query_index).clip(max=len(voters) - 1)
-    near = nearest(
+    near = nearest_rows(
         queries=query_vectors[query_index],
         candidates=query_vectors[voters],
         k=NEAR_QUERIES,
@@ -182,9 +238,9 @@ def _nearer(queries, own, index, cosine, block, first, count):
     """Returns the nearest of those found so far and of a block of candidates."""
     column = jnp.arange(len(block))
     counts = (column < count) & (column != own[:, None])
-    here = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
-    cosine, place = jax.lax.top_k(jnp.concatenate([cosine, here], axis=1), cosine.shape[1])
-    numbers = jnp.broadcast_to(first + column, here.shape)
+    cosines = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
+    cosine, place = jax.lax.top_k(jnp.concatenate([cosine, cosines], axis=1), cosine.shape[1])
+    numbers = jnp.broadcast_to(first + column, cosines.shape)
     return jnp.take_along_axis(jnp.concatenate([index, numbers], axis=1), place, axis=1), cosine
 
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
-PAIRS_AT_ONCE = 1 << 16
+_PAIRS_AT_ONCE = 1 << 16
 
 
-class Rows(NamedTuple):
+class Ragged(NamedTuple):
     """Values of several texts, one row a text.
 
     Attributes:
@@ -24,17 +24,17 @@ class Rows(NamedTuple):
     values: Shaped[np.ndarray, " value"]
 
 
-def rows_of(values: Sequence[Sequence], *, dtype: type) -> Rows:
+def ragged(values: Sequence[Sequence], *, dtype: type) -> Ragged:
     """Returns some sequences as rows."""
     starts = np.cumsum([0, *map(len, values)], dtype=np.int64)
-    return Rows(starts, np.fromiter(itertools.chain.from_iterable(values), dtype, starts[-1]))
+    return Ragged(starts, np.fromiter(itertools.chain.from_iterable(values), dtype, starts[-1]))
 
 
-def bytes_of(texts: Sequence[str]) -> Rows:
+def bytes_of(texts: Sequence[str]) -> Ragged:
     """Returns texts as rows of bytes, UTF-8."""
     spelt = [text.encode(errors="surrogatepass") for text in texts]
     starts = np.cumsum([0, *map(len, spelt)], dtype=np.int64)
-    return Rows(starts, np.frombuffer(b"".join(spelt), np.uint8))
+    return Ragged(starts, np.frombuffer(b"".join(spelt), np.uint8))
 
 
 def places(
@@ -49,64 +49,66 @@ def places(
 
 
 class Shared(NamedTuple):
-    """Values that the rows of a pair share, one entry for each that the query asks for.
+    """Values that the rows of a pair share, one entry for each that the query's row has.
 
     Attributes:
       pair: which pair, rising.
-      asked: place of the value in `asked.values`.
-      has: its place in `has.values`.
+      in_query: place of the value in `queries.values`.
+      in_item: its place in `items.values`.
     """
 
     pair: Int[np.ndarray, " shared"]
-    asked: Int[np.ndarray, " shared"]
-    has: Int[np.ndarray, " shared"]
+    in_query: Int[np.ndarray, " shared"]
+    in_item: Int[np.ndarray, " shared"]
 
 
 def shared(
-    asked: Rows,
-    has: Rows,
+    queries: Ragged,
+    items: Ragged,
     *,
     query_row: Int[np.ndarray, " pair"],
     item_row: Int[np.ndarray, " pair"],
+    pairs_at_once: int = _PAIRS_AT_ONCE,
 ) -> Shared:
-    """Returns the values that queries ask for and items have.
+    """Returns the values that the rows of queries and of items share.
 
     Args:
-      asked: of the queries, in any order; what stands there twice is found twice.
-      has: of the items, whole numbers, each row rising, in memory or memory-mapped.
-      query_row: row of `asked` of each pair.
-      item_row: row of `has` of each pair.
+      queries: in any order; what stands in a row twice is shared twice.
+      items: whole numbers, each row rising, in memory or memory-mapped.
+      query_row: row of `queries` of each pair.
+      item_row: row of `items` of each pair.
+      pairs_at_once: looked up at once.
     """
-    known = np.unique(asked.values)
+    known = np.unique(queries.values)
     if not len(known):
         return Shared(*np.empty((3, 0), np.int64))
     # Only these rows are read: a few of a catalogue that is mapped into memory, it may be.
     wanted, item_row = np.unique(item_row, return_inverse=True)
-    row, place = places(has.starts, wanted)
-    values = has.values[place]
+    row, place = places(items.starts, wanted)
+    values = items.values[place]
     code = np.searchsorted(known, values)
-    (there,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == values)
-    row, place = row[there], place[there]
+    (kept,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == values)
+    row, place = row[kept], place[kept]
     # Sorted, for rows and the values of each rise; a number above all stands at the end.
-    keys = np.append(row * len(known) + code[there], np.iinfo(np.int64).max)
-    number = np.searchsorted(known, asked.values)
-    found = []
-    for start in range(0, max(len(query_row), 1), PAIRS_AT_ONCE):
-        pair, entry = places(asked.starts, query_row[start : start + PAIRS_AT_ONCE])
+    keys = np.append(row * len(known) + code[kept], np.iinfo(np.int64).max)
+    number = np.searchsorted(known, queries.values)
+    parts = []
+    for start in range(0, max(len(query_row), 1), pairs_at_once):
+        pair, entry = places(queries.starts, query_row[start : start + pairs_at_once])
         pair += start
         wanted = item_row[pair] * len(known) + number[entry]
-        at = np.searchsorted(keys, wanted)
-        (hit,) = np.nonzero(keys[at] == wanted)
-        found.append((pair[hit], entry[hit], place[at[hit]]))
-    return Shared(*(np.concatenate(part) for part in zip(*found, strict=True)))
+        position = np.searchsorted(keys, wanted)
+        (hit,) = np.nonzero(keys[position] == wanted)
+        parts.append((pair[hit], entry[hit], place[position[hit]]))
+    return Shared(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def lengths_of(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Int[np.ndarray, " wanted"]:
+def lengths_of(rows: Ragged, wanted: Int[np.ndarray, " wanted"]) -> Int[np.ndarray, " wanted"]:
     """Returns how many values some rows have."""
     return rows.starts[wanted + 1] - rows.starts[wanted]
 
 
-def bytes_in(rows: Rows, wanted: Int[np.ndarray, " wanted"]) -> Iterator[bytes]:
+def bytes_in(rows: Ragged, wanted: Int[np.ndarray, " wanted"]) -> Iterator[bytes]:
     """Yields the values of some rows, bytes, in the order wanted."""
     numbers = wanted.tolist()
     spelt = {

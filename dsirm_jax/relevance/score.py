@@ -14,7 +14,7 @@ from dsirm_jax.metrics import esci
 from dsirm_jax.relevance.calibration import calibrated_probabilities
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.heads.head import GRADED, relevance_logits
-from dsirm_jax.relevance.schema import FeatureTable, columns_named
+from dsirm_jax.relevance.schema import FeatureTable
 
 SCORED_AT_ONCE = 1 << 14
 
@@ -108,7 +108,7 @@ def _in_blocks(
       features: all rows.
       columns: of the result; None where it has one number a row.
     """
-    values = columns_named(features, fitted.features)
+    values = features.select(fitted.features).values
     rows = min(SCORED_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())
     blocks = [np.empty((0,) if columns is None else (0, columns), np.float32)]
     for start in range(0, len(values), rows):

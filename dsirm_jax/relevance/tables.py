@@ -19,13 +19,12 @@ from jaxtyping import Bool, Float, Int
 from dsirm_jax.data.schema import SEGMENTS, TEST, number_columns
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.io import arrays
-from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.relevance.attributes import ItemTexts, is_negated
-from dsirm_jax.relevance.features import Surroundings
-from dsirm_jax.relevance.neighbours import normalise
+from dsirm_jax.relevance import groups as registry
+from dsirm_jax.relevance.neighbours import Surroundings, normalise
 from dsirm_jax.relevance.pairs import JudgedPairs
-from dsirm_jax.relevance.schema import GROUPS, FeatureTable, join
+from dsirm_jax.relevance.schema import FeatureTable, join
+from dsirm_jax.relevance.terms import ItemTexts, is_negated
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
 from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
@@ -36,11 +35,11 @@ ABOUT_THE_PAIR = ("query", "item_id", "label", "gain", "relevant", "split")
 ABOUT_THE_ROW = ("query_index", "item_index")
 """Columns of a table of features that are no feature."""
 
-MOST_CATEGORIES = 5
+JUDGED_CATEGORIES = 5
 """First-level categories that metrics are taken of by themselves."""
 
 GROUP_KEY = b"group"
-KIND = "surroundings"
+SURROUNDINGS = "surroundings"
 
 
 def read_dense_vectors(layout: Layout, *, scratch: Path) -> dict[str, Float[np.ndarray, "row dim"]]:
@@ -90,7 +89,7 @@ def read_rung(
     query_sids: Path,
     pair_log_probs: Path,
 ) -> dict[str, Any]:
-    """Returns a rung's arguments of `features.with_sids`.
+    """Returns a rung's arguments of `compute.rung_features`.
 
     Args:
       sids: table of the items' SIDs.
@@ -200,13 +199,10 @@ def first_of(
 
 def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
     """Raises InputError when a rung names no group, or one that no table of features has."""
-    there = dict.fromkeys(GROUPS) | dict.fromkeys(g for path in paths for _, g in _groups(path))
-    for group in groups or ("",):
-        if group not in there:
-            raise InputError(
-                f"relevance.run.rungs[{rung!r}] names the feature group {group!r}; choose "
-                f"from {', '.join(there)} ({', '.join(map(str, paths))})"
-            )
+    known = dict.fromkeys(group for path in paths for _, group in _groups(path))
+    empty = [group for group in groups if registry.may_be_empty(group)]
+    binding = f"{', '.join(map(str, paths))}: {registry.RUNGS}[{rung!r}]"
+    registry.check_names(groups, known=[*known, *empty], binding=binding)
 
 
 def _groups(path: Path) -> list[tuple[pa.Field, str]]:
@@ -214,22 +210,22 @@ def _groups(path: Path) -> list[tuple[pa.Field, str]]:
     return [(field, field.metadata[GROUP_KEY].decode()) for field in schema if field.metadata]
 
 
-def write_surroundings(path: Path, near: Surroundings) -> None:
+def write_surroundings(path: Path, surroundings: Surroundings) -> None:
     """Writes what lies near some queries, for features of any SIDs."""
     named = {
         f"{name}/{field}": array
-        for name, part in near._asdict().items()
+        for name, part in surroundings._asdict().items()
         for field, array in part._asdict().items()
     }
-    arrays.save(path, named, kind=KIND, description={})
+    arrays.save(path, named, kind=SURROUNDINGS, description={})
 
 
 def read_surroundings(path: Path) -> Surroundings:
     """Reads what `write_surroundings` wrote."""
-    found, _ = arrays.load(path, kind=KIND, otherwise="run `dsirm features` again")
+    named, _ = arrays.load(path, kind=SURROUNDINGS, otherwise="run `dsirm features` again")
     return Surroundings(
         **{
-            name: part(**{field: found[f"{name}/{field}"] for field in part._fields})
+            name: part(**{field: named[f"{name}/{field}"] for field in part._fields})
             for name, part in typing.get_type_hints(Surroundings).items()
         }
     )
@@ -242,7 +238,7 @@ def read_hits(path: Path) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, "q
     return table["query_index"].to_numpy(), ranks.reshape(len(table), -1)
 
 
-def read_pairs(*, queries: Path, items: Path, judgements: Path) -> JudgedPairs:
+def read_judged_pairs(*, queries: Path, items: Path, judgements: Path) -> JudgedPairs:
     """Reads the judged pairs as evaluation wants them, one row a judgement.
 
     Segments are `head`, `torso` and `tail`; `negation`, queries that say what is not wanted;
@@ -252,14 +248,14 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> JudgedPairs:
     columns = ["query_index", "item_index", "relevant", "gain", "label", "split"]
     table = pq.read_table(judgements, columns=columns)
     query, item, relevant, gain, label, split = (table[name].to_numpy() for name in columns)
-    asked = pq.read_table(queries, columns=["query", "segment"])
-    traffic = asked["segment"].to_numpy()[query]
-    negated = np.array([is_negated(text) for text in asked["query"].to_pylist()], bool)[query]
+    texts = pq.read_table(queries, columns=["query", "segment"])
+    traffic = texts["segment"].to_numpy()[query]
+    negated = np.array([is_negated(text) for text in texts["query"].to_pylist()], bool)[query]
     known = np.isin(item, item[split != TEST])
     paths = pq.read_table(items, columns=["category"])["category"]
     category = pc.list_element(paths, 0).to_numpy()[item]
     judged = collections.Counter(name for name in category if name is not None)
-    largest = [name for name, _ in sorted(judged.items(), key=lambda of: (-of[1], of[0]))]
+    largest = [name for name, _ in sorted(judged.items(), key=lambda pair: (-pair[1], pair[0]))]
     return JudgedPairs(
         query_index=query,
         relevant=relevant,
@@ -270,7 +266,7 @@ def read_pairs(*, queries: Path, items: Path, judgements: Path) -> JudgedPairs:
             "negation": negated,
             "seen items": known,
             "unseen items": ~known,
-            **{f"category {name}": category == name for name in largest[:MOST_CATEGORIES]},
+            **{f"category {name}": category == name for name in largest[:JUDGED_CATEGORIES]},
         },
     )
 
@@ -290,11 +286,11 @@ def pooled(
     pairs, scores = None, {}
     for seed, of_seed in enumerate(folds):
         for at in of_seed:
-            here = read_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
-            pairs = pairs or here
+            judged = read_judged_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
+            pairs = pairs or judged
             tested = pq.read_table(at.judgements, columns=["split"])["split"].to_numpy() == TEST
             for name in ("seen items", "unseen items"):
-                pairs.segments[name][tested] = here.segments[name][tested]
+                pairs.segments[name][tested] = judged.segments[name][tested]
             table = pq.read_table(at.predictions, filters=[("split", "=", TEST)])
             for rung in table.column_names:
                 if rung not in ABOUT_THE_PAIR:

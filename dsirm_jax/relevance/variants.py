@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams, agreement
 
 OWN = "own"
-GROUPS = ("paper_match", "prefix")
-"""Groups of features that look at beams."""
+
+
+def check_tags(tags: Sequence[int | str], *, beams: int | None) -> None:
+    """Raises InputError where a variant is neither "own" nor some of the generator's beams.
+
+    Args:
+      tags: as in `match.run.beams`.
+      beams: that the generator writes; None where that is not known.
+    """
+    for tag in tags:
+        some = isinstance(tag, int) and not isinstance(tag, bool) and tag >= 1
+        if tag != OWN and not (some and tag <= (beams or tag)):
+            raise InputError(
+                f"gin binding match.run.beams has {tag!r}; bind {OWN!r} and numbers from 1 to "
+                f"generate.run.beams{'' if beams is None else f', {beams}'}"
+            )
+    if len(set(tags)) < len(tags):
+        raise InputError(f"gin binding match.run.beams is {tags!r}; bind each once")
 
 
 def first_beams(beams: Beams, *, most: int) -> Beams:
@@ -43,10 +61,15 @@ def own_log_probs(
     return np.where(agrees, 0.0, MIN_LOG_PROB).astype(np.float32)
 
 
+def tagged_name(name: str, tag: int | str) -> str:
+    """Returns what a column or group is called with other SIDs, e.g. `prefix@5`."""
+    return f"{name}@{tag}"
+
+
 def tagged(table: FeatureTable, tag: int | str) -> FeatureTable:
-    """Returns the table with `@TAG` after the names of its columns and groups."""
+    """Returns the table with `tagged_name`s of its columns and groups."""
     return dataclasses.replace(
         table,
-        names=tuple(f"{name}@{tag}" for name in table.names),
-        groups=tuple(f"{group}@{tag}" for group in table.groups),
+        names=tuple(tagged_name(name, tag) for name in table.names),
+        groups=tuple(tagged_name(group, tag) for group in table.groups),
     )

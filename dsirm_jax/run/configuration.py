@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import inspect
 import logging
 import re
@@ -145,6 +146,10 @@ def description(value: Any) -> Any:
         return {str(key): description(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [description(part) for part in value]
+    if isinstance(value, functools.partial):
+        return {"": description(value.func), "args": description([value.args, value.keywords])}
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"  # its repr may have its place in memory
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
@@ -197,8 +202,8 @@ def _one_line_errors(where: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        # A class that refuses its settings: gin appends where it was called.
-        raise InputError(str(error).splitlines()[0]) from error
+        # gin adds lines that say which call it was in.
+        raise InputError(str(error).partition("\n  In call to configurable")[0]) from error
     except OSError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{where}: {reason}") from error

@@ -88,7 +88,7 @@ def plan(
     Raises:
       InputError: a binding is missing or wrong.
     """
-    return [
+    tasks = [
         Task(
             stage=stage,
             layout=half.for_rung(rung),
@@ -98,6 +98,11 @@ def plan(
         for half in (job.halves if stage.per_half else job.halves[:1])
         for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
     ]
+    for stage in stages:
+        if stage.check:
+            parts = (stage, *stage.needs)
+            stage.check({part.name: configuration.bound(part.function) for part in parts})
+    return tasks
 
 
 def run_tasks(tasks: Sequence[Task], *, job: Job, force: bool) -> None:

@@ -39,6 +39,8 @@ class Stage:
         the same: they are no part of the fingerprint.
       paths: bindings that name a file or folder, whose contents are part of the fingerprint.
       alone: the first of several processes does all of it, while the others wait.
+      check: raises InputError where bindings contradict each other, before any stage runs; its
+        argument is the bindings of the stage and of those that it needs, by name.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Stage:
     execution_only: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     alone: bool = False
+    check: Callable[[Mapping[str, Mapping[str, Any]]], None] | None = None
 
 
 def run_stage(

@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.data.schema import ITEMS, VOTING, number_columns
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.neighbours import Judged, nearest, unit
-from dsirm_jax.relevance.schema import NUMERIC, WITHOUT_SIDS
+from dsirm_jax.relevance import groups
+from dsirm_jax.relevance.features.group import PAIRS
+from dsirm_jax.relevance.neighbours import Judged, nearest_rows, unit
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.runner import fingerprint_of
 from dsirm_jax.serving.bundle import catalogue, models
@@ -25,8 +26,6 @@ from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.catalogue import Cached, Voters
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
-from dsirm_jax.serving.scorer.judging import check_groups
-from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -147,21 +146,18 @@ def check_servable(rungs: Mapping[str, Sequence[str]], *, crossfit: bool) -> Non
         )
     if FULL not in rungs:
         raise InputError(f"relevance.run.rungs has no {FULL!r}, which is what is served")
-    check_groups(rungs[FULL])
+    groups.served(rungs[FULL], head=FULL)
 
 
 def dense_rung(rungs: Mapping[str, Sequence[str]]) -> str | None:
-    """Returns the rung with the most groups of features among those that know nothing of SIDs."""
-    groups = {
+    """Returns the rung with the most groups among those that a scorer can compute without SIDs."""
+    of_pairs = {group.name for group in groups.reading(PAIRS)}
+    sizes = {
         rung: len(names)
         for rung, names in rungs.items()
-        if not any(map(_is_of_sids, names)) and rung != FULL
+        if of_pairs.issuperset(names) and rung != FULL
     }
-    return max(groups, key=groups.get) if groups else None
-
-
-def _is_of_sids(group: str) -> bool:
-    return group.partition("@")[0] in prefix_match.GROUPS
+    return max(sizes, key=sizes.get) if sizes else None
 
 
 def described_features(
@@ -175,16 +171,10 @@ def described_features(
       numbers: the user's own columns of numbers.
     """
     known = {
-        name: manifests.FeatureColumn(
-            name=name, group=NUMERIC, about="a number of your own about the item"
-        )
-        for name in numbers
+        name: manifests.FeatureColumn(name=name, group=group.name, about=about)
+        for group in groups.package_groups().values()
+        for name, about in group.described(levels=levels, numbers=numbers).items()
     }
-    for feature in (*WITHOUT_SIDS, *prefix_match.FEATURES):
-        for level in range(1, levels + 1) if feature.per_level else [""]:
-            name = f"{feature.name}_{level}" if level else feature.name
-            about = f"{feature.meaning}, l = {level}" if level else feature.meaning
-            known[name] = manifests.FeatureColumn(name=name, group=feature.group, about=about)
     return tuple(known[column] for column in head.features)
 
 
@@ -294,7 +284,9 @@ def _known_queries(
         pairs=[
             QuerySidPairs(rows["query_index"], sids[rows["item_index"]]),
             of_beams(query_beams),
-            of_near(nearest(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids),
+            of_near(
+                nearest_rows(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids
+            ),
         ],
     )
     return texts, Cached(query_vectors, query_beams, near.items, near.queries, known)

@@ -34,7 +34,7 @@ from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest, unit
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows, unit
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle import models
@@ -316,8 +316,8 @@ def _fresh(
     for start in range(0, len(texts), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
         vectors_here, texts_here = query_vectors[rows], list(texts[rows])
-        near = nearest(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
+        near = nearest_rows(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
+        queries = nearest_rows(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
         beams = _searched(bundle, texts_here, trie)
         near = _nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
         known = _known_sids(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
@@ -355,7 +355,7 @@ def _nearest(
     """Returns the nearest of earlier items and new ones."""
     if not len(new.vectors):
         return near
-    others = nearest(queries=queries, candidates=new.vectors, k=most)
+    others = nearest_rows(queries=queries, candidates=new.vectors, k=most)
     index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
     cosine = np.concatenate([near.cosine, others.cosine], axis=1)
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]

@@ -23,45 +23,6 @@ KERNEL_WIDTH = 0.15  # Of the cosine of two queries.
 SHRINKAGE = 0.3  # As much weight without any opinion is added to votes.
 
 
-class Feature(NamedTuple):
-    """One feature, or one for each level: then `_1`, `_2`, ... is appended to the name."""
-
-    name: str
-    group: str
-    per_level: bool
-    meaning: str
-
-
-FEATURES = (
-    Feature("match_depth", "paper_match", False, "2^(l - L) at the deepest agreement l, 0 if none"),
-    Feature("beam_mass", "prefix", True, "sum of P(beam | query) over beams that agree at l"),
-    Feature("beam_rank", "prefix", True, "1 / rank of the first beam that agrees at l, 0 if none"),
-    Feature("log_prob", "prefix", True, "log P(first l codes of the item | query), at least -30"),
-    Feature("pmi", "prefix", True, "log_prob minus log share of items with these first l codes"),
-    Feature("beam_entropy", "prefix", False, "entropy in nats of P(beam | query) over the beams"),
-    Feature("near_items", "neighbours", True, "share of near items' weight that agrees at l"),
-    Feature("near_share", "neighbours", True, "share of near items that agree at l"),
-    Feature("near_rank", "neighbours", True, "1 / rank of the first that agrees at l, 0 if none"),
-    Feature("near_peak", "neighbours", True, "near_items over the greatest of any prefix"),
-    Feature("near_queries", "neighbours", True, "share of near queries' votes that agrees at l"),
-    Feature("near_rejected", "neighbours", True, "the same of the items irrelevant to them"),
-    Feature("near_verdict", "neighbours", True, "their judgements where l agrees, shrunk to 0"),
-)
-GROUPS = tuple(dict.fromkeys(feature.group for feature in FEATURES))
-
-
-def columns(group: str, *, levels: int) -> tuple[str, ...]:
-    """Returns the column names of a group's features in order, levels counted from 1."""
-    names: list[str] = []
-    for feature in FEATURES:
-        if feature.group == group:
-            suffixes = (
-                [f"_{level}" for level in range(1, levels + 1)] if feature.per_level else [""]
-            )
-            names.extend(feature.name + suffix for suffix in suffixes)
-    return tuple(names)
-
-
 class Beams(NamedTuple):
     """The SIDs that the generator gives each query, best first.
 
@@ -116,7 +77,7 @@ def prefix_features(
     pair_log_probs: Float[Array, "query item level"],
     log_shares: Float[Array, "query item level"],
 ) -> Float[Array, "query item feature"]:
-    """Returns the features of the group `prefix`, in the order of `columns("prefix", ...)`.
+    """Returns the features of the group `prefix`, in the order of `features.prefix.GROUP`.
 
     Args:
       beams: SIDs of all queries.
@@ -158,14 +119,14 @@ def near_item_features(
       float32 `[query, item, 4 L]` in [0, 1]; 0 for a query without near items.
       Source: this project.
     """
-    there = weights > 0
-    agrees = agreement(sids, item_sids) & there[:, None, None]
-    mass, count = _sums(agrees, jnp.stack([weights, there], axis=-1))
-    whole, near = (jnp.sum(of, axis=-1)[:, None, None] for of in (weights, there))
+    weighted = weights > 0
+    agrees = agreement(sids, item_sids) & weighted[:, None, None]
+    mass, count = _sums(agrees, jnp.stack([weights, weighted], axis=-1))
+    whole, items = (jnp.sum(parts, axis=-1)[:, None, None] for parts in (weights, weighted))
     heaviest = heaviest_prefix(sids, weights)[..., None]
     parts = [
         _ratio(mass, whole),
-        _ratio(count, near),
+        _ratio(count, items),
         _first_rank(agrees),
         _ratio(mass, heaviest),
     ]
@@ -205,8 +166,7 @@ def vote_weights(
       query spreads evenly over its items; k (relevant − r); and k = exp((cosine − 1) /
       `KERNEL_WIDTH`).
     """
-    there = verdicts != 0
-    kernel = np.exp((cosines - 1) / KERNEL_WIDTH)[..., None] * there
+    kernel = np.exp((cosines - 1) / KERNEL_WIDTH)[..., None] * (verdicts != 0)
 
     def share(votes: Bool[np.ndarray, "query neighbour vote"]) -> np.ndarray:
         counts = votes.sum(axis=2, keepdims=True, dtype=np.float32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,49 +12,120 @@ from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import encode, prepare
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
 
-def run(layout: Layout, *, language: str | None = None) -> None:
-    """texts and dense vectors -> the features of judged pairs that know nothing of SIDs."""
-    write_features(layout, voting=layout.judgements, language=language)
+    from dsirm_jax.relevance.features.group import Group
 
 
-def write_features(layout: Layout, *, voting: Path, language: str | None) -> None:
-    """Does what `features` does, where the judgements given vote, but those of test queries."""
+def run(
+    layout: Layout, *, language: str | None = None, extra_groups: tuple[Group, ...] = ()
+) -> None:
+    """texts and dense vectors -> the features of judged pairs that know nothing of SIDs.
+
+    Args:
+      layout: of the run.
+      language: of titles and queries, ISO 639-1; None where it is not known.
+      extra_groups: groups of features of your own that read pairs, see `features.group.Group`.
+    """
+    compute_features(layout, voting=layout.judgements, language=language, extra_groups=extra_groups)
+
+
+def voting_pairs(
+    judgements: Path,
+) -> tuple[Int[np.ndarray, "pair 2"], Bool[np.ndarray, " pair"]]:
+    """Reads the judgements that vote, of every split but `test`, and whether each is relevant.
+
+    Args:
+      judgements: `prepare/judgements.parquet`.
+
+    Returns:
+      int64 `[pair, 2]`, query_index and item_index; and bool `[pair]`.
+    """
+    from dsirm_jax.data.pairs import judged_pairs
+    from dsirm_jax.data.schema import VOTING
+
+    return judged_pairs(judgements, splits=VOTING)
+
+
+def compute_features(
+    layout: Layout, *, voting: Path, language: str | None, extra_groups: tuple[Group, ...]
+) -> None:
+    """Does what `run` does for the pairs of a layout, where the judgements of another table vote.
+
+    Args:
+      layout: whose `judgements` are the pairs.
+      voting: table of judgements, see `voting_pairs`.
+      language: as in `run`.
+      extra_groups: likewise.
+    """
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.pairs import judged_pairs, read_judgements
-    from dsirm_jax.data.schema import VOTING
-    from dsirm_jax.relevance import tables
-    from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
-    from dsirm_jax.relevance.features import Texts, filled, surroundings, without_sids
-    from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS
+    from dsirm_jax.data.pairs import read_judgements
+    from dsirm_jax.relevance import groups, tables
+    from dsirm_jax.relevance.compute import pair_features
+    from dsirm_jax.relevance.digests import (
+        Reading,
+        catalogue_statistics,
+        digest_items,
+        digest_queries,
+    )
+    from dsirm_jax.relevance.features.group import PAIRS, PairContext, PairTexts
+    from dsirm_jax.relevance.features.numeric import finite_numbers
+    from dsirm_jax.relevance.neighbours import find_surroundings
 
+    wanted_groups = groups.reading(PAIRS, extra=extra_groups)
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
-    train_pairs, relevant = judged_pairs(voting, splits=VOTING)
-    near = surroundings(
+    train_pairs, relevant = voting_pairs(voting)
+    surroundings = find_surroundings(
         query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
     )
-    tables.write_surroundings(layout.surroundings, near)
+    tables.write_surroundings(layout.surroundings, surroundings)
     processor = vocabulary.processor(layout.vocabulary)
     wanted, item_row = np.unique(pairs["item_index"], return_inverse=True)
-    catalogue, texts = read_catalogue(
+    statistics, item_texts = catalogue_statistics(
         tables.read_item_texts(layout.items), wanted=wanted, processor=processor
     )
-    reading = Reading(processor, catalogue.names, language)
-    asked = [queries[query] for query in np.unique(pairs["query_index"])]
-    table = without_sids(
+    reading = Reading(processor, statistics.names, language)
+    query_texts = [queries[query] for query in np.unique(pairs["query_index"])]
+    context = PairContext(
         **pairs,
         **vectors,
         item_row=item_row,
-        groups=tuple(COLUMNS_WITHOUT_SIDS),
-        near=near,
-        texts=Texts(read_queries(asked, reading), read_items(texts, reading), catalogue.pieces),
-        numbers={name: filled(of) for name, of in tables.read_numbers(layout.items).items()},
+        surroundings=surroundings,
+        texts=PairTexts(
+            digest_queries(query_texts, reading),
+            digest_items(item_texts, reading),
+            statistics.pieces,
+        ),
+        numbers={
+            name: finite_numbers(values)
+            for name, values in tables.read_numbers(layout.items).items()
+        },
     )
+    table = pair_features(context, groups=wanted_groups)
     tables.write_features(layout.features, table, pairs=pairs)
 
 
-STAGE = Stage(name="features", function=run, needs=(prepare.STAGE, encode.STAGE), per_half=True)
+def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where a group of a user's own cannot be computed.
+
+    Args:
+      bindings: of this stage, by its name.
+    """
+    from dsirm_jax.relevance import groups
+    from dsirm_jax.relevance.features.group import PAIRS
+
+    groups.reading(PAIRS, extra=bindings["features"].get("extra_groups", ()))
+
+
+STAGE = Stage(
+    name="features",
+    function=run,
+    check=check,
+    needs=(prepare.STAGE, encode.STAGE),
+    per_half=True,
+)

@@ -93,7 +93,7 @@ def run(
         scores=scores,
     )
 
-    judging = tables.read_pairs(
+    judging = tables.read_judged_pairs(
         queries=layout.queries, items=layout.items, judgements=layout.judgements
     ).where(tested)
     test_scores = {rung: values[tested[scored]] for rung, values in scores.items()}
@@ -168,8 +168,28 @@ def _fit(
     )
 
 
+def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where a rung names a group of features that no stage computes.
+
+    Args:
+      bindings: of this stage, `match` and `features`, by the name of the stage.
+    """
+    from dsirm_jax.relevance.groups import check_rungs
+
+    match_bindings, feature_bindings = bindings["match"], bindings["features"]
+    check_rungs(
+        bindings["relevance"]["rungs"],
+        beams=match_bindings.get("beams", ()),
+        extra=[
+            *feature_bindings.get("extra_groups", ()),
+            *match_bindings.get("extra_groups", ()),
+        ],
+    )
+
+
 STAGE = Stage(
     name="relevance",
     function=run,
+    check=check,
     needs=(prepare.STAGE, generate.STAGE, features.STAGE, match.STAGE),
 )

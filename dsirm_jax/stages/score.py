@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dsirm_jax.encoder.kinds.protocol import DenseEncoder
+    from dsirm_jax.relevance.features.group import Group
 
 
 def run(
@@ -28,6 +29,8 @@ def run(
     encoder: DenseEncoder,
     beams: int,
     match_beams: tuple[int | str, ...],
+    pair_groups: tuple[Group, ...],
+    sid_groups: tuple[Group, ...],
     language: str | None,
     max_rejected_share: float,
     halves: tuple[Layout, ...],
@@ -43,7 +46,9 @@ def run(
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
       language: as in `features.run`.
-      match_beams: as in `match.run`.
+      match_beams: `beams` of `match.run`.
+      pair_groups: `extra_groups` of `features.run`.
+      sid_groups: `extra_groups` of `match.run`.
       max_rejected_share: share of the rows that may have no score.
       halves: of the run's cross-fit, or the run alone; probabilities are averaged over them.
 
@@ -77,8 +82,10 @@ def run(
                 pq.write_table(pa.table(columns), partial)
         _write_query_vectors(half, at, encoder=encoder, new=new)
         _write_query_sids(half, at, beams=beams, new=new)
-        features.write_features(at, voting=half.judgements, language=language)
-        match.run(at, beams=match_beams)
+        features.compute_features(
+            at, voting=half.judgements, language=language, extra_groups=pair_groups
+        )
+        match.run(at, beams=match_beams, extra_groups=sid_groups)
         sources.append((at.features, at.sid_features))
     head = heads.load(layout.head(FULL))
     of_halves = read_halves(sources, groups=groups, rung=FULL)

@@ -11,12 +11,17 @@ def unit_vectors(seed: int, rows: int, dim: int = 8) -> np.ndarray:
 
 
 @pytest.mark.parametrize("block", [1 << 16, 30, 7, 3])
-def test_nearest_equals_sorting_all_cosines(monkeypatch, block):
-    monkeypatch.setattr(neighbours, "CANDIDATES_AT_ONCE", block)
-    monkeypatch.setattr(neighbours, "QUERIES_AT_ONCE", 4)
+def test_nearest_equals_sorting_all_cosines(block):
     queries, candidates = unit_vectors(0, 7), unit_vectors(1, 30)
     own = np.array([3, -1, -1, 0, -1, -1, 29])
-    found = neighbours.nearest(queries=queries, candidates=candidates, k=4, own=own)
+    found = neighbours.nearest_rows(
+        queries=queries,
+        candidates=candidates,
+        k=4,
+        own=own,
+        candidates_at_once=block,
+        queries_at_once=4,
+    )
     for row in range(7):
         cosines = candidates @ queries[row]
         if own[row] >= 0:
@@ -70,14 +75,14 @@ def test_a_training_query_is_no_neighbour_of_itself():
     assert [set(row[of]) for row, of in zip(near.index, there, strict=True)] == [{1}, {0}, {0, 1}]
 
 
-def test_a_query_brings_as_many_judgements_as_there_is_room_for(monkeypatch):
-    monkeypatch.setattr(neighbours, "JUDGED_PER_QUERY", 2)
+def test_a_query_brings_as_many_judgements_as_there_is_room_for():
     _, judged = neighbours.near_queries(
         query_index=np.array([0]),
         query_vectors=unit_vectors(3, 9),
         **judgements(
             *((query, 10 * query + item, item % 2) for query in (4, 8) for item in range(5))
         ),
+        judged_per_query=2,
     )
     assert judged.items.tolist() == [[40, 41], [80, 81]]
     assert judged.verdicts.tolist() == [[-1, 1], [-1, 1]]

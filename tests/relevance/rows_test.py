@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.relevance import rows
-from dsirm_jax.relevance.rows import Rows, bytes_in, bytes_of, lengths_of, places, rows_of, shared
+from dsirm_jax.relevance.rows import Ragged, bytes_in, bytes_of, lengths_of, places, ragged, shared
 
 SETS = st.lists(st.sets(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)), min_size=1)
 
@@ -16,26 +15,24 @@ def test_shared_values_by_sets(asked, has, seed, at_once):
     generator = np.random.default_rng(seed)
     query_row, item_row = (generator.integers(len(of), size=12) for of in (asked, has))
     twice = [[*values, *values] for values in map(sorted, asked)]
-    asked_rows = rows_of(twice, dtype=np.int64)
-    has_rows = rows_of([sorted(values) for values in has], dtype=np.int64)
-    before, rows.PAIRS_AT_ONCE = rows.PAIRS_AT_ONCE, at_once
-    try:
-        found = shared(asked_rows, has_rows, query_row=query_row, item_row=item_row)
-    finally:
-        rows.PAIRS_AT_ONCE = before
+    asked_rows = ragged(twice, dtype=np.int64)
+    has_rows = ragged([sorted(values) for values in has], dtype=np.int64)
+    found = shared(
+        asked_rows, has_rows, query_row=query_row, item_row=item_row, pairs_at_once=at_once
+    )
     assert (np.diff(found.pair) >= 0).all()
-    np.testing.assert_array_equal(asked_rows.values[found.asked], has_rows.values[found.has])
+    np.testing.assert_array_equal(asked_rows.values[found.in_query], has_rows.values[found.in_item])
     for pair, (query, item) in enumerate(zip(query_row, item_row, strict=True)):
-        values = asked_rows.values[found.asked[found.pair == pair]].tolist()
+        values = asked_rows.values[found.in_query[found.pair == pair]].tolist()
         assert sorted(values) == sorted(2 * list(asked[query] & has[item]))
-        for side, row in ((found.asked, query), (found.has, item)):
-            starts = (asked_rows if side is found.asked else has_rows).starts
+        for side, row in ((found.in_query, query), (found.in_item, item)):
+            starts = (asked_rows if side is found.in_query else has_rows).starts
             mine = side[found.pair == pair]
             assert ((starts[row] <= mine) & (mine < starts[row + 1])).all()
 
 
 def test_places_and_lengths_of_rows_in_the_order_wanted():
-    given = rows_of([[1, 2], [], [3]], dtype=np.int32)
+    given = ragged([[1, 2], [], [3]], dtype=np.int32)
     assert given.starts.tolist() == [0, 2, 2, 3]
     wanted = np.array([2, 0, 1, 2])
     row, place = places(given.starts, wanted)
@@ -51,7 +48,7 @@ def test_texts_are_spelt_in_the_order_wanted():
 
 
 def test_nothing_asked_is_nothing_shared():
-    nothing, something = Rows(np.zeros(2, int), np.empty(0, int)), rows_of([[1]], dtype=np.int64)
+    nothing, something = Ragged(np.zeros(2, int), np.empty(0, int)), ragged([[1]], dtype=np.int64)
     pair = {"query_row": np.array([0]), "item_row": np.array([0])}
     assert len(shared(nothing, something, **pair).pair) == 0
     assert len(shared(something, nothing, **pair).pair) == 0

@@ -19,7 +19,7 @@ def test_the_halves_that_have_not_seen_a_query_are_averaged():
 
 def test_serving_needs_no_library_of_training():
     code = (
-        "import sys, dsirm_jax.relevance.score, dsirm_jax.relevance.features\n"
+        "import sys, dsirm_jax.relevance.score, dsirm_jax.relevance.compute\n"
         "print([m for m in ('sklearn', 'optax', 'orbax', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,7 @@ import pytest
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import tables
 from dsirm_jax.relevance.evaluate import evaluate
-from dsirm_jax.relevance.features import Surroundings
-from dsirm_jax.relevance.neighbours import Judged, Neighbours
+from dsirm_jax.relevance.neighbours import Judged, Neighbours, Surroundings
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.run.layout import Layout
 
@@ -51,6 +50,10 @@ def test_features_are_read_by_group_as_they_were_written(tmp_path):
     assert found.values.tolist() == table.values[:, 1:].tolist()
     with pytest.raises(InputError, match=r"rungs\['paper'\] names the feature group 'prefx'"):
         tables.check_groups(("dense", "prefx"), path, rung="paper")
+    # A group of the package that this table lacks; the user may have no numbers.
+    with pytest.raises(InputError, match=r"rungs\['paper'\] names the feature group 'votes'"):
+        tables.check_groups(("dense", "votes"), path, rung="paper")
+    tables.check_groups(("dense", "numeric"), path, rung="paper")
 
 
 def test_a_pair_has_the_features_of_the_half_that_has_not_seen_it(tmp_path):

@@ -17,7 +17,7 @@ from dsirm_jax.relevance.heads.blend import Blend
 from dsirm_jax.relevance.heads.linear import Linear
 from dsirm_jax.relevance.heads.mlp import Mlp
 from dsirm_jax.relevance.heads.trees import BoostedTrees
-from dsirm_jax.relevance.schema import FeatureTable, columns_named
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import esci_probabilities, grade_probabilities, score
 from dsirm_jax.training.settings import Training
 
@@ -264,9 +264,9 @@ def test_another_file_is_no_head(tmp_path):
 
 def test_columns_are_found_by_name():
     given = table(np.float32([[1, 2, 3]]))
-    assert columns_named(given, ("three", "one")).tolist() == [[3, 1]]
+    assert given.select(("three", "one")).values.tolist() == [[3, 1]]
     with pytest.raises(InputError, match="the features four, "):
-        columns_named(given, ("three", "four"))
+        given.select(("three", "four"))
 
 
 def test_one_class_is_an_error_that_says_what_to_do(tmp_path):

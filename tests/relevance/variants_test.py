@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import variants
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.prefix_match import MIN_LOG_PROB, Beams, match_depth
@@ -27,6 +29,14 @@ def test_the_querys_own_codes_are_one_certain_beam():
     assert np.exp(beam.log_probs).tolist() == [[1.0], [1.0]] and beam.valid.all()
     found = variants.own_log_probs(codes[[0, 0, 1]], np.array([[3, 1], [3, 0], [3, 2]]))
     assert found.tolist() == [[0, 0], [0, MIN_LOG_PROB], [MIN_LOG_PROB, MIN_LOG_PROB]]
+
+
+@pytest.mark.parametrize("tags", [(0,), (6,), ("own", "one"), (1, 1), (True,), (1.0,)])
+def test_variants_that_cannot_be_computed_are_refused(tags):
+    variants.check_tags((1, 5, "own"), beams=5)
+    variants.check_tags((6,), beams=None)
+    with pytest.raises(InputError, match=r"match\.run\.beams"):
+        variants.check_tags(tags, beams=5)
 
 
 def test_a_tag_parts_names_and_groups():

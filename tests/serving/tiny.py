@@ -20,10 +20,10 @@ from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
 from dsirm_jax.relevance import fitted as heads
+from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.calibration import divided_by
-from dsirm_jax.relevance.features import surroundings
 from dsirm_jax.relevance.heads.mlp import Mlp, MlpParams, network
-from dsirm_jax.relevance.schema import WITHOUT_SIDS
+from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
@@ -31,7 +31,6 @@ from dsirm_jax.serving.bundle.catalogue import Cached
 from dsirm_jax.serving.bundle.known import QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.export import described_features, voters_of
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
-from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 
 SIZES, DIM, BEAMS, PIECES = (4, 5, 6), 8, 3, 12
@@ -129,7 +128,7 @@ def make(path, *, count=60, whole=False):
             ]
         ),
     )
-    near = surroundings(
+    near = find_surroundings(
         query_index=np.arange(len(QUERIES)),
         query_vectors=of_queries,
         item_vectors=of_items,
@@ -191,8 +190,9 @@ def untrained(processor):
         text_vocab_size=size,
         sid_sizes=SIZES,
     )
-    dense = [feature.name for feature in WITHOUT_SIDS] + ["price"]
-    of_sids = [prefix_match.columns(group, levels=3) for group in prefix_match.GROUPS]
+    shape = {"levels": 3, "numbers": ["price"]}
+    dense = [name for group in groups.reading("pairs") for name in group.described(**shape)]
+    of_sids = [group.described(**shape) for group in groups.reading("beams", "neighbour_sids")]
     return models.Models(
         encoder=towers.TwoTowers.restored(
             {

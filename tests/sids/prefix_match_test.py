@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsirm_jax.relevance.features import neighbours, prefix
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -27,8 +28,7 @@ def prefix_features(beams, item_sids, *, log_probs=None, log_shares=None):
     of_items = (item_sids, *(zeros if of is None else of for of in (log_probs, log_shares)))
     [values] = prefix_match.prefix_features(beams, *(jnp.array([of]) for of in of_items))
     return [
-        dict(zip(prefix_match.columns("prefix", levels=3), row.tolist(), strict=True))
-        for row in values
+        dict(zip(prefix.GROUP.described(levels=3), row.tolist(), strict=True)) for row in values
     ]
 
 
@@ -116,7 +116,7 @@ def test_features_of_near_items_by_hand():
         [[0] * 8] * 2,
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    names = prefix_match.columns("neighbours", levels=2)
+    names = tuple(neighbours.GROUP.described(levels=2))
     assert names[:4] == ("near_items_1", "near_items_2", "near_share_1", "near_share_2")
 
 
@@ -198,12 +198,3 @@ def test_log_prefix_shares_by_hand():
     np.testing.assert_allclose(
         prefix_match.log_prefix_shares(sids, sizes=(2, 2)), expected, rtol=1e-6
     )
-
-
-def test_every_feature_is_named_once():
-    names = [
-        name for group in prefix_match.GROUPS for name in prefix_match.columns(group, levels=3)
-    ]
-    assert len(set(names)) == len(names) == 1 + 13 + 21
-    assert prefix_match.columns("paper_match", levels=4) == ("match_depth",)
-    assert prefix_match.columns("prefix", levels=2)[:2] == ("beam_mass_1", "beam_mass_2")

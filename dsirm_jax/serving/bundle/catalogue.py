@@ -32,11 +32,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.io import arrays
-from dsirm_jax.relevance.attributes import ItemTexts, Names
-from dsirm_jax.relevance.digests import Catalogue as Statistics
-from dsirm_jax.relevance.digests import ItemDigests, Reading, read_catalogue, read_items
-from dsirm_jax.relevance.lexical import PieceStatistics
+from dsirm_jax.relevance import digests
+from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
 from dsirm_jax.relevance.neighbours import Judged, Neighbours
+from dsirm_jax.relevance.pieces import PieceStatistics
+from dsirm_jax.relevance.terms import ItemTexts, Names
 from dsirm_jax.serving.bundle import digested, store
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
@@ -159,7 +159,7 @@ class BundleCatalogue:
     digests: ItemDigests
     trie: Trie
     postings: Postings
-    statistics: Statistics
+    statistics: CatalogueStatistics
     voters: Voters
 
     @classmethod
@@ -320,7 +320,8 @@ def write_catalogue(
     """
     folder.mkdir(parents=True)
     texts = map(item_texts, rows())
-    statistics, _ = read_catalogue(texts, wanted=np.empty(0, int), processor=processor)
+    nothing = np.empty(0, int)
+    statistics, _ = digests.catalogue_statistics(texts, wanted=nothing, processor=processor)
     _write_statistics(folder / STATISTICS, statistics)
     store.write_store(folder / IDS, _numbered_ids(rows()))
     store.write_store(folder / ITEMS, _stored_items(rows()))
@@ -331,7 +332,9 @@ def write_catalogue(
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
     reading = Reading(processor, statistics.names, language)
     texts = map(item_texts, rows())
-    digested.write_digests(folder / DIGESTS, (read_items(block, reading) for block in texts))
+    digested.write_digests(
+        folder / DIGESTS, (digests.digest_items(block, reading) for block in texts)
+    )
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
     np.save(folder / CATEGORIES, _numbered_categories(rows()))
     tries.save(folder / TRIE, trie)
@@ -422,7 +425,7 @@ def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]
     return np.array(categories, np.int32)
 
 
-def _write_statistics(path: Path, statistics: Statistics) -> None:
+def _write_statistics(path: Path, statistics: CatalogueStatistics) -> None:
     pieces, names = statistics
     description = {
         "documents": pieces.documents,
@@ -432,12 +435,13 @@ def _write_statistics(path: Path, statistics: Statistics) -> None:
     _save(path, {"with_piece": pieces.with_piece}, description)
 
 
-def _read_statistics(path: Path) -> Statistics:
+def _read_statistics(path: Path) -> CatalogueStatistics:
     named, description = _load(path)
     pieces = PieceStatistics(
         description["documents"], named["with_piece"], description["mean_length"]
     )
-    return Statistics(pieces, Names(*(frozenset(description[kind]) for kind in Names._fields)))
+    names = Names(*(frozenset(description[kind]) for kind in Names._fields))
+    return CatalogueStatistics(pieces, names)
 
 
 def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.digests import ItemDigests
-from dsirm_jax.relevance.lexical import Pieces
-from dsirm_jax.relevance.rows import Rows
+from dsirm_jax.relevance.pieces import Pieces
+from dsirm_jax.relevance.rows import Ragged
 
 TYPES = {
     "pieces": np.int32,
@@ -58,8 +58,8 @@ def read_digests(folder: Path) -> ItemDigests:
       InputError: a file is missing.
     """
 
-    def rows(name: str) -> Rows:
-        return Rows(
+    def rows(name: str) -> Ragged:
+        return Ragged(
             _mapped(folder / f"{name}_starts.bin", np.int64),
             _mapped(folder / f"{name}.bin", TYPES[name]),
         )

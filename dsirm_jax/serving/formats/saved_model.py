@@ -39,13 +39,15 @@ from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import encode_texts, score_sids
+from dsirm_jax.relevance.compute import beam_features
+from dsirm_jax.relevance.features.group import BEAMS, ItemContext
 from dsirm_jax.relevance.fitted import FittedHead, plain_params
+from dsirm_jax.relevance.groups import reading
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.formats import portable, stablehlo
 from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search_plain
-from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Postings, Trie
@@ -55,8 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VARIABLES = "variables/variables"
-FROM_TEXT = ("paper_match", "prefix")
-"""Groups of features that follow from the query's text and the item's SID."""
 
 
 def tensor_name(feature: str) -> str:
@@ -66,7 +66,7 @@ def tensor_name(feature: str) -> str:
 
 def given_features(head: FittedHead, *, levels: int) -> tuple[str, ...]:
     """Returns the features that `relevance` asks for, in the order in which the head reads them."""
-    computed = {name for of in FROM_TEXT for name in prefix_match.columns(of, levels=levels)}
+    computed = {name for group in reading(BEAMS) for name in group.described(levels=levels)}
     return tuple(name for name in head.features if name not in computed)
 
 
@@ -104,22 +104,12 @@ def relevance(
     beams_of_queries = Beams(best, log_probs, jnp.isfinite(log_probs))
     state = encode_texts(params, tokens, config=config)
     of_pairs, state = jax.tree.map(lambda part: part[query_row], (beams_of_queries, state))
-    items = sids[:, None]
-    exact = score_sids(params, state, items, config=config)
+    exact = score_sids(params, state, sids[:, None], config=config)[:, 0]
     existing = of_plain(trie, sizes=config.sid_sizes)
     nodes = [tries.find(existing, sids[:, : level + 1]) for level in range(levels)]
-    shares = jnp.stack([of[node] for of, node in zip(log_shares, nodes, strict=True)], axis=1)
-    columns = {
-        **_named(given, given_features(head, levels=levels)),
-        **_named(
-            prefix_match.match_depth(of_pairs, items)[:, 0],
-            prefix_match.columns("paper_match", levels=levels),
-        ),
-        **_named(
-            prefix_match.prefix_features(of_pairs, items, exact, shares[:, None])[:, 0],
-            prefix_match.columns("prefix", levels=levels),
-        ),
-    }
+    shares = jnp.stack([share[node] for share, node in zip(log_shares, nodes, strict=True)], axis=1)
+    computed = beam_features(of_pairs, ItemContext(sids, exact, shares), groups=reading(BEAMS))
+    columns = computed | dict(zip(given_features(head, levels=levels), given.T, strict=True))
     features = jnp.stack([columns[name] for name in head.features], axis=1)
     return stablehlo.head_probabilities(head_params, features, head=head)
 
@@ -137,7 +127,7 @@ def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " n
             else level.starts
         )
         starts.insert(0, starts[0][first])
-    return tuple(np.log(np.diff(of) / of[-1]).astype(np.float32) for of in starts)
+    return tuple(np.log(np.diff(first) / first[-1]).astype(np.float32) for first in starts)
 
 
 def relevance_program(
@@ -294,9 +284,9 @@ def with_catalogue(folder: Path, catalogue: BundleCatalogue, *, into: Path) -> N
 def _numbered(tree: Any) -> Any:
     """Returns containers as TensorFlow names what is in them, sequences by number."""
     if isinstance(tree, Mapping):
-        return {name: _numbered(of) for name, of in tree.items()}
+        return {name: _numbered(part) for name, part in tree.items()}
     if isinstance(tree, Sequence):
-        return {str(number): _numbered(of) for number, of in enumerate(tree)}
+        return {str(number): _numbered(part) for number, part in enumerate(tree)}
     return tree
 
 
@@ -321,10 +311,6 @@ def of_catalogue(catalogue: BundleCatalogue) -> dict[str, Any]:
     return {"trie": plain(catalogue.trie), "log_shares": log_shares}
 
 
-def _named(values: Float[Array, "pair feature"], names: Sequence[str]) -> dict[str, Array]:
-    return dict(zip(names, values.T, strict=True))
-
-
 def _variables(tree: Any, *, shapes: Any = None) -> Any:
     """Returns arrays as variables, whose dimensions may change where `shapes` has names."""
     import tensorflow as tf
@@ -339,7 +325,7 @@ def _variables(tree: Any, *, shapes: Any = None) -> Any:
 def _values(tree: Any) -> Any:
     """Returns the values of variables in plain containers, whatever TensorFlow keeps them in."""
     if isinstance(tree, Mapping):
-        return {name: _values(of) for name, of in tree.items()}
+        return {name: _values(part) for name, part in tree.items()}
     if isinstance(tree, Sequence):
         return tuple(map(_values, tree))
     return tree.value()

@@ -10,10 +10,24 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.relevance import features
-from dsirm_jax.relevance.digests import QueryDigests, Reading, read_queries
-from dsirm_jax.relevance.features import OfPairs, OfQueries, Surroundings, Texts
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Judged, Neighbours, nearest_to
+from dsirm_jax.relevance import compute
+from dsirm_jax.relevance.digests import QueryDigests, Reading, digest_queries
+from dsirm_jax.relevance.features.group import (
+    Group,
+    ItemContext,
+    PairContext,
+    PairTexts,
+    QueryContext,
+)
+from dsirm_jax.relevance.features.numeric import finite_numbers
+from dsirm_jax.relevance.neighbours import (
+    NEAR_ITEMS,
+    NEAR_QUERIES,
+    Judged,
+    Neighbours,
+    Surroundings,
+    nearest_to,
+)
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Known
 from dsirm_jax.serving.bundle.contents import Bundle
@@ -29,8 +43,8 @@ class Evidence:
       catalogue: items and cached queries.
       reading: how texts are read.
       numbers: the user's own columns of items by name, float64 `[item]`.
-      base: see `features.relevant_share`.
-      dense_groups: groups of features without SIDs that a head reads.
+      base: see `Judged.relevant_share`.
+      pair_groups: groups of features that a head reads, of those that know nothing of SIDs.
       sizes: codes per level.
     """
 
@@ -38,11 +52,11 @@ class Evidence:
     reading: Reading
     numbers: Mapping[str, Float[np.ndarray, " item"]]
     base: float
-    dense_groups: tuple[str, ...]
+    pair_groups: tuple[Group, ...]
     sizes: tuple[int, ...]
 
 
-class QueryContext(NamedTuple):
+class QueryEvidence(NamedTuple):
     """What is known of a query without the generator; arrays have an axis of one query.
 
     Attributes:
@@ -66,13 +80,13 @@ class CachedQuery(NamedTuple):
       of_query: what features look at, on the device.
     """
 
-    context: QueryContext
+    context: QueryEvidence
     beams: Beams
     known: Known
-    of_query: OfQueries
+    of_query: QueryContext
 
 
-def evidence_in(bundle: Bundle, *, dense_groups: tuple[str, ...]) -> Evidence:
+def evidence_in(bundle: Bundle, *, pair_groups: tuple[Group, ...]) -> Evidence:
     """Returns the evidence that a bundle holds, for heads that read some groups without SIDs."""
     manifest, catalogue = bundle.manifest, bundle.catalogue
     names = catalogue.statistics.names
@@ -80,14 +94,16 @@ def evidence_in(bundle: Bundle, *, dense_groups: tuple[str, ...]) -> Evidence:
     return Evidence(
         catalogue=catalogue,
         reading=Reading(bundle.models.vocabulary, names, manifest.settings.language),
-        numbers={name: features.filled(values) for name, values in columns},
-        base=features.relevant_share(catalogue.voters.judged),
-        dense_groups=dense_groups,
+        numbers={name: finite_numbers(values) for name, values in columns},
+        base=catalogue.voters.judged.relevant_share,
+        pair_groups=pair_groups,
         sizes=manifest.sizes,
     )
 
 
-def query_context(evidence: Evidence, text: str, vector: Float[np.ndarray, " dim"]) -> QueryContext:
+def query_evidence(
+    evidence: Evidence, text: str, vector: Float[np.ndarray, " dim"]
+) -> QueryEvidence:
     """Returns what is known of a query by its text and vector."""
     catalogue = evidence.catalogue
     near = _near(
@@ -95,7 +111,7 @@ def query_context(evidence: Evidence, text: str, vector: Float[np.ndarray, " dim
         items=nearest_to(vector, catalogue.vectors, k=NEAR_ITEMS),
         queries=nearest_to(vector, catalogue.voters.vectors, k=NEAR_QUERIES),
     )
-    return QueryContext(vector[None], near, read_queries([text], evidence.reading))
+    return QueryEvidence(vector[None], near, digest_queries([text], evidence.reading))
 
 
 def cached_query(evidence: Evidence, text: str) -> CachedQuery | None:
@@ -104,7 +120,7 @@ def cached_query(evidence: Evidence, text: str) -> CachedQuery | None:
     if cached is None:
         return None
     near = _near(evidence.catalogue, items=cached.items, queries=cached.queries)
-    context = QueryContext(cached.vectors, near, read_queries([text], evidence.reading))
+    context = QueryEvidence(cached.vectors, near, digest_queries([text], evidence.reading))
     of_query = jax.device_put(query_features(evidence, context, cached.beams))
     return CachedQuery(context=context, beams=cached.beams, known=cached.known, of_query=of_query)
 
@@ -120,24 +136,24 @@ def _near(catalogue: BundleCatalogue, *, items: Neighbours, queries: Neighbours)
 
 
 def dense_features(
-    evidence: Evidence, context: QueryContext, items: Int[np.ndarray, " item"]
+    evidence: Evidence, context: QueryEvidence, items: Int[np.ndarray, " item"]
 ) -> FeatureTable:
     """Returns the features that know nothing of SIDs, of a query and items by their numbers."""
     catalogue = evidence.catalogue
-    return features.without_sids(
-        groups=evidence.dense_groups,
+    pairs = PairContext(
         query_index=np.zeros(len(items), int),
         item_index=items,
         item_row=items,
         query_vectors=context.vector,
         item_vectors=catalogue.vectors,
-        near=context.near,
-        texts=Texts(context.digests, catalogue.digests, catalogue.statistics.pieces),
+        surroundings=context.near,
+        texts=PairTexts(context.digests, catalogue.digests, catalogue.statistics.pieces),
         numbers=evidence.numbers,
     )
+    return compute.pair_features(pairs, groups=evidence.pair_groups)
 
 
-def query_features(evidence: Evidence, context: QueryContext, beams: Beams) -> OfQueries:
+def query_features(evidence: Evidence, context: QueryEvidence, beams: Beams) -> QueryContext:
     """Returns what the features that SIDs give look at of a query.
 
     Args:
@@ -145,8 +161,8 @@ def query_features(evidence: Evidence, context: QueryContext, beams: Beams) -> O
       context: of the query.
       beams: its SIDs, with an axis of one query.
     """
-    return features.of_queries(
-        beams=beams, near=context.near, sids=evidence.catalogue.sids, base=evidence.base
+    return compute.query_context(
+        beams=beams, surroundings=context.near, sids=evidence.catalogue.sids, base=evidence.base
     )
 
 
@@ -154,7 +170,7 @@ def pair_features(
     evidence: Evidence,
     items: Int[np.ndarray, " item"],
     log_probs: Float[np.ndarray, "item level"],
-) -> OfPairs:
+) -> ItemContext:
     """Returns what they look at of pairs, without the axis of queries.
 
     Args:
@@ -162,7 +178,7 @@ def pair_features(
       items: by their numbers.
       log_probs: log P(first l codes of the item's SID | query).
     """
-    return OfPairs(
+    return ItemContext(
         sids=item_sids(evidence.catalogue, items),
         log_probs=log_probs,
         log_shares=evidence.catalogue.log_shares[items],

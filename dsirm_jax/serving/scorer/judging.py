@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -10,19 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance import features
-from dsirm_jax.relevance.features import OfPairs, OfQueries
+from dsirm_jax.relevance import groups as registry
+from dsirm_jax.relevance.compute import sid_group_features
+from dsirm_jax.relevance.features.group import PAIRS, Group, ItemContext, QueryContext, SidContext
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.relevance.schema import COLUMNS_WITHOUT_SIDS, NUMERIC, FeatureTable
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import pair_probabilities
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, FeatureColumn, Manifest
-from dsirm_jax.sids import prefix_match
 
-PAIRS = (16, 128, 1024)
-"""Pairs of a call that programs are compiled for; a call has at most the last."""
+PROGRAM_PAIRS = (16, 128, 1024)
+"""Pairs of a call that programs are compiled for, and whole multiples of the last."""
 
-Tree = TypeVar("Tree")
+_Tree = TypeVar("_Tree")
 
 
 class Judgement(NamedTuple):
@@ -44,8 +43,8 @@ class Judge:
 
     Attributes:
       schema: the columns that any head reads, in order.
-      dense_groups: groups of features without SIDs that they read.
-      sid_groups: groups that SIDs give.
+      pair_groups: groups of features that they read, of those that know nothing of SIDs.
+      sid_groups: likewise, of those that read SIDs.
       has_dense_only: whether there is a head without SIDs.
     """
 
@@ -53,19 +52,18 @@ class Judge:
         """Prepares the programs, which are compiled when they are first needed.
 
         Raises:
-          InputError: a head reads features that only an experiment has.
+          InputError: a head reads features that are not computed when serving.
         """
-        wanted = {group for of_head in manifest.settings.groups.values() for group in of_head}
-        check_groups(wanted)
-        levels = len(manifest.sizes)
-        self.dense_groups = tuple(group for group in COLUMNS_WITHOUT_SIDS if group in wanted)
-        self.sid_groups = tuple(group for group in prefix_match.GROUPS if group in wanted)
-        of_groups = COLUMNS_WITHOUT_SIDS | {NUMERIC: manifest.settings.numbers}
-        names = [name for group in self.dense_groups for name in of_groups[group]]
-        self._dense = len(names)
-        for group in self.sid_groups:
-            names += prefix_match.columns(group, levels=levels)
-        known = {feature.name: feature for of in manifest.features.values() for feature in of}
+        wanted = {group for names in manifest.settings.groups.values() for group in names}
+        groups = registry.served(wanted, head=FULL)
+        self.pair_groups = tuple(group for group in groups if group.reads == PAIRS)
+        self.sid_groups = tuple(group for group in groups if group.reads != PAIRS)
+        shape = {"levels": len(manifest.sizes), "numbers": manifest.settings.numbers}
+        names = [name for group in self.pair_groups for name in group.described(**shape)]
+        self._pair_columns = tuple(names)
+        names += [name for group in self.sid_groups for name in group.described(**shape)]
+        self._missing = len(names) - len(self._pair_columns)
+        known = {feature.name: feature for head in manifest.features.values() for feature in head}
         self.schema: tuple[FeatureColumn, ...] = tuple(known.values())
         self._shown = np.array([names.index(name) for name in known], int)
         self._with_sids = jax.jit(_program(heads, names=names, groups=self.sid_groups))
@@ -73,19 +71,21 @@ class Judge:
         alone = {DENSE_ONLY: heads[DENSE_ONLY]} if self.has_dense_only else {}
         self._without_sids = jax.jit(_program(alone, names=names, groups=()))
 
-    def with_sids(self, dense: FeatureTable, queries: OfQueries, pairs: OfPairs) -> Judgement:
+    def with_sids(
+        self, dense: FeatureTable, queries: QueryContext, items: ItemContext
+    ) -> Judgement:
         """Judges pairs of one query by both heads."""
-        count, (padded, pairs) = len(dense.values), _padded((dense.values, pairs))
-        found, chances = self._with_sids(padded, queries, pairs)
-        values = np.concatenate([dense.values, np.asarray(found)[:count]], axis=1)
+        known = dense.select(self._pair_columns).values
+        of_sids, chances = self._with_sids(_padded(known), queries, _padded(items))
+        values = np.concatenate([known, np.asarray(of_sids)[: len(known)]], axis=1)
         return self._judged(values, chances)
 
     def without_sids(self, dense: FeatureTable) -> Judgement:
         """Judges pairs by the head without SIDs alone."""
-        count, missing = len(dense.values), len(self._shown) - self._dense
-        _, chances = self._without_sids(_padded(dense.values), None, None)
-        values = np.pad(dense.values, ((0, 0), (0, missing)), constant_values=np.nan)
-        return self._judged(values[:count], chances)
+        known = dense.select(self._pair_columns).values
+        _, chances = self._without_sids(_padded(known), None, None)
+        values = np.pad(known, ((0, 0), (0, self._missing)), constant_values=np.nan)
+        return self._judged(values, chances)
 
     def _judged(self, values: np.ndarray, chances: Mapping[str, Array]) -> Judgement:
         unknown = np.full(len(values), np.nan, np.float32)
@@ -96,17 +96,7 @@ class Judge:
         return Judgement(full=full, dense_only=dense_only, features=values[:, self._shown])
 
 
-def check_groups(groups: Iterable[str]) -> None:
-    """Raises InputError where a group of features is only computed in experiments."""
-    for group in groups:
-        if group not in (*COLUMNS_WITHOUT_SIDS, *prefix_match.GROUPS):
-            raise InputError(
-                f"the head reads the group {group!r}, which is not computed when serving; bind "
-                f"relevance.run.rungs[{FULL!r}] to others and export again"
-            )
-
-
-def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple[str, ...]):
+def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple[Group, ...]):
     """Returns a function of what is known of pairs; parameters are constants of its program."""
     columns = {
         name: np.array([names.index(column) for column in head.features], int)
@@ -114,26 +104,29 @@ def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple
     }
 
     def judge(
-        dense: Float[Array, "pair feature"], queries: OfQueries | None, pairs: OfPairs | None
-    ) -> tuple[Array | None, dict[str, Array]]:
-        found = None
+        dense: Float[Array, "pair feature"],
+        queries: QueryContext | None,
+        items: ItemContext | None,
+    ) -> tuple[Array, dict[str, Array]]:
+        of_sids = jnp.empty((len(dense), 0), dense.dtype)
         if groups:
-            of_query = jax.tree.map(lambda part: part[None], pairs)
-            [found] = features.sid_features(queries, of_query, groups=groups)
-        values = jnp.concatenate([dense, found], axis=1) if groups else dense
+            context = SidContext(queries, jax.tree.map(lambda part: part[None], items))
+            [of_sids] = sid_group_features(context, groups=groups)
+        values = jnp.concatenate([dense, of_sids], axis=1)
         chances = {
             name: pair_probabilities(head, values[:, columns[name]]) for name, head in heads.items()
         }
-        return found, chances
+        return of_sids, chances
 
     return judge
 
 
-def _padded(tree: Tree) -> Tree:
-    """Returns arrays with rows of zeros at the end, as many as one of `PAIRS` has."""
+def _padded(tree: _Tree) -> _Tree:
+    """Returns arrays with rows of zeros at the end, up to a number that has a program."""
 
     def padded(array: np.ndarray) -> np.ndarray:
-        rows = next(rows for rows in PAIRS if len(array) <= rows)
+        whole = -(-len(array) // PROGRAM_PAIRS[-1]) * PROGRAM_PAIRS[-1]
+        rows = next((rows for rows in PROGRAM_PAIRS if len(array) <= rows), whole)
         out = np.zeros((rows, *array.shape[1:]), array.dtype)
         out[: len(array)] = array
         return out

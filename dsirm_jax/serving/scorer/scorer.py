@@ -48,7 +48,7 @@ from dsirm_jax.serving.scorer.evidence import (
     known_log_probs,
     no_beams,
     pair_features,
-    query_context,
+    query_evidence,
     query_features,
     with_query_axis,
     without_query_axis,
@@ -96,7 +96,7 @@ class Scorer:
         self._settings, self.sizes, self._catalogue = settings, manifest.sizes, bundle.catalogue
         self._judge = Judge(manifest, heads=models.heads)
         self.schema = self._judge.schema
-        self._evidence = evidence_in(bundle, dense_groups=self._judge.dense_groups)
+        self._evidence = evidence_in(bundle, pair_groups=self._judge.pair_groups)
         self._vector = query_encoder(models.encoder)
         self._generator = on_device(
             models.generator, trie=self._catalogue.trie, beams=manifest.settings.beams
@@ -148,7 +148,7 @@ class Scorer:
             generated, *_ = self._run(self._generator, [GeneratorRequest(tokens, sids)] * batch)
             no_vector = np.zeros(self._catalogue.vectors.shape[1], np.float32)
             vector = self._vector(WARM_TEXT) if self._vector else no_vector
-            context = query_context(self._evidence, WARM_TEXT, vector)
+            context = query_evidence(self._evidence, WARM_TEXT, vector)
             dense = dense_features(self._evidence, context, items)
             of_query = query_features(self._evidence, context, with_query_axis(generated.beams))
             pairs = pair_features(self._evidence, items, generated.log_probs)
@@ -289,7 +289,7 @@ class Scorer:
         else:
             self._check_vector(text, cached)
             future = self._submit(text)
-            context = query_context(self._evidence, text, self._vector(text))
+            context = query_evidence(self._evidence, text, self._vector(text))
             generated = self._result(future, until=until)
             beams = generated.beams if generated else no_beams(len(self.sizes))
         below = [self._catalogue.items_below(sid)[:most] for sid in beams.sids[beams.valid]]
@@ -339,7 +339,7 @@ class Scorer:
         future = self._submit(text, sids=item_sids(self._catalogue, items))
         # While the generator is at work:
         if cached is None:
-            context = query_context(self._evidence, text, self._vector(text))
+            context = query_evidence(self._evidence, text, self._vector(text))
         else:
             context = cached.context
         dense = dense_features(self._evidence, context, items)

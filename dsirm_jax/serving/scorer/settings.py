@@ -9,9 +9,9 @@ import threading
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.limits import is_whole, seconds, whole
 from dsirm_jax.serving.scorer.generation import SID_WIDTHS
-from dsirm_jax.serving.scorer.judging import PAIRS
+from dsirm_jax.serving.scorer.judging import PROGRAM_PAIRS
 
-MOST_ITEMS = min(SID_WIDTHS[-1], PAIRS[-1])
+MOST_ITEMS = min(SID_WIDTHS[-1], PROGRAM_PAIRS[-1])
 """Items of a call that programs exist for."""
 
 

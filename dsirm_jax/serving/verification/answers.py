@@ -20,7 +20,10 @@ from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.compute import beam_features
+from dsirm_jax.relevance.features.group import BEAMS, ItemContext
 from dsirm_jax.relevance.fitted import plain_params
+from dsirm_jax.relevance.groups import reading
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.contents import Bundle
@@ -28,7 +31,6 @@ from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
 from dsirm_jax.serving.scorer.answers import AnswerSource, QuerySids, Scored
 from dsirm_jax.serving.scorer.scorer import Scorer
-from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -265,16 +267,12 @@ def _features(
 ) -> FeatureTable:
     """Returns the columns of the full model's head; all arguments have one row a pair."""
     head = bundle.models.heads[FULL]
-    levels = sample.sids.shape[1]
-    pairs = (values[:, None] for values in (sample.sids, exact, log_shares))
-    computed = {
-        "paper_match": prefix_match.match_depth(beams, sample.sids[:, None])[:, 0],
-        "prefix": prefix_match.prefix_features(beams, *pairs)[:, 0],
-    }
-    columns = dict(zip(saved_model.given_features(head, levels=levels), sample.inputs.T))
-    for group, values in computed.items():
-        names = prefix_match.columns(group, levels=levels)
-        columns |= dict(zip(names, np.asarray(values).T, strict=True))
+    names = saved_model.given_features(head, levels=sample.sids.shape[1])
+    columns = dict(zip(names, sample.inputs.T, strict=True))
+    computed = beam_features(
+        beams, ItemContext(sample.sids, exact, log_shares), groups=reading(BEAMS)
+    )
+    columns |= {name: np.asarray(values) for name, values in computed.items()}
     return FeatureTable(
         names=head.features,
         groups=("",) * len(head.features),

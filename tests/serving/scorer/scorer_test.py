@@ -15,13 +15,15 @@ import pytest
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance import features
-from dsirm_jax.relevance.attributes import ItemTexts
-from dsirm_jax.relevance.digests import Reading, read_items, read_queries
-from dsirm_jax.relevance.features import Surroundings, Texts
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, nearest
-from dsirm_jax.relevance.schema import GROUPS, join
+from dsirm_jax.relevance.compute import pair_features, rung_features
+from dsirm_jax.relevance.digests import Reading, digest_items, digest_queries
+from dsirm_jax.relevance.features.group import PairContext, PairTexts
+from dsirm_jax.relevance.features.numeric import finite_numbers
+from dsirm_jax.relevance.groups import reading
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Surroundings, nearest_rows
+from dsirm_jax.relevance.schema import join
 from dsirm_jax.relevance.score import score
+from dsirm_jax.relevance.terms import ItemTexts
 from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle.catalogue import NO_KEY, BundleCatalogue
 from dsirm_jax.serving.bundle.contents import open_bundle
@@ -75,8 +77,8 @@ def expected(bundle):
     query_index, item_index = (index.ravel() for index in np.mgrid[: len(queries), :60])
     voters = catalogue.voters
     near = Surroundings(
-        items=nearest(queries=vectors, candidates=catalogue.vectors, k=NEAR_ITEMS),
-        queries=nearest(
+        items=nearest_rows(queries=vectors, candidates=catalogue.vectors, k=NEAR_ITEMS),
+        queries=nearest_rows(
             queries=vectors,
             candidates=voters.vectors,
             k=NEAR_QUERIES,
@@ -86,28 +88,28 @@ def expected(bundle):
     )
     rows = tiny.with_text(tiny.items(0, 60))
     columns = ("text", "title", "brand", "colour")
-    reading = Reading(models.vocabulary, catalogue.statistics.names, "en")
-    items = read_items(ItemTexts(*([row[name] for row in rows] for name in columns)), reading)
+    texts = Reading(models.vocabulary, catalogue.statistics.names, "en")
+    items = digest_items(ItemTexts(*([row[name] for row in rows] for name in columns)), texts)
     price = np.array([np.nan if row["price"] is None else row["price"] for row in rows])
     pairs = {"query_index": query_index, "item_index": item_index}
-    dense = features.without_sids(
+    context = PairContext(
         **pairs,
         item_row=item_index,
-        groups=GROUPS,
         query_vectors=vectors,
         item_vectors=catalogue.vectors,
-        near=near,
-        texts=Texts(read_queries(queries, reading), items, catalogue.statistics.pieces),
-        numbers={"price": features.filled(price)},
+        surroundings=near,
+        texts=PairTexts(digest_queries(queries, texts), items, catalogue.statistics.pieces),
+        numbers={"price": finite_numbers(price)},
     )
+    dense = pair_features(context, groups=reading("pairs"))
     pieces = models.vocabulary.encode(queries, out_type=int)
     sids = np.asarray(catalogue.sids, np.int32)
     beams = predict_sids(
         fitted=models.generator, trie=catalogue.trie, pieces=pieces, beams=tiny.BEAMS, batch_size=8
     )
-    of_sids = features.with_sids(
+    of_sids = rung_features(
         **pairs,
-        groups=GROUPS,
+        groups=reading("beams", "neighbour_sids"),
         sids=sids,
         log_shares=catalogue.log_shares,
         beams=beams,
@@ -118,7 +120,7 @@ def expected(bundle):
             sids=sids[item_index],
             batch_size=8,
         ),
-        near=near,
+        surroundings=near,
     )
     table = join([dense, of_sids])
     chances = {name: score(models.heads[name], table) for name in (FULL, DENSE_ONLY)}

@@ -3,20 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsirm_jax.relevance import features, schema
-from dsirm_jax.relevance.attributes import ItemTexts
-from dsirm_jax.relevance.digests import Reading, read_catalogue, read_items, read_queries
-from dsirm_jax.relevance.neighbours import unit
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance import groups
+from dsirm_jax.relevance.compute import pair_features, rung_features
+from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
+from dsirm_jax.relevance.features import dense, feedback, numeric, votes
+from dsirm_jax.relevance.features.group import Column, Group, PairTexts
+from dsirm_jax.relevance.neighbours import find_surroundings, unit
+from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
+from tests.relevance.contexts import item_texts, pair_context
 
 ITEMS = ["red shoe", "red red bag", "blue shoe size 10", "Leather wallet"]
 QUERIES = ["red shoe", "SHOE", "zebra"]
 SIZES = (3, 4)
-
-
-def item_texts(texts):
-    nothing = [None] * len(texts)
-    return ItemTexts(text=texts, title=texts, brand=nothing, colour=nothing)
 
 
 def arrays(pairs: int = 50, items: int = 20, queries: int = 9):
@@ -50,33 +50,46 @@ def near_of(given, *, items: int = 20, queries: int = 9):
     generator = np.random.default_rng(2)
     drawn = [generator.integers(queries, size=12), generator.integers(items, size=12)]
     names = ("query_index", "query_vectors", "item_vectors")
-    return features.surroundings(
+    return find_surroundings(
         **{name: given[name] for name in names},
         train_pairs=np.stack(drawn, axis=1),
         relevant=generator.random(12) < 0.6,
     )
 
 
-def sid_features(given, of_sids, groups, *, near=None):
-    near = near or near_of(given)
+def sid_features(given, of_sids, names, *, near=None, **blocks):
     pairs = {name: given[name] for name in ("query_index", "item_index")}
-    return features.with_sids(**pairs, **of_sids, near=near, groups=groups)
+    return rung_features(
+        **pairs,
+        **of_sids,
+        surroundings=near or near_of(given),
+        groups=[
+            group for group in groups.reading("beams", "neighbour_sids") if group.name in names
+        ],
+        **blocks,
+    )
+
+
+def of_pairs(*names):
+    return groups_named(names, "pairs")
+
+
+def groups_named(names, *reads):
+    return [group for group in groups.reading(*reads) if group.name in names]
 
 
 def texts_of(processor, given, *, items: int = 20):
     all_items = item_texts([ITEMS[i % 4] for i in range(items)])
     wanted = np.unique(given["item_index"])
-    catalogue, texts = read_catalogue([all_items], wanted=wanted, processor=processor)
+    catalogue, texts = catalogue_statistics([all_items], wanted=wanted, processor=processor)
     reading = Reading(processor, catalogue.names, "en")
     asked = [QUERIES[query % 3] for query in np.unique(given["query_index"])]
-    return features.Texts(
-        read_queries(asked, reading), read_items(texts, reading), catalogue.pieces
-    )
+    return PairTexts(digest_queries(asked, reading), digest_items(texts, reading), catalogue.pieces)
 
 
 def test_cosine_equals_a_loop():
     given = arrays()
-    values = features.cosine(**given)
+    values = dense.cosine(pair_context(**given), pairs_at_once=7)
     for row, (query, item) in enumerate(
         zip(given["query_index"], given["item_index"], strict=True)
     ):
@@ -88,9 +101,8 @@ def test_cosine_equals_a_loop():
 def test_feedback_and_votes_by_a_loop():
     given = arrays(items=5)
     near = near_of(given, items=5)
-    about = {name: given[name] for name in ("item_index", "item_vectors")}
-    about["query_row"] = np.unique(given["query_index"], return_inverse=True)[1]
-    values = np.concatenate([of(**about, near=near) for of in (features.prf, features.votes)], 1)
+    context = pair_context(**given, surroundings=near)
+    values = np.concatenate([feedback.feedback(context), votes.votes(context)], 1)
     vectors = {name: unit(given[name]) for name in ("query_vectors", "item_vectors")}
     row_of = {query: row for row, query in enumerate(np.unique(given["query_index"]))}
     for row, (query, item) in enumerate(
@@ -120,16 +132,14 @@ def test_feedback_and_votes_by_a_loop():
 def test_of_one_item_without_training_queries_neither_feedback_nor_codes_say_anything():
     pair = {"query_index": np.array([0]), "item_index": np.array([0])}
     given = pair | {"query_vectors": np.ones((1, 2)), "item_vectors": unit(np.ones((1, 2)))}
-    rows = {"query_row": np.array([0]), "item_index": np.array([0])}
-    near = features.surroundings(
+    near = find_surroundings(
         **{name: values for name, values in given.items() if name != "item_index"},
         train_pairs=np.empty((0, 2), int),
         relevant=np.empty(0, bool),
     )
-    assert features.prf(**rows, item_vectors=unit(np.ones((1, 2))), near=near).tolist() == [[0] * 2]
-    assert features.votes(**rows, item_vectors=unit(np.ones((1, 2))), near=near).tolist() == [
-        [0] * 3
-    ]
+    context = pair_context(**given, surroundings=near)
+    assert feedback.feedback(context).tolist() == [[0] * 2]
+    assert votes.votes(context).tolist() == [[0] * 3]
     found = sid_features(given, sid_arrays(pairs=1, items=1, queries=1), ("neighbours",), near=near)
     assert found.values.tolist() == [[1] * 8 + [0] * 6]
 
@@ -156,36 +166,40 @@ def test_codes_of_near_items_and_queries_are_looked_up_in_the_catalogue():
 
 def test_numbers_of_the_users_own_with_one_that_is_not_known():
     numbers = {"price": np.array([1.0, np.nan, 5.0]), "nothing": np.full(3, np.nan)}
-    numbers = {name: features.filled(values) for name, values in numbers.items()}
-    found = features.numeric(np.array([2, 1, 0]), numbers=numbers)
+    numbers = {name: numeric.finite_numbers(values) for name, values in numbers.items()}
+    rows = {"query_index": np.zeros(3, int), "item_index": np.array([2, 1, 0])}
+    found = numeric.numeric(pair_context(**rows, numbers=numbers))
     assert found.tolist() == [[5, 0], [3, 0], [1, 0]]
 
 
-def test_features_do_not_depend_on_the_size_of_blocks(monkeypatch):
-    whole = sid_features(arrays(), sid_arrays(), schema.GROUPS)
-    monkeypatch.setattr(features, "ROWS_AT_ONCE", 2)
-    in_parts = sid_features(arrays(), sid_arrays(), schema.GROUPS)
+def test_features_do_not_depend_on_the_size_of_blocks():
+    whole = sid_features(arrays(), sid_arrays(), groups.package_groups())
+    in_parts = sid_features(arrays(), sid_arrays(), groups.package_groups(), rows_at_once=2)
     assert whole.names == in_parts.names
     np.testing.assert_allclose(whole.values, in_parts.values, rtol=1e-5, atol=1e-6)
+    context = pair_context(**arrays(), surroundings=near_of(arrays()))
+    for compute in (feedback.feedback, votes.votes):
+        in_parts = compute(context, rows_at_once=2)
+        np.testing.assert_allclose(compute(context), in_parts, rtol=1e-5, atol=1e-6)
 
 
 def test_a_rung_has_the_groups_it_names_and_no_other(processor):
-    shared = features.without_sids(
+    context = pair_context(
         **arrays(),
         item_row=np.unique(arrays()["item_index"], return_inverse=True)[1],
-        near=near_of(arrays()),
+        surroundings=near_of(arrays()),
         texts=texts_of(processor, arrays()),
         numbers={"price": np.arange(20.0)},
-        groups=("lexical", "numeric", "dense", "prefix"),
     )
+    shared = pair_features(context, groups=of_pairs("lexical", "numeric", "dense", "prefix"))
     own = sid_features(arrays(), sid_arrays(), ("paper_match", "dense"))
-    table = schema.join([shared, own])
+    table = join([shared, own])
     assert table.groups == ("dense", *["lexical"] * 6, "numeric", "paper_match")
     np.testing.assert_array_equal(table.values[:, -2], arrays()["item_index"])
     assert (table.names[0], table.names[-1]) == ("cosine", "match_depth")
-    chosen = schema.select(table, groups=("paper_match", "dense"))
-    assert chosen.names == ("cosine", "match_depth")
-    np.testing.assert_array_equal(chosen.values, table.values[:, [0, -1]])
+    chosen = table.select(["match_depth", "cosine"])
+    assert (chosen.names, chosen.groups) == (("match_depth", "cosine"), ("paper_match", "dense"))
+    np.testing.assert_array_equal(chosen.values, table.values[:, [-1, 0]])
 
 
 def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
@@ -196,16 +210,17 @@ def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):
         _, item_row = np.unique(some["item_index"], return_inverse=True)
         log_probs = of_sids["pair_log_probs"][rows]
         near = near_of(some)
-        dense = features.without_sids(
+        context = pair_context(
             **some,
             item_row=item_row,
-            near=near,
+            surroundings=near,
             texts=texts_of(processor, some),
             numbers={"price": np.arange(20.0)},
-            groups=schema.GROUPS,
         )
-        own = sid_features(some, of_sids | {"pair_log_probs": log_probs}, schema.GROUPS, near=near)
-        return schema.join([dense, own])
+        own = sid_features(
+            some, of_sids | {"pair_log_probs": log_probs}, groups.package_groups(), near=near
+        )
+        return join([pair_features(context, groups=groups.reading("pairs")), own])
 
     rows = np.flatnonzero(given["query_index"] == 3)
     whole, part = table(np.arange(50)), table(rows)
@@ -218,11 +233,22 @@ def test_a_vector_that_is_not_finite_is_an_error():
     given = arrays()
     given["item_vectors"][given["item_index"][0]] = np.nan
     with pytest.raises(ValueError, match="feature cosine of pair 0 is nan"):
-        features.without_sids(
-            **given,
-            item_row=given["item_index"],
-            near=None,
-            texts=None,
-            numbers={},
-            groups=("dense",),
-        )
+        pair_features(pair_context(**given), groups=of_pairs("dense"))
+
+
+def test_a_group_with_other_columns_than_it_names_is_an_error():
+    group = Group(name="odd", columns=(Column("a", ""), Column("b", "")), compute=dense.cosine)
+    with pytest.raises(InputError, match=r"group 'odd' computes an array of shape \(50, 1\)"):
+        pair_features(pair_context(**arrays()), groups=[group])
+
+
+def test_two_columns_of_one_name_are_an_error():
+    context = pair_context(**arrays(), numbers={"cosine": np.arange(20.0)})
+    with pytest.raises(InputError, match="groups dense and numeric both have a column 'cosine'"):
+        pair_features(context, groups=of_pairs("dense", "numeric"))
+
+
+def test_a_column_that_is_not_there_is_an_error():
+    table = FeatureTable(names=("a",), groups=("x",), values=np.zeros((1, 1), np.float32))
+    with pytest.raises(InputError, match="features b, which the head was fitted to, are not among"):
+        table.select(["a", "b"])

@@ -3,34 +3,42 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsirm_jax.relevance import attributes, schema
+from dsirm_jax.relevance import terms
+from dsirm_jax.relevance.features.attributes import GROUP, attributes
+from tests.relevance.contexts import text_context
 
-NAMES = attributes.names_in(
+NAMES = terms.names_in(
     brands=["Acme", "ACME", "North & South", None, "A very long name of a shop"],
     colours=["Navy Blue", "red", "", "Red, Green, Blue, Black and White"],
 )
-COLUMNS = schema.COLUMNS_WITHOUT_SIDS["attributes"]
+COLUMNS = tuple(GROUP.described())
 
 
-def terms_of(text: str, *, title: str) -> attributes.Terms:
-    return attributes.terms(text, title=title, names=NAMES, language="en")
+def terms_of(text: str, *, title: str) -> terms.Terms:
+    return terms.terms_in(text, title=title, names=NAMES, language="en")
+
+
+def computed(queries, items, *, query_row, item_row):
+    return attributes(
+        text_context(
+            query_row=query_row,
+            item_row=item_row,
+            queries={"terms": terms.digest_query_terms(queries)},
+            items={"terms": terms.digest_item_terms(items)},
+        )
+    )
 
 
 def compared(query: str, text: str, *, title: str | None = None) -> dict[str, float]:
-    values = attributes.attributes(
+    values = computed(
+        [terms_of(query, title=query)],
+        [terms_of(text, title=title or text)],
         query_row=np.array([0]),
         item_row=np.array([0]),
-        queries=attributes.asked_of([terms_of(query, title=query)]),
-        items=attributes.has_of([terms_of(text, title=title or text)]),
     )
     return {
         name: value for name, value in zip(COLUMNS, values[0].tolist(), strict=True) if value != 0
     }
-
-
-def test_names_of_a_catalogue():
-    assert NAMES.brands == {"acme", "north south"}
-    assert NAMES.colours == {"navy blue", "red"}
 
 
 @pytest.mark.parametrize(
@@ -90,11 +98,6 @@ def test_product_types():
     assert "same_type" not in found
 
 
-def test_without_a_language_there_is_no_type():
-    one = attributes.terms("Red Shoe", title="Red Shoe", names=NAMES, language=None)
-    assert one.type == frozenset()
-
-
 def test_pairs_have_the_numbers_that_they_have_alone():
     queries = ["red acme case 64gb", "", "phone without strap", "shoe cleaning spray"]
     items = [
@@ -105,11 +108,11 @@ def test_pairs_have_the_numbers_that_they_have_alone():
         "red, no strap",
     ]
     query_row, item_row = (index.ravel() for index in np.mgrid[:4, :5])
-    values = attributes.attributes(
+    values = computed(
+        [terms_of(text, title=text) for text in queries],
+        [terms_of(text, title=text) for text in items],
         query_row=query_row,
         item_row=item_row,
-        queries=attributes.asked_of([terms_of(text, title=text) for text in queries]),
-        items=attributes.has_of([terms_of(text, title=text) for text in items]),
     )
     for row, query, item in zip(values, query_row, item_row, strict=True):
         alone = compared(queries[query], items[item])
@@ -119,10 +122,5 @@ def test_pairs_have_the_numbers_that_they_have_alone():
 
 def test_no_pairs_give_no_rows():
     nothing = np.empty(0, int)
-    found = attributes.attributes(
-        query_row=nothing,
-        item_row=nothing,
-        queries=attributes.asked_of([]),
-        items=attributes.has_of([]),
-    )
+    found = computed([], [], query_row=nothing, item_row=nothing)
     assert found.shape == (0, len(COLUMNS))

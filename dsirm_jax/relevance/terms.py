@@ -1,7 +1,7 @@
-"""What a query asks for by name and an item has: brand, colour, numbers, product type, negations.
+"""What a text names: brand, colour, numbers, product type, negations.
 
-Texts become sets of terms, and a feature is how many terms of one kind a query and an item share.
-Terms are digested to numbers once a text, so that pairs are array work.
+Texts become sets of terms, and these are digested to numbers once a text, so that pairs are array
+work.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from dsirm_jax.data.product_type import product_type
-from dsirm_jax.relevance.rows import Rows, places, rows_of, shared
+from dsirm_jax.relevance.rows import Ragged, ragged
 
 MOST_WORDS = 4
 """Words of a name that is looked for in a text."""
@@ -89,7 +89,7 @@ def name_of(text: str | None) -> str:
 
 def names_in(*, brands: Sequence[str | None], colours: Sequence[str | None]) -> Names:
     """Returns the names that occur in columns of a catalogue."""
-    return Names(*(frozenset(map(name_of, of)) - {""} for of in (brands, colours)))
+    return Names(*(frozenset(map(name_of, column)) - {""} for column in (brands, colours)))
 
 
 def is_negated(text: str) -> bool:
@@ -126,7 +126,7 @@ class Terms(NamedTuple):
         return self.words - self.negated
 
 
-def terms(text: str, *, title: str, names: Names, language: str | None) -> Terms:
+def terms_in(text: str, *, title: str, names: Names, language: str | None) -> Terms:
     """Returns the terms of a text.
 
     Args:
@@ -142,14 +142,14 @@ def terms(text: str, *, title: str, names: Names, language: str | None) -> Terms
         for length in range(1, MOST_WORDS + 1)
         for start in range(len(words) - length + 1)
     }
-    found = [(n.replace(",", "."), _UNITS.get(unit)) for n, unit in _NUMBER.findall(folded)]
-    amounts = [(number, unit) for number, unit in found if unit]
+    numbers = [(n.replace(",", "."), _UNITS.get(unit)) for n, unit in _NUMBER.findall(folded)]
+    amounts = [(number, unit) for number, unit in numbers if unit]
     kind = product_type(title, language=language)
     return Terms(
         words=frozenset(words),
         brands=names.brands & phrases,
         colours=names.colours & phrases,
-        numbers=frozenset(number for number, _ in found),
+        numbers=frozenset(number for number, _ in numbers),
         amounts=frozenset(f"{number} {unit}" for number, unit in amounts),
         units=frozenset(unit for _, unit in amounts),
         negated=frozenset(a or b for a, b in _NEGATED.findall(folded)),
@@ -157,45 +157,55 @@ def terms(text: str, *, title: str, names: Names, language: str | None) -> Terms
     )
 
 
-ASKED = ("brands", "colours", "numbers", "amounts", "units", "negated", "negated", "type", "words")
-HAS = ("brands", "colours", "numbers", "amounts", "units", "affirmed", "negated", "type", "type")
-"""Kinds of terms: how many of the one a query has that are of the other in an item, nine counts."""
+TERM_COUNTS = (
+    ("brands", "brands"),
+    ("colours", "colours"),
+    ("numbers", "numbers"),
+    ("amounts", "amounts"),
+    ("units", "units"),
+    ("negated", "affirmed"),
+    ("negated", "negated"),
+    ("type", "type"),
+    ("words", "type"),
+)
+"""How many terms of the first kind a query has that are of the second kind in an item."""
 
 
-class Asked(NamedTuple):
+class QueryTerms(NamedTuple):
     """Queries, one row a query, as the group `attributes` reads them.
 
     Attributes:
       terms: keys of the terms that items may share, int64.
-      count: which of the nine counts each adds to, uint8, in the order of `terms.values`.
+      count: which of `TERM_COUNTS` each adds to, uint8, in the order of `terms.values`.
     """
 
-    terms: Rows
+    terms: Ragged
     count: Int[np.ndarray, " value"]
 
 
-def asked_of(found: Sequence[Terms]) -> Asked:
+def digest_query_terms(queries: Sequence[Terms]) -> QueryTerms:
     """Digests the terms of queries."""
     keys = [
         [
-            (_key(has, term), number)
-            for number, (asks, has) in enumerate(zip(ASKED, HAS, strict=True))
-            for term in getattr(terms, asks)
+            (_key(in_item, term), number)
+            for number, (in_query, in_item) in enumerate(TERM_COUNTS)
+            for term in getattr(terms, in_query)
         ]
-        for terms in found
+        for terms in queries
     ]
-    return Asked(
-        terms=rows_of([[key for key, _ in row] for row in keys], dtype=np.int64),
-        count=rows_of([[number for _, number in row] for row in keys], dtype=np.uint8).values,
+    return QueryTerms(
+        terms=ragged([[key for key, _ in row] for row in keys], dtype=np.int64),
+        count=ragged([[number for _, number in row] for row in keys], dtype=np.uint8).values,
     )
 
 
-def has_of(found: Sequence[Terms]) -> Rows:
+def digest_item_terms(items: Sequence[Terms]) -> Ragged:
     """Digests the terms of items: keys of the terms of all kinds, int64, each row rising."""
-    return rows_of(
+    kinds = {in_item for _, in_item in TERM_COUNTS}
+    return ragged(
         [
-            sorted(_key(kind, term) for kind in set(HAS) for term in getattr(terms, kind))
-            for terms in found
+            sorted(_key(kind, term) for kind in kinds for term in getattr(terms, kind))
+            for terms in items
         ],
         dtype=np.int64,
     )
@@ -206,53 +216,3 @@ def _key(kind: str, term: str) -> int:
     """Returns 64 bits for a term of a kind: of a million terms, two are the same by 1 in 10^7."""
     spelt = f"{kind} {term}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(spelt, digest_size=8).digest(), "little", signed=True)
-
-
-def attributes(
-    *,
-    query_row: Int[np.ndarray, " pair"],
-    item_row: Int[np.ndarray, " pair"],
-    queries: Asked,
-    items: Rows,
-) -> Float[np.ndarray, "pair 9"]:
-    """Returns the features of the group `attributes`, in the order of `schema.FEATURES`.
-
-    Args:
-      query_row: row of `queries` of each pair.
-      item_row: row of `items` of each pair.
-      queries: from `asked_of`.
-      items: from `has_of`.
-
-    Returns:
-      float64, columns as documented in `schema.FEATURES`. Source: this project.
-    """
-    pair, place, _ = shared(queries.terms, items, query_row=query_row, item_row=item_row)
-    both = _counts(pair, queries.count[place], rows=len(query_row))  # [pair, 9]
-    row, _ = places(queries.terms.starts, np.arange(len(queries.terms.starts) - 1))
-    asked = _counts(row, queries.count, rows=len(queries.terms.starts) - 1)[query_row]
-    share = both / np.maximum(asked, 1)
-    agree = np.where(asked == 0, 0, np.where(both > 0, 1, -1))
-    brands, colours, numbers, amounts, units, unwanted, without, kind, named = range(9)
-    return np.stack(
-        [
-            agree[:, brands],
-            agree[:, colours],
-            share[:, numbers],
-            (asked - both)[:, numbers] / np.maximum(asked[:, numbers], 1),
-            np.maximum(both[:, units] - both[:, amounts], 0) / np.maximum(asked[:, units], 1),
-            share[:, unwanted],
-            share[:, without],
-            both[:, kind],
-            both[:, named],
-        ],
-        axis=1,
-    )
-
-
-def _counts(
-    row: Int[np.ndarray, " entry"], count: Int[np.ndarray, " entry"], *, rows: int
-) -> Int[np.ndarray, "row 9"]:
-    """Returns how often each number below nine stands in each row."""
-    return np.bincount(len(ASKED) * row + count, minlength=len(ASKED) * rows).reshape(
-        rows, len(ASKED)
-    )

@@ -4,34 +4,30 @@ import math
 
 import numpy as np
 
-from dsirm_jax.relevance.attributes import ItemTexts
-from dsirm_jax.relevance.digests import read_catalogue
-from dsirm_jax.relevance.lexical import (
-    PieceStatistics,
-    bm25,
-    inverse_frequencies,
-    lexical,
-    pieces_of,
-)
+from dsirm_jax.relevance.digests import catalogue_statistics
+from dsirm_jax.relevance.features.lexical import bm25, inverse_frequencies, lexical
+from dsirm_jax.relevance.pieces import PieceStatistics, pieces_of
+from tests.relevance.contexts import item_texts, text_context
 
 ITEMS = ["red shoe", "red red bag", "blue shoe size 10", "Leather wallet"]
 QUERIES = ["red shoe", "SHOE", "zebra"]
 
 
-def item_texts(texts):
-    nothing = [None] * len(texts)
-    return ItemTexts(text=texts, title=texts, brand=nothing, colour=nothing)
+def computed(*, queries, items, **parts):
+    """Returns the features of pairs of texts, by their pieces."""
+    pieces = {"queries": {"pieces": queries}, "items": {"pieces": items}}
+    return lexical(text_context(**pieces, **parts))
 
 
 def test_lexical_features_by_hand(processor):
     query_index, item_index = np.array([0, 0, 1, 2]), np.array([0, 1, 2, 0])
-    catalogue, texts = read_catalogue(
+    catalogue, texts = catalogue_statistics(
         (item_texts(some) for some in (ITEMS[:1], [], ITEMS[1:])),
         wanted=np.unique(item_index),
         processor=processor,
     )
     assert texts.text == ITEMS[:3]
-    values = lexical(
+    values = computed(
         query_row=query_index,
         item_row=item_index,
         queries=pieces_of(QUERIES, processor),
@@ -67,7 +63,7 @@ def test_lexical_features_by_hand(processor):
 def test_a_phrase_is_one_whatever_its_case_and_script(processor):
     queries, items = ["GRÖSSE 5", "größe 5", "", "ö"], ["Schuh, Größe 5", "Schuh", ""]
     query_row, item_row = (index.ravel() for index in np.mgrid[:4, :3])
-    values = lexical(
+    values = computed(
         query_row=query_row,
         item_row=item_row,
         queries=pieces_of(queries, processor),
@@ -79,7 +75,7 @@ def test_a_phrase_is_one_whatever_its_case_and_script(processor):
 
 
 def test_nothing_in_common_with_an_empty_text(processor):
-    values = lexical(
+    values = computed(
         query_row=np.array([0, 1]),
         item_row=np.array([1, 0]),
         queries=pieces_of(["", "red"], processor),
@@ -102,7 +98,7 @@ def test_pairs_have_the_same_numbers_whatever_other_texts_are_digested(processor
     wanted = np.array([3, 1, 1])
 
     def values(items, item_row):
-        return lexical(
+        return computed(
             query_row=np.array([0, 0, 1]),
             item_row=item_row,
             queries=pieces_of(["red red", "bag"], processor),
@@ -113,10 +109,3 @@ def test_pairs_have_the_same_numbers_whatever_other_texts_are_digested(processor
     alone = values([ITEMS[row] for row in wanted], np.arange(3))
     np.testing.assert_array_equal(values(ITEMS, wanted), alone)
     assert alone[1, 0] > 0
-
-
-def test_texts_are_as_long_as_they_have_pieces(processor):
-    digested = pieces_of(ITEMS, processor)
-    assert digested.lengths.tolist() == [
-        len(of) for of in processor.encode([t.lower() for t in ITEMS])
-    ]

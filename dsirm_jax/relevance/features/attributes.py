@@ -1,0 +1,70 @@
+"""Group `attributes`: what a query names and an item has: brand, colour, numbers, type, negations.
+
+A feature is how many terms of one kind a query and an item share, see `relevance.terms`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dsirm_jax.relevance.features.group import Column, Group, PairContext
+from dsirm_jax.relevance.rows import places, shared
+from dsirm_jax.relevance.terms import TERM_COUNTS
+
+
+def attributes(context: PairContext) -> Float[np.ndarray, "pair 9"]:
+    """Returns the columns of `GROUP`, float64. Source: this project.
+
+    Args:
+      context: of the pairs.
+    """
+    query_row, item_row = context.query_row, context.item_row
+    queries, items = context.texts.queries.terms, context.texts.items.terms
+    pair, place, _ = shared(queries.terms, items, query_row=query_row, item_row=item_row)
+    both = _counts(pair, queries.count[place], rows=len(query_row))  # [pair, 9]
+    row, _ = places(queries.terms.starts, np.arange(len(queries.terms.starts) - 1))
+    named = _counts(row, queries.count, rows=len(queries.terms.starts) - 1)[query_row]
+    share = both / np.maximum(named, 1)
+    agree = np.where(named == 0, 0, np.where(both > 0, 1, -1))
+    brands, colours, numbers, amounts, units, unwanted, without, same_type, type_named = range(9)
+    return np.stack(
+        [
+            agree[:, brands],
+            agree[:, colours],
+            share[:, numbers],
+            (named - both)[:, numbers] / np.maximum(named[:, numbers], 1),
+            np.maximum(both[:, units] - both[:, amounts], 0) / np.maximum(named[:, units], 1),
+            share[:, unwanted],
+            share[:, without],
+            both[:, same_type],
+            both[:, type_named],
+        ],
+        axis=1,
+    )
+
+
+def _counts(
+    row: Int[np.ndarray, " entry"], count: Int[np.ndarray, " entry"], *, rows: int
+) -> Int[np.ndarray, "row 9"]:
+    """Returns how often each of the counts occurs in each row."""
+    width = len(TERM_COUNTS)
+    return np.bincount(width * row + count, minlength=width * rows).reshape(rows, width)
+
+
+GROUP = Group(
+    name="attributes",
+    order=3,
+    columns=(
+        Column("brand", "1: the query names the item's brand; -1: another's"),
+        Column("colour", "1: the query names the item's colour; -1: another"),
+        Column("numbers", "share of the query's numbers in the item's text"),
+        Column("numbers_missing", "share of them that it lacks"),
+        Column("other_amount", "share of its units with another number there"),
+        Column("unwanted", "share of 'without ...' words that the text has"),
+        Column("without", "share of them that it says it is without, too"),
+        Column("same_type", "1 if query and title have one product type"),
+        Column("type_named", "1 if the title's product type is in the query"),
+    ),
+    compute=attributes,
+)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.relevance.score import score
+from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, FeatureColumn
+from dsirm_jax.serving.scorer.judging import Judge
+from tests.serving import tiny
+
+LEXICAL = ("bm25", "bm25_share", "overlap", "coverage", "phrase", "query_length")
+READ = {FULL: ("phrase", "pmi_3", "cosine"), DENSE_ONLY: ("cosine", "query_length")}
+GROUPS = {FULL: ("dense", "lexical", "prefix"), DENSE_ONLY: ("dense", "lexical")}
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """Heads that read some columns of their groups, in an order of their own."""
+    return {name: tiny.random_head(columns, seed=3) for name, columns in READ.items()}
+
+
+@pytest.fixture(scope="module")
+def judge(heads):
+    features = {
+        name: tuple(FeatureColumn(name=column, group="", about="") for column in columns)
+        for name, columns in READ.items()
+    }
+    settings = SimpleNamespace(groups=GROUPS, numbers=())
+    return Judge(
+        SimpleNamespace(settings=settings, sizes=tiny.SIZES, features=features), heads=heads
+    )
+
+
+def table(pairs):
+    values = np.random.default_rng(0).normal(size=(pairs, 7)).astype(np.float32)
+    return FeatureTable(
+        names=("cosine", *LEXICAL), groups=("dense", *["lexical"] * 6), values=values
+    )
+
+
+@pytest.mark.parametrize("pairs", [1, 16, 20, 1500])
+def test_without_sids_heads_may_read_a_few_columns_of_their_groups(judge, heads, pairs):
+    dense = table(pairs)
+    judged = judge.without_sids(dense)
+    assert [feature.name for feature in judge.schema] == [
+        "phrase",
+        "pmi_3",
+        "cosine",
+        "query_length",
+    ]
+    np.testing.assert_array_equal(judged.features[:, [0, 2, 3]], dense.values[:, [5, 0, 6]])
+    assert np.isnan(judged.features[:, 1]).all() and np.isnan(judged.full).all()
+    # Whatever the order of the table, for columns are known by name.
+    turned = judge.without_sids(dense.select(dense.names[::-1]))
+    np.testing.assert_array_equal(turned.features, judged.features)
+    expected = score(heads[DENSE_ONLY], dense)
+    np.testing.assert_allclose(judged.dense_only, expected, atol=1e-6)
