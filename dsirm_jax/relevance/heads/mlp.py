@@ -100,7 +100,7 @@ class Mlp:
             ),
             step=make_step(self, optimizer, relevant=pairs.relevant),
             batches=functools.partial(
-                pair_batches,
+                labelled_batches,
                 pairs,
                 size=training.batch_size,
                 lists=bool(self.listwise),
@@ -195,7 +195,7 @@ def batch_spec(rows: int, *, features: int) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def pair_batches(
+def labelled_batches(
     pairs: LabelledPairs, start: int, *, size: int, lists: bool, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches as `batch_spec` describes them, without end.
