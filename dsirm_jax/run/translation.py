@@ -10,7 +10,8 @@ STAGE_NAMES = (
     *("prepare", "encode", "quantize", "generate", "features", "match", "relevance", "report"),
     "assign",
 )
-QUANTIZER = "dsirm_jax.quantizer.model.QuantizerConfig"
+OLD_QUANTIZER = "dsirm_jax.quantizer.model.QuantizerConfig"
+QUANTIZER = "dsirm_jax.quantizer.config.QuantizerConfig"
 RQ_VAE = "dsirm_jax.quantizer.kinds.rq_vae.RqVae"
 MOVED = {
     "dsirm_jax.ablation.Ladder": "dsirm_jax.stages.ablate.Ladder",
@@ -29,8 +30,9 @@ MOVED = {
     "dsirm_jax.generator.losses.Objective": "dsirm_jax.generator.losses.GeneratorObjective",
     "dsirm_jax.job.Job": "dsirm_jax.run.job.Job",
     "dsirm_jax.quantizer.losses.Objective": "dsirm_jax.quantizer.losses.QuantizerObjective",
-    f"{QUANTIZER}.hidden_dim": f"{RQ_VAE}.hidden_dim",
-    f"{QUANTIZER}.latent_dim": f"{RQ_VAE}.latent_dim",
+    OLD_QUANTIZER: QUANTIZER,
+    f"{OLD_QUANTIZER}.hidden_dim": f"{RQ_VAE}.hidden_dim",
+    f"{OLD_QUANTIZER}.latent_dim": f"{RQ_VAE}.latent_dim",
     "dsirm_jax.relevance.model.Blend": "dsirm_jax.relevance.heads.blend.Blend",
     "dsirm_jax.relevance.model.BoostedTrees": "dsirm_jax.relevance.heads.trees.BoostedTrees",
     "dsirm_jax.relevance.model.Linear": "dsirm_jax.relevance.heads.linear.Linear",
@@ -155,7 +157,7 @@ class _Translation(config_parser.ParserDelegate):
 
     def _value(self, path: str, statement: config_parser.BindingStatement) -> Any:
         """Returns a value of today; the kind of a quantizer was a text."""
-        if path == QUANTIZER and statement.arg_name == "kind" and statement.value in KINDS:
+        if path == OLD_QUANTIZER and statement.arg_name == "kind" and statement.value in KINDS:
             self.renamed = True
             return Name(f"@{self._named(KINDS[statement.value])}()")
         return statement.value
