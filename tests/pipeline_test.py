@@ -381,7 +381,7 @@ def test_a_run_starts_from_an_imported_t5(tmp_path):
     import safetensors.numpy
 
     from dsirm_jax.data.vocabulary import train_vocabulary
-    from dsirm_jax.generator.architectures.t5_weights import load_text_params
+    from dsirm_jax.generator.architectures.t5_text import load_text_params
 
     source = Path(shutil.copytree("tests/generator/golden/t5_1_1", tmp_path / "source"))
     texts = [f"{colour} shoe {size}" for colour in ("red", "blue") for size in range(60)]

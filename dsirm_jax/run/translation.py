@@ -6,7 +6,7 @@ from typing import Any
 
 from gin import config_parser
 
-STAGES = (
+STAGE_NAMES = (
     *("prepare", "encode", "quantize", "generate", "features", "match", "relevance", "report"),
     "assign",
 )
@@ -35,7 +35,7 @@ MOVED = {
     "dsirm_jax.relevance.model.BoostedTrees": "dsirm_jax.relevance.heads.trees.BoostedTrees",
     "dsirm_jax.relevance.model.Linear": "dsirm_jax.relevance.heads.linear.Linear",
     "dsirm_jax.relevance.model.Mlp": "dsirm_jax.relevance.heads.mlp.Mlp",
-    **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGES},
+    **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGE_NAMES},
 }
 """A name of version 0.2, `MODULE.NAME` or `MODULE.NAME.ARGUMENT`, and that of today."""
 KINDS = {
@@ -44,7 +44,7 @@ KINDS = {
     "hierarchical_kmeans": "dsirm_jax.quantizer.kinds.hierarchical_kmeans.HierarchicalKmeans",
 }
 """Classes of what `QuantizerConfig.kind` called by its name; `rq_vae` where it was not bound."""
-GONE = (
+REMOVED = (
     "dsirm_jax.ablation",
     "dsirm_jax.data.database",
     "dsirm_jax.data.simulated_shop",
@@ -57,7 +57,7 @@ GONE = (
 """Modules of version 0.2 that cannot be imported any more."""
 
 
-class Text(config_parser.ParserDelegate):
+class GinText(config_parser.ParserDelegate):
     """References and macros stay what the file says."""
 
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Name:
@@ -94,11 +94,11 @@ class _Translation(config_parser.ParserDelegate):
     def __init__(self, text: str):
         imports = [
             statement
-            for statement in config_parser.ConfigParser(text, Text())
+            for statement in config_parser.ConfigParser(text, GinText())
             if isinstance(statement, config_parser.ImportStatement)
         ]
         self._modules = {statement.bound_name(): statement.module for statement in imports}
-        kept = [statement for statement in imports if statement.module not in GONE]
+        kept = [statement for statement in imports if statement.module not in REMOVED]
         self._aliases = {statement.module: statement.bound_name() for statement in kept}
         self.renamed = False
         self.lines: list[str] = []
