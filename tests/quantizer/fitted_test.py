@@ -135,7 +135,10 @@ def test_a_file_of_an_earlier_version_holds_the_same_quantizer(tmp_path, name, k
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class": "subprocess.Popen", "args": "true"}, "subprocess.Popen in subprocess is no frozen dataclass"),
+        (
+            {"class": "subprocess.Popen", "args": "true"},
+            "subprocess.Popen in subprocess is no frozen dataclass",
+        ),
         ({"class": "BatchStep"}, "BatchStep is no kind of quantizer"),
         ({"class": "Kmeans"}, "there is no Kmeans in dsirm_jax.quantizer.kinds"),
         ({"class": "RqVae", "latent_dim": 4}, "hidden_dim"),

@@ -197,7 +197,8 @@ def record_type(
       beams: SIDs of a query; of one that has fewer, the others have the log-probability −inf.
       levels: of a SID.
       near: nearest items.
-      votes: items that suit near training queries.
+      voters: nearest training queries.
+      known: SIDs whose exact log-probabilities are kept.
     """
     return np.dtype(
         [
