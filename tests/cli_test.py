@@ -164,14 +164,32 @@ def test_wrong_usage_gives_one_line_and_code_2(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gin_file", "missing.gin", "run"], "gin file missing.gin does not exist"),
-        (["predict-sids", "--query", "help"], "no --gin_file given"),
-        (["predict-sids", "--query", "--help"], "no --gin_file given"),
-        (["predict-sids", "--query=-h"], "no --gin_file given"),
-        (["compare", "compare", "nowhere"], "compare/relevance/predictions.parquet: no such file"),
-        (["--force", "run", "run"], "unexpected argument 'run'"),
-        (["run", "help"], "unexpected argument 'help'"),
-        (["verify-bundle", "nowhere", "--pairs=5"], "nowhere/manifest.json: no such file"),
+        pytest.param(
+            ["--gin_file", "missing.gin", "run"],
+            "gin file missing.gin does not exist",
+            id="value of --gin_file before the command",
+        ),
+        pytest.param(
+            ["predict-sids", "--query", "help"], "no --gin_file given", id="help as a value"
+        ),
+        pytest.param(
+            ["predict-sids", "--query", "--help"], "no --gin_file given", id="--help as a value"
+        ),
+        pytest.param(["predict-sids", "--query=-h"], "no --gin_file given", id="-h as a value"),
+        pytest.param(
+            ["compare", "compare", "nowhere"],
+            "compare/relevance/predictions.parquet: no such file",
+            id="compare of a folder named compare",
+        ),
+        pytest.param(
+            ["--force", "run", "run"], "unexpected argument 'run'", id="command after itself"
+        ),
+        pytest.param(["run", "help"], "unexpected argument 'help'", id="help after the command"),
+        pytest.param(
+            ["verify-bundle", "nowhere", "--pairs=5"],
+            "nowhere/manifest.json: no such file",
+            id="folder before a flag",
+        ),
     ],
 )
 def test_a_value_is_neither_a_command_nor_a_wish_for_help(arguments, message, capsys):
@@ -181,7 +199,9 @@ def test_a_value_is_neither_a_command_nor_a_wish_for_help(arguments, message, ca
 
 
 @pytest.mark.parametrize(
-    "arguments", [["help", "score"], ["-h", "score"], ["score", "x", "--help"]]
+    "arguments",
+    [["help", "score"], ["-h", "score"], ["score", "x", "--help"]],
+    ids=["help first", "-h first", "--help last"],
 )
 def test_help_is_printed_wherever_it_is_wanted(arguments, capsys):
     assert cli.main(arguments) == 0

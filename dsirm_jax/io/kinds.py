@@ -61,6 +61,6 @@ def class_named(name: str, *, home: str) -> type:
         kind = vars(candidate).get(bare)
         if isinstance(kind, type) and kind.__module__ == candidate.__name__:
             if not (dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen):
-                raise InputError(f"{name} in {module or home} is no frozen dataclass")
+                raise InputError(f"{name} is no frozen dataclass, so that no file may name it")
             return kind
     raise InputError(f"there is no {name} in {module or home}")

@@ -125,7 +125,7 @@ def _config(fields: Mapping[str, Any]) -> QuantizerConfig:
         settings = dict(fields["kind"])
         name = settings.pop("class")
     kind = class_named(name, home=HOME)
-    if not (dataclasses.is_dataclass(kind) and isinstance(kind, Kind)):
+    if not isinstance(kind, Kind):
         raise InputError(f"{name} is no kind of quantizer")
     others = {key: value for key, value in fields.items() if key not in SPREAD}
     return QuantizerConfig(kind=kind(**_tuples(settings)), **_tuples(others))

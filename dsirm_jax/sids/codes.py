@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -37,7 +37,7 @@ class SidTable:
     """
 
     item_ids: pa.ChunkedArray
-    sids: Int[np.ndarray, "item level"]
+    sids: Integer[np.ndarray, "item level"]
     distances: Float[np.ndarray, "item level"]
     errors: Float[np.ndarray, " item"]
     version: str
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
 """Columns of `sids.parquet`."""
 
 
-def level_offsets(sizes: Sequence[int]) -> Int[np.ndarray, " level"]:
+def level_offsets(sizes: Sequence[int]) -> Integer[np.ndarray, " level"]:
     """Returns the number of codes of all levels before each level, int64 `[level]`.
 
     Example:
@@ -65,8 +65,8 @@ def level_offsets(sizes: Sequence[int]) -> Int[np.ndarray, " level"]:
 
 
 def to_tokens(
-    sids: Int[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
-) -> Int[Array, "*rows level"]:
+    sids: Integer[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Integer[Array, "*rows level"]:
     """Returns the generator's token ids of SIDs (or of their prefixes).
 
     The SID tokens follow the text vocabulary, level by level:
@@ -89,8 +89,8 @@ def to_tokens(
 
 
 def from_tokens(
-    tokens: Int[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
-) -> Int[Array, "*rows level"]:
+    tokens: Integer[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Integer[Array, "*rows level"]:
     """Returns the codes of token ids; undoes `to_tokens`.
 
     Example:
@@ -102,7 +102,7 @@ def from_tokens(
 
 
 def validate(
-    sids: Int[np.ndarray, "row level"], *, sizes: Sequence[int], source: str = "SIDs"
+    sids: Integer[np.ndarray, "row level"], *, sizes: Sequence[int], source: str = "SIDs"
 ) -> None:
     """Checks that every code exists at its level.
 
@@ -129,7 +129,9 @@ def validate(
         )
 
 
-def pack(sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]) -> Int[np.ndarray, "*rows"]:
+def pack(
+    sids: Integer[np.ndarray, "*rows level"], *, sizes: Sequence[int]
+) -> Integer[np.ndarray, "*rows"]:
     """Returns each SID as one mixed-radix int64 whose order is the lexicographic order of codes.
 
     Args:
@@ -154,8 +156,8 @@ def pack(sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]) -> Int[n
 
 
 def unpack(
-    keys: Int[np.ndarray, "*rows"], *, sizes: Sequence[int]
-) -> Int[np.ndarray, "*rows level"]:
+    keys: Integer[np.ndarray, "*rows"], *, sizes: Sequence[int]
+) -> Integer[np.ndarray, "*rows level"]:
     """Returns the SIDs of packed keys, int32; undoes `pack`.
 
     Example:
@@ -170,8 +172,8 @@ def unpack(
 
 
 def prefix_keys(
-    sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]
-) -> Int[np.ndarray, "*rows level"]:
+    sids: Integer[np.ndarray, "*rows level"], *, sizes: Sequence[int]
+) -> Integer[np.ndarray, "*rows level"]:
     """Returns the packed key of every prefix, int64; two prefixes of one length agree iff equal.
 
     Example:
@@ -187,8 +189,8 @@ def prefix_keys(
 
 
 def suffixes(
-    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int], cap: int
-) -> Int[np.ndarray, " item"]:
+    sids: Integer[np.ndarray, "item level"], *, sizes: Sequence[int], cap: int
+) -> Integer[np.ndarray, " item"]:
     """Returns numbers that part the items of an over-full bucket, int32 `[item]`.
 
     The first `cap` items with a SID have 0, in the order of the catalogue, the next `cap` have 1.
@@ -260,7 +262,7 @@ def read_sids(path: Path) -> SidTable:
 
 def aligned_sids(
     path: Path, *, item_ids: pa.ChunkedArray, version: str
-) -> Int[np.ndarray, "item level"]:
+) -> Integer[np.ndarray, "item level"]:
     """Returns the SIDs of some items, in their order, -1 for those that a table lacks.
 
     Args:

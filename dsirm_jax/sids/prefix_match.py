@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from dsirm_jax.sids import codes
 
@@ -32,13 +32,13 @@ class Beams(NamedTuple):
       valid: `[query, beam]`; an invalid beam counts for nothing, whatever it holds.
     """
 
-    sids: Int[Array, "query beam level"]
+    sids: Integer[Array, "query beam level"]
     log_probs: Float[Array, "query beam"]
     valid: Bool[Array, "query beam"]
 
 
 def agreement(
-    query_sids: Int[Array, "query sid level"], item_sids: Int[Array, "query item level"]
+    query_sids: Integer[Array, "query sid level"], item_sids: Integer[Array, "query item level"]
 ) -> Bool[Array, "query level item sid"]:
     """Returns whether the first l codes agree, for each level l.
 
@@ -52,7 +52,7 @@ def agreement(
 
 
 def match_depth(
-    beams: Beams, item_sids: Int[Array, "query item level"]
+    beams: Beams, item_sids: Integer[Array, "query item level"]
 ) -> Float[Array, "query item 1"]:
     """Returns the paper's feature: 2^(l − L) at the deepest level l that any beam agrees at.
 
@@ -73,7 +73,7 @@ def match_depth(
 
 def prefix_features(
     beams: Beams,
-    item_sids: Int[Array, "query item level"],
+    item_sids: Integer[Array, "query item level"],
     pair_log_probs: Float[Array, "query item level"],
     log_shares: Float[Array, "query item level"],
 ) -> Float[Array, "query item feature"]:
@@ -104,9 +104,9 @@ def prefix_features(
 
 
 def near_item_features(
-    sids: Int[Array, "query sid level"],
+    sids: Integer[Array, "query sid level"],
     weights: Float[Array, "query sid"],
-    item_sids: Int[Array, "query item level"],
+    item_sids: Integer[Array, "query item level"],
 ) -> Float[Array, "query item feature"]:
     """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
 
@@ -134,7 +134,7 @@ def near_item_features(
 
 
 def heaviest_prefix(
-    sids: Int[Array, "query sid level"], weights: Float[Array, "query sid"]
+    sids: Integer[Array, "query sid level"], weights: Float[Array, "query sid"]
 ) -> Float[Array, "query level"]:
     """Returns the greatest weight that the SIDs with one prefix have, at each level.
 
@@ -179,9 +179,9 @@ def vote_weights(
 
 
 def vote_features(
-    sids: Int[Array, "query vote level"],
+    sids: Integer[Array, "query vote level"],
     weights: Float[Array, "query vote 4"],
-    item_sids: Int[Array, "query item level"],
+    item_sids: Integer[Array, "query item level"],
 ) -> Float[Array, "query item feature"]:
     """Returns `near_queries`, `near_rejected` and `near_verdict` of each level, in this order.
 
@@ -202,7 +202,7 @@ def vote_features(
 
 
 def log_prefix_shares(
-    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]
+    sids: Integer[np.ndarray, "item level"], *, sizes: Sequence[int]
 ) -> Float[np.ndarray, "item level"]:
     """Returns the log share of items that have the first l codes of each item, float32.
 

@@ -22,14 +22,28 @@ SHARED = (Flag(name="force", kind="switch", meaning="again"), Flag(name="tags", 
 @pytest.mark.parametrize(
     ("arguments", "values", "given"),
     [
-        (["a"], {}, ["a"]),
-        (["--unit=g", "a"], {"unit": "g"}, ["a"]),
-        (["--unit", "weigh", "a"], {"unit": "weigh"}, ["a"]),
-        (["a", "--force", "--tare=4"], {"force": True, "tare": 4}, ["a"]),
-        (["--item=1", "a", "--item", "2"], {"item": ["1", "2"]}, ["a"]),
-        (["--tags=x,y", "--scale=new", "a"], {"tags": ["x", "y"], "scale": ["new"]}, ["a"]),
-        (["weigh"], {}, ["weigh"]),  # an argument may be called as the command
-        (["--", "--force"], {}, ["--force"]),
+        pytest.param(["a"], {}, ["a"], id="no flag"),
+        pytest.param(["--unit=g", "a"], {"unit": "g"}, ["a"], id="value after equals sign"),
+        pytest.param(
+            ["--unit", "weigh", "a"], {"unit": "weigh"}, ["a"], id="value named as the command"
+        ),
+        pytest.param(
+            ["a", "--force", "--tare=4"],
+            {"force": True, "tare": 4},
+            ["a"],
+            id="flags after the argument",
+        ),
+        pytest.param(
+            ["--item=1", "a", "--item", "2"], {"item": ["1", "2"]}, ["a"], id="repeated flag"
+        ),
+        pytest.param(
+            ["--tags=x,y", "--scale=new", "a"],
+            {"tags": ["x", "y"], "scale": ["new"]},
+            ["a"],
+            id="lists",
+        ),
+        pytest.param(["weigh"], {}, ["weigh"], id="argument named as the command"),
+        pytest.param(["--", "--force"], {}, ["--force"], id="argument that looks like a flag"),
     ],
 )
 def test_flags_stand_anywhere_and_have_their_values(arguments, values, given):
@@ -40,11 +54,17 @@ def test_flags_stand_anywhere_and_have_their_values(arguments, values, given):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one shop: dsirm weigh DIR"),
-        (["a", "b"], "unexpected argument 'b'; see `dsirm weigh --help`"),
-        (["a", "--tare=10"], "flag --tare=10"),
-        (["a", "--scale=broken"], "flag --scale=broken"),
-        (["a", "--colour=red"], "Unknown command line flag 'colour'"),
+        pytest.param([], "name one shop: dsirm weigh DIR", id="no argument"),
+        pytest.param(
+            ["a", "b"],
+            "unexpected argument 'b'; see `dsirm weigh --help`",
+            id="one argument too many",
+        ),
+        pytest.param(["a", "--tare=10"], "flag --tare=10", id="number out of range"),
+        pytest.param(["a", "--scale=broken"], "flag --scale=broken", id="unknown choice"),
+        pytest.param(
+            ["a", "--colour=red"], "Unknown command line flag 'colour'", id="unknown flag"
+        ),
     ],
 )
 def test_what_is_wrong_is_named(arguments, message):

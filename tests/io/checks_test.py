@@ -6,7 +6,9 @@ from dsirm_jax.io.checks import check_choice, check_text
 from dsirm_jax.io.errors import InputError
 
 
-@pytest.mark.parametrize("value", ["", " \n", None, 3, ["text"]])
+@pytest.mark.parametrize(
+    "value", ["", " \n", None, 3, ["text"]], ids=["empty", "blank", "none", "number", "list"]
+)
 def test_a_text_is_not_blank(value):
     message = f"gin binding A.b is {value!r}; bind a text that is not empty"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):

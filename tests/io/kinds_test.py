@@ -34,7 +34,7 @@ def test_a_class_of_a_users_own_goes_by_its_module():
         ("Nothing", "there is no Nothing in dsirm_jax.io"),
         ("Path", "there is no Path in dsirm_jax.io"),  # imported there, not made there
         ("wsgiref.handlers.CGIHandler", "nothing has imported wsgiref.handlers"),
-        ("subprocess.Popen", "subprocess.Popen in subprocess is no frozen dataclass"),
+        ("subprocess.Popen", "subprocess.Popen is no frozen dataclass"),
         (f"{__name__}.pytest", f"there is no {__name__}.pytest in {__name__}"),
     ],
 )

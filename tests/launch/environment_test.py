@@ -296,13 +296,13 @@ def test_ci_skips_the_interpreters_that_are_not_here(checkout):
     assert done.returncode == 0, done.stderr
     assert "no python3.13 on this machine" in done.stdout
     on = "PYTHON=python3.11 VENV=.venv-3.11"
-    assert made(checkout) == [f"lint {on}", f"test {on}", f"proof {on}"]
+    assert made(checkout) == [f"lint {on}", f"test {on}", f"proof {on}", f"docs {on}"]
     checkout.python("python3.13", "3.13.0")
     done = checkout.run(".ci/run")
     assert "on this machine" not in done.stdout
     on = "PYTHON=python3.13 VENV=.venv-3.13"
-    assert made(checkout)[3:5] == [f"lint {on}", f"test {on}"]
-    assert made(checkout)[5].startswith(f"proof {on} TESTS=")
+    assert made(checkout)[4:6] == [f"lint {on}", f"test {on}"]
+    assert made(checkout)[6].startswith(f"proof {on} TESTS=")
     assert checkout.run(".ci/run", "python3.12").returncode == 1
     assert not made(checkout)
 

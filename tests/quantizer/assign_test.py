@@ -116,7 +116,11 @@ def test_vectors_of_another_width_are_refused():
         )
 
 
-@pytest.mark.parametrize("rows", [np.ones((1, 6)), np.full((7, 6), 0.1), np.zeros((3, 6))])
+@pytest.mark.parametrize(
+    "rows",
+    [np.ones((1, 6)), np.full((7, 6), 0.1), np.zeros((3, 6))],
+    ids=["one row", "tenths", "zeros"],
+)
 def test_vectors_that_are_all_the_same_have_no_variance(rows):
     assert assign_module.variance(rows.astype("f4")) == 0.0
 

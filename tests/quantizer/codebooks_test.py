@@ -147,6 +147,7 @@ def test_balanced_codes_are_used_evenly_and_do_not_depend_on_the_devices():
         ("init_iterations", (-1, 2.5, True)),
         ("balance", (-0.3, np.nan, "0.3")),
     ],
+    ids=["decay", "restart_below", "init_rows", "init_iterations", "balance"],
 )
 def test_an_upkeep_that_cannot_be_is_refused(name, values):
     for value in values:

@@ -103,9 +103,9 @@ def rewritten(path, change):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("rq_vae", RQ_VAE),
-        ("residual_kmeans", ResidualKmeans()),
-        ("hierarchical_kmeans", HierarchicalKmeans()),
+        pytest.param("rq_vae", RQ_VAE, id="rq_vae"),
+        pytest.param("residual_kmeans", ResidualKmeans(), id="residual_kmeans"),
+        pytest.param("hierarchical_kmeans", HierarchicalKmeans(), id="hierarchical_kmeans"),
     ],
 )
 def test_a_file_of_an_earlier_version_holds_the_same_quantizer(tmp_path, name, kind):
@@ -135,14 +135,25 @@ def test_a_file_of_an_earlier_version_holds_the_same_quantizer(tmp_path, name, k
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
+        pytest.param(
             {"class": "subprocess.Popen", "args": "true"},
-            "subprocess.Popen in subprocess is no frozen dataclass",
+            "subprocess.Popen is no frozen dataclass",
+            id="class of another package",
         ),
-        ({"class": "BatchStep"}, "BatchStep is no kind of quantizer"),
-        ({"class": "Kmeans"}, "there is no Kmeans in dsirm_jax.quantizer.kinds"),
-        ({"class": "RqVae", "latent_dim": 4}, "hidden_dim"),
-        ({"class": "RqVae", "latent_dim": 0, "hidden_dim": 5}, "RqVae.latent_dim is 0"),
+        pytest.param(
+            {"class": "BatchStep"}, "BatchStep is no frozen dataclass", id="class that is no kind"
+        ),
+        pytest.param(
+            {"class": "Kmeans"},
+            "there is no Kmeans in dsirm_jax.quantizer.kinds",
+            id="unknown kind",
+        ),
+        pytest.param({"class": "RqVae", "latent_dim": 4}, "hidden_dim", id="missing setting"),
+        pytest.param(
+            {"class": "RqVae", "latent_dim": 0, "hidden_dim": 5},
+            "RqVae.latent_dim is 0",
+            id="illegal setting",
+        ),
     ],
 )
 def test_a_file_makes_kinds_alone(tmp_path, settings, message):

@@ -259,7 +259,11 @@ def test_a_quantizer_of_another_shape_is_refused(tmp_path, start):
     assert more_beams.version != start.version
 
 
-@pytest.mark.parametrize("kind", [KIND, ResidualKmeans(), HierarchicalKmeans()])
+@pytest.mark.parametrize(
+    "kind",
+    [KIND, ResidualKmeans(), HierarchicalKmeans()],
+    ids=["rq_vae", "residual_kmeans", "hierarchical_kmeans"],
+)
 def test_one_item_is_enough(kind):
     items = TrainingItems(items=np.arange(4, dtype="f4")[None])
     fitted = train(

@@ -203,6 +203,7 @@ def test_shares_of_the_loss_add_up_over_devices(devices):
         ("contrastive", (-0.1, np.nan)),
         ("temperature", (0, -0.1, np.nan)),
     ],
+    ids=["commitment", "contrastive", "temperature"],
 )
 def test_an_objective_that_cannot_be_is_refused(name, values):
     for value in values:

@@ -122,17 +122,17 @@ def test_what_is_no_kind_is_refused(kind):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("codebook_sizes", ()),
-        ("codebook_sizes", 8),
-        ("codebook_sizes", "88"),
-        ("codebook_sizes", (4, 0)),
-        ("codebook_sizes", (4, 2.5)),
-        ("codebook_sizes", (True,)),
-        ("pin_depth", -1),
-        ("pin_depth", None),
-        ("title_language", 3),
-        ("beams", 0),
-        ("bucket_cap", 0),
+        pytest.param("codebook_sizes", (), id="no codebooks"),
+        pytest.param("codebook_sizes", 8, id="codebook_sizes as number"),
+        pytest.param("codebook_sizes", "88", id="codebook_sizes as text"),
+        pytest.param("codebook_sizes", (4, 0), id="empty codebook"),
+        pytest.param("codebook_sizes", (4, 2.5), id="fraction as codebook size"),
+        pytest.param("codebook_sizes", (True,), id="bool as codebook size"),
+        pytest.param("pin_depth", -1, id="negative pin_depth"),
+        pytest.param("pin_depth", None, id="no pin_depth"),
+        pytest.param("title_language", 3, id="title_language as number"),
+        pytest.param("beams", 0, id="no beams"),
+        pytest.param("bucket_cap", 0, id="bucket_cap of zero"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(name, value):

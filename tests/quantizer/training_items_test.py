@@ -63,24 +63,51 @@ def test_a_query_that_is_not_finite_is_named_by_its_number():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (
+        pytest.param(
             {"items": np.zeros((0, 12), "f4")},
             r"items has the shape \(0, 12\); .* at least one item",
+            id="no items",
         ),
-        ({"items": np.zeros((96, 0), "f4")}, r"items has the shape \(96, 0\)"),
-        ({"items": np.zeros(12, "f4")}, r"items has the shape \(12,\)"),
-        (
+        pytest.param(
+            {"items": np.zeros((96, 0), "f4")},
+            r"items has the shape \(96, 0\)",
+            id="items without columns",
+        ),
+        pytest.param(
+            {"items": np.zeros(12, "f4")},
+            r"items has the shape \(12,\)",
+            id="items of one dimension",
+        ),
+        pytest.param(
             {"queries": np.zeros((24, 5), "f4")},
             r"queries has the shape \(24, 5\); pass \[query, 12",
+            id="queries of another width",
         ),
-        ({"pairs": np.zeros((3, 3), "i8")}, r"pairs has the shape \(3, 3\); pass \[pair, 2\]"),
-        (
+        pytest.param(
+            {"pairs": np.zeros((3, 3), "i8")},
+            r"pairs has the shape \(3, 3\); pass \[pair, 2\]",
+            id="pairs of three",
+        ),
+        pytest.param(
             {"pairs": np.array([[24, 0]])},
             r"pairs\[:, 0\] has 24 in row 0; pass numbers from 0 to 23",
+            id="query out of range",
         ),
-        ({"pairs": np.array([[0, 9], [0, -1]])}, r"pairs\[:, 1\] has -1 in row 1; .* 0 to 95"),
-        ({"pinned": np.zeros(3, "i4")}, r"pinned has the shape \(3,\); pass \[96\]"),
-        ({"pinned": np.full(96, 4, "i4")}, r"pinned has 4 in row 0; pass numbers from -1 to 3"),
+        pytest.param(
+            {"pairs": np.array([[0, 9], [0, -1]])},
+            r"pairs\[:, 1\] has -1 in row 1; .* 0 to 95",
+            id="item out of range",
+        ),
+        pytest.param(
+            {"pinned": np.zeros(3, "i4")},
+            r"pinned has the shape \(3,\); pass \[96\]",
+            id="too few pinned",
+        ),
+        pytest.param(
+            {"pinned": np.full(96, 4, "i4")},
+            r"pinned has 4 in row 0; pass numbers from -1 to 3",
+            id="pinned out of range",
+        ),
     ],
 )
 def test_arrays_that_do_not_go_together_are_refused(changed, message):

@@ -116,13 +116,33 @@ def test_files_and_versions_are_those_of_before(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "Forest"}, "there is no Forest in dsirm_jax.relevance.heads"),
-        ({"kind": "Network"}, "Network is no frozen dataclass"),
-        ({"kind": "subprocess.Popen"}, "subprocess.Popen is no frozen dataclass"),
-        ({"kind": "nowhere.Head"}, "nothing has imported nowhere"),
-        ({"depth": 3}, "is not one that its class can hold by now .*depth.*run `dsirm relevance`"),
-        ({"heads": [HEADER["heads"][0]] * 3}, "is not one that its class can hold by now"),
-        ({"heads": []}, "gin binding Blend.heads is"),
+        pytest.param(
+            {"kind": "Forest"}, "there is no Forest in dsirm_jax.relevance.heads", id="unknown head"
+        ),
+        pytest.param(
+            {"kind": "Network"}, "Network is no frozen dataclass", id="class that is no head"
+        ),
+        pytest.param(
+            {"kind": "subprocess.Popen"},
+            "subprocess.Popen is no frozen dataclass",
+            id="class of another package",
+        ),
+        pytest.param(
+            {"kind": "nowhere.Head"},
+            "nothing has imported nowhere",
+            id="class of an unknown module",
+        ),
+        pytest.param(
+            {"depth": 3},
+            "is not one that its class can hold by now .*depth.*run `dsirm relevance`",
+            id="unknown setting",
+        ),
+        pytest.param(
+            {"heads": [HEADER["heads"][0]] * 3},
+            "is not one that its class can hold by now",
+            id="heads of another kind",
+        ),
+        pytest.param({"heads": []}, "gin binding Blend.heads is", id="no heads"),
     ],
 )
 def test_a_file_that_names_something_else_is_refused(tmp_path, changes, message):

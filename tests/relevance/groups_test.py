@@ -125,13 +125,29 @@ def test_groups_are_chosen_in_the_order_of_tables():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("dense", "prefx"), r"rungs\['a'\] names the feature group 'prefx' \(did you mean 'pref"),
-        (("dense", "xyz"), r"names the feature group 'xyz'; choose from dense, lexical, "),
-        (("dense", "dense"), r"rungs\['a'\] names the feature group 'dense' twice"),
-        ((), r"rungs\['a'\] is \(\); bind a tuple of dense, "),
-        ("dense", r"rungs\['a'\] is 'dense'; bind a tuple of dense, "),
-        (("prefix@5",), r"names the feature group 'prefix@5' \(did you mean 'prefix@2'\?\)"),
-        (("dense@2",), "names the feature group 'dense@2'"),
+        pytest.param(
+            ("dense", "prefx"),
+            r"rungs\['a'\] names the feature group 'prefx' \(did you mean 'pref",
+            id="misspelt group",
+        ),
+        pytest.param(
+            ("dense", "xyz"),
+            r"names the feature group 'xyz'; choose from dense, lexical, ",
+            id="unknown group",
+        ),
+        pytest.param(
+            ("dense", "dense"),
+            r"rungs\['a'\] names the feature group 'dense' twice",
+            id="repeated group",
+        ),
+        pytest.param((), r"rungs\['a'\] is \(\); bind a tuple of dense, ", id="no groups"),
+        pytest.param("dense", r"rungs\['a'\] is 'dense'; bind a tuple of dense, ", id="text"),
+        pytest.param(
+            ("prefix@5",),
+            r"names the feature group 'prefix@5' \(did you mean 'prefix@2'\?\)",
+            id="other beams",
+        ),
+        pytest.param(("dense@2",), "names the feature group 'dense@2'", id="group without beams"),
     ],
 )
 def test_a_rung_that_nothing_computes_is_refused(names, message):
@@ -177,12 +193,30 @@ MINE = {"name": "mine", "columns": (Column("one", ""),), "compute": len}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "mine@2"}, r"Group\.name is 'mine@2'; bind letters"),
-        ({"reads": "sids"}, r"Group\.reads is 'sids'; bind one of \('pairs', 'beams', "),
-        ({"order": float("nan")}, r"Group\.order is nan; bind a whole number"),
-        ({"columns": ()}, r"Group\.columns of group 'mine' is \[\]; bind at least one"),
-        ({"columns": (Column("a", ""), Column("a", ""))}, r"is \['a', 'a'\]; bind"),
-        ({"compute": 3}, r"Group\.compute of group 'mine' is no function of a module"),
+        pytest.param({"name": "mine@2"}, r"Group\.name is 'mine@2'; bind letters", id="name"),
+        pytest.param(
+            {"reads": "sids"},
+            r"Group\.reads is 'sids'; bind one of \('pairs', 'beams', ",
+            id="reads",
+        ),
+        pytest.param(
+            {"order": float("nan")}, r"Group\.order is nan; bind a whole number", id="order"
+        ),
+        pytest.param(
+            {"columns": ()},
+            r"Group\.columns of group 'mine' is \[\]; bind at least one",
+            id="no columns",
+        ),
+        pytest.param(
+            {"columns": (Column("a", ""), Column("a", ""))},
+            r"is \['a', 'a'\]; bind",
+            id="repeated column",
+        ),
+        pytest.param(
+            {"compute": 3},
+            r"Group\.compute of group 'mine' is no function of a module",
+            id="compute",
+        ),
     ],
 )
 def test_what_is_no_group_is_refused(changes, message):

@@ -31,7 +31,11 @@ def test_the_querys_own_codes_are_one_certain_beam():
     assert found.tolist() == [[0, 0], [0, MIN_LOG_PROB], [MIN_LOG_PROB, MIN_LOG_PROB]]
 
 
-@pytest.mark.parametrize("tags", [(0,), (6,), ("own", "one"), (1, 1), (True,), (1.0,)])
+@pytest.mark.parametrize(
+    "tags",
+    [(0,), (6,), ("own", "one"), (1, 1), (True,), (1.0,)],
+    ids=["no beams", "too many beams", "unknown name", "repeated", "bool", "float"],
+)
 def test_variants_that_cannot_be_computed_are_refused(tags):
     variants.check_tags((1, 5, "own"), beams=5)
     variants.check_tags((6,), beams=None)

@@ -165,9 +165,11 @@ def test_a_scorer_that_answers_otherwise_is_told_apart():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pairs": 0}, "pairs is 0; give a whole number of at least 1"),
-        ({"pairs": 2, "batches": ()}, "batches is empty"),
-        ({"pairs": 2, "batches": (4, 0)}, "a size of batches is 0; give"),
+        pytest.param({"pairs": 0}, "pairs is 0; give a whole number of at least 1", id="no pairs"),
+        pytest.param({"pairs": 2, "batches": ()}, "batches is empty", id="no batches"),
+        pytest.param(
+            {"pairs": 2, "batches": (4, 0)}, "a size of batches is 0; give", id="empty batch"
+        ),
     ],
 )
 def test_nothing_to_compare_is_refused_before_anything_is_read(arguments, message, tmp_path):

@@ -32,7 +32,7 @@ def architecture_from(description: Mapping[str, Any]) -> Architecture:
     name = fields.pop(CLASS, UNNAMED)
     kind = class_named(name, home=__package__)
     # Looked at before it is called: the name comes from a file.
-    known = {f.name for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+    known = {field.name for field in dataclasses.fields(kind)}
     if not {"text_vocab_size", "sid_sizes"} <= known or not hasattr(kind, "decode"):
         raise InputError(f"{name} is no architecture of a generator")
     if not fields.keys() <= known:

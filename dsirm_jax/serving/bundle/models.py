@@ -126,7 +126,7 @@ def restored_encoder(
         return None
     names = {former: name for name, former in FORMER_NAMES.items()}
     kind = class_named(names.get(settings.kind, settings.kind), home=ENCODERS)
-    if not (dataclasses.is_dataclass(kind) and hasattr(kind, "restored")):
+    if not hasattr(kind, "restored"):
         raise InputError(f"the manifest's encoder {settings.kind} is no encoder; export it anew")
     return kind.restored(
         dataclasses.asdict(settings), params=params, vocabulary=vocabulary, folder=folder

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt32
+from jaxtyping import Array, Bool, Integer, UInt32
 
 from dsirm_jax.sids.trie.runs import runs
 
@@ -39,7 +39,7 @@ class Bitmap:
     array_names: ClassVar[tuple[str, ...]] = ("bitmaps", "first_child")
 
     bitmaps: UInt32[Array, "node word"]
-    first_child: Int[Array, " node"]
+    first_child: Integer[Array, " node"]
     size: int
 
     @classmethod
@@ -57,9 +57,9 @@ class Bitmap:
     @classmethod
     def from_children(
         cls,
-        parents: Int[np.ndarray, " child"],
-        codes: Int[np.ndarray, " child"],
-        starts: Int[np.ndarray, " node"],
+        parents: Integer[np.ndarray, " child"],
+        codes: Integer[np.ndarray, " child"],
+        starts: Integer[np.ndarray, " node"],
         *,
         size: int,
     ) -> Bitmap:
@@ -81,13 +81,15 @@ class Bitmap:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, size: int) -> Bitmap:
         return cls(**arrays, size=size)
 
-    def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+    def mask(self, nodes: Integer[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]
         bits = (bitmap[..., None] >> xp.arange(WORD_BITS, dtype=xp.uint32)) & 1  # [..., word, bit]
         return bits.reshape(*bitmap.shape[:-1], -1)[..., : self.size].astype(bool)
 
-    def child(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
+    def child(
+        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+    ) -> Integer[Array, "*rows"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]
         # Bits below the code: all of the words before its own, some of its own, none after those.
@@ -98,7 +100,9 @@ class Bitmap:
         rank = xp.sum(xp.bitwise_count(kept).astype(xp.int32), axis=-1, dtype=xp.int32)
         return self.first_child[nodes] + rank
 
-    def has(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
+    def has(
+        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+    ) -> Bool[Array, "*rows"]:
         xp = self.bitmaps.__array_namespace__()
         word = self.bitmaps[nodes, codes // WORD_BITS]
         return ((word >> (codes % WORD_BITS).astype(xp.uint32)) & xp.uint32(1)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids.codes import pack, validate
@@ -20,7 +20,7 @@ FORMS: tuple[type[Level], ...] = (Bitmap, Ranges)
 
 
 def build(
-    sids: Int[np.ndarray, "item level"],
+    sids: Integer[np.ndarray, "item level"],
     *,
     sizes: Sequence[int],
     kind: str | Sequence[str] | None = None,
@@ -69,7 +69,7 @@ def abstract_trie(sizes: Sequence[int], *, sids: int) -> Trie:
     return Trie(levels=tuple(levels))
 
 
-def add(trie: Trie, sids: Int[np.ndarray, "item level"]) -> Trie:
+def add(trie: Trie, sids: Integer[np.ndarray, "item level"]) -> Trie:
     """Returns the trie of its own SIDs and further ones; the table of the old SIDs is not needed.
 
     Args:
@@ -89,7 +89,7 @@ def add(trie: Trie, sids: Int[np.ndarray, "item level"]) -> Trie:
 
 
 def _from_leaves(
-    nodes: Int[np.ndarray, " leaf"],
+    nodes: Integer[np.ndarray, " leaf"],
     *,
     sizes: Sequence[int],
     kind: str | Sequence[str] | None = None,

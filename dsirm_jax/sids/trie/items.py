@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt
+from jaxtyping import Integer, UInt
 
 from dsirm_jax.sids.codes import pack
 from dsirm_jax.sids.trie.levels import Trie
@@ -27,7 +27,7 @@ class Postings:
     starts: UInt[np.ndarray, " bound"]
 
 
-def postings(sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Postings:
+def postings(sids: Integer[np.ndarray, "item level"], *, sizes: Sequence[int]) -> Postings:
     """Returns which items carry each SID; leaves are numbered as in `build` of the same SIDs."""
     keys = pack(sids, sizes=sizes)
     rows = np.argsort(keys, kind="stable")

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Integer
 
 
 class Level(Protocol):
@@ -38,9 +38,9 @@ class Level(Protocol):
     @classmethod
     def from_children(
         cls,
-        parents: Int[np.ndarray, " child"],
-        codes: Int[np.ndarray, " child"],
-        starts: Int[np.ndarray, " node"],
+        parents: Integer[np.ndarray, " child"],
+        codes: Integer[np.ndarray, " child"],
+        starts: Integer[np.ndarray, " node"],
         *,
         size: int,
     ) -> Level:
@@ -59,15 +59,19 @@ class Level(Protocol):
         """Returns the level whose arrays have been read from a file."""
         ...
 
-    def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+    def mask(self, nodes: Integer[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         """Returns which codes continue each node."""
         ...
 
-    def child(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
+    def child(
+        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+    ) -> Integer[Array, "*rows"]:
         """Returns the child of each node under a code that exists, int32."""
         ...
 
-    def has(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
+    def has(
+        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+    ) -> Bool[Array, "*rows"]:
         """Returns whether each node has a child under a code of the level."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Integer
 
 from dsirm_jax.sids.codes import pack, unpack
 from dsirm_jax.sids.trie.levels import Trie
@@ -16,7 +16,9 @@ NOT_FOUND = -1
 NODES_AT_ONCE = 1 << 16
 
 
-def child_mask(trie: Trie, *, level: int, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+def child_mask(
+    trie: Trie, *, level: int, nodes: Integer[Array, "*rows"]
+) -> Bool[Array, "*rows code"]:
     """Returns which codes continue each node.
 
     This and the functions below compute where the trie's arrays are: with NumPy on the host, with
@@ -40,8 +42,8 @@ def child_mask(trie: Trie, *, level: int, nodes: Int[Array, "*rows"]) -> Bool[Ar
 
 
 def child(
-    trie: Trie, *, level: int, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]
-) -> Int[Array, "*rows"]:
+    trie: Trie, *, level: int, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+) -> Integer[Array, "*rows"]:
     """Returns the child of each node under a code that exists (see `child_mask`).
 
     Args:
@@ -56,7 +58,7 @@ def child(
     return trie.levels[level].child(nodes, codes)
 
 
-def find(trie: Trie, prefixes: Int[Array, "*rows depth"]) -> Int[Array, "*rows"]:
+def find(trie: Trie, prefixes: Integer[Array, "*rows depth"]) -> Integer[Array, "*rows"]:
     """Returns the node of each prefix, `NOT_FOUND` where the catalogue has none.
 
     Args:
@@ -83,7 +85,7 @@ def find(trie: Trie, prefixes: Int[Array, "*rows depth"]) -> Int[Array, "*rows"]
     return xp.where(exists, nodes, NOT_FOUND)
 
 
-def contains(trie: Trie, prefixes: Int[Array, "*rows depth"]) -> Bool[Array, "*rows"]:
+def contains(trie: Trie, prefixes: Integer[Array, "*rows depth"]) -> Bool[Array, "*rows"]:
     """Returns whether each prefix (or whole SID) exists, bool `[...]`."""
     return find(trie, prefixes) != NOT_FOUND
 
@@ -99,7 +101,7 @@ def leaf_range(trie: Trie, prefix: Sequence[int]) -> tuple[int, int]:
     return low, high
 
 
-def enumerate_sids(trie: Trie, prefix: Sequence[int] = ()) -> Int[np.ndarray, "leaf level"]:
+def enumerate_sids(trie: Trie, prefix: Sequence[int] = ()) -> Integer[np.ndarray, "leaf level"]:
     """Returns every SID that starts with `prefix`, in ascending order.
 
     Args:
@@ -112,7 +114,7 @@ def enumerate_sids(trie: Trie, prefix: Sequence[int] = ()) -> Int[np.ndarray, "l
     return unpack(leaves(trie, prefix), sizes=trie.sizes)
 
 
-def leaves(trie: Trie, prefix: Sequence[int] = ()) -> Int[np.ndarray, " leaf"]:
+def leaves(trie: Trie, prefix: Sequence[int] = ()) -> Integer[np.ndarray, " leaf"]:
     """Returns the packed SIDs below a prefix, ascending."""
     node = int(find(trie, np.asarray(prefix, np.int32)))
     if node == NOT_FOUND:

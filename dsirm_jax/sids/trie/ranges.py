@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt
+from jaxtyping import Array, Bool, Integer, UInt
 
 RANGES = "ranges"
 
@@ -39,7 +39,7 @@ class Ranges:
     array_names: ClassVar[tuple[str, ...]] = ("codes", "starts")
 
     codes: UInt[Array, " child"]
-    starts: Int[Array, " bound"]
+    starts: Integer[Array, " bound"]
     size: int
     widest: int
 
@@ -59,9 +59,9 @@ class Ranges:
     @classmethod
     def from_children(
         cls,
-        parents: Int[np.ndarray, " child"],
-        codes: Int[np.ndarray, " child"],
-        starts: Int[np.ndarray, " node"],
+        parents: Integer[np.ndarray, " child"],
+        codes: Integer[np.ndarray, " child"],
+        starts: Integer[np.ndarray, " node"],
         *,
         size: int,
     ) -> Ranges:
@@ -73,14 +73,14 @@ class Ranges:
         most = int(np.diff(arrays["starts"]).max())
         return cls(**arrays, size=size, widest=min(1 << (most - 1).bit_length(), size))
 
-    def _codes_below(self, nodes: Int[Array, "*rows"]) -> Int[Array, "*rows child"]:
+    def _codes_below(self, nodes: Integer[Array, "*rows"]) -> Integer[Array, "*rows child"]:
         """Returns the children's codes, ascending, and `size` where there are no more."""
         xp = self.codes.__array_namespace__()
         place = self.starts[nodes][..., None] + xp.arange(self.widest, dtype=xp.int32)
         codes = self.codes[xp.minimum(place, self.codes.shape[0] - 1)].astype(xp.int32)
         return xp.where(place < self.starts[nodes + 1][..., None], codes, self.size)
 
-    def mask(self, nodes: Int[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+    def mask(self, nodes: Integer[Array, "*rows"]) -> Bool[Array, "*rows code"]:
         xp = self.codes.__array_namespace__()
         codes = self._codes_below(nodes).reshape(-1, self.widest)
         rows = xp.arange(codes.shape[0])[:, None]
@@ -92,12 +92,16 @@ class Ranges:
             mask = xp.zeros(shape, bool).at[rows, codes].set(True)
         return mask[:, : self.size].reshape(*nodes.shape, self.size)
 
-    def child(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
+    def child(
+        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+    ) -> Integer[Array, "*rows"]:
         xp = self.codes.__array_namespace__()
         rank = xp.sum(self._codes_below(nodes) < codes[..., None], axis=-1, dtype=xp.int32)
         return self.starts[nodes] + rank
 
-    def has(self, nodes: Int[Array, "*rows"], codes: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
+    def has(
+        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
+    ) -> Bool[Array, "*rows"]:
         xp = self.codes.__array_namespace__()
         return xp.any(self._codes_below(nodes) == codes[..., None], axis=-1)
 

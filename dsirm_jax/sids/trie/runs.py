@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 
 def runs(
-    ascending: Int[np.ndarray, " row"],
-) -> tuple[Int[np.ndarray, " run"], Int[np.ndarray, " run"]]:
+    ascending: Integer[np.ndarray, " row"],
+) -> tuple[Integer[np.ndarray, " run"], Integer[np.ndarray, " run"]]:
     """Returns the distinct values of an ascending array that is not empty, and where each starts.
 
     Example:

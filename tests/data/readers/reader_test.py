@@ -165,23 +165,23 @@ GOOD = {
         (Wands, "data_dir", " "),
         (Wands, "data_dir", 1),
         (Tables, "items", ""),
-        (Tables, "items", ()),
-        (Tables, "items", ("items.csv", None)),
+        pytest.param(Tables, "items", (), id="Tables no items"),
+        pytest.param(Tables, "items", ("items.csv", None), id="Tables items with None"),
         (Tables, "judgements", None),
         *(
-            (kind, name, value)
+            pytest.param(kind, name, value, id=f"{kind.__name__} {name} {what}")
             for kind in (Tables, Database)
-            for name, value in [
-                ("item_columns", {"titel": "name"}),
-                ("item_columns", {"title": ""}),
-                ("item_columns", ("title", "name")),
-                ("judgement_columns", {"grade": "grade"}),
-                ("judgement_columns", {"label": None}),
-                ("extra_columns", {"price": "money"}),
-                ("extra_columns", {"Title": "string"}),
-                ("extra_columns", {"price": 64}),
-                ("category_separator", ""),
-                ("category_separator", None),
+            for name, value, what in [
+                ("item_columns", {"titel": "name"}, "unknown"),
+                ("item_columns", {"title": ""}, "empty"),
+                ("item_columns", ("title", "name"), "tuple"),
+                ("judgement_columns", {"grade": "grade"}, "unknown"),
+                ("judgement_columns", {"label": None}, "none"),
+                ("extra_columns", {"price": "money"}, "type"),
+                ("extra_columns", {"Title": "string"}, "name"),
+                ("extra_columns", {"price": 64}, "number"),
+                ("category_separator", "", "empty"),
+                ("category_separator", None, "none"),
             ]
         ),
         (Database, "url", ""),

@@ -200,7 +200,7 @@ def test_a_saved_model_without_its_like_in_tensorflow_has_no_vectors(encoder, ca
 
 def test_a_manifest_names_no_class_that_is_no_encoder(tmp_path):
     settings = EncoderSettings(kind="subprocess.Popen", dim=DIM)
-    with pytest.raises(InputError, match="encoder subprocess.Popen is no encoder"):
+    with pytest.raises(InputError, match="subprocess.Popen is no frozen dataclass"):
         models.restored_encoder(settings, params={}, vocabulary=None, folder=tmp_path)
 
 

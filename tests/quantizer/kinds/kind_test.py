@@ -142,7 +142,9 @@ def test_a_file_needs_its_kind_to_be_imported(tmp_path, signs):
 
 
 @pytest.mark.parametrize(
-    "kind", [RqVae(latent_dim=2, hidden_dim=2), ResidualKmeans(), HierarchicalKmeans()]
+    "kind",
+    [RqVae(latent_dim=2, hidden_dim=2), ResidualKmeans(), HierarchicalKmeans()],
+    ids=["rq_vae", "residual_kmeans", "hierarchical_kmeans"],
 )
 def test_the_kinds_of_the_package_are_kinds(kind):
     assert isinstance(kind, Kind)

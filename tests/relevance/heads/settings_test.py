@@ -21,21 +21,28 @@ KINDS = (Mlp, BoostedTrees, Linear)
 @pytest.mark.parametrize(
     ("kind", "name", "values"),
     [
-        (Mlp, "hidden", [(), (0,), (-8,), (8.5,), (True,), [64, 32], 64]),
-        (Mlp, "listwise", [-1.0, NAN, INF]),
-        (BoostedTrees, "trees", [0, -1, 1.5, NAN]),
-        (BoostedTrees, "learning_rate", [0.0, -0.1, NAN, INF]),
-        (BoostedTrees, "leaves", [1, 33, 6.5, NAN]),
-        (BoostedTrees, "min_leaf", [0, 2.5, NAN]),
-        (BoostedTrees, "l2", [-1.0, NAN, INF]),
-        (BoostedTrees, "columns", [0.0, -0.3, 1.1, NAN]),
-        (Linear, "l2", [0.0, -1.0, NAN, INF]),
-        (Linear, "knots", [1, 2.5, NAN]),
-        *((kind, "loss", ["hinge", "", None]) for kind in KINDS),
-        (Blend, "heads", [(), [Mlp()], Mlp()]),
-        (Calibration, "kind", ["platt", None]),
-        (Calibration, "folds", [1, -2, 2.5, NAN]),
-        (Calibration, "share", [1.0, -0.1, NAN]),
+        pytest.param(
+            Mlp, "hidden", [(), (0,), (-8,), (8.5,), (True,), [64, 32], 64], id="Mlp hidden"
+        ),
+        pytest.param(Mlp, "listwise", [-1.0, NAN, INF], id="Mlp listwise"),
+        pytest.param(BoostedTrees, "trees", [0, -1, 1.5, NAN], id="BoostedTrees trees"),
+        pytest.param(
+            BoostedTrees, "learning_rate", [0.0, -0.1, NAN, INF], id="BoostedTrees learning_rate"
+        ),
+        pytest.param(BoostedTrees, "leaves", [1, 33, 6.5, NAN], id="BoostedTrees leaves"),
+        pytest.param(BoostedTrees, "min_leaf", [0, 2.5, NAN], id="BoostedTrees min_leaf"),
+        pytest.param(BoostedTrees, "l2", [-1.0, NAN, INF], id="BoostedTrees l2"),
+        pytest.param(BoostedTrees, "columns", [0.0, -0.3, 1.1, NAN], id="BoostedTrees columns"),
+        pytest.param(Linear, "l2", [0.0, -1.0, NAN, INF], id="Linear l2"),
+        pytest.param(Linear, "knots", [1, 2.5, NAN], id="Linear knots"),
+        *(
+            pytest.param(kind, "loss", ["hinge", "", None], id=f"{kind.__name__} loss")
+            for kind in KINDS
+        ),
+        pytest.param(Blend, "heads", [(), [Mlp()], Mlp()], id="Blend heads"),
+        pytest.param(Calibration, "kind", ["platt", None], id="Calibration kind"),
+        pytest.param(Calibration, "folds", [1, -2, 2.5, NAN], id="Calibration folds"),
+        pytest.param(Calibration, "share", [1.0, -0.1, NAN], id="Calibration share"),
     ],
 )
 def test_a_setting_out_of_range(kind, name, values):
@@ -56,7 +63,9 @@ def test_the_ends_of_the_ranges_are_in_them():
     Calibration(folds=2, share=0.99)
 
 
-@pytest.mark.parametrize("value", [None, Mlp, "Mlp", Calibration()])
+@pytest.mark.parametrize(
+    "value", [None, Mlp, "Mlp", Calibration()], ids=["none", "class", "text", "calibration"]
+)
 def test_what_a_blend_can_not_hold(value):
     with pytest.raises(InputError, match=r"gin binding Blend.heads\[1\] is .*; bind a head"):
         Blend(heads=(Mlp(), value))
@@ -68,7 +77,11 @@ def test_a_blend_has_one_loss():
     assert Blend(heads=(Mlp(loss="graded"),)).loss == "graded"
 
 
-@pytest.mark.parametrize("head", [Mlp(), BoostedTrees(), Linear(), Blend(heads=(Mlp(),))])
+@pytest.mark.parametrize(
+    "head",
+    [Mlp(), BoostedTrees(), Linear(), Blend(heads=(Mlp(),))],
+    ids=["Mlp", "BoostedTrees", "Linear", "Blend"],
+)
 def test_a_kind_is_a_head_that_can_be_hashed(head):
     assert isinstance(head, Head)
     assert len({head, head}) == 1

@@ -114,7 +114,7 @@ def test_a_long_value_is_cut_in_the_message():
         ("deadline", -1.0, "seconds from 0 to"),
         ("deadline", threading.TIMEOUT_MAX * 2, "seconds from 0 to"),
         ("warm", 8, "a tuple of batch sizes"),
-        ("warm", (4, 0), "of at least 1"),
+        pytest.param("warm", (4, 0), "of at least 1", id="warm with zero"),
         ("most_items", 1025, "from 1 to 1,024"),
         ("most_items", 0, "from 1 to 1,024"),
         ("most_characters", 0, "of at least 1"),
