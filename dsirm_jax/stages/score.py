@@ -74,18 +74,20 @@ def run(
     head = heads.load(layout.head(FULL))
     of_pairs = groups.reading(PAIRS, extra=pair_groups)
     of_sids = groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=sid_groups)
-    of_halves = []
-    for half in halves:
+
+    def pair_table(half: Layout) -> FeatureTable:
         queries = _queries(half, kept["query"].to_pylist())
         evidence = _evidence(half, queries, encoder=encoder, scratch=layout.stage("score"))
         dense = _dense_features(
             half, queries, evidence, items=items, groups=of_pairs, language=language
         )
-        of_beams = _sid_features(
+        from_sids = _sid_features(
             half, queries, evidence, items=items, groups=of_sids, tags=match_beams, beams=beams
         )
-        of_halves.append(score(head, join([dense, of_beams])))
-    _write_scores(layout.scores, kept, rejected, scores=np.mean(of_halves, axis=0))
+        return join([dense, from_sids])
+
+    scores = np.mean([score(head, pair_table(half)) for half in halves], axis=0)
+    _write_scores(layout.scores, kept, rejected, scores=scores)
 
 
 def _check(file: str, kept: pa.Table, rejected: pa.Table, *, most: float) -> None:
@@ -166,14 +168,7 @@ def _evidence(
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.neighbours import find_surroundings
 
-    vectors = tables.read_query_vectors(half, scratch=scratch)
-    if queries.new:
-        more = encoder.query_vectors(
-            queries.texts[queries.new_rows],
-            directory=half.stage("encode"),
-            vocabulary=half.vocabulary,
-        )
-        vectors = np.concatenate([vectors, more])
+    vectors = _query_vectors(half, queries, encoder=encoder, scratch=scratch)
     item_vectors = tables.read_item_vectors(half, scratch=scratch)
     train_pairs, relevant = features.voting_pairs(half.judgements)
     surroundings = find_surroundings(
@@ -188,6 +183,23 @@ def _evidence(
         item_vectors=item_vectors,
         surroundings=surroundings,
     )
+
+
+def _query_vectors(
+    half: Layout, queries: _Queries, *, encoder: DenseEncoder, scratch: Path
+) -> Float[np.ndarray, "query dim"]:
+    """Returns the vectors of all queries of the run, then those of new ones; see `_evidence`."""
+    from dsirm_jax.relevance import tables
+
+    vectors = tables.read_query_vectors(half, scratch=scratch)
+    if not queries.new:
+        return vectors
+    more = encoder.query_vectors(
+        queries.texts[queries.new_rows],
+        directory=half.stage("encode"),
+        vocabulary=half.vocabulary,
+    )
+    return np.concatenate([vectors, more])
 
 
 def _dense_features(

@@ -166,7 +166,7 @@ def query_features(evidence: Evidence, context: QueryEvidence, beams: Beams) -> 
     )
 
 
-def pair_features(
+def item_context(
     evidence: Evidence,
     items: Int[np.ndarray, " item"],
     log_probs: Float[np.ndarray, "item level"],

@@ -44,10 +44,10 @@ from dsirm_jax.serving.scorer.evidence import (
     cached_query,
     dense_features,
     evidence_in,
+    item_context,
     item_sids,
     known_log_probs,
     no_beams,
-    pair_features,
     query_evidence,
     query_features,
     with_query_axis,
@@ -151,7 +151,7 @@ class Scorer:
             context = query_evidence(self._evidence, WARM_TEXT, vector)
             dense = dense_features(self._evidence, context, items)
             of_query = query_features(self._evidence, context, with_query_axis(generated.beams))
-            pairs = pair_features(self._evidence, items, generated.log_probs)
+            pairs = item_context(self._evidence, items, generated.log_probs)
             self._judge.with_sids(dense, of_query, pairs)
             self._judge.without_sids(dense)
 
@@ -354,7 +354,7 @@ class Scorer:
             of_query = query_features(self._evidence, context, beams)
         else:
             of_query = cached.of_query
-        pairs = pair_features(self._evidence, items, generated.log_probs)
+        pairs = item_context(self._evidence, items, generated.log_probs)
         return self._judge.with_sids(dense, of_query, pairs), LIVE
 
     def _judge_cached(self, text: str, items: bytes) -> Judgement | None:
@@ -367,7 +367,7 @@ class Scorer:
         log_probs = known_log_probs(cached.known, sids, sizes=self.sizes)
         if log_probs is None:
             return None
-        pairs = pair_features(self._evidence, numbers, log_probs)
+        pairs = item_context(self._evidence, numbers, log_probs)
         with self._judging:
             dense = dense_features(self._evidence, cached.context, numbers)
             return self._judge.with_sids(dense, cached.of_query, pairs)
