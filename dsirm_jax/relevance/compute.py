@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import variants
@@ -256,7 +256,7 @@ def query_context(
     *,
     beams: Beams,
     surroundings: Surroundings,
-    sids: Int[np.ndarray, "item level"],
+    sids: Integer[np.ndarray, "item level"],
     base: float,
 ) -> QueryContext:
     """Returns what the features that SIDs give look at of queries.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from dsirm_jax.sids import codes
 
@@ -38,7 +38,7 @@ class Beams(NamedTuple):
 
 
 def agreement(
-    query_sids: Int[Array, "query sid level"], item_sids: Int[Array, "query item level"]
+    query_sids: Integer[Array, "query sid level"], item_sids: Int[Array, "query item level"]
 ) -> Bool[Array, "query level item sid"]:
     """Returns whether the first l codes agree, for each level l.
 
@@ -104,14 +104,14 @@ def prefix_features(
 
 
 def near_item_features(
-    sids: Int[Array, "query sid level"],
+    sids: Integer[Array, "query sid level"],
     weights: Float[Array, "query sid"],
     item_sids: Int[Array, "query item level"],
 ) -> Float[Array, "query item feature"]:
     """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
 
     Args:
-      sids: SIDs of the nearest items of all queries, nearest first.
+      sids: SIDs of the nearest items of all queries, nearest first; unsigned ones of a bundle.
       weights: of these items, non-negative; 0 marks padding.
       item_sids: SIDs of the items that each query is paired with.
 
@@ -134,7 +134,7 @@ def near_item_features(
 
 
 def heaviest_prefix(
-    sids: Int[Array, "query sid level"], weights: Float[Array, "query sid"]
+    sids: Integer[Array, "query sid level"], weights: Float[Array, "query sid"]
 ) -> Float[Array, "query level"]:
     """Returns the greatest weight that the SIDs with one prefix have, at each level.
 
@@ -179,7 +179,7 @@ def vote_weights(
 
 
 def vote_features(
-    sids: Int[Array, "query vote level"],
+    sids: Integer[Array, "query vote level"],
     weights: Float[Array, "query vote 4"],
     item_sids: Int[Array, "query item level"],
 ) -> Float[Array, "query item feature"]:
@@ -189,7 +189,7 @@ def vote_features(
     Σ k [agrees] (relevant − r) / (Σ k [agrees] + s), s being `SHRINKAGE`.
 
     Args:
-      sids: SIDs of the items judged for training queries near all queries.
+      sids: SIDs of the items judged for training queries near all queries; likewise.
       weights: `vote_weights` of these judgements.
       item_sids: SIDs of the items that each query is paired with.
 

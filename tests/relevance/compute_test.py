@@ -254,8 +254,8 @@ def test_variants_look_at_the_first_beams_or_at_the_querys_own_codes():
             (2, beams.sids[query, :2][beams.valid[query, :2]]),
             ("own", [own[query]]),
         ):
-            depths = [np.cumprod(code == sids[item]).sum() / 2 for code in codes]
-            expected = max(depths, default=0.0)
+            depth = max((np.cumprod(code == sids[item]).sum() for code in codes), default=0)
+            expected = {0: 0.0, 1: 0.5, 2: 1.0}[depth]
             assert columns[f"match_depth@{tag}"][row] == pytest.approx(expected), (row, tag)
 
 
