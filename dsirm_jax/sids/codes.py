@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -129,7 +129,9 @@ def validate(
         )
 
 
-def pack(sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int]) -> Int[np.ndarray, "*rows"]:
+def pack(
+    sids: Integer[np.ndarray, "*rows level"], *, sizes: Sequence[int]
+) -> Int[np.ndarray, "*rows"]:
     """Returns each SID as one mixed-radix int64 whose order is the lexicographic order of codes.
 
     Args:

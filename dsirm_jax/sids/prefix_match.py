@@ -38,7 +38,7 @@ class Beams(NamedTuple):
 
 
 def agreement(
-    query_sids: Integer[Array, "query sid level"], item_sids: Int[Array, "query item level"]
+    query_sids: Integer[Array, "query sid level"], item_sids: Integer[Array, "query item level"]
 ) -> Bool[Array, "query level item sid"]:
     """Returns whether the first l codes agree, for each level l.
 
