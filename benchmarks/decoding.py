@@ -38,7 +38,8 @@ from timing import compare, show
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
-from dsirm_jax.generator.architectures.t5_weights import EMBEDDING, OUTPUT, hugging_face_names
+from dsirm_jax.generator.architectures.t5_text import EMBEDDING, OUTPUT
+from dsirm_jax.generator.architectures.t5_weights import hugging_face_names
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import score_pairs

@@ -44,10 +44,10 @@ from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.train import make_generator_loss
 from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
-from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.quantizer.training_items import TrainingItems, batches_of
 from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training, make_optimizer

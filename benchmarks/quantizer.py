@@ -31,16 +31,11 @@ from timing import compare, show
 
 from dsirm_jax.quantizer.assign import CHUNK_ROWS, VectorChunk, assign
 from dsirm_jax.quantizer.codebooks import Upkeep, moved
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.losses import commitment_loss, reconstruction_loss
-from dsirm_jax.quantizer.model import (
-    Codebook,
-    QuantizerConfig,
-    beam_quantize,
-    residual_quantize,
-    straight_through,
-)
+from dsirm_jax.quantizer.model import Codebook, beam_quantize, residual_quantize, straight_through
 
 DIM, SIZES, BATCH = 256, (512, 512, 512), 4096
 GIB = 2**30

@@ -44,7 +44,7 @@ from dsirm_jax.quantizer.fitted import load
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import prefix_keys, read_sids
 
-CONFIG = "quantizer_model.QuantizerConfig"
+CONFIG = "quantizer_config.QuantizerConfig"
 FREE = (f"{CONFIG}.pin_depth=0", f"{CONFIG}.codebook_sizes=(128, 128, 128)")
 RUNGS = {
     "free": FREE,

@@ -53,6 +53,13 @@ def on_page_markdown(markdown, page, config, files):
     return _with_links(markdown, source=f"docs/{uri}", page=uri)
 
 
+def on_page_content(html, page, config, files):
+    """Makes links of notebooks to other pages lead there."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+    return re.sub(r'href="([^":]+)\.md(#[^"]*)?"', r'href="../\1/\2"', html)
+
+
 def _with_links(markdown: str, *, source: str, page: str) -> str:
     """Returns a text of the repository with links as the site has them; others become plain."""
 

@@ -21,7 +21,7 @@ commands, the stages first, in the order in which they run:
 flags:
 {flags}
 """
-SHARED = (
+SHARED_FLAGS = (
     Flag(
         name="gin_file",
         value="FILE",
@@ -131,7 +131,7 @@ def _run(argv: list[str]) -> int:
         print(command.help())
         return 0
     arguments = [*argv[:place], *argv[place + 1 :]]
-    flags, given = command.parse([*map(_as_binding, arguments)], shared=SHARED)
+    flags, given = command.parse([*map(_as_binding, arguments)], shared=SHARED_FLAGS)
     if command.configured:
         _configure(flags)
     else:
@@ -146,7 +146,10 @@ def _scan(argv: Sequence[str]) -> tuple[int | None, bool]:
     """
     valued = {
         flag.name
-        for flag in (*SHARED, *(flag for command in COMMANDS.values() for flag in command.flags))
+        for flag in (
+            *SHARED_FLAGS,
+            *(flag for command in COMMANDS.values() for flag in command.flags),
+        )
         if flag.kind != "switch"
     }
     place, wants_help, is_value = None, False, False
@@ -186,7 +189,7 @@ def _configure(flags: Values) -> None:
 def _usage() -> str:
     commands = [f"  {command.name:<13} {command.summary}" for command in COMMANDS.values()]
     return USAGE.format(
-        commands="\n".join(commands), flags="\n".join(flag.help() for flag in SHARED)
+        commands="\n".join(commands), flags="\n".join(flag.help() for flag in SHARED_FLAGS)
     )
 
 

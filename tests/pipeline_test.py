@@ -22,8 +22,8 @@ TINY = [
     "--gin.simulated_shop.SimulatedShop.items=400",
     "--gin.simulated_shop.SimulatedShop.queries=200",
     "--gin.prepare.run.vocabulary_size=900",
-    "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(16, 8, 8)",
-    "--gin.quantizer_model.QuantizerConfig.pin_depth=1",
+    "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(16, 8, 8)",
+    "--gin.quantizer_config.QuantizerConfig.pin_depth=1",
     "--gin.encode/settings.Training.epochs=2",
     "--gin.quantize/settings.Training.epochs=4",
     "--gin.generate/settings.Training.epochs=1",
@@ -280,9 +280,9 @@ def test_a_run_is_compared_with_another(run, tmp_path):
 def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path):
     """Test queries teach nothing; head queries the head, and vote for others but themselves."""
     from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.quantizer.config import QuantizerConfig
     from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
-    from dsirm_jax.quantizer.model import QuantizerConfig
-    from dsirm_jax.quantizer.training_items import read_training_items
+    from dsirm_jax.quantizer.training_tables import read_training_items
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.lessons import lessons_of
     from dsirm_jax.run.layout import Layout
@@ -383,7 +383,7 @@ def test_a_run_starts_from_an_imported_t5(tmp_path):
     import safetensors.numpy
 
     from dsirm_jax.data.vocabulary import train_vocabulary
-    from dsirm_jax.generator.architectures.t5_weights import load_text_params
+    from dsirm_jax.generator.architectures.t5_text import load_text_params
 
     source = Path(shutil.copytree("tests/generator/golden/t5_1_1", tmp_path / "source"))
     texts = [f"{colour} shoe {size}" for colour in ("red", "blue") for size in range(60)]

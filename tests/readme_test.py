@@ -67,7 +67,7 @@ def test_dsirm_commands_run(tmp_path):
     small = [
         *(f"--gin.{s}/settings.Training.epochs=1" for s in STAGES),
         "--gin.prepare.run.vocabulary_size=700",
-        "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(8, 8, 8)",
+        "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(8, 8, 8)",
         "--gin.t5.T5Config.emb_dim=16",
     ]
     ran = 0

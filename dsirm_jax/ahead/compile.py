@@ -221,7 +221,7 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     from dsirm_jax.ahead.chips import Slice
     from dsirm_jax.generator.architectures.architecture import param_shapes
     from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, search_on_mesh, searched_at_once
-    from dsirm_jax.sids.trie import shapes
+    from dsirm_jax.sids.trie import abstract_trie
     from dsirm_jax.training.meshes import data_mesh, sharded
 
     bound = bindings["generate"]
@@ -230,7 +230,7 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     mesh = data_mesh(local)
     everywhere = NamedSharding(mesh, PartitionSpec())
     params = param_shapes(config)
-    trie = shapes(config.sid_sizes, sids=target.sids)
+    trie = abstract_trie(config.sid_sizes, sids=target.sids)
     params, trie = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), (params, trie)
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dsirm_jax.run.runner import SHARED
+from dsirm_jax.run.runner import JOB_ARGUMENTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def help_text(function: Callable[..., Any]) -> str:
             default=None if parameter.default is parameter.empty else repr(parameter.default),
         )
         for parameter in list(inspect.signature(function).parameters.values())[1:]
-        if parameter.name not in SHARED
+        if parameter.name not in JOB_ARGUMENTS
     ]
     if not parameters:
         return ""

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
+from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.text_checks import check_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,10 +38,9 @@ from dsirm_jax.data.validate import (
     checked_judgements,
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
-from dsirm_jax.io.checks import check_number, check_whole
+from dsirm_jax.io.checks import check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.io.text_checks import check_text
 
 log = logging.getLogger(__name__)
 MOST_VOCABULARY_TEXTS = 200_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-CHUNK_ROWS = 2**12
+DATASET_ROWS = 2**12
 """Rows that TensorFlow parses and tokenises at a time."""
 
 QUERY = "query_index"
@@ -196,7 +196,7 @@ def _chunks(
         tf.data.TFRecordDataset(file.filename).skip(file.skip).take(file.take)
         for file in splits[f"{name}[{first}:{last}]"].file_instructions
     ]
-    chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(CHUNK_ROWS)
+    chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(DATASET_ROWS)
     chunks = chunks.map(lambda records: tf.io.parse_example(records, spec))
     if queries is None or QUERY not in spec:
         return chunks

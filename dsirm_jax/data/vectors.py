@@ -17,9 +17,9 @@ from jaxtyping import Float
 
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
+from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.io.text_checks import check_text
 
 VECTOR_ROWS = 16_384
 """Rows read or written at a time, by default."""

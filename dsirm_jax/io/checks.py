@@ -1,8 +1,9 @@
-"""Checks of numbers that gin binds; what is wrong is named with its binding."""
+"""Checks of what gin binds; what is wrong is named with its binding."""
 
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 from dsirm_jax.io.errors import InputError
@@ -25,8 +26,7 @@ def check_whole(binding: str, value: Any, *, least: int) -> None:
       dsirm_jax.io.errors.InputError: gin binding Training.batch_size is 0; bind a whole number of \
 at least 1
     """
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not (is_whole and value >= least):
+    if not is_whole(value, least=least):
         raise InputError(
             f"gin binding {binding} is {value!r}; bind a whole number of at least {least}"
         )
@@ -74,3 +74,70 @@ least 0, below 1
     rule = ", ".join(f"{name} {bound}" for name, bound in bounds.items() if bound is not None)
     rule = rule.replace("below inf", "finite")
     raise InputError(f"gin binding {binding} is {value!r}; bind a number {rule}".rstrip())
+
+
+def check_holds(holds: bool, *, binding: str, value: Any, remedy: str) -> None:
+    """Checks a condition of its own, which NaN must not meet.
+
+    Args:
+      holds: the condition.
+      binding: name in gin, such as `BoostedTrees.columns`.
+      value: what is bound to it.
+      remedy: what to bind instead.
+
+    Raises:
+      InputError: it does not hold.
+    """
+    if not holds:
+        raise InputError(f"gin binding {binding} is {value!r}; bind {remedy}")
+
+
+def check_text(binding: str, value: Any) -> None:
+    """Checks that a value is a text with something in it.
+
+    Args:
+      binding: name in gin, such as `Tables.items`.
+      value: what is bound to it.
+
+    Raises:
+      InputError: it is none, or blank.
+
+    Example:
+      >>> check_text("Tables.items", "")
+      Traceback (most recent call last):
+      dsirm_jax.io.errors.InputError: gin binding Tables.items is ''; bind a text that is not empty
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"gin binding {binding} is {value!r}; bind a text that is not empty")
+
+
+def check_choice(binding: str, value: Any, choices: Sequence[Any]) -> None:
+    """Checks that a value is one of some.
+
+    Args:
+      binding: name in gin, such as `Esci.version`.
+      value: what is bound to it.
+      choices: two or more legal values.
+
+    Raises:
+      InputError: it is none of them.
+
+    Example:
+      >>> check_choice("Esci.version", "tiny", ("small", "large", None))
+      Traceback (most recent call last):
+      dsirm_jax.io.errors.InputError: gin binding Esci.version is 'tiny'; bind 'small', 'large' or \
+None
+    """
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        *others, last = map(repr, choices)
+        raise InputError(f"gin binding {binding} is {value!r}; bind {', '.join(others)} or {last}")
+
+
+def is_whole(value: Any, *, least: int) -> bool:
+    """Returns whether a value is a whole number of at least `least`; a truth value is none.
+
+    Example:
+      >>> is_whole(2, least=2), is_whole(2.0, least=2), is_whole(True, least=0)
+      (True, False, False)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least

@@ -6,6 +6,7 @@ live in any module.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 import sys
@@ -39,7 +40,8 @@ def class_named(name: str, *, home: str) -> type:
       home: likewise.
 
     Raises:
-      InputError: there is no such class, or its module is not imported yet.
+      InputError: there is no such class, it is no frozen dataclass, or nothing has imported its
+        module yet.
     """
     module, _, bare = name.rpartition(".")
     if module:
@@ -58,5 +60,7 @@ def class_named(name: str, *, home: str) -> type:
     for candidate in candidates:
         kind = vars(candidate).get(bare)
         if isinstance(kind, type) and kind.__module__ == candidate.__name__:
+            if not (dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen):
+                raise InputError(f"{name} in {module or home} is no frozen dataclass")
             return kind
     raise InputError(f"there is no {name} in {module or home}")

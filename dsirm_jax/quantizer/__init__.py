@@ -10,7 +10,7 @@ __getattr__, __dir__ = public(
     __name__,
     {
         "FittedQuantizer": "fitted",
-        "QuantizerConfig": "model",
+        "QuantizerConfig": "config",
         "QuantizerObjective": "losses",
         "Training": "dsirm_jax.training.settings",
         "TrainingItems": "training_items",

@@ -16,8 +16,7 @@ import optax
 from jaxtyping import Float, Int
 
 from dsirm_jax.quantizer.codebooks import Upkeep, code_sums, initial_codebooks, random_codebooks
-from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import BatchStep
+from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, Codebooks
 from dsirm_jax.quantizer.training_items import TrainingItems, batch_spec, batches_of
@@ -73,8 +72,8 @@ def fit_batches(
     sizes: tuple[int, ...],
     learning: Learning,
     directory: Path,
-    start: FittedQuantizer | None,
-) -> tuple[Any, Codebooks]:
+    start: Fit | None,
+) -> Fit:
     """Returns parameters and codebooks after all steps, on the host.
 
     Args:
@@ -117,7 +116,7 @@ def fit_batches(
         training=training,
         placement=pmapped(learning.devices),
     )
-    return state.params, state.codebooks
+    return Fit(state.params, state.codebooks)
 
 
 def batch_step(
@@ -159,7 +158,7 @@ def initial_state(
     upkeep: Upkeep,
     optimizer: optax.GradientTransformation,
     seed: int,
-    start: FittedQuantizer | None = None,
+    start: Fit | None = None,
 ) -> QuantizerState:
     """Returns the state before the first step: an earlier fit's, or one made of a sample.
 
@@ -176,7 +175,9 @@ def initial_state(
       start: the earlier fit.
     """
     if start is not None:
-        params, codebooks = continued(start, items=items, sizes=sizes, seed=seed)
+        params, codebooks = continued(
+            start, module=learner.module, items=items, sizes=sizes, seed=seed
+        )
     else:
         params_key, codebook_key = jax.random.split(jax.random.key(seed))
         sample = items.sample(most=upkeep.init_rows or START_ROWS, seed=seed)
@@ -203,12 +204,13 @@ def initial_state(
 
 
 def continued(
-    start: FittedQuantizer, *, items: TrainingItems, sizes: tuple[int, ...], seed: int
-) -> tuple[Any, Codebooks]:
-    """Returns a quantizer's parameters and codebooks, with a code for every new category.
+    start: Fit, *, module: nn.Module, items: TrainingItems, sizes: tuple[int, ...], seed: int
+) -> Fit:
+    """Returns an earlier fit with a code for every new category.
 
     Args:
-      start: the quantizer.
+      start: the earlier fit.
+      module: that its parameters belong to.
       items: their first names are those of `start`.
       sizes: codes per level.
       seed: of the rows of new categories that are looked at.
@@ -216,13 +218,13 @@ def continued(
     first, *others = start.codebooks
     new = sizes[0] - first.size
     if not new:
-        return start.params, start.codebooks
+        return start
     rows = np.flatnonzero(items.pinned >= first.size)
     generator = np.random.Generator(np.random.Philox(key=seed))
     rows = np.sort(generator.permutation(rows)[:START_ROWS])
-    latents = start.model.apply(start.params, items.items[rows], method="encode")
+    latents = module.apply(start.params, items.items[rows], method="encode")
     count, total = code_sums(latents, items.pinned[rows] - first.size, size=new)
     means = total / jnp.maximum(count, 1)[:, None]
     added = Codebook(codewords=means, count=jnp.ones(new), total=means)
     grown = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, added)
-    return start.params, (grown, *others)
+    return Fit(start.params, (grown, *others))

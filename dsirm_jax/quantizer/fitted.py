@@ -14,8 +14,9 @@ import jax
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.io.sealed import Artefact, version_of
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.kind import Kind
-from dsirm_jax.quantizer.model import Codebooks, LevelCodebook, QuantizerConfig
+from dsirm_jax.quantizer.model import Codebooks, LevelCodebook
 
 ARTEFACT = Artefact(kind="quantizer", stage="quantize")
 HOME = "dsirm_jax.quantizer.kinds"

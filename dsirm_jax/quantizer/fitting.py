@@ -12,10 +12,11 @@ import jax
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitted import FittedQuantizer
+from dsirm_jax.quantizer.kinds.kind import Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
-from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training import processes
 from dsirm_jax.training.settings import Training
@@ -60,7 +61,7 @@ def train(
     training.check_none_held_out("quantize")
     if start is not None:
         _check_shape(start, config=config, dim=items.dim)
-    sizes = items.sizes(config)
+    sizes = items.sizes(config.codebook_sizes)
     if items.pinned is not None and items.pinned.max() >= sizes[0]:
         raise InputError(
             f"TrainingItems.pinned has the code {items.pinned.max()}, but the first level has "
@@ -78,7 +79,11 @@ def train(
     else:
         with _kept(directory) as folder:
             params, codebooks = config.kind.fit(
-                items, sizes=sizes, learning=learning, directory=folder, start=start
+                items,
+                sizes=sizes,
+                learning=learning,
+                directory=folder,
+                start=start and Fit(start.params, start.codebooks),
             )
     return FittedQuantizer(
         config=config, dim=items.dim, params=params, codebooks=codebooks, names=items.names

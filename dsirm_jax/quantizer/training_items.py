@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of, relevant_pairs
-from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.data.vectors import read_categories, read_vectors
+from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.quantizer.codebooks import category_codes
-from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
+from dsirm_jax.quantizer.model import UNPINNED
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch
 
@@ -80,9 +75,9 @@ class TrainingItems:
         """Width of the dense vectors."""
         return self.items.shape[1]
 
-    def sizes(self, config: QuantizerConfig) -> tuple[int, ...]:
+    def sizes(self, codebook_sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the codes per level: a pinned first level has one for every category."""
-        first, *others = config.codebook_sizes
+        first, *others = codebook_sizes
         return (len(self.names) or first, *others)
 
     def rows(self) -> Int[np.ndarray, "row 2"]:
@@ -120,57 +115,6 @@ def _check_range(name: str, values: np.ndarray, *, least: int, limit: int) -> No
             f"TrainingItems.{name} has {values[np.argmax(outside)]} in row {np.argmax(outside)}; "
             f"pass numbers from {least} to {limit - 1}"
         )
-
-
-def read_training_items(
-    *,
-    items: Path,
-    queries: Path,
-    judgements: Path,
-    item_vectors: Path,
-    query_vectors: Path,
-    config: QuantizerConfig,
-    scratch: Path,
-    known: Sequence[str] = (),
-    only_known: bool = False,
-) -> TrainingItems:
-    """Reads what the quantizer is fitted to.
-
-    Args:
-      items: prepare's items table.
-      queries: prepare's queries table.
-      judgements: prepare's judgements table; only its training queries are used.
-      item_vectors: dense vectors of the items.
-      query_vectors: dense vectors of the queries.
-      config: decides whether categories are pinned.
-      scratch: folder of the temporary files that hold the vectors, memory-mapped.
-      known: categories that have codes already and keep them, see `category_codes`.
-      only_known: other categories get none.
-
-    Returns:
-      The items; their categories are those of the catalogue, up to the first level's size.
-
-    Raises:
-      InputError: there is no item, or a vector is missing.
-    """
-    item_ids = pq.read_table(items, columns=["item_id"])["item_id"]
-    query_ids = pq.read_table(queries, columns=["query"])["query"]
-    if not len(item_ids):
-        raise InputError(f"{items}: no items; `dsirm quantize` requires at least one")
-    pinned, names = None, ()
-    if config.pins:
-        pinned, names = category_codes(
-            read_categories([items], depth=config.pin_depth, title_language=config.title_language),
-            most=len(known) if only_known else config.codebook_sizes[0],
-            known=known,
-        )
-    return TrainingItems(
-        items=read_vectors(item_vectors, ids=item_ids, id_column="item_id", scratch=scratch),
-        queries=read_vectors(query_vectors, ids=query_ids, id_column="query", scratch=scratch),
-        pairs=relevant_pairs(judgements, split=TRAIN),
-        pinned=pinned if names else None,
-        names=names,
-    )
 
 
 def batch_spec(

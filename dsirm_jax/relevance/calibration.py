@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dsirm_jax.relevance.bounds import check_bound, is_whole
+from dsirm_jax.io.checks import check_holds, is_whole
 
 TEMPERATURE, ISOTONIC = CALIBRATIONS = ("temperature", "isotonic")
 TEMPERATURES = (0.1, 10.0)
@@ -34,23 +34,23 @@ class Calibration:
     share: float = 0.2
 
     def __post_init__(self):
-        check_bound(
+        check_holds(
             self.kind in CALIBRATIONS,
             binding="Calibration.kind",
             value=self.kind,
-            wanted=f"{TEMPERATURE!r} or {ISOTONIC!r}",
+            remedy=f"{TEMPERATURE!r} or {ISOTONIC!r}",
         )
-        check_bound(
+        check_holds(
             is_whole(self.folds, least=0) and self.folds != 1,
             binding="Calibration.folds",
             value=self.folds,
-            wanted="0, or a whole number of at least 2",
+            remedy="0, or a whole number of at least 2",
         )
-        check_bound(
+        check_holds(
             0 <= self.share < 1,
             binding="Calibration.share",
             value=self.share,
-            wanted="a share of at least 0 and below 1",
+            remedy="a share of at least 0 and below 1",
         )
 
 

@@ -53,7 +53,7 @@ def grid_blocks(query_row: Int[np.ndarray, " pair"], *, columns: int, rows: int)
         yield Grid(*(part[start : start + rows] for part in whole))
 
 
-def query_rows(query_row: Int[np.ndarray, " pair"], *, rows: int) -> Iterator[Grid]:
+def query_grids(query_row: Int[np.ndarray, " pair"], *, rows: int) -> Iterator[Grid]:
     """Yields `grid_blocks` of `GRID_COLUMNS`; all pairs of a lone query are one row."""
     if len(query_row) and (query_row == query_row[0]).all():
         pair = np.arange(len(query_row))[None]

@@ -110,7 +110,7 @@ def bindings(path: Path) -> dict[str, str]:
         text = path.read_text("utf-8")
         if translation.is_old(text):
             text = translation.translated(text)
-        for statement in config_parser.ConfigParser(text, translation.Text()):
+        for statement in config_parser.ConfigParser(text, translation.GinText()):
             if isinstance(statement, config_parser.BindingStatement):
                 scope, selector, argument, value, _ = statement
                 name = "/".join(filter(None, (scope, selector)))

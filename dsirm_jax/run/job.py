@@ -12,7 +12,7 @@ from dsirm_jax.io.checks import check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration
 from dsirm_jax.run.layout import FULL, Layout
-from dsirm_jax.run.runner import SHARED, Stage, is_finished, run_stage
+from dsirm_jax.run.runner import JOB_ARGUMENTS, Stage, is_finished, run_stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,9 @@ def _bindings(stage: Stage, job: Job, rung: str, half: Layout) -> dict[str, Any]
     if job.previous:
         previous = Layout(model_dir=Path(job.previous), rung=rung)
         shared["previous"] = previous.exchanged() if second else previous
-    bindings = {name: shared[name] for name in SHARED if name in parameters and name in shared}
+    bindings = {
+        name: shared[name] for name in JOB_ARGUMENTS if name in parameters and name in shared
+    }
     bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
     if job.crossfit and stage.name == "prepare":
         bindings |= {"head_share": 0.5, "exchanged": second}

@@ -20,7 +20,7 @@ from dsirm_jax.training import processes
 
 log = logging.getLogger(__name__)
 RECORD = "stage.json"
-SHARED = ("seed", "sid_rungs", "halves", "previous")
+JOB_ARGUMENTS = ("seed", "sid_rungs", "halves", "previous")
 """Arguments that a job gives to the functions of its stages, where they have them."""
 
 

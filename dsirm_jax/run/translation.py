@@ -6,11 +6,12 @@ from typing import Any
 
 from gin import config_parser
 
-STAGES = (
+STAGE_NAMES = (
     *("prepare", "encode", "quantize", "generate", "features", "match", "relevance", "report"),
     "assign",
 )
-QUANTIZER = "dsirm_jax.quantizer.model.QuantizerConfig"
+OLD_QUANTIZER = "dsirm_jax.quantizer.model.QuantizerConfig"
+QUANTIZER = "dsirm_jax.quantizer.config.QuantizerConfig"
 RQ_VAE = "dsirm_jax.quantizer.kinds.rq_vae.RqVae"
 MOVED = {
     "dsirm_jax.ablation.Ladder": "dsirm_jax.stages.ablate.Ladder",
@@ -29,13 +30,14 @@ MOVED = {
     "dsirm_jax.generator.losses.Objective": "dsirm_jax.generator.losses.GeneratorObjective",
     "dsirm_jax.job.Job": "dsirm_jax.run.job.Job",
     "dsirm_jax.quantizer.losses.Objective": "dsirm_jax.quantizer.losses.QuantizerObjective",
-    f"{QUANTIZER}.hidden_dim": f"{RQ_VAE}.hidden_dim",
-    f"{QUANTIZER}.latent_dim": f"{RQ_VAE}.latent_dim",
+    OLD_QUANTIZER: QUANTIZER,
+    f"{OLD_QUANTIZER}.hidden_dim": f"{RQ_VAE}.hidden_dim",
+    f"{OLD_QUANTIZER}.latent_dim": f"{RQ_VAE}.latent_dim",
     "dsirm_jax.relevance.model.Blend": "dsirm_jax.relevance.heads.blend.Blend",
     "dsirm_jax.relevance.model.BoostedTrees": "dsirm_jax.relevance.heads.trees.BoostedTrees",
     "dsirm_jax.relevance.model.Linear": "dsirm_jax.relevance.heads.linear.Linear",
     "dsirm_jax.relevance.model.Mlp": "dsirm_jax.relevance.heads.mlp.Mlp",
-    **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGES},
+    **{f"dsirm_jax.pipeline.{name}": f"dsirm_jax.stages.{name}.run" for name in STAGE_NAMES},
 }
 """A name of version 0.2, `MODULE.NAME` or `MODULE.NAME.ARGUMENT`, and that of today."""
 KINDS = {
@@ -44,7 +46,7 @@ KINDS = {
     "hierarchical_kmeans": "dsirm_jax.quantizer.kinds.hierarchical_kmeans.HierarchicalKmeans",
 }
 """Classes of what `QuantizerConfig.kind` called by its name; `rq_vae` where it was not bound."""
-GONE = (
+REMOVED = (
     "dsirm_jax.ablation",
     "dsirm_jax.data.database",
     "dsirm_jax.data.simulated_shop",
@@ -57,7 +59,7 @@ GONE = (
 """Modules of version 0.2 that cannot be imported any more."""
 
 
-class Text(config_parser.ParserDelegate):
+class GinText(config_parser.ParserDelegate):
     """References and macros stay what the file says."""
 
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Name:
@@ -94,11 +96,11 @@ class _Translation(config_parser.ParserDelegate):
     def __init__(self, text: str):
         imports = [
             statement
-            for statement in config_parser.ConfigParser(text, Text())
+            for statement in config_parser.ConfigParser(text, GinText())
             if isinstance(statement, config_parser.ImportStatement)
         ]
         self._modules = {statement.bound_name(): statement.module for statement in imports}
-        kept = [statement for statement in imports if statement.module not in GONE]
+        kept = [statement for statement in imports if statement.module not in REMOVED]
         self._aliases = {statement.module: statement.bound_name() for statement in kept}
         self.renamed = False
         self.lines: list[str] = []
@@ -155,7 +157,7 @@ class _Translation(config_parser.ParserDelegate):
 
     def _value(self, path: str, statement: config_parser.BindingStatement) -> Any:
         """Returns a value of today; the kind of a quantizer was a text."""
-        if path == QUANTIZER and statement.arg_name == "kind" and statement.value in KINDS:
+        if path == OLD_QUANTIZER and statement.arg_name == "kind" and statement.value in KINDS:
             self.renamed = True
             return Name(f"@{self._named(KINDS[statement.value])}()")
         return statement.value

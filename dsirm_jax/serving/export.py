@@ -25,6 +25,7 @@ from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.catalogue import Cached, Voters
 from dsirm_jax.serving.bundle.models import Models
+from dsirm_jax.serving.bundle.stored_items import STORED_COLUMNS
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -240,7 +241,7 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
 
     extras = _extras(items)
     with pq.ParquetFile(items, pre_buffer=False) as file:
-        schema = pa.schema([*(ITEMS.field(name) for name in catalogue.STORED_COLUMNS), *extras])
+        schema = pa.schema([*(ITEMS.field(name) for name in STORED_COLUMNS), *extras])
         for batch in file.iter_batches(catalogue.ROWS_PER_BLOCK, columns=schema.names):
             columns = [cast(batch.column(field.name), field) for field in schema]
             yield pa.Table.from_arrays(columns, schema=schema)

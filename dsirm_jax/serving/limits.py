@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
+from dsirm_jax.io.checks import is_whole
 from dsirm_jax.io.errors import InputError
 
 
@@ -24,11 +25,6 @@ def whole(name: str, value: object, *, least: int, most: int | None = None) -> i
         bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
         raise InputError(f"{name} is {value!r}; give a whole number {bounds}")
     return int(value)
-
-
-def is_whole(value: object, *, least: int) -> bool:
-    """Returns whether a value is a whole number of at least `least`; a truth value is none."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 def seconds(name: str, value: object, *, most: float) -> float:

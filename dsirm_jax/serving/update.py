@@ -42,6 +42,7 @@ from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Cached, Known
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.bundle.manifest import Manifest, package_versions
+from dsirm_jax.serving.bundle.stored_items import item_from_json
 from dsirm_jax.serving.formats import saved_model
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
@@ -275,7 +276,7 @@ def _write_catalogue(
 def _stored(old: BundleCatalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields the items of a catalogue as the table that they came from."""
     for block in _in_blocks(old.stored, rows=catalogues.ROWS_PER_BLOCK):
-        items = [catalogues.item_from_json(0, value) for _, value in block]
+        items = [item_from_json(0, value) for _, value in block]
         yield pa.Table.from_pylist([vars(item) | dict(item.attributes) for item in items], schema)
 
 

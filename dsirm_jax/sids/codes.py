@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Array, Float, Int, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -65,8 +65,8 @@ def level_offsets(sizes: Sequence[int]) -> Int[np.ndarray, " level"]:
 
 
 def to_tokens(
-    sids: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
-) -> Int[np.ndarray, "*rows level"]:
+    sids: Int[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Int[Array, "*rows level"]:
     """Returns the generator's token ids of SIDs (or of their prefixes).
 
     The SID tokens follow the text vocabulary, level by level:
@@ -89,8 +89,8 @@ def to_tokens(
 
 
 def from_tokens(
-    tokens: Int[np.ndarray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
-) -> Int[np.ndarray, "*rows level"]:
+    tokens: Int[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Int[Array, "*rows level"]:
     """Returns the codes of token ids; undoes `to_tokens`.
 
     Example:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import prepare, quantize
@@ -47,7 +47,9 @@ def run(
     from dsirm_jax.sids import trie
     from dsirm_jax.sids.codes import read_sids
 
-    check_positive("generate", max_pieces=max_pieces, beams=beams, model_parallel=model_parallel)
+    check_whole("generate.run.max_pieces", max_pieces, least=1)
+    check_whole("generate.run.beams", beams, least=1)
+    check_whole("generate.run.model_parallel", model_parallel, least=1)
     table = read_sids(layout.sids)
     sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
     config = check_architecture(config).fitted_to(
@@ -116,15 +118,6 @@ def run(
         sids=table.sids,
         judgements=layout.judgements,
     )
-
-
-def check_positive(stage: str, **settings: object) -> None:
-    """Raises InputError where a setting of a stage is no positive integer."""
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(
-                f"gin binding {stage}.run.{name} is {value!r}; bind an integer of at least 1"
-            )
 
 
 STAGE = Stage(

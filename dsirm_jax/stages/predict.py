@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dsirm_jax.io.checks import check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import generate
@@ -24,7 +25,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
     from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
     from dsirm_jax.io.files import replacing
 
-    generate.check_positive("predict", beams=beams)
+    check_whole("generate.run.beams", beams, least=1)
     fitted, existing, _ = load_with_sids(layout.generator, sids=layout.sids)
     queries = layout.stage("predict") / "queries.parquet"
     schema = pa.schema([("query", pa.string())])

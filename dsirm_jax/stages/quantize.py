@@ -14,8 +14,8 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.quantizer.codebooks import Upkeep
+    from dsirm_jax.quantizer.config import QuantizerConfig
     from dsirm_jax.quantizer.losses import QuantizerObjective
-    from dsirm_jax.quantizer.model import QuantizerConfig
     from dsirm_jax.training.settings import Training
 
 
@@ -39,7 +39,7 @@ def run(
     from dsirm_jax.quantizer.assign import assign_shards, join_sids
     from dsirm_jax.quantizer.fitting import train
     from dsirm_jax.quantizer.health import sid_health
-    from dsirm_jax.quantizer.training_items import read_training_items
+    from dsirm_jax.quantizer.training_tables import read_training_items
     from dsirm_jax.sids.codes import aligned_sids, read_sids
 
     check_number("quantize.run.stay", stay, least=0, below=math.inf)

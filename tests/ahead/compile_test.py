@@ -18,7 +18,7 @@ TINY = [
     "--gin_file=gin/models/tiny.gin",
     "--gin_bindings=from dsirm_jax.stages import prepare\nprepare.run.vocabulary_size = 500",
     "--gin.relevance.run.head=@mlp.Mlp()",
-    "--gin.quantizer_model.QuantizerConfig.codebook_sizes=(16, 8, 8)",
+    "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(16, 8, 8)",
     "--gin.t5.T5Config.num_encoder_layers=1",
     "--gin.t5.T5Config.num_decoder_layers=1",
 ]

@@ -81,4 +81,4 @@ def test_attributes_of_what_is_bound_stand_there_with_their_defaults(stage):
 @pytest.mark.parametrize("stage_of_the_job", STAGES, ids=lambda stage: stage.name)
 def test_every_stage_has_help(stage_of_the_job):
     text = bindings.help_text(stage_of_the_job.function)
-    assert "Layout" not in text and ".seed" not in text
+    assert "Layout" not in text and ".run.seed" not in text

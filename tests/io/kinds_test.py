@@ -1,3 +1,5 @@
+import dataclasses
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ from dsirm_jax.io.sealed import Artefact
 HOME = "dsirm_jax.io"
 
 
+@dataclasses.dataclass(frozen=True)
 class Own:
     pass
 
@@ -31,10 +34,11 @@ def test_a_class_of_a_users_own_goes_by_its_module():
         ("Nothing", "there is no Nothing in dsirm_jax.io"),
         ("Path", "there is no Path in dsirm_jax.io"),  # imported there, not made there
         ("wsgiref.handlers.CGIHandler", "nothing has imported wsgiref.handlers"),
+        ("subprocess.Popen", "subprocess.Popen in subprocess is no frozen dataclass"),
         (f"{__name__}.pytest", f"there is no {__name__}.pytest in {__name__}"),
     ],
 )
 def test_other_names_are_refused_and_nothing_is_imported(name, message):
     with pytest.raises(InputError, match=message):
         class_named(name, home=HOME)
-    assert "wsgiref.handlers" not in sys.modules
+    assert "wsgiref.handlers" not in sys.modules and subprocess

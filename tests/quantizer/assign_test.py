@@ -9,10 +9,11 @@ import pytest
 from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import assign as assign_module
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import BranchingCodebook, HierarchicalKmeans
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae
-from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
+from dsirm_jax.quantizer.model import Codebook
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.sids.codes import read_sids
 

@@ -8,10 +8,11 @@ import safetensors.numpy
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import BranchingCodebook, HierarchicalKmeans
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae
-from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
+from dsirm_jax.quantizer.model import Codebook
 
 RQ_VAE = RqVae(latent_dim=4, hidden_dim=5)
 
@@ -134,7 +135,10 @@ def test_a_file_of_an_earlier_version_holds_the_same_quantizer(tmp_path, name, k
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class": "subprocess.Popen", "args": "true"}, "subprocess.Popen is no kind of quantizer"),
+        (
+            {"class": "subprocess.Popen", "args": "true"},
+            "subprocess.Popen in subprocess is no frozen dataclass",
+        ),
         ({"class": "BatchStep"}, "BatchStep is no kind of quantizer"),
         ({"class": "Kmeans"}, "there is no Kmeans in dsirm_jax.quantizer.kinds"),
         ({"class": "RqVae", "latent_dim": 4}, "hidden_dim"),

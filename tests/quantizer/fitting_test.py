@@ -10,13 +10,14 @@ from dsirm_jax.metrics.codebook import code_counts, utilisation
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitting import train
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import HierarchicalKmeans
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae, make_step
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
-from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
+from dsirm_jax.quantizer.model import UNPINNED
 from dsirm_jax.quantizer.training_items import TrainingItems, batches_of
 from dsirm_jax.training.meshes import pmapped
 from dsirm_jax.training.settings import Training

@@ -6,9 +6,9 @@ import pytest
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import health
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import HierarchicalKmeans
 from dsirm_jax.quantizer.losses import QuantizerObjective
-from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.stages import quantize
 from dsirm_jax.training.settings import Training

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import BranchingCodebook
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.model import (
     UNPINNED,
     Codebook,
-    QuantizerConfig,
     beam_quantize,
     nearest_code,
     residual_quantize,

@@ -17,12 +17,13 @@ from dsirm_jax.data.vectors import shard, shards, write_vectors
 from dsirm_jax.quantizer import assign
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitting import train
 from dsirm_jax.quantizer.kinds.hierarchical_kmeans import HierarchicalKmeans
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae
 from dsirm_jax.quantizer.losses import QuantizerObjective
-from dsirm_jax.quantizer.model import UNPINNED, QuantizerConfig
+from dsirm_jax.quantizer.model import UNPINNED
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.training.settings import Training

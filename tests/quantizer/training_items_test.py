@@ -10,13 +10,8 @@ from dsirm_jax.data.pairs import MOST_POSITIVES
 from dsirm_jax.data.vectors import write_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.model import UNPINNED
-from dsirm_jax.quantizer.training_items import (
-    NO_QUERY,
-    TrainingItems,
-    batch_spec,
-    batches_of,
-    read_training_items,
-)
+from dsirm_jax.quantizer.training_items import NO_QUERY, TrainingItems, batch_spec, batches_of
+from dsirm_jax.quantizer.training_tables import read_training_items
 from tests.quantizer.fitting_test import CONFIG, make_items
 
 

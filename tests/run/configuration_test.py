@@ -15,6 +15,7 @@ from dsirm_jax.run import job
 from dsirm_jax.stages import quantize
 from dsirm_jax.stages import report
 from dsirm_jax.quantizer import losses
+from dsirm_jax.training import settings
 MODEL_DIR = %gin.REQUIRED
 SEED = 3
 job.Job:
@@ -27,6 +28,11 @@ losses.QuantizerObjective:
   contrastive = 0.5
   temperature = 0.1
 unsupervised/losses.QuantizerObjective.contrastive = 0.0
+quantize.run.training = @settings.Training()
+settings.Training:
+  epochs = 1
+  batch_size = 8
+  learning_rate = 0.1
 """
 GIVEN = ["MODEL_DIR = 'out/x'"]
 
@@ -114,12 +120,12 @@ def test_a_missing_file_is_named():
 def test_an_argument_without_a_value_names_its_binding(tmp_path):
     path = tmp_path / "run.gin"
     path.write_text(
-        FILE.replace("  temperature = 0.1\n", "")
+        FILE.replace("  learning_rate = 0.1\n", "")
         .replace("  seed = %SEED\n", "")
         .replace("SEED = 3\n", "")
     )
     configuration.parse(files=[str(path)], bindings=GIVEN)
-    with pytest.raises(InputError, match="temperature"):
+    with pytest.raises(InputError, match="learning_rate"):
         configuration.bound(quantize.run)
     with pytest.raises(InputError, match=r"gin binding job.Job.seed is missing"):
         configuration.call_with_bound(job.Job)

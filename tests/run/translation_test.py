@@ -99,15 +99,16 @@ rung/model.QuantizerConfig.kind = 'hierarchical_kmeans'
     assert lines == [
         "from __gin__ import dynamic_registration",
         "from dsirm_jax.quantizer import model",
+        "from dsirm_jax.quantizer import config",
         "from dsirm_jax.quantizer.kinds import rq_vae",
         "from dsirm_jax.quantizer.kinds import hierarchical_kmeans",
-        "model.QuantizerConfig.codebook_sizes = (8, 8)",
+        "config.QuantizerConfig.codebook_sizes = (8, 8)",
         "rq_vae.RqVae.latent_dim = 4",
         "rq_vae.RqVae.hidden_dim = 5",
-        "rung/model.QuantizerConfig.kind = @hierarchical_kmeans.HierarchicalKmeans()",
-        "model.QuantizerConfig.kind = @rq_vae.RqVae()",
+        "rung/config.QuantizerConfig.kind = @hierarchical_kmeans.HierarchicalKmeans()",
+        "config.QuantizerConfig.kind = @rq_vae.RqVae()",
     ]
     named = translation.translated(old + "model.QuantizerConfig.kind = 'residual_kmeans'")
     assert named.splitlines()[-1] == (
-        "model.QuantizerConfig.kind = @residual_kmeans.ResidualKmeans()"
+        "config.QuantizerConfig.kind = @residual_kmeans.ResidualKmeans()"
     )

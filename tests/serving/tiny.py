@@ -17,8 +17,9 @@ from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
-from dsirm_jax.quantizer.model import Codebook, QuantizerConfig
+from dsirm_jax.quantizer.model import Codebook
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.calibration import divided_by

@@ -22,9 +22,9 @@ from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.quantizer import fitting as quantizer
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.rq_vae import RqVae
 from dsirm_jax.quantizer.losses import QuantizerObjective
-from dsirm_jax.quantizer.model import QuantizerConfig
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.relevance import train as relevance
 from dsirm_jax.relevance.calibration import Calibration

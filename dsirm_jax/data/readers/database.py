@@ -23,7 +23,7 @@ from dsirm_jax.data.columns import (
 )
 from dsirm_jax.data.connections import connect, naming_binding, public_url
 from dsirm_jax.data.schema import Chunk, Source
-from dsirm_jax.io.text_checks import check_text
+from dsirm_jax.io.checks import check_text
 
 if TYPE_CHECKING:
     import ibis

@@ -14,7 +14,7 @@ from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, filter_rows, replace_column, split_category
 from dsirm_jax.data.schema import Chunk, Part, Source
 from dsirm_jax.data.text import clean
-from dsirm_jax.io.text_checks import check_choice, check_text
+from dsirm_jax.io.checks import check_choice, check_text
 
 ESCI_ITEMS = ColumnMap(
     columns={

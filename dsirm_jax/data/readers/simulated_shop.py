@@ -34,7 +34,7 @@ import math
 import pyarrow as pa
 
 from dsirm_jax.data.schema import Source
-from dsirm_jax.data.shop.items import MOST_ITEMS, TRUTH, Stock
+from dsirm_jax.data.shop.items import LARGEST_SHOP, TRUTH, Stock
 from dsirm_jax.data.shop.queries import QueryLog
 from dsirm_jax.io.checks import check_number, check_whole
 
@@ -62,7 +62,7 @@ class SimulatedShop:
     def __post_init__(self):
         for name in ("items", "queries"):
             check_whole(f"SimulatedShop.{name}", getattr(self, name), least=1)
-        check_number("SimulatedShop.items", self.items, most=MOST_ITEMS)
+        check_number("SimulatedShop.items", self.items, most=LARGEST_SHOP)
         check_number(
             "SimulatedShop.judgements_per_query", self.judgements_per_query, above=0, below=math.inf
         )

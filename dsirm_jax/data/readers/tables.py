@@ -15,7 +15,7 @@ from dsirm_jax.data.columns import (
 )
 from dsirm_jax.data.schema import Source
 from dsirm_jax.io import storage
-from dsirm_jax.io.text_checks import check_text
+from dsirm_jax.io.checks import check_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column, split_category
 from dsirm_jax.data.schema import Chunk, Part, Source
+from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.text_checks import check_text
 
 WANDS_ITEMS = ColumnMap(
     columns={

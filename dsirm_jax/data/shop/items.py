@@ -19,7 +19,7 @@ FAMILY_ITEMS = 4
 
 _PRIMES = (9973, 999983, 99999989)  # above the number of families, they number the models
 
-MOST_ITEMS = _PRIMES[-1] * FAMILY_ITEMS - 1
+LARGEST_SHOP = _PRIMES[-1] * FAMILY_ITEMS - 1
 
 TRUTH = {"truth_type": pa.string(), "truth_attributes": pa.list_(pa.string())}
 """Columns of what an item is, or of what a query wants."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsirm_jax.encoder.checks import check_path
+from dsirm_jax.io.checks import check_text
 
 if TYPE_CHECKING:
     import jax
@@ -32,7 +32,8 @@ class Precomputed:
     queries: str
 
     def __post_init__(self):
-        check_path(self, "items", "queries")
+        check_text("Precomputed.items", self.items)
+        check_text("Precomputed.queries", self.queries)
 
     @property
     def dim(self) -> None:

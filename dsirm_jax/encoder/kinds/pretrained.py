@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +22,10 @@ from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, Projection, SentenceEncoder
-from dsirm_jax.encoder.checks import check_one_of, check_path, check_temperature, check_whole
 from dsirm_jax.encoder.embed import embed_tables
 from dsirm_jax.encoder.hugging_face import TextEncoder
 from dsirm_jax.encoder.sentences import FittedSentenceEncoder
+from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
@@ -70,13 +71,14 @@ class Pretrained:
     dtype: str = "float32"
 
     def __post_init__(self):
-        check_path(self, "folder")
-        check_whole(self, "max_query_pieces", "max_item_pieces", least=1)
-        check_whole(self, "hard_negatives", least=0)
+        check_text("Pretrained.folder", self.folder)
+        check_whole("Pretrained.max_query_pieces", self.max_query_pieces, least=1)
+        check_whole("Pretrained.max_item_pieces", self.max_item_pieces, least=1)
+        check_whole("Pretrained.hard_negatives", self.hard_negatives, least=0)
         if self.dim is not None:
-            check_whole(self, "dim", least=1)
-        check_temperature(self)
-        check_one_of(self, "dtype", ("float32", "bfloat16"))
+            check_whole("Pretrained.dim", self.dim, least=1)
+        check_number("Pretrained.temperature", self.temperature, above=0, below=math.inf)
+        check_choice("Pretrained.dtype", self.dtype, ("float32", "bfloat16"))
 
     @property
     def made_once(self) -> bool:

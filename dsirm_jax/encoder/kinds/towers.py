@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import vocabulary as vocabularies
-from dsirm_jax.encoder.checks import check_temperature, check_whole
 from dsirm_jax.encoder.embed import embed, embed_tables
 from dsirm_jax.encoder.model import TextTower
+from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.training.settings import Training
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class TwoTowers:
 
     def __post_init__(self):
         names = ("dim", "hidden_dim", "max_query_pieces", "max_item_pieces")
-        check_whole(self, *names, least=1)
-        check_temperature(self)
+        for name in names:
+            check_whole(f"TwoTowers.{name}", getattr(self, name), least=1)
+        check_number("TwoTowers.temperature", self.temperature, above=0, below=math.inf)
 
     @property
     def made_once(self) -> bool:

@@ -35,6 +35,7 @@ from dsirm_jax.generator.architectures.t5_stacks import (
     EncodedQueries,
     Transformer,
 )
+from dsirm_jax.generator.architectures.t5_text import with_sid_rows
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import codes as sid_codes
 
@@ -193,8 +194,6 @@ class T5Config(Architecture):
         return new
 
     def pretrained(self, path: Path, *, seed: int) -> dict:
-        from dsirm_jax.generator.architectures.t5_weights import with_sid_rows
-
         return with_sid_rows(path, config=self, seed=seed)
 
 

@@ -7,7 +7,7 @@ Sennrich 2019, arXiv 1910.07467 (RMS norm).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -16,13 +16,30 @@ import numpy as np
 from flax.linen import partitioning
 from jaxtyping import Array, Float, Int
 
-if TYPE_CHECKING:
-    from dsirm_jax.generator.architectures.t5 import T5Config
-
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 FEED_FORWARD = {"gelu": nn.gelu, "relu": nn.relu, "linear": lambda x: x}
 """Activations of the feed-forward block, by the names that T5X has for them."""
+
+
+class T5Shape(Protocol):
+    """What layers and stacks look at of a `T5Config`, where the fields are described."""
+
+    emb_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    mlp_activations: tuple[str, ...]
+    logits_via_embedding: bool
+    dropout_rate: float
+    dtype: str
+    remat: bool
+    scan_layers: bool
+    text_vocab_size: int
+    sid_sizes: tuple[int, ...]
+    vocab_size: int
 
 
 class KeysValues(NamedTuple):
@@ -103,7 +120,7 @@ class RMSNorm(nn.Module):
 class Embedding(nn.Module):
     """Token embeddings, shared by encoder and decoder."""
 
-    config: T5Config
+    config: T5Shape
 
     def setup(self):
         self.embedding = partitioning.param_with_axes(
@@ -150,7 +167,7 @@ def relative_buckets(
 class RelativeBias(nn.Module):
     """A learnt attention bias per head and relative distance, shared by a stack's layers."""
 
-    config: T5Config
+    config: T5Shape
     bidirectional: bool
 
     @nn.compact
@@ -170,7 +187,7 @@ class RelativeBias(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention without biases and, as in T5, without scaling by the head's width."""
 
-    config: T5Config
+    config: T5Shape
 
     def setup(self):
         cfg, init = self.config, nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -210,7 +227,7 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """The feed-forward block: `wo(gelu(wi_0 x) * wi_1 x)` in T5.1.1, `wo(relu(wi x))` in 1.0."""
 
-    config: T5Config
+    config: T5Shape
 
     @nn.compact
     def __call__(self, x: Float[Array, "... emb"]) -> Float[Array, "... emb"]:

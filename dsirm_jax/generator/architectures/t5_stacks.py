@@ -10,7 +10,7 @@ Dropout is on where `apply` is given a key named `dropout`.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -29,11 +29,9 @@ from dsirm_jax.generator.architectures.t5_layers import (
     KeysValues,
     RelativeBias,
     RMSNorm,
+    T5Shape,
 )
 from dsirm_jax.sids import codes
-
-if TYPE_CHECKING:
-    from dsirm_jax.generator.architectures.t5 import T5Config
 
 START = PAD  # T5 starts its decoder with the padding token.
 NOT_ATTENDED = -1e10
@@ -57,7 +55,7 @@ class EncodedQueries(NamedTuple):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward block, each behind a norm and beside a residual path."""
 
-    config: T5Config
+    config: T5Shape
 
     def setup(self):
         cfg = self.config
@@ -80,7 +78,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the query, feed-forward block."""
 
-    config: T5Config
+    config: T5Shape
 
     def setup(self):
         cfg = self.config
@@ -128,7 +126,7 @@ class DecoderLayer(nn.Module):
         return self.step(x, None, self.read(encoded), bias, query_bias)[0], None
 
 
-def _stack(layer: type[nn.Module], config: T5Config, *, length: int, inputs: int) -> Any:
+def _stack(layer: type[nn.Module], config: T5Shape, *, length: int, inputs: int) -> Any:
     """Returns the layers of a stack: a list of them, or one that scans over their parameters.
 
     Args:
@@ -155,7 +153,7 @@ def _stack(layer: type[nn.Module], config: T5Config, *, length: int, inputs: int
 class EncoderStack(nn.Module):
     """The stack that reads the query."""
 
-    config: T5Config
+    config: T5Shape
 
     def setup(self):
         cfg = self.config
@@ -184,7 +182,7 @@ class EncoderStack(nn.Module):
 class DecoderStack(nn.Module):
     """The stack that writes the SID: all levels at once, or one after the other."""
 
-    config: T5Config
+    config: T5Shape
     embedding: Embedding
 
     def setup(self):
@@ -274,7 +272,7 @@ class Transformer(nn.Module):
     (training, scoring) or one after the other with the cache of the positions before (search).
     """
 
-    config: T5Config
+    config: T5Shape
 
     def setup(self):
         self.token_embedder = Embedding(self.config)

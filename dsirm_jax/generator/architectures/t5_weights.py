@@ -1,4 +1,4 @@
-"""Pretrained T5 weights: read from Hugging Face and T5X, kept as one file, given rows for SIDs.
+"""Pretrained T5 weights, read from Hugging Face and T5X and kept as one file.
 
 Whatever they come from, text parameters are in T5X's tree (see `t5.py`), layers one by one,
 without rows for SIDs: their vocabulary is that of their SentencePiece model.
@@ -21,19 +21,19 @@ import safetensors
 from flax import traverse_util
 
 from dsirm_jax.generator.architectures.architecture import param_shapes
-from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.generator.architectures.t5 import T5Config
-from dsirm_jax.io import arrays as files
+from dsirm_jax.generator.architectures.t5_text import (
+    EMBEDDING,
+    GIN,
+    OUTPUT,
+    SHAPE,
+    WEIGHTS,
+    save_text_params,
+)
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_text
 
-TEXT_PARAMS = "t5"
-WEIGHTS, VOCABULARY, GIN = "t5.safetensors", "vocabulary.model", "model.gin"
-EMBEDDING, OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
-SHAPE = (
-    *("emb_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers", "num_decoder_layers"),
-    *("mlp_activations", "logits_via_embedding"),
-)
+VOCABULARY = "vocabulary.model"
 Flat = dict[str, np.ndarray]
 
 ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
@@ -210,63 +210,6 @@ def import_t5(source: Path, out: Path, *, vocabulary: Path | None = None) -> Non
             raise
 
 
-def save_text_params(path: Path, *, params: dict, config: T5Config) -> None:
-    """Writes text parameters as one `safetensors` file, their configuration in its header."""
-    arrays = traverse_util.flatten_dict(params, sep="/")
-    files.save(path, arrays, kind=TEXT_PARAMS, description=describe_architecture(config))
-
-
-def load_text_params(path: Path) -> tuple[T5Config, dict]:
-    """Reads what `save_text_params` wrote.
-
-    Raises:
-      InputError: there is no such file, or it holds no text parameters.
-    """
-    otherwise = f"no weights of `dsirm import-t5`; name its {WEIGHTS}"
-    flat, description = files.load(path, kind=TEXT_PARAMS, otherwise=otherwise)
-    return architecture_from(description), traverse_util.unflatten_dict(flat, sep="/")
-
-
-def with_sid_rows(path: Path, *, config: T5Config, seed: int) -> dict:
-    """Returns parameters to start training from: a pretrained text model, and new rows for SIDs.
-
-    The new rows are drawn about the mean of the text's, with its standard deviation in every
-    dimension.
-
-    Args:
-      path: of `WEIGHTS`.
-      config: of the generator, with as many text tokens as the weights have and its SIDs.
-      seed: of the new rows.
-
-    Returns:
-      A tree like that of `init_params(config, seed=seed)`.
-
-    Raises:
-      InputError: the weights are of another shape than `config`.
-    """
-    text_config, params = load_text_params(path)
-    for name in (*SHAPE, "text_vocab_size"):
-        value, needed = getattr(text_config, name), getattr(config, name)
-        if value != needed:
-            raise InputError(
-                f"{path}: its T5Config.{name} is {value} and not {needed}; read the {GIN} beside "
-                f"it after the other gin files, and prepare with its vocabulary"
-            )
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    flat = traverse_util.flatten_dict(params, sep="/")
-    flat[EMBEDDING] = _with_new_rows(flat[EMBEDDING], config.vocab_size, generator)
-    if OUTPUT in flat:
-        flat[OUTPUT] = _with_new_rows(flat[OUTPUT].T, config.vocab_size, generator).T
-    params = traverse_util.unflatten_dict(flat, sep="/")
-    return config.stacked(params) if config.scan_layers else params
-
-
-def _with_new_rows(table: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:
-    new = generator.normal(size=(rows - len(table), table.shape[1]))
-    new = table.mean(axis=0) + table.std(axis=0) * new
-    return np.concatenate([table, new.astype(np.float32)])
-
-
 def _with_rows(params: dict, rows: int) -> dict:
     """Returns parameters with the first rows of the vocabulary alone."""
     flat = traverse_util.flatten_dict(params, sep="/")
@@ -284,7 +227,8 @@ def _gin(config: T5Config, *, folder: Path) -> str:
 from __gin__ import dynamic_registration
 
 from dsirm_jax.generator.architectures import t5
-from dsirm_jax.stages import generate, prepare
+from dsirm_jax.stages import generate
+from dsirm_jax.stages import prepare
 
 t5.T5Config:
 {lines}

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import initial_codebooks, kmeans
-from dsirm_jax.quantizer.fitted import FittedQuantizer
+from dsirm_jax.quantizer.kinds.kind import Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, Codebooks, Identity, lowest, residual_quantize
 from dsirm_jax.quantizer.training_items import TrainingItems
@@ -52,8 +52,8 @@ class HierarchicalKmeans:
         sizes: tuple[int, ...],
         learning: Learning,
         directory: Path,
-        start: FittedQuantizer | None,
-    ) -> tuple[Any, Codebooks]:
+        start: Fit | None,
+    ) -> Fit:
         """See `Kind.fit`: of `Upkeep.init_rows` items, at once."""
         del directory, start
         upkeep = learning.upkeep
@@ -70,7 +70,7 @@ class HierarchicalKmeans:
             key=jax.random.key(learning.seed),
             iterations=upkeep.init_iterations,
         )
-        return {}, multihost_utils.broadcast_one_to_all(codebooks)
+        return Fit({}, multihost_utils.broadcast_one_to_all(codebooks))
 
     def step(
         self, *, dim: int, sizes: tuple[int, ...], pinned: bool, learning: Learning, rows: int

@@ -10,10 +10,21 @@ if TYPE_CHECKING:
     import flax.linen as nn
     import jax
 
-    from dsirm_jax.quantizer.fitted import FittedQuantizer
     from dsirm_jax.quantizer.learning import Learning
     from dsirm_jax.quantizer.model import Codebooks, LevelCodebook
     from dsirm_jax.quantizer.training_items import TrainingItems
+
+
+class Fit(NamedTuple):
+    """What a fit gives, and another one may go on from.
+
+    Attributes:
+      params: of the module.
+      codebooks: one per level.
+    """
+
+    params: Any
+    codebooks: Codebooks
 
 
 class BatchStep(NamedTuple):
@@ -65,8 +76,8 @@ class Kind(Protocol):
         sizes: tuple[int, ...],
         learning: Learning,
         directory: Path,
-        start: FittedQuantizer | None,
-    ) -> tuple[Any, Codebooks]:
+        start: Fit | None,
+    ) -> Fit:
         """Returns parameters of the module and a codebook for every level, on the host.
 
         Args:

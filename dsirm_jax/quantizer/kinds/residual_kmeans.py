@@ -13,10 +13,9 @@ import optax
 
 from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
 from dsirm_jax.quantizer.codebooks import moved, picking
-from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import BatchStep
+from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
-from dsirm_jax.quantizer.model import Codebook, Codebooks, Identity, residual_quantize
+from dsirm_jax.quantizer.model import Codebook, Identity, residual_quantize
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.meshes import DATA_AXIS
 
@@ -44,8 +43,8 @@ class ResidualKmeans:
         sizes: tuple[int, ...],
         learning: Learning,
         directory: Path,
-        start: FittedQuantizer | None,
-    ) -> tuple[Any, Codebooks]:
+        start: Fit | None,
+    ) -> Fit:
         """See `Kind.fit`: every item is a row."""
         return fit_batches(
             self.learner(dim=items.dim),

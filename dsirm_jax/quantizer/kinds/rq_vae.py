@@ -17,11 +17,10 @@ from jaxtyping import Array, Float
 from dsirm_jax.io.checks import check_whole
 from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
 from dsirm_jax.quantizer.codebooks import moved, picking
-from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.kinds.kind import BatchStep
+from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import Coded, loss_terms
-from dsirm_jax.quantizer.model import Codebook, Codebooks, residual_quantize, straight_through
+from dsirm_jax.quantizer.model import Codebook, residual_quantize, straight_through
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.meshes import DATA_AXIS
 
@@ -63,8 +62,8 @@ class RqVae:
         sizes: tuple[int, ...],
         learning: Learning,
         directory: Path,
-        start: FittedQuantizer | None,
-    ) -> tuple[Any, Codebooks]:
+        start: Fit | None,
+    ) -> Fit:
         """See `Kind.fit`: every relevant pair is a row, and every item without a query alone."""
         return fit_batches(
             self.learner(dim=items.dim),

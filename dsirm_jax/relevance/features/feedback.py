@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dsirm_jax.relevance.features.group import Column, Group, PairContext
-from dsirm_jax.relevance.grid import ROWS_AT_ONCE, cosines_in_rows, query_rows
+from dsirm_jax.relevance.grid import ROWS_AT_ONCE, cosines_in_rows, query_grids
 
 
 def feedback(
@@ -27,7 +27,7 @@ def feedback(
     nearest = context.surroundings.items
     weights = nearest.weights()
     values = np.zeros((len(context.query_row), 2), np.float32)
-    for query, pair, filled in query_rows(context.query_row, rows=rows_at_once):
+    for query, pair, filled in query_grids(context.query_row, rows=rows_at_once):
         items, others = context.item_index[pair], nearest.index[query]
         cosines = cosines_in_rows(context.item_vectors, items, others)
         of_others = weights[query][:, None] * (others[:, None] != items[..., None])

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.relevance.features.group import Column, Group, PairContext
-from dsirm_jax.relevance.grid import ROWS_AT_ONCE, cosines_in_rows, query_rows
+from dsirm_jax.relevance.grid import ROWS_AT_ONCE, cosines_in_rows, query_grids
 
 
 def votes(context: PairContext, *, rows_at_once: int = ROWS_AT_ONCE) -> Float[np.ndarray, "pair 3"]:
@@ -26,7 +26,7 @@ def votes(context: PairContext, *, rows_at_once: int = ROWS_AT_ONCE) -> Float[np
     nearest, judged = context.surroundings.queries, context.surroundings.judged
     weights = nearest.weights()
     values = np.zeros((len(context.query_row), 3), np.float32)
-    for query, pair, filled in query_rows(context.query_row, rows=rows_at_once):
+    for query, pair, filled in query_grids(context.query_row, rows=rows_at_once):
         voters = nearest.index[query]
         suits = judged.verdicts[voters] > 0  # [query, neighbour, vote]
         shares = suits / np.maximum(suits.sum(axis=-1, keepdims=True, dtype=np.float32), 1)

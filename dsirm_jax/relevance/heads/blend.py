@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flax import struct
 from jaxtyping import Array, Float
 
+from dsirm_jax.io.checks import check_holds
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.bounds import check_bound
 from dsirm_jax.relevance.heads.head import Fitting, Head, StepProgram, check_head
 from dsirm_jax.relevance.pairs import LabelledPairs
 
@@ -28,11 +28,11 @@ class Blend:
     heads: tuple[Head, ...]
 
     def __post_init__(self):
-        check_bound(
+        check_holds(
             isinstance(self.heads, tuple) and bool(self.heads),
             binding="Blend.heads",
             value=self.heads,
-            wanted="a tuple of one head or more",
+            remedy="a tuple of one head or more",
         )
         for number, head in enumerate(self.heads):
             check_head(head, binding=f"Blend.heads[{number}]")

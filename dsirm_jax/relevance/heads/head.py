@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dsirm_jax.relevance.bounds import check_bound
+from dsirm_jax.io.checks import check_holds
 from dsirm_jax.relevance.pairs import LabelledPairs
 
 if TYPE_CHECKING:
@@ -102,21 +102,21 @@ class Head(Protocol):
 
 def check_loss(head: Head) -> None:
     """Raises InputError where a head has an unknown loss."""
-    check_bound(
+    check_holds(
         head.loss in LOSSES,
         binding=f"{type(head).__name__}.loss",
         value=head.loss,
-        wanted=f"{BINARY!r} or {GRADED!r}",
+        remedy=f"{BINARY!r} or {GRADED!r}",
     )
 
 
 def check_head(value: object, *, binding: str) -> None:
     """Raises InputError where something else than a head is bound, such as its class."""
-    check_bound(
+    check_holds(
         isinstance(value, Head) and not isinstance(value, type),
         binding=binding,
         value=value,
-        wanted="a head with its parentheses, such as @trees.BoostedTrees()",
+        remedy="a head with its parentheses, such as @trees.BoostedTrees()",
     )
 
 

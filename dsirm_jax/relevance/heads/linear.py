@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from dsirm_jax.relevance.bounds import check_bound, is_whole
+from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
 from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
 from dsirm_jax.relevance.pairs import LabelledPairs
@@ -36,17 +36,17 @@ class Linear:
     loss: str = BINARY
 
     def __post_init__(self):
-        check_bound(
+        check_holds(
             0 < self.l2 < math.inf,
             binding="Linear.l2",
             value=self.l2,
-            wanted="a number above 0",
+            remedy="a number above 0",
         )
-        check_bound(
+        check_holds(
             is_whole(self.knots, least=2),
             binding="Linear.knots",
             value=self.knots,
-            wanted="a whole number of at least 2",
+            remedy="a whole number of at least 2",
         )
         check_loss(self)
 

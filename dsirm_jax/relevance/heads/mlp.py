@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.relevance.bounds import check_bound, is_whole
+from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.relevance.heads.head import (
     BINARY,
     Fitting,
@@ -53,20 +53,20 @@ class Mlp:
     listwise: float = 0.0
 
     def __post_init__(self):
-        check_bound(
+        check_holds(
             isinstance(self.hidden, tuple)
             and bool(self.hidden)
             and all(is_whole(units, least=1) for units in self.hidden),
             binding="Mlp.hidden",
             value=self.hidden,
-            wanted="a tuple of the units of one hidden layer or more, such as (64, 32)",
+            remedy="a tuple of the units of one hidden layer or more, such as (64, 32)",
         )
         check_loss(self)
-        check_bound(
+        check_holds(
             0 <= self.listwise < math.inf,
             binding="Mlp.listwise",
             value=self.listwise,
-            wanted="a number of at least 0",
+            remedy="a number of at least 0",
         )
 
     def params_like(self, *, features: int, grades: int) -> MlpParams:
@@ -100,7 +100,7 @@ class Mlp:
             ),
             step=make_step(self, optimizer, relevant=pairs.relevant),
             batches=functools.partial(
-                pair_batches,
+                labelled_batches,
                 pairs,
                 size=training.batch_size,
                 lists=bool(self.listwise),
@@ -195,7 +195,7 @@ def batch_spec(rows: int, *, features: int) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def pair_batches(
+def labelled_batches(
     pairs: LabelledPairs, start: int, *, size: int, lists: bool, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches as `batch_spec` describes them, without end.

@@ -12,8 +12,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
+from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.bounds import check_bound, is_whole
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
 from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
 from dsirm_jax.relevance.pairs import LabelledPairs
@@ -65,7 +65,7 @@ class BoostedTrees:
             ("columns", 0 < self.columns <= 1, "a share above 0 and up to 1"),
         ):
             value = getattr(self, name)
-            check_bound(holds, binding=f"BoostedTrees.{name}", value=value, wanted=wanted)
+            check_holds(holds, binding=f"BoostedTrees.{name}", value=value, remedy=wanted)
         check_loss(self)
 
     def params_like(self, *, features: int, grades: int) -> TreeParams:

@@ -23,7 +23,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +37,7 @@ from dsirm_jax.relevance.neighbours import Judged, Neighbours
 from dsirm_jax.relevance.pieces import PieceStatistics
 from dsirm_jax.relevance.terms import ItemTexts, Names
 from dsirm_jax.serving.bundle import digested, store
+from dsirm_jax.serving.bundle.stored_items import StoredItem, item_from_json, item_to_json
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -52,36 +52,9 @@ VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "reco
 LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
 TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
-STORED_COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
-"""Columns of an item that have a meaning of their own; all others are attributes."""
 UNKNOWN = -1
 NO_KEY = np.iinfo(np.int64).max
 ROWS_PER_BLOCK = 4096
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StoredItem:
-    """An item of the catalogue.
-
-    Attributes:
-      number: its row in the arrays, from 0.
-      item_id: the shop's own id.
-      title: as the shop has it.
-      text: title, then brand and colour where the title lacks them.
-      brand: None where it is not known.
-      colour: likewise.
-      category: path, coarse to fine; empty where it is not known.
-      attributes: the shop's further columns.
-    """
-
-    number: int
-    item_id: str
-    title: str
-    text: str
-    brand: str | None
-    colour: str | None
-    category: tuple[str, ...]
-    attributes: Mapping[str, Any]
 
 
 class Known(NamedTuple):
@@ -224,7 +197,8 @@ def record_type(
       beams: SIDs of a query; of one that has fewer, the others have the log-probability −inf.
       levels: of a SID.
       near: nearest items.
-      votes: items that suit near training queries.
+      voters: nearest training queries.
+      known: SIDs whose exact log-probabilities are kept.
     """
     return np.dtype(
         [
@@ -271,23 +245,6 @@ def unpacked(records: np.ndarray) -> Cached:
         queries=Neighbours(records["voters"], records["voter_cosines"]),
         known=Known(records["keys"], records["known"]),
     )
-
-
-def item_to_json(row: Mapping[str, Any]) -> bytes:
-    """Returns what `items.mdb` holds of an item.
-
-    Args:
-      row: an item's columns by name.
-    """
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str).encode()
-
-
-def item_from_json(number: int, value: bytes) -> StoredItem:
-    """Undoes `item_to_json`."""
-    row = json.loads(value)
-    known = {name: row.pop(name, None) for name in STORED_COLUMNS}
-    known["category"] = tuple(known["category"] or ())
-    return StoredItem(number=number, **known, attributes=row)
 
 
 def write_catalogue(

@@ -10,7 +10,8 @@ from jaxtyping import Int
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle import store
-from dsirm_jax.serving.bundle.catalogue import UNKNOWN, BundleCatalogue, StoredItem
+from dsirm_jax.serving.bundle.catalogue import UNKNOWN, BundleCatalogue
+from dsirm_jax.serving.bundle.stored_items import StoredItem
 from dsirm_jax.serving.scorer.answers import Branch, Item
 from dsirm_jax.sids import trie as tries
 

@@ -6,8 +6,9 @@ import dataclasses
 import os
 import threading
 
+from dsirm_jax.io.checks import is_whole
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.limits import is_whole, seconds, whole
+from dsirm_jax.serving.limits import seconds, whole
 from dsirm_jax.serving.scorer.generation import SID_WIDTHS
 from dsirm_jax.serving.scorer.judging import PROGRAM_PAIRS
 

@@ -9,7 +9,7 @@ adjacency as in compressed sparse rows).
 """
 
 from dsirm_jax.sids.trie.bitmap import BITMAP, WORD_BITS, Bitmap
-from dsirm_jax.sids.trie.building import add, build, shapes
+from dsirm_jax.sids.trie.building import abstract_trie, add, build
 from dsirm_jax.sids.trie.file import load, save
 from dsirm_jax.sids.trie.items import Postings, items_below, postings
 from dsirm_jax.sids.trie.levels import Level, Trie, forms
@@ -36,6 +36,7 @@ __all__ = [
     "Postings",
     "Ranges",
     "Trie",
+    "abstract_trie",
     "add",
     "build",
     "child",
@@ -49,5 +50,4 @@ __all__ = [
     "load",
     "postings",
     "save",
-    "shapes",
 ]

@@ -53,7 +53,7 @@ def build(
     return _from_leaves(nodes, sizes=sizes, kind=kind)
 
 
-def shapes(sizes: Sequence[int], *, sids: int) -> Trie:
+def abstract_trie(sizes: Sequence[int], *, sids: int) -> Trie:
     """Returns the shapes and dtypes of a trie of SIDs spread evenly, for compilation.
 
     Args:

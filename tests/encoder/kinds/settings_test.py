@@ -32,7 +32,7 @@ VECTORS = Precomputed(items="i", queries="q")
 NAN = float("nan")
 
 
-WHOLE, NUMBER = "a whole number of at least 1", "a finite number above 0"
+WHOLE, NUMBER = "a whole number of at least 1", "a number above 0, finite"
 REFUSED = [
     (TOWERS, "dim", 0, WHOLE),
     (TOWERS, "hidden_dim", 2.5, WHOLE),
@@ -41,16 +41,16 @@ REFUSED = [
     (TOWERS, "temperature", 0.0, NUMBER),
     (TOWERS, "temperature", NAN, NUMBER),
     (TOWERS, "temperature", "0.1", NUMBER),
-    (PRETRAINED, "folder", "", "a path"),
-    (PRETRAINED, "folder", None, "a path"),
+    (PRETRAINED, "folder", "", "a text that is not empty"),
+    (PRETRAINED, "folder", None, "a text that is not empty"),
     (PRETRAINED, "dim", 0, WHOLE),
     (PRETRAINED, "max_query_pieces", -1, WHOLE),
     (PRETRAINED, "max_item_pieces", None, WHOLE),
     (PRETRAINED, "hard_negatives", -1, "a whole number of at least 0"),
     (PRETRAINED, "temperature", float("inf"), NUMBER),
     (PRETRAINED, "dtype", "float16", "'float32' or 'bfloat16'"),
-    (VECTORS, "items", "", "a path"),
-    (VECTORS, "queries", ("a", "b"), "a path"),
+    (VECTORS, "items", "", "a text that is not empty"),
+    (VECTORS, "queries", ("a", "b"), "a text that is not empty"),
 ]
 
 

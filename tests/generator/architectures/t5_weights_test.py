@@ -17,15 +17,12 @@ from dsirm_jax.generator import losses
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
+from dsirm_jax.generator.architectures.t5_text import GIN, WEIGHTS, load_text_params, with_sid_rows
 from dsirm_jax.generator.architectures.t5_weights import (
-    GIN,
     VOCABULARY,
-    WEIGHTS,
     import_t5,
-    load_text_params,
     read_hugging_face,
     read_t5x,
-    with_sid_rows,
 )
 from dsirm_jax.io.errors import InputError
 

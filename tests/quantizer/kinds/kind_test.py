@@ -55,12 +55,12 @@ class Signs:
 '''
 GIN = """
 from __gin__ import dynamic_registration
-from dsirm_jax.quantizer import model as quantizer_model
+from dsirm_jax.quantizer import config as quantizer_config
 include 'gin/models/tiny.gin'
-quantizer_model.QuantizerConfig.codebook_sizes = (2, 2)
-quantizer_model.QuantizerConfig.pin_depth = 0
+quantizer_config.QuantizerConfig.codebook_sizes = (2, 2)
+quantizer_config.QuantizerConfig.pin_depth = 0
 """
-ONE_LINE = ["import signs", "quantizer_model.QuantizerConfig.kind = @signs.Signs()"]
+ONE_LINE = ["import signs", "quantizer_config.QuantizerConfig.kind = @signs.Signs()"]
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from sklearn.cluster import KMeans
 
 from dsirm_jax.metrics.codebook import code_counts, perplexity
 from dsirm_jax.quantizer.codebooks import Upkeep
+from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitting import train
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
-from dsirm_jax.quantizer.model import QuantizerConfig, residual_quantize
+from dsirm_jax.quantizer.model import residual_quantize
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.settings import Training
 

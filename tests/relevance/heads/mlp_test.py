@@ -28,7 +28,7 @@ def test_a_step_takes_what_it_says_and_training_gives_it_that(tmp_path, grades, 
     [(step, state, batch)] = head.step_programs(TRAINING, **described)
     # The first batch of the stream that `fit` reads, and a state made of arrays.
     size = TRAINING.batch_size
-    stream = mlp.pair_batches(pairs, 0, size=size, lists=bool(listwise), seed=0)
+    stream = mlp.labelled_batches(pairs, 0, size=size, lists=bool(listwise), seed=0)
     first = next(stream)
     assert shapes(first) == shapes(batch)
     optimizer = make_optimizer(TRAINING, num_steps=TRAINING.num_steps(len(pairs)))
@@ -47,7 +47,7 @@ def test_a_step_takes_what_it_says_and_training_gives_it_that(tmp_path, grades, 
 
 def test_a_batch_numbers_its_queries_anew_and_keeps_the_rest():
     pairs = labelled(np.arange(12)[:, None], np.arange(12) % 2, grades=2, queries=[7] * 6 + [9] * 6)
-    batch = next(mlp.pair_batches(pairs, 0, size=6, lists=True, seed=0))
+    batch = next(mlp.labelled_batches(pairs, 0, size=6, lists=True, seed=0))
     assert set(batch["queries"]) == {0}
     rows = batch["features"][:, 0].astype(int)
     assert len(set(pairs.queries[rows])) == 1

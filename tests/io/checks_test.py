@@ -2,8 +2,8 @@ import re
 
 import pytest
 
+from dsirm_jax.io.checks import check_choice, check_text
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.text_checks import check_choice, check_text
 
 
 @pytest.mark.parametrize("value", ["", " \n", None, 3, ["text"]])
