@@ -202,6 +202,8 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     rejected = pq.read_table(model_dir / "score/rejected.parquet").to_pylist()
     assert [(row["row"], row["reason"]) for row in rejected] == [(8, "unknown item_id")]
+    files = sorted(path.name for path in (model_dir / "score").iterdir())
+    assert files == ["rejected.parquet", "scores.parquet", "stage.json"]
     # More than the run's share of bad rows is refused.
     table.write_text(f"query,item_id\nshoe,no such item\n{rows[0]}\n")
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment())

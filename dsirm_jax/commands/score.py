@@ -18,13 +18,11 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     from dsirm_jax.run.runner import run_stage
 
     job, pairs = configuration.call_with_bound(Job), flags["pairs"]
-    rungs = configuration.bound(relevance.run)["rungs"]
-    if FULL not in rungs:
+    if FULL not in configuration.bound(relevance.run)["rungs"]:
         raise InputError(f"relevance.run.rungs has no {FULL!r}, whose head scores")
     matching, about_pairs = configuration.bound(match.run), configuration.bound(features.run)
     bindings = {
         "pairs": pairs,
-        "groups": rungs[FULL],
         "beams": configuration.bound(generate.run)["beams"],
         "match_beams": matching.get("beams", ()),
         "pair_groups": about_pairs.get("extra_groups", ()),

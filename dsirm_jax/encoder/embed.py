@@ -46,18 +46,6 @@ def embed_tables(encoder: FittedEncoder, tables: RunTables) -> None:
         )
 
 
-def embed_queries(encoder: FittedEncoder, queries: Path, *, pattern: Path) -> None:
-    """Writes the vectors of further queries as one shard, from the process that calls it.
-
-    Args:
-      encoder: what makes them.
-      queries: Parquet with a column `query`.
-      pattern: of the shard's path, with one `*`.
-    """
-    texts = pq.read_table(queries, columns=["query"])["query"].to_pylist()
-    write_vectors(shard(pattern, number=0, total=1), texts, encoder.embed(texts), id_column="query")
-
-
 def _embed_texts(
     encoder: FittedEncoder, texts: Sequence[str], name: str, *, of_items: bool
 ) -> Float[np.ndarray, "text dim"]:

@@ -209,20 +209,29 @@ def join_query_shards(paths: Sequence[Path], *, into: Path, sid_version: str) ->
 
 
 def write_query_sids(path: Path, *, queries: Sequence[str], beams: Beams, sid_version: str) -> None:
-    """Writes `query_sids.parquet`: query, and sids and log_probs of the valid beams, best first.
+    """Writes `query_sids.parquet`, see `query_sid_table`.
 
     Args:
       path: where to.
       queries: texts, one per row of `beams`.
-      beams: from `predict`.
+      beams: from `predict_sids`.
       sid_version: of the SIDs that the trie was built from; goes into the schema metadata.
     """
+    write_versioned(path, query_sid_table(queries, beams), version=sid_version)
+
+
+def query_sid_table(queries: Sequence[str], beams: Beams) -> pa.Table:
+    """Returns a table of query, and sids and log_probs of its valid beams, best first.
+
+    Args:
+      queries: texts, one per row of `beams`.
+      beams: from `predict_sids`.
+    """
     starts = np.append(0, np.cumsum(beams.valid.sum(axis=1))).astype(np.int32)
-    table = pa.table(
+    return pa.table(
         {
             "query": pa.array(queries, pa.string()),
             "sids": pa.ListArray.from_arrays(starts, list_column(beams.sids[beams.valid])),
             "log_probs": pa.ListArray.from_arrays(starts, pa.array(beams.log_probs[beams.valid])),
         }
     )
-    write_versioned(path, table, version=sid_version)

@@ -6,29 +6,82 @@ counts of the catalogue alone. Functions take arrays and texts and read no file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance import variants
+from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
 from dsirm_jax.relevance.features.group import (
     Group,
     ItemContext,
     PairContext,
+    PairTexts,
     QueryContext,
     SidContext,
 )
+from dsirm_jax.relevance.features.numeric import finite_numbers
 from dsirm_jax.relevance.grid import GRID_COLUMNS, ROWS_AT_ONCE, grid_blocks
 from dsirm_jax.relevance.neighbours import Surroundings
-from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.relevance.schema import FeatureTable, join
+from dsirm_jax.relevance.terms import ItemTexts
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids.prefix_match import Beams
 
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
 _Tree = TypeVar("_Tree")
+
+
+def pair_context(
+    *,
+    query_index: Int[np.ndarray, " pair"],
+    item_index: Int[np.ndarray, " pair"],
+    query_vectors: Float[np.ndarray, "query dim"],
+    item_vectors: Float[np.ndarray, "item dim"],
+    surroundings: Surroundings,
+    queries: Sequence[str],
+    items: Iterable[ItemTexts],
+    numbers: Mapping[str, Float[np.ndarray, " item"]],
+    processor: SentencePieceProcessor,
+    language: str | None,
+) -> PairContext:
+    """Returns what groups that read no SIDs look at: texts are digested, numbers made finite.
+
+    Args:
+      query_index: row of `query_vectors` and of `queries` of each pair.
+      item_index: row of `item_vectors`, of `items` and of each of `numbers`, of each pair.
+      query_vectors: see `PairContext`.
+      item_vectors: likewise.
+      surroundings: likewise.
+      queries: the text of every query.
+      items: columns of all items of the catalogue, some rows at a time, in order.
+      numbers: the user's own of every item by the name of their column, NaN where there is none.
+      processor: SentencePiece.
+      language: of all texts, ISO 639-1; None where it is not known or there are several.
+    """
+    wanted, item_row = np.unique(item_index, return_inverse=True)
+    statistics, texts = catalogue_statistics(items, wanted=wanted, processor=processor)
+    reading = Reading(processor, statistics.names, language)
+    query_texts = [queries[query] for query in np.unique(query_index)]
+    return PairContext(
+        query_index=query_index,
+        item_index=item_index,
+        item_row=item_row,
+        query_vectors=query_vectors,
+        item_vectors=item_vectors,
+        surroundings=surroundings,
+        texts=PairTexts(
+            digest_queries(query_texts, reading), digest_items(texts, reading), statistics.pieces
+        ),
+        numbers={name: finite_numbers(values) for name, values in numbers.items()},
+    )
 
 
 def pair_features(context: PairContext, *, groups: Sequence[Group]) -> FeatureTable:
@@ -90,6 +143,62 @@ def beam_features(
     return columns
 
 
+def match_features(
+    *,
+    groups: Sequence[Group],
+    variant_groups: Sequence[Group] = (),
+    tags: Sequence[int | str] = (),
+    own_codes: Int[np.ndarray, "query level"] | None = None,
+    query_index: Int[np.ndarray, " pair"],
+    item_index: Int[np.ndarray, " pair"],
+    sids: Int[np.ndarray, "item level"],
+    log_shares: Float[np.ndarray, "item level"],
+    beams: Beams,
+    pair_log_probs: Float[np.ndarray, "pair level"],
+    surroundings: Surroundings,
+) -> FeatureTable:
+    """Returns the features that one rung's SIDs give, and variants of them side by side.
+
+    Args:
+      groups: as in `rung_features`.
+      variant_groups: those that have variants; they read beams alone.
+      tags: of the variants: 5 looks at the first 5 beams alone, `variants.OWN` at the query's own
+        codes in place of the beams.
+      own_codes: of every query; None where no tag is `variants.OWN`.
+      query_index: as in `rung_features`.
+      item_index: likewise.
+      sids: likewise.
+      log_shares: likewise.
+      beams: likewise.
+      pair_log_probs: likewise.
+      surroundings: likewise.
+
+    Raises:
+      InputError: as `pair_features`.
+      ValueError: likewise.
+    """
+    rung = {
+        "query_index": query_index,
+        "item_index": item_index,
+        "sids": sids,
+        "log_shares": log_shares,
+        "beams": beams,
+        "pair_log_probs": pair_log_probs,
+        "surroundings": surroundings,
+    }
+    parts = [rung_features(groups=groups, **rung)]
+    for tag in tags:
+        if tag == variants.OWN:
+            codes, targets = own_codes[query_index], sids[item_index]
+            log_probs = variants.own_log_probs(codes, targets)
+            other = {"beams": variants.own_beam(own_codes), "pair_log_probs": log_probs}
+        else:
+            other = {"beams": variants.first_beams(beams, most=tag)}
+        table = rung_features(groups=variant_groups, **rung | other)
+        parts.append(variants.tagged(table, tag))
+    return join(parts)
+
+
 def rung_features(
     *,
     groups: Sequence[Group],
@@ -147,7 +256,7 @@ def query_context(
     *,
     beams: Beams,
     surroundings: Surroundings,
-    sids: Int[np.ndarray, "item level"],
+    sids: Integer[np.ndarray, "item level"],
     base: float,
 ) -> QueryContext:
     """Returns what the features that SIDs give look at of queries.

@@ -52,19 +52,23 @@ def read_dense_vectors(layout: Layout, *, scratch: Path) -> dict[str, Float[np.n
     Returns:
       float32; those of items have length 1.
     """
-    vectors = {
-        f"{name}_vectors": read_vectors(
-            pattern,
-            ids=pq.read_table(table, columns=[column])[column],
-            id_column=column,
-            scratch=scratch,
-        )
-        for name, pattern, table, column in (
-            ("query", layout.query_vectors, layout.queries, "query"),
-            ("item", layout.item_vectors, layout.items, "item_id"),
-        )
+    return {
+        "query_vectors": read_query_vectors(layout, scratch=scratch),
+        "item_vectors": read_item_vectors(layout, scratch=scratch),
     }
-    normalise(vectors["item_vectors"])
+
+
+def read_query_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "query dim"]:
+    """Returns the vectors of all queries of a run, see `read_dense_vectors`."""
+    ids = pq.read_table(layout.queries, columns=["query"])["query"]
+    return read_vectors(layout.query_vectors, ids=ids, id_column="query", scratch=scratch)
+
+
+def read_item_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "item dim"]:
+    """Returns those of all items, likewise, of length 1."""
+    ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
+    vectors = read_vectors(layout.item_vectors, ids=ids, id_column="item_id", scratch=scratch)
+    normalise(vectors)
     return vectors
 
 
@@ -113,8 +117,19 @@ def read_rung(
 
 
 def read_beams(path: Path, *, levels: int) -> Beams:
-    """Reads `query_sids.parquet`; queries with fewer beams than others are filled up, not valid."""
-    table = pq.read_table(path, columns=["sids", "log_probs"])
+    """Reads `query_sids.parquet`, see `beams_in`."""
+    return beams_in(pq.read_table(path, columns=["sids", "log_probs"]), levels=levels)
+
+
+def beams_in(table: pa.Table, *, levels: int) -> Beams:
+    """Returns the beams of a table of `generator.predict.query_sid_table`.
+
+    Queries with fewer beams than others are filled up with such that are not valid.
+
+    Args:
+      table: one row a query.
+      levels: of a SID.
+    """
     log_probs = table["log_probs"].combine_chunks()
     counts = log_probs.value_lengths().to_numpy()
     valid = np.arange(max(counts.max(initial=0), 1)) < counts[:, None]  # [query, beam]

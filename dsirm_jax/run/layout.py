@@ -172,38 +172,3 @@ class Layout:
     @property
     def report(self) -> Path:
         return self.stage("report") / "index.html"
-
-
-class PairsLayout(Layout):
-    """A finished run as the features of further pairs see it.
-
-    Its catalogue and models are the run's; queries, pairs and what is computed of them lie in
-    `MODEL_DIR/score`.
-    """
-
-    def stage(self, name: str) -> Path:
-        return super().stage("score" if name in ("features", "match") else name)
-
-    @property
-    def queries(self) -> Path:
-        return self.stage("score") / "queries.parquet"
-
-    @property
-    def judgements(self) -> Path:
-        return self.stage("score") / "pairs.parquet"
-
-    @property
-    def query_vectors(self) -> Path:
-        return self.stage("score") / "queries-*.parquet"
-
-    @property
-    def query_sids(self) -> Path:
-        return self.stage("score") / "query_sids.parquet"
-
-    @property
-    def pair_log_probs(self) -> Path:
-        return self.stage("score") / "pair_log_probs.parquet"
-
-    @property
-    def sid_features(self) -> Path:
-        return self.stage("score") / "sid_features.parquet"

@@ -111,7 +111,7 @@ def near_item_features(
     """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
 
     Args:
-      sids: SIDs of the nearest items of all queries, nearest first.
+      sids: SIDs of the nearest items of all queries, nearest first; unsigned ones of a bundle.
       weights: of these items, non-negative; 0 marks padding.
       item_sids: SIDs of the items that each query is paired with.
 
@@ -189,7 +189,7 @@ def vote_features(
     Σ k [agrees] (relevant − r) / (Σ k [agrees] + s), s being `SHRINKAGE`.
 
     Args:
-      sids: SIDs of the items judged for training queries near all queries.
+      sids: SIDs of the items judged for training queries near all queries; likewise.
       weights: `vote_weights` of these judgements.
       item_sids: SIDs of the items that each query is paired with.
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import encode, prepare
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Bool, Int
 
     from dsirm_jax.relevance.features.group import Group
@@ -28,7 +27,34 @@ def run(
       language: of titles and queries, ISO 639-1; None where it is not known.
       extra_groups: groups of features of your own that read pairs, see `features.group.Group`.
     """
-    compute_features(layout, voting=layout.judgements, language=language, extra_groups=extra_groups)
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.pairs import read_judgements
+    from dsirm_jax.relevance import groups, tables
+    from dsirm_jax.relevance.compute import pair_context, pair_features
+    from dsirm_jax.relevance.features.group import PAIRS
+    from dsirm_jax.relevance.neighbours import find_surroundings
+
+    wanted = groups.reading(PAIRS, extra=extra_groups)
+    pairs = read_judgements(layout.judgements, "query_index", "item_index")
+    vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
+    train_pairs, relevant = voting_pairs(layout.judgements)
+    surroundings = find_surroundings(
+        query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
+    )
+    tables.write_surroundings(layout.surroundings, surroundings)
+    context = pair_context(
+        **pairs,
+        **vectors,
+        surroundings=surroundings,
+        queries=pq.read_table(layout.queries, columns=["query"])["query"].to_pylist(),
+        items=tables.read_item_texts(layout.items),
+        numbers=tables.read_numbers(layout.items),
+        processor=vocabulary.processor(layout.vocabulary),
+        language=language,
+    )
+    tables.write_features(layout.features, pair_features(context, groups=wanted), pairs=pairs)
 
 
 def voting_pairs(
@@ -46,68 +72,6 @@ def voting_pairs(
     from dsirm_jax.data.schema import VOTING
 
     return judged_pairs(judgements, splits=VOTING)
-
-
-def compute_features(
-    layout: Layout, *, voting: Path, language: str | None, extra_groups: tuple[Group, ...]
-) -> None:
-    """Does what `run` does for the pairs of a layout, where the judgements of another table vote.
-
-    Args:
-      layout: whose `judgements` are the pairs.
-      voting: table of judgements, see `voting_pairs`.
-      language: as in `run`.
-      extra_groups: likewise.
-    """
-    import pyarrow.parquet as pq
-
-    from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.pairs import read_judgements
-    from dsirm_jax.relevance import groups, tables
-    from dsirm_jax.relevance.compute import pair_features
-    from dsirm_jax.relevance.digests import (
-        Reading,
-        catalogue_statistics,
-        digest_items,
-        digest_queries,
-    )
-    from dsirm_jax.relevance.features.group import PAIRS, PairContext, PairTexts
-    from dsirm_jax.relevance.features.numeric import finite_numbers
-    from dsirm_jax.relevance.neighbours import find_surroundings
-
-    wanted_groups = groups.reading(PAIRS, extra=extra_groups)
-    queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
-    pairs = read_judgements(layout.judgements, "query_index", "item_index")
-    vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
-    train_pairs, relevant = voting_pairs(voting)
-    surroundings = find_surroundings(
-        query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
-    )
-    tables.write_surroundings(layout.surroundings, surroundings)
-    processor = vocabulary.processor(layout.vocabulary)
-    wanted, item_row = np.unique(pairs["item_index"], return_inverse=True)
-    statistics, item_texts = catalogue_statistics(
-        tables.read_item_texts(layout.items), wanted=wanted, processor=processor
-    )
-    reading = Reading(processor, statistics.names, language)
-    query_texts = [queries[query] for query in np.unique(pairs["query_index"])]
-    context = PairContext(
-        **pairs,
-        **vectors,
-        item_row=item_row,
-        surroundings=surroundings,
-        texts=PairTexts(
-            digest_queries(query_texts, reading),
-            digest_items(item_texts, reading),
-            statistics.pieces,
-        ),
-        numbers={
-            name: finite_numbers(values)
-            for name, values in tables.read_numbers(layout.items).items()
-        },
-    )
-    table = pair_features(context, groups=wanted_groups)
-    tables.write_features(layout.features, table, pairs=pairs)
 
 
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.run.layout import Layout
@@ -10,6 +11,9 @@ from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import encode, features, generate, prepare, quantize
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float, Int
+
     from dsirm_jax.relevance.features.group import Group
 
 
@@ -26,44 +30,50 @@ def run(
       extra_groups: groups of features of your own that read SIDs, see `features.group.Group`.
     """
     from dsirm_jax.data.pairs import read_judgements
-    from dsirm_jax.quantizer import fitted as quantizers
-    from dsirm_jax.quantizer.assign import assign_vectors
     from dsirm_jax.relevance import groups, tables, variants
-    from dsirm_jax.relevance.compute import rung_features
+    from dsirm_jax.relevance.compute import match_features
     from dsirm_jax.relevance.features.group import BEAMS, NEIGHBOUR_SIDS
-    from dsirm_jax.relevance.schema import join
     from dsirm_jax.sids.codes import read_version
 
     wanted = groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=extra_groups)
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
-    surroundings = tables.read_surroundings(layout.surroundings)
     rung = tables.read_rung(
         sids=layout.sids,
         health=layout.health,
         query_sids=layout.query_sids,
         pair_log_probs=layout.pair_log_probs,
     )
-    parts = [rung_features(**pairs, **rung, surroundings=surroundings, groups=wanted)]
-    for tag in beams:
-        if tag == variants.OWN:
-            fitted = quantizers.load(layout.quantizer)
-            vectors = tables.read_dense_vectors(layout, scratch=layout.stage("match"))
-            codes = assign_vectors(fitted=fitted, vectors=vectors["query_vectors"]).codes
-            other = rung | {
-                "beams": variants.own_beam(codes),
-                "pair_log_probs": variants.own_log_probs(
-                    codes[pairs["query_index"]], rung["sids"][pairs["item_index"]]
-                ),
-            }
-        else:
-            other = rung | {"beams": variants.first_beams(rung["beams"], most=tag)}
-        table = rung_features(
-            **pairs, **other, surroundings=surroundings, groups=groups.reading(BEAMS)
-        )
-        parts.append(variants.tagged(table, tag))
-    tables.write_features(
-        layout.sid_features, join(parts), pairs=pairs, sid_version=read_version(layout.sids)
+    codes = None
+    if variants.OWN in beams:
+        vectors = tables.read_query_vectors(layout, scratch=layout.stage("match"))
+        codes = own_codes(layout.quantizer, vectors)
+    table = match_features(
+        **pairs,
+        **rung,
+        surroundings=tables.read_surroundings(layout.surroundings),
+        groups=wanted,
+        variant_groups=groups.reading(BEAMS),
+        tags=beams,
+        own_codes=codes,
     )
+    tables.write_features(
+        layout.sid_features, table, pairs=pairs, sid_version=read_version(layout.sids)
+    )
+
+
+def own_codes(
+    quantizer: Path, vectors: Float[np.ndarray, "query dim"]
+) -> Int[np.ndarray, "query level"]:
+    """Returns the codes that a quantizer gives to queries as if they were items.
+
+    Args:
+      quantizer: `quantize/quantizer.safetensors`.
+      vectors: of the queries.
+    """
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.quantizer.assign import assign_vectors
+
+    return assign_vectors(fitted=quantizers.load(quantizer), vectors=vectors).codes
 
 
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,22 +10,24 @@ import numpy as np
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
-from dsirm_jax.run.layout import FULL, Layout, PairsLayout
+from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import features, match, relevance
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from jaxtyping import Float, Int
 
     from dsirm_jax.encoder.kinds.protocol import DenseEncoder
     from dsirm_jax.relevance.features.group import Group
+    from dsirm_jax.relevance.neighbours import Surroundings
+    from dsirm_jax.relevance.schema import FeatureTable
 
 
 def run(
     layout: Layout,
     *,
     pairs: str,
-    groups: tuple[str, ...],
     encoder: DenseEncoder,
     beams: int,
     match_beams: tuple[int | str, ...],
@@ -42,13 +44,12 @@ def run(
     Args:
       layout: the run.
       pairs: the file, see `query_files.read_pair_file`.
-      groups: feature groups of the full model.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
-      language: as in `features.run`.
       match_beams: `beams` of `match.run`.
       pair_groups: `extra_groups` of `features.run`.
       sid_groups: `extra_groups` of `match.run`.
+      language: as in `features.run`.
       max_rejected_share: share of the rows that may have no score.
       halves: of the run's cross-fit, or the run alone; probabilities are averaged over them.
 
@@ -56,130 +57,262 @@ def run(
       InputError: the file cannot be read, or too few of its rows are pairs; a query has no vector
         among those of your own.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from dsirm_jax.data.query_files import read_pair_file
     from dsirm_jax.relevance import fitted as heads
-    from dsirm_jax.relevance.score import score as apply
-    from dsirm_jax.relevance.tables import read_halves
+    from dsirm_jax.relevance import groups
+    from dsirm_jax.relevance.features.group import BEAMS, NEIGHBOUR_SIDS, PAIRS
+    from dsirm_jax.relevance.schema import join
+    from dsirm_jax.relevance.score import score
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
-    given, items, rejected = read_pair_file(pairs, item_ids=ids)
+    kept, items, rejected = read_pair_file(pairs, item_ids=ids)
     with replacing(layout.scores.with_name("rejected.parquet")) as partial:
         pq.write_table(rejected, partial)
-    _check(pairs, given, rejected, most=max_rejected_share)
-    names = given["query"].to_pylist()
-    sources = []
-    for half in halves:
-        at = PairsLayout(model_dir=half.model_dir)
-        known = pq.read_table(half.queries, columns=["query"])["query"].to_pylist()
-        new = sorted(set(names).difference(known))
-        place = {query: row for row, query in enumerate([*known, *new])}
-        index = {"query_index": [place[query] for query in names], "item_index": items}
-        for path, columns in ((at.queries, {"query": [*known, *new]}), (at.judgements, index)):
-            with replacing(path) as partial:
-                pq.write_table(pa.table(columns), partial)
-        _write_query_vectors(half, at, encoder=encoder, new=new)
-        _write_query_sids(half, at, beams=beams, new=new)
-        features.compute_features(
-            at, voting=half.judgements, language=language, extra_groups=pair_groups
-        )
-        match.run(at, beams=match_beams, extra_groups=sid_groups)
-        sources.append((at.features, at.sid_features))
+    _check(pairs, kept, rejected, most=max_rejected_share)
     head = heads.load(layout.head(FULL))
-    of_halves = read_halves(sources, groups=groups, rung=FULL)
-    scores = np.mean([apply(head, half) for half in of_halves], axis=0)
-    _write_scores(layout.scores, given, rejected, scores=scores)
+    of_pairs = groups.reading(PAIRS, extra=pair_groups)
+    of_sids = groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=sid_groups)
+
+    def pair_table(half: Layout) -> FeatureTable:
+        queries = _queries(half, kept["query"].to_pylist())
+        evidence = _evidence(half, queries, encoder=encoder, scratch=layout.stage("score"))
+        dense = _dense_features(
+            half, queries, evidence, items=items, groups=of_pairs, language=language
+        )
+        from_sids = _sid_features(
+            half, queries, evidence, items=items, groups=of_sids, tags=match_beams, beams=beams
+        )
+        return join([dense, from_sids])
+
+    scores = np.mean([score(head, pair_table(half)) for half in halves], axis=0)
+    _write_scores(layout.scores, kept, rejected, scores=scores)
 
 
-def _check(file: str, given: pa.Table, rejected: pa.Table, *, most: float) -> None:
-    read = len(given) + len(rejected)
-    if not len(given) or len(rejected) > most * read:
-        told = "".join(
+def _check(file: str, kept: pa.Table, rejected: pa.Table, *, most: float) -> None:
+    read = len(kept) + len(rejected)
+    if not len(kept) or len(rejected) > most * read:
+        first = "".join(
             f"; the first: row {row['row']} column {row['column']} = {row['value']!r} "
             f"({row['reason']})"
             for row in rejected.slice(0, 1).to_pylist()
         )
         raise InputError(
-            f"{file}: {len(rejected)} of {read} rows cannot be scored{told}; mend them or raise "
+            f"{file}: {len(rejected)} of {read} rows cannot be scored{first}; fix them or raise "
             f"prepare.max_rejected_share ({most})"
         )
 
 
-def _write_query_vectors(
-    half: Layout, at: PairsLayout, *, encoder: DenseEncoder, new: list[str]
-) -> None:
-    """Writes the vectors of the run's queries and of the new ones."""
-    import pyarrow as pa
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Queries:
+    """The distinct queries of pairs, those of the run first, then the new ones.
+
+    Attributes:
+      texts: one a query.
+      numbers: of each in the run's table of queries; new ones follow the last of these.
+      new: how many the run does not have.
+      of_pairs: row of the others of each pair.
+    """
+
+    texts: list[str]
+    numbers: Int[np.ndarray, " query"]
+    new: int
+    of_pairs: Int[np.ndarray, " pair"]
+
+    @property
+    def new_rows(self) -> slice:
+        return slice(len(self.texts) - self.new, None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """What features of any pair look at.
+
+    Attributes:
+      query_vectors: of the queries of the pairs.
+      item_vectors: of all items, memory-mapped.
+      surroundings: of the queries of the pairs.
+    """
+
+    query_vectors: Float[np.ndarray, "query dim"]
+    item_vectors: Float[np.ndarray, "item dim"]
+    surroundings: Surroundings
+
+
+def _queries(half: Layout, names: list[str]) -> _Queries:
+    """Returns the queries of pairs, whose names these are, beside those of a run."""
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.vectors import read_vectors, write_vectors
-
-    known = pq.read_table(half.queries, columns=["query"])["query"]
-    vectors = read_vectors(half.query_vectors, ids=known, id_column="query")
-    if new:
-        table = at.queries.with_name("new.parquet")
-        with replacing(table) as partial:
-            pq.write_table(pa.table({"query": new}), partial)
-        pattern = at.queries.with_name("new-*.parquet")
-        for stale in pattern.parent.glob(pattern.name):
-            stale.unlink()
-        encoder.write_query_vectors(
-            table, pattern=pattern, directory=half.stage("encode"), vocabulary=half.vocabulary
-        )
-        more = read_vectors(pattern, ids=new, id_column="query")
-        vectors = np.concatenate([vectors, more])
-    path = at.query_vectors.with_name("queries-00000-of-00001.parquet")
-    write_vectors(path, [*known.to_pylist(), *new], vectors, id_column="query")
+    known = pq.read_table(half.queries, columns=["query"])["query"].to_pylist()
+    new = sorted(set(names).difference(known))
+    texts = [*known, *new]
+    number = {query: row for row, query in enumerate(texts)}
+    numbers, of_pairs = np.unique([number[query] for query in names], return_inverse=True)
+    return _Queries(
+        texts=[texts[row] for row in numbers], numbers=numbers, new=len(new), of_pairs=of_pairs
+    )
 
 
-def _write_query_sids(half: Layout, at: PairsLayout, *, beams: int, new: list[str]) -> None:
-    """Writes the SIDs of all queries, of which the run's are there, and the pairs' log-probs."""
+def _evidence(
+    half: Layout, queries: _Queries, *, encoder: DenseEncoder, scratch: Path
+) -> _Evidence:
+    """Returns vectors, and what lies near the queries; a query of the run has no vote for itself.
+
+    Args:
+      half: of the run.
+      queries: of the pairs.
+      encoder: that of the run.
+      scratch: folder of temporary files.
+    """
+    from dsirm_jax.relevance import tables
+    from dsirm_jax.relevance.neighbours import find_surroundings
+
+    vectors = _query_vectors(half, queries, encoder=encoder, scratch=scratch)
+    item_vectors = tables.read_item_vectors(half, scratch=scratch)
+    train_pairs, relevant = features.voting_pairs(half.judgements)
+    surroundings = find_surroundings(
+        query_index=queries.numbers,
+        query_vectors=vectors,
+        item_vectors=item_vectors,
+        train_pairs=train_pairs,
+        relevant=relevant,
+    )
+    return _Evidence(
+        query_vectors=vectors[queries.numbers],
+        item_vectors=item_vectors,
+        surroundings=surroundings,
+    )
+
+
+def _query_vectors(
+    half: Layout, queries: _Queries, *, encoder: DenseEncoder, scratch: Path
+) -> Float[np.ndarray, "query dim"]:
+    """Returns the vectors of all queries of the run, then those of new ones; see `_evidence`."""
+    from dsirm_jax.relevance import tables
+
+    vectors = tables.read_query_vectors(half, scratch=scratch)
+    if not queries.new:
+        return vectors
+    more = encoder.query_vectors(
+        queries.texts[queries.new_rows],
+        directory=half.stage("encode"),
+        vocabulary=half.vocabulary,
+    )
+    return np.concatenate([vectors, more])
+
+
+def _dense_features(
+    half: Layout,
+    queries: _Queries,
+    evidence: _Evidence,
+    *,
+    items: Int[np.ndarray, " pair"],
+    groups: tuple[Group, ...],
+    language: str | None,
+) -> FeatureTable:
+    """Returns the features that know nothing of SIDs, see `compute.pair_features`.
+
+    Args:
+      half: of the run.
+      queries: of the pairs.
+      evidence: of the same.
+      items: of the pairs, by their numbers.
+      groups: those wanted.
+      language: as in `features.run`.
+    """
+    from dsirm_jax.data import vocabulary
+    from dsirm_jax.relevance import tables
+    from dsirm_jax.relevance.compute import pair_context, pair_features
+
+    context = pair_context(
+        query_index=queries.of_pairs,
+        item_index=items,
+        query_vectors=evidence.query_vectors,
+        item_vectors=evidence.item_vectors,
+        surroundings=evidence.surroundings,
+        queries=queries.texts,
+        items=tables.read_item_texts(half.items),
+        numbers=tables.read_numbers(half.items),
+        processor=vocabulary.processor(half.vocabulary),
+        language=language,
+    )
+    return pair_features(context, groups=groups)
+
+
+def _sid_features(
+    half: Layout,
+    queries: _Queries,
+    evidence: _Evidence,
+    *,
+    items: Int[np.ndarray, " pair"],
+    groups: tuple[Group, ...],
+    tags: tuple[int | str, ...],
+    beams: int,
+) -> FeatureTable:
+    """Returns the features that SIDs give: the run's of its queries, of new ones those searched.
+
+    Args:
+      half: of the run.
+      queries: of the pairs.
+      evidence: of the same.
+      items: of the pairs, by their numbers.
+      groups: those wanted.
+      tags: `beams` of `match.run`.
+      beams: SIDs that the generator writes for a query.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.generator.fitted import load_with_sids
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict_sids, write_query_sids
-    from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
-    from dsirm_jax.sids.codes import write_versioned
+    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict_sids, query_sid_table
+    from dsirm_jax.generator.score import score_pairs
+    from dsirm_jax.relevance import groups as registry
+    from dsirm_jax.relevance import tables, variants
+    from dsirm_jax.relevance.compute import match_features
+    from dsirm_jax.relevance.features.group import BEAMS
+    from dsirm_jax.sids.codes import check_same_version
+    from dsirm_jax.sids.prefix_match import log_prefix_shares
 
+    check_same_version(half.sids, half.query_sids)
     fitted, existing, sids = load_with_sids(half.generator, sids=half.sids)
-    encode = functools.partial(vocabulary.text_pieces, half.vocabulary)
+    pieces = vocabulary.text_pieces(half.vocabulary, queries.texts)
     table = pq.read_table(half.query_sids)
-    if new:
-        found = predict_sids(
+    if queries.new:
+        best = predict_sids(
             fitted=fitted,
             trie=existing,
-            pieces=encode(new),
+            pieces=pieces[queries.new_rows],
             beams=beams,
             batch_size=SEARCHED_AT_ONCE,
         )
-        path = at.query_sids.with_name("new_sids.parquet")
-        write_query_sids(path, queries=new, beams=found, sid_version=fitted.sid_version)
-        table = pa.concat_tables([table, pq.read_table(path)])
-    write_versioned(at.query_sids, table, version=fitted.sid_version)
-    pairs = pq.read_table(at.judgements)
-    query, item = (pairs[name].to_numpy() for name in ("query_index", "item_index"))
-    asked, row = np.unique(query, return_inverse=True)
+        searched = query_sid_table(queries.texts[queries.new_rows], best)
+        table = pa.concat_tables([table, searched])
     log_probs = score_pairs(
         fitted=fitted,
-        pieces=encode(table["query"].take(asked).to_pylist()),
-        query_index=row,
-        sids=sids[item],
+        pieces=pieces,
+        query_index=queries.of_pairs,
+        sids=sids[items],
         batch_size=SEARCHED_AT_ONCE,
     )
-    write_pair_log_probs(
-        at.pair_log_probs,
-        query_index=query,
-        item_index=item,
-        log_probs=log_probs,
-        sid_version=fitted.sid_version,
+    own = variants.OWN in tags
+    return match_features(
+        query_index=queries.of_pairs,
+        item_index=items,
+        sids=sids,
+        log_shares=log_prefix_shares(sids, sizes=existing.sizes),
+        beams=tables.beams_in(table.take(queries.numbers), levels=sids.shape[1]),
+        pair_log_probs=log_probs,
+        surroundings=evidence.surroundings,
+        groups=groups,
+        variant_groups=registry.reading(BEAMS),
+        tags=tags,
+        own_codes=match.own_codes(half.quantizer, evidence.query_vectors) if own else None,
     )
 
 
-def _write_scores(path: Path, given: pa.Table, rejected: pa.Table, *, scores: np.ndarray) -> None:
+def _write_scores(path: Path, kept: pa.Table, rejected: pa.Table, *, scores: np.ndarray) -> None:
     """Writes all rows of the file in its order; one that was rejected has no score."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -187,11 +320,11 @@ def _write_scores(path: Path, given: pa.Table, rejected: pa.Table, *, scores: np
     columns = ["query", "item_id"]
     rows = pa.concat_tables(
         [
-            given.select(columns).append_column("score", pa.array(scores, pa.float32())),
+            kept.select(columns).append_column("score", pa.array(scores, pa.float32())),
             rejected.select(columns).append_column("score", pa.nulls(len(rejected), pa.float32())),
         ]
     )
-    numbers = pa.chunked_array([*given["_row"].chunks, *rejected["row"].chunks])
+    numbers = pa.chunked_array([*kept["_row"].chunks, *rejected["row"].chunks])
     with replacing(path) as partial:
         pq.write_table(rows.take(np.argsort(numbers.to_numpy(), kind="stable")), partial)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance import groups
-from dsirm_jax.relevance.compute import pair_features, rung_features
+from dsirm_jax.relevance import compute, groups, variants
+from dsirm_jax.relevance.compute import match_features, pair_features, rung_features
 from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
 from dsirm_jax.relevance.features import dense, feedback, numeric, votes
 from dsirm_jax.relevance.features.group import Column, Group, PairTexts
@@ -178,9 +178,9 @@ def test_features_do_not_depend_on_the_size_of_blocks():
     assert whole.names == in_parts.names
     np.testing.assert_allclose(whole.values, in_parts.values, rtol=1e-5, atol=1e-6)
     context = pair_context(**arrays(), surroundings=near_of(arrays()))
-    for compute in (feedback.feedback, votes.votes):
-        in_parts = compute(context, rows_at_once=2)
-        np.testing.assert_allclose(compute(context), in_parts, rtol=1e-5, atol=1e-6)
+    for features in (feedback.feedback, votes.votes):
+        in_parts = features(context, rows_at_once=2)
+        np.testing.assert_allclose(features(context), in_parts, rtol=1e-5, atol=1e-6)
 
 
 def test_a_rung_has_the_groups_it_names_and_no_other(processor):
@@ -200,6 +200,63 @@ def test_a_rung_has_the_groups_it_names_and_no_other(processor):
     chosen = table.select(["match_depth", "cosine"])
     assert (chosen.names, chosen.groups) == (("match_depth", "cosine"), ("paper_match", "dense"))
     np.testing.assert_array_equal(chosen.values, table.values[:, [-1, 0]])
+
+
+def test_a_context_of_tables_is_what_its_parts_give(processor):
+    given = arrays()
+    titles = [ITEMS[item % 4] for item in range(20)]
+    price = np.where(np.arange(20) % 3, np.arange(20.0), np.nan)
+    context = compute.pair_context(
+        **given,
+        surroundings=near_of(given),
+        queries=[QUERIES[query % 3] for query in range(9)],
+        items=[item_texts(titles[:7]), item_texts(titles[7:])],
+        numbers={"price": price},
+        processor=processor,
+        language="en",
+    )
+    by_hand = pair_context(
+        **given,
+        item_row=np.unique(given["item_index"], return_inverse=True)[1],
+        surroundings=near_of(given),
+        texts=texts_of(processor, given),
+        numbers={"price": numeric.finite_numbers(price)},
+    )
+    tables = [pair_features(each, groups=groups.reading("pairs")) for each in (context, by_hand)]
+    assert tables[0].names == tables[1].names and len(tables[0].names) > 10
+    np.testing.assert_array_equal(*(table.values for table in tables))
+
+
+def test_variants_look_at_the_first_beams_or_at_the_querys_own_codes():
+    given, of_sids = arrays(), sid_arrays()
+    pairs = {name: given[name] for name in ("query_index", "item_index")}
+    own = np.random.default_rng(3).integers(0, SIZES, size=(9, 2))
+    wanted = groups_named(("paper_match", "prefix", "neighbours"), "beams", "neighbour_sids")
+    table = match_features(
+        **pairs,
+        **of_sids,
+        surroundings=near_of(given),
+        groups=wanted,
+        variant_groups=groups_named(("paper_match", "prefix"), "beams"),
+        tags=(2, variants.OWN),
+        own_codes=own,
+    )
+    columns = dict(zip(table.names, table.values.T, strict=True))
+    plain = sid_features(given, of_sids, ("paper_match", "prefix", "neighbours"))
+    np.testing.assert_array_equal(table.values[:, : len(plain.names)], plain.values)
+    assert set(table.groups) == {
+        *("paper_match", "prefix", "neighbours"),
+        *(f"{name}@{tag}" for name in ("paper_match", "prefix") for tag in (2, "own")),
+    }
+    beams, sids = of_sids["beams"], of_sids["sids"]
+    for row, (query, item) in enumerate(zip(*pairs.values(), strict=True)):
+        for tag, codes in (
+            (2, beams.sids[query, :2][beams.valid[query, :2]]),
+            ("own", [own[query]]),
+        ):
+            depth = max((np.cumprod(code == sids[item]).sum() for code in codes), default=0)
+            expected = {0: 0.0, 1: 0.5, 2: 1.0}[depth]
+            assert columns[f"match_depth@{tag}"][row] == pytest.approx(expected), (row, tag)
 
 
 def test_one_query_gives_the_same_numbers_alone_as_among_all(processor):

@@ -13,6 +13,8 @@ from dsirm_jax.io.checks import check_text
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
+    from jaxtyping import Float
 
     from dsirm_jax.encoder.kinds.protocol import RunTables
 
@@ -62,13 +64,13 @@ class Precomputed:
             copy = functools.partial(copy_vectors, vectors, table=table, id_column=id_column)
             processes.first(functools.partial(copy, pattern=pattern))
 
-    def write_query_vectors(
-        self, queries: Path, *, pattern: Path, directory: Path, vocabulary: Path
-    ) -> None:
-        """Copies the vectors of further queries; see `DenseEncoder.write_query_vectors`."""
-        from dsirm_jax.data.vectors import copy_vectors
+    def query_vectors(
+        self, texts: Sequence[str], *, directory: Path, vocabulary: Path
+    ) -> Float[np.ndarray, "text dim"]:
+        """Reads the vectors of further queries; see `DenseEncoder.query_vectors`."""
+        from dsirm_jax.data.vectors import read_vectors
 
-        copy_vectors(self.queries, table=queries, id_column="query", pattern=pattern)
+        return read_vectors(self.queries, ids=texts, id_column="query")
 
     def fitted(self, *, directory: Path, vocabulary: Path) -> None:
         """Returns None: nothing here makes a vector of a new text."""

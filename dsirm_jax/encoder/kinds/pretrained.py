@@ -22,7 +22,7 @@ from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, Projection, SentenceEncoder
-from dsirm_jax.encoder.embed import embed_queries, embed_tables
+from dsirm_jax.encoder.embed import embed_tables
 from dsirm_jax.encoder.hugging_face import TextEncoder
 from dsirm_jax.encoder.sentences import FittedSentenceEncoder
 from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
@@ -134,12 +134,11 @@ class Pretrained:
             embed_tables(fitted, tables)
         processes.first(functools.partial(hugging_face.write_folder, directory / FOLDER, encoder))
 
-    def write_query_vectors(
-        self, queries: Path, *, pattern: Path, directory: Path, vocabulary: Path
-    ) -> None:
-        """Applies the encoder of a finished stage; see `DenseEncoder.write_query_vectors`."""
-        encoder = self.fitted(directory=directory, vocabulary=vocabulary)
-        embed_queries(encoder, queries, pattern=pattern)
+    def query_vectors(
+        self, texts: Sequence[str], *, directory: Path, vocabulary: Path
+    ) -> Float[np.ndarray, "text dim"]:
+        """Applies the encoder of a finished stage; see `DenseEncoder.query_vectors`."""
+        return self.fitted(directory=directory, vocabulary=vocabulary).embed(texts)
 
     def fitted(self, *, directory: Path, vocabulary: Path) -> FittedSentenceEncoder:
         """Returns the encoder of a finished stage; see `DenseEncoder.fitted`."""

@@ -145,14 +145,13 @@ class DenseEncoder(Protocol):
         """
         ...
 
-    def write_query_vectors(
-        self, queries: Path, *, pattern: Path, directory: Path, vocabulary: Path
-    ) -> None:
-        """Writes the vectors of further queries.
+    def query_vectors(
+        self, texts: Sequence[str], *, directory: Path, vocabulary: Path
+    ) -> Float[np.ndarray, "text dim"]:
+        """Returns the vectors of further queries, float32 `[text, dim]`.
 
         Args:
-          queries: Parquet with a column `query`.
-          pattern: of the shards written, with one `*`.
+          texts: the queries, each once.
           directory: of the finished stage, whose encoder is applied.
           vocabulary: the SentencePiece model of the run.
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import vocabulary as vocabularies
-from dsirm_jax.encoder.embed import embed, embed_queries, embed_tables
+from dsirm_jax.encoder.embed import embed, embed_tables
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.training.settings import Training
@@ -97,12 +97,11 @@ class TwoTowers:
         )
         embed_tables(self._with(params, vocabulary=processor), tables)
 
-    def write_query_vectors(
-        self, queries: Path, *, pattern: Path, directory: Path, vocabulary: Path
-    ) -> None:
-        """Applies the towers of a finished stage; see `DenseEncoder.write_query_vectors`."""
-        encoder = self.fitted(directory=directory, vocabulary=vocabulary)
-        embed_queries(encoder, queries, pattern=pattern)
+    def query_vectors(
+        self, texts: Sequence[str], *, directory: Path, vocabulary: Path
+    ) -> Float[np.ndarray, "text dim"]:
+        """Applies the towers of a finished stage; see `DenseEncoder.query_vectors`."""
+        return self.fitted(directory=directory, vocabulary=vocabulary).embed(texts)
 
     def fitted(self, *, directory: Path, vocabulary: Path) -> _FittedTowers:
         """Returns the towers of a finished stage; see `DenseEncoder.fitted`."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.digests import ItemDigests, QueryDigests
@@ -122,9 +122,9 @@ class QueryContext(NamedTuple):
     """
 
     beams: Beams
-    near_sids: Int[Array, "query near level"] | None = None
+    near_sids: Integer[Array, "query near level"] | None = None
     near_weights: Float[Array, "query near"] | None = None
-    vote_sids: Int[Array, "query vote level"] | None = None
+    vote_sids: Integer[Array, "query vote level"] | None = None
     vote_weights: Float[Array, "query vote 4"] | None = None
 
 

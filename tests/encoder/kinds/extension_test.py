@@ -17,7 +17,7 @@ from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.encoder.kinds.protocol import DenseEncoder, FittedEncoder
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration
-from dsirm_jax.run.layout import Layout, PairsLayout
+from dsirm_jax.run.layout import Layout
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.manifest import EncoderSettings
 from dsirm_jax.serving.export import read_encoder
@@ -36,7 +36,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dsirm_jax.encoder.embed import embed, embed_queries, embed_tables
+from dsirm_jax.encoder.embed import embed, embed_tables
 from dsirm_jax.encoder.losses import normalised
 
 
@@ -80,8 +80,8 @@ class HashedWords:
     def fit(self, tables, *, directory, seed, start=None):
         embed_tables(self, tables)
 
-    def write_query_vectors(self, queries, *, pattern, directory, vocabulary):
-        embed_queries(self, queries, pattern=pattern)
+    def query_vectors(self, texts, *, directory, vocabulary):
+        return self.embed(texts)
 
     def fitted(self, *, directory, vocabulary):
         return self
@@ -157,12 +157,10 @@ def test_its_vectors_are_those_of_the_run_and_of_queries_scored_later(encoder, l
     items = read_vectors(layout.item_vectors, ids=list("abc"), id_column="item_id")
     np.testing.assert_allclose(items, expected(ITEMS), atol=1e-6)
     assert len(list(layout.item_vectors.parent.glob("items-*"))) == 2
-    later = PairsLayout(model_dir=layout.model_dir)
-    later.queries.parent.mkdir()
-    score._write_query_vectors(layout, later, encoder=encoder, new=["kids mug"])
-    queries = [*QUERIES, "kids mug"]
-    vectors = read_vectors(later.query_vectors, ids=queries, id_column="query")
-    np.testing.assert_allclose(vectors, expected(queries), atol=1e-6)
+    queries = score._queries(layout, ["kids mug", QUERIES[0]])
+    scratch = layout.stage("encode")
+    vectors = score._query_vectors(layout, queries, encoder=encoder, scratch=scratch)
+    np.testing.assert_allclose(vectors, expected([*QUERIES, "kids mug"]), atol=1e-6)
 
 
 def test_a_bundle_holds_it_and_names_its_class(encoder, layout, tmp_path):
