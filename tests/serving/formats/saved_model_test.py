@@ -53,15 +53,15 @@ def test_the_programs_of_a_bundle_are_those_of_its_saved_model(tf, opened, tmp_p
     class Twice:
         @staticmethod
         def apply(params, pieces):
-            return 2 * encoder.apply(params, pieces)
+            return 2 * encoder.module.apply(params, pieces)
 
-    programs[stablehlo.ENCODER] = stablehlo.encoder_program(Twice, models.encoder_params)
+    programs[stablehlo.ENCODER] = stablehlo.encoder_program(Twice, encoder.params)
     signatures = written(tf, opened, tmp_path / "1", programs=programs)
     queries = tf.constant(tiny.QUERIES[:3])
     assert signatures["query_sids"](query=queries)["sids"].shape == (3, 2, len(tiny.SIZES))
     found = signatures["query_vector"](query=queries)["vector"]
     pieces = forms._encoder_texts(opened, tiny.QUERIES[:3])
-    expected = 2 * encoder.apply(models.encoder_params, pieces)
+    expected = 2 * encoder.module.apply(encoder.params, pieces)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
