@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline_test import TINY
+from tests.job.tiny import TINY
 from tests.quantizer.processes_test import free_port
 
 FLAGS = (

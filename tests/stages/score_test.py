@@ -1,4 +1,4 @@
-"""Further pairs beside those of a run; what the stage gives: tests/pipeline_test.py."""
+"""Further pairs beside those of a run; what the stage gives: tests/job/finished_test.py."""
 
 from types import SimpleNamespace
 
