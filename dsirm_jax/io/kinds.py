@@ -54,8 +54,8 @@ def class_named(name: str, *, home: str) -> type:
     else:
         folder = importlib.import_module(home)
         candidates = [
-            importlib.import_module(f"{home}.{found.name}")
-            for found in pkgutil.iter_modules(folder.__path__)
+            importlib.import_module(f"{home}.{module_info.name}")
+            for module_info in pkgutil.iter_modules(folder.__path__)
         ]
     for candidate in candidates:
         kind = vars(candidate).get(bare)

@@ -105,7 +105,7 @@ def bindings(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; it is written by `dsirm run`")
-    found = {}
+    bound_values = {}
     with _one_line_errors(str(path)):
         text = path.read_text("utf-8")
         if translation.is_old(text):
@@ -114,8 +114,8 @@ def bindings(path: Path) -> dict[str, str]:
             if isinstance(statement, config_parser.BindingStatement):
                 scope, selector, argument, value, _ = statement
                 name = "/".join(filter(None, (scope, selector)))
-                found[f"{name}.{argument}" if argument else name] = repr(value)
-    return found
+                bound_values[f"{name}.{argument}" if argument else name] = repr(value)
+    return bound_values
 
 
 def call_with_bound(function: Callable[..., Any]) -> Any:
