@@ -33,7 +33,7 @@ def test_a_class_of_a_users_own_goes_by_its_module():
     [
         ("Nothing", "there is no Nothing in dsirm_jax.io"),
         ("Path", "there is no Path in dsirm_jax.io"),  # imported there, not made there
-        ("wsgiref.handlers.CGIHandler", "nothing has imported wsgiref.handlers"),
+        ("encodings.cp1026.Codec", "nothing has imported encodings.cp1026"),
         ("subprocess.Popen", "subprocess.Popen is no frozen dataclass"),
         (f"{__name__}.pytest", f"there is no {__name__}.pytest in {__name__}"),
     ],
@@ -41,4 +41,4 @@ def test_a_class_of_a_users_own_goes_by_its_module():
 def test_other_names_are_refused_and_nothing_is_imported(name, message):
     with pytest.raises(InputError, match=message):
         class_named(name, home=HOME)
-    assert "wsgiref.handlers" not in sys.modules and subprocess
+    assert "encodings.cp1026" not in sys.modules and subprocess
