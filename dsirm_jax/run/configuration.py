@@ -50,13 +50,15 @@ def parse(
         path = _find(file, search_paths)
         with _one_line_errors(f"gin file {file}"), _quiet():
             text = path.read_text("utf-8")
-            if translation.is_old(text):
-                log.warning("gin file %s: names of version 0.2, read as those of today", file)
+            is_old = translation.is_old(text)
+            if is_old:
                 text = translation.translated(text)
                 gin.parse_config(text)
                 imports += _import_lines(text)
             else:
                 imports += _imports(gin.parse_config_file(str(path)), search_paths)
+        if is_old:
+            log.warning("gin file %s: names of version 0.2, read as those of today", file)
     if bindings:
         # With dynamic registration a binding sees only what its own text imports.
         with _one_line_errors("--gin flag"):

@@ -136,11 +136,9 @@ class _Translation(config_parser.ParserDelegate):
         elif path in MOVED:
             path = MOVED[path]
         else:
-            return "/".join(filter(None, (scope, ".".join(filter(None, (selector, argument))))))
+            return _joined(scope, selector, argument)
         self.renamed = True
-        return "/".join(
-            filter(None, (scope, ".".join(filter(None, (self._named(path), argument)))))
-        )
+        return _joined(scope, self._named(path), argument)
 
     def _path(self, selector: str) -> str:
         module, _, name = selector.partition(".")

@@ -31,6 +31,11 @@ def test_a_configuration_of_a_run_of_before_binds_what_it_bound():
     assert configuration.bound(quantize, scope=scope)["objective"].contrastive == 0
 
 
+def test_the_log_names_a_file_that_is_translated(caplog):
+    configuration.parse(files=[str(OLD)], bindings=[])
+    assert f"gin file {OLD}: names of version 0.2, read as those of today" in caplog.messages
+
+
 def test_what_is_translated_is_of_today_and_stays():
     text = translation.translated(OLD.read_text())
     assert not translation.is_old(text)
