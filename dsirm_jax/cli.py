@@ -90,7 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The locale's encoding may lack a sign of a table, for which no finished run shall fail.
         sys.stdout.reconfigure(errors="replace")
     try:
-        return _run(argv)
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough of it; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except InputError as error:
         print(f"dsirm: {error}", file=sys.stderr)
         return 2
@@ -113,9 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     place, wants_help = _scan(argv)
-    name = argv[place] if place is not None else None
+    before, name, after = (
+        (argv, None, []) if place is None else (argv[:place], argv[place], argv[place + 1 :])
+    )
     if name == "help":
-        rest = [argument for argument in argv[place + 1 :] if not argument.startswith("-")]
+        rest = [argument for argument in after if not argument.startswith("-")]
         name, wants_help = (rest[0] if rest else None), True
     if name is None and (wants_help or not argv):
         print(_usage())
@@ -130,8 +138,7 @@ def _run(argv: list[str]) -> int:
     if wants_help:
         print(command.help())
         return 0
-    arguments = [*argv[:place], *argv[place + 1 :]]
-    flags, given = command.parse([*map(_as_binding, arguments)], shared=SHARED_FLAGS)
+    flags, given = command.parse([*map(_as_binding, [*before, *after])], shared=SHARED_FLAGS)
     if command.configured:
         _configure(flags)
     else:

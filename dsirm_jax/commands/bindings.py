@@ -36,8 +36,8 @@ def help_text(function: Callable[..., Any]) -> str:
       function: of a stage; its annotations name classes that the module imports, if only for type
         checkers.
     """
-    module = inspect.getmodule(function)
-    stem = module.__name__.rpartition(".")[2]
+    module = function.__module__
+    stem = module.rpartition(".")[2]
     parameters = [
         Field(
             name=parameter.name,
@@ -50,8 +50,8 @@ def help_text(function: Callable[..., Any]) -> str:
     if not parameters:
         return ""
     lines = ["gin bindings:", *_rows(f"{stem}.{function.__name__}", parameters)]
-    origins = _origins(Path(module.__file__))
-    package = module.__name__.partition(".")[0]
+    origins = _origins(_file(module))
+    package = module.partition(".")[0]
     listed = {}
     for home, name in _annotated(parameters, origins, package=package):
         for selector, fields in _classes(home, name):
@@ -95,7 +95,10 @@ def _annotated(
 
 
 def _file(module: str) -> Path:
-    return Path(importlib.util.find_spec(module).origin)
+    source = importlib.util.find_spec(module)
+    if source is None or source.origin is None:
+        raise ModuleNotFoundError(f"no source of {module}")
+    return Path(source.origin)
 
 
 def _origins(file: Path) -> dict[str, tuple[str, str]]:
@@ -110,18 +113,21 @@ def _origins(file: Path) -> dict[str, tuple[str, str]]:
 
 def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
     """Yields selector and fields of a dataclass, or of all of the kinds of a protocol."""
-    file = _file(module)
+    file, package = _file(module), module.partition(".")[0]
     classes = _public_classes(file)
     if name not in classes:
         return
     if not _is_protocol(classes[name]):
         if _is_dataclass(classes[name]):
-            yield f"{module.rpartition('.')[2]}.{name}", _fields(classes[name])
+            yield (
+                f"{module.rpartition('.')[2]}.{name}",
+                _fields(classes[name], file, package=package),
+            )
         return
     for sibling in sorted(file.parent.glob("*.py")):
         for kind, node in _public_classes(sibling).items():
             if _is_dataclass(node):
-                yield f"{sibling.stem}.{kind}", _fields(node)
+                yield f"{sibling.stem}.{kind}", _fields(node, sibling, package=package)
 
 
 def _public_classes(file: Path) -> dict[str, ast.ClassDef]:
@@ -141,13 +147,33 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _fields(node: ast.ClassDef) -> list[Field]:
+def _fields(node: ast.ClassDef, file: Path, *, package: str) -> list[Field]:
     return [
         Field(
             name=part.target.id,
             annotation=ast.unparse(part.annotation),
-            default=None if part.value is None else ast.unparse(part.value),
+            default=None if part.value is None else _value(part.value, file, package=package),
         )
         for part in node.body
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
     ]
+
+
+def _value(node: ast.expr, file: Path, *, package: str) -> str:
+    """Returns a default as the source has it, and the value of a constant in place of its name."""
+    if not isinstance(node, ast.Name):
+        return ast.unparse(node)
+    for statement in ast.parse(file.read_text("utf-8")).body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        for target in statement.targets:
+            names, values = [target], [statement.value]
+            if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+                names, values = target.elts, statement.value.elts
+            for name, value in zip(names, values):
+                if ast.unparse(name) == node.id:
+                    return _value(value, file, package=package)
+    home, original = _origins(file).get(node.id, ("", ""))
+    if home.partition(".")[0] != package:
+        return node.id
+    return _value(ast.Name(original), _file(home), package=package)

@@ -39,19 +39,19 @@ class Flag:
 
     def define(self, values: flags.FlagValues) -> None:
         """Makes it one of the flags that absl reads."""
-        name, known = self.name, {"flag_values": values}
+        name, default = self.name, self.default
         if self.kind == "switch":
-            flags.DEFINE_boolean(name, False, "", **known)
+            flags.DEFINE_boolean(name, False, "", flag_values=values)
         elif self.kind == "number":
-            flags.DEFINE_integer(name, self.default, "", *self.bounds, **known)
+            flags.DEFINE_integer(name, default, "", *self.bounds, flag_values=values)
         elif self.kind == "texts":
-            flags.DEFINE_multi_string(name, [], "", **known)
+            flags.DEFINE_multi_string(name, [], "", flag_values=values)
         elif self.kind == "list":
-            flags.DEFINE_list(name, [], "", **known)
+            flags.DEFINE_list(name, [], "", flag_values=values)
         elif self.kind == "choices":
-            flags.DEFINE_multi_enum(name, [], list(self.choices), "", **known)
+            flags.DEFINE_multi_enum(name, [], list(self.choices), "", flag_values=values)
         else:
-            flags.DEFINE_string(name, self.default, "", required=self.required, **known)
+            flags.DEFINE_string(name, default, "", required=self.required, flag_values=values)
 
     def help(self) -> str:
         """Returns its lines of help."""

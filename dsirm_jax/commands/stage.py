@@ -20,7 +20,7 @@ def command_of(stage: Stage) -> Command:
     """Returns the command that runs a stage."""
     return Command(
         name=stage.name,
-        summary=inspect.getdoc(stage.function).splitlines()[0],
+        summary=(inspect.getdoc(stage.function) or "").partition("\n")[0],
         run=functools.partial(_run, (stage,)),
         details=functools.partial(bindings.help_text, stage.function),
     )

@@ -106,6 +106,7 @@ class ShopSearch(tfds.core.GeneratorBasedBuilder):
 
     @property
     def _file(self) -> Path:
+        assert self._prepare_dir is not None  # a builder that reads has it, see `write_dataset`
         return self._prepare_dir / _FILES[self.builder_config.name]
 
 

@@ -16,7 +16,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -70,7 +70,7 @@ def parts(files: Sequence[str], *, mapping: ColumnMap, limits: Limits = _LIMITS)
 
 
 def _parts(file: str, *, mapping: ColumnMap, limits: Limits) -> list[Part]:
-    formats = {
+    formats: dict[str, Callable[..., list[Part]]] = {
         ".parquet": parquet_parts,
         ".csv": functools.partial(csv_parts, delimiter=","),
         ".tsv": functools.partial(csv_parts, delimiter="\t"),
@@ -93,7 +93,8 @@ def parquet_parts(file: str, *, mapping: ColumnMap, limits: Limits = _LIMITS) ->
     with _readable(file, "Parquet"), storage.open_file(file) as source:
         metadata = pq.ParquetFile(source).metadata
         present_columns(file, metadata.schema.to_arrow_schema().names, mapping)
-    runs, first_row = [], 1
+    runs: list[tuple[int, list[int]]] = []
+    first_row = 1
     for group in range(metadata.num_row_groups):
         if not runs or first_row - runs[-1][0] >= limits.part_rows:
             runs.append((first_row, []))
@@ -190,7 +191,7 @@ def _csv_rows(file: str, mapping: ColumnMap, delimiter: str, limits: Limits) -> 
         first_row += len(block)
 
 
-def _csv_records(file: str, delimiter: str, limits: Limits) -> Iterator[list[str]]:
+def _csv_records(file: str, delimiter: str, limits: Limits) -> Generator[list[str], None, None]:
     """Yields the cells of the header, then those of each row; a blank line is no row.
 
     Bytes that are no UTF-8 stay for the check of their column.

@@ -77,7 +77,8 @@ def stage(
         name=f"prepare {name}",
         unit="part",
     )
-    read, users_names = 0, {}
+    read = 0
+    users_names: dict[str, str] = {}
     for rows, names in results:
         read += rows
         users_names |= names
@@ -113,7 +114,8 @@ def _stage_part(
     part: Part, check: Check, columns: pa.Schema, kept: Path, rejected: Path
 ) -> tuple[int, dict[str, str]]:
     """Returns the number of rows read and the user's names of the columns."""
-    rows, names = 0, {}
+    rows = 0
+    names: dict[str, str] = {}
     with pq.ParquetWriter(kept, columns) as passed, pq.ParquetWriter(rejected, REJECTED) as failed:
         for chunk in part():
             for writer, table in zip((passed, failed), check(chunk), strict=True):

@@ -60,7 +60,7 @@ class Curriculum:
     title_rate: float = 0.5
     title_first: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("title_rate", "title_first"):
             check_number(f"Curriculum.{name}", getattr(self, name), least=0, below=1)
 
@@ -172,11 +172,12 @@ def text_sid(
       sizes: see `query_sid`.
       title_rate: share of the rows that come from `title_sid`, from 0 to 1.
     """
-    shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "sids": sids, "sizes": sizes}
-    if title_rate in (0, 1):
-        return title_sid(**shared) if title_rate else query_sid(**shared)
-    rates = [(query_sid(**shared), 1 - title_rate), (title_sid(**shared), title_rate)]
-    return _seqio().Mixture("text_sid", rates)
+    rates = [
+        (task(tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids, sizes=sizes), rate)
+        for task, rate in ((query_sid, 1 - title_rate), (title_sid, title_rate))
+        if rate
+    ]
+    return _seqio().Mixture("text_sid", rates) if len(rates) > 1 else rates[0][0]
 
 
 def text_sid_features(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.Feature]:
@@ -343,28 +344,36 @@ def text_sid_batches(
       num_queries: of all splits.
       seed: of the order, and of the queries held out.
     """
-    shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "sids": sids, "sizes": sizes}
-    titles, mixed, pairs = (
-        text_sid(**shared, title_rate=rate) for rate in (1, curriculum.title_rate, 0)
+    tasks = functools.partial(
+        text_sid, tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids, sizes=sizes
     )
-    settings = {
-        "lengths": {"inputs": max_pieces, "targets": len(sizes)},
-        "batch_size": training.batch_size,
-        "seed": seed,
-    }
+    titles, mixed, pairs = (tasks(title_rate=rate) for rate in (1, curriculum.title_rate, 0))
+    lengths = {"inputs": max_pieces, "targets": len(sizes)}
     trained, held_out_batches = None, []
     if training.held_out:
         held_out = held_out_queries(num_queries, share=training.held_out, seed=seed)
         trained = ~held_out
         held_out_batches = [
             generator_features(batch)
-            for batch in first_epoch(task=pairs, **settings, queries=held_out)
+            for batch in first_epoch(
+                task=pairs,
+                lengths=lengths,
+                batch_size=training.batch_size,
+                seed=seed,
+                queries=held_out,
+            )
         ]
 
     def task_batches(task: seqio.Task | seqio.Mixture, start: int) -> Iterator[Row]:
-        return map(
-            generator_features, batches(task=task, **settings, start_step=start, queries=trained)
+        endless = batches(
+            task=task,
+            lengths=lengths,
+            batch_size=training.batch_size,
+            seed=seed,
+            start_step=start,
+            queries=trained,
         )
+        return map(generator_features, endless)
 
     rows = num_rows(mixed, queries=trained)
     stages = in_stages(

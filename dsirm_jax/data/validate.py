@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -161,7 +162,9 @@ class _Rows:
         self.faults: dict[int, tuple[str | None, str | None, str]] = {}
         for position, (value, reason) in chunk.unreadable.items():
             self.fault(position, None, value, reason)
-        self.columns = {field.name: self._values(field) for field in schema}
+        self.columns: dict[str, Sequence[Any]] = {
+            field.name: self._values(field) for field in schema
+        }
 
     def fault(self, position: int, column: str | None, value: object, reason: str) -> None:
         name = self.chunk.columns.get(column, column) if column else None
@@ -172,7 +175,7 @@ class _Rows:
             None if value is None else change(value) for value in self.columns[name]
         ]
 
-    def require(self, name: str, holds: Callable[[object], object], reason: str) -> None:
+    def require(self, name: str, holds: Callable[[Any], object], reason: str) -> None:
         for position, value in enumerate(self.columns[name]):
             if not holds(value):
                 self.fault(position, name, value, reason)

@@ -37,7 +37,7 @@ class VectorFiles:
 
     pattern: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_text("VectorFiles.pattern", self.pattern)
 
     def files(self) -> list[str]:

@@ -140,4 +140,5 @@ def is_whole(value: Any, *, least: int) -> bool:
       >>> is_whole(2, least=2), is_whole(2.0, least=2), is_whole(True, least=0)
       (True, False, False)
     """
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and int(value) >= least

@@ -6,7 +6,6 @@ live in any module.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
 import sys
@@ -60,7 +59,8 @@ def class_named(name: str, *, home: str) -> type:
     for candidate in candidates:
         kind = vars(candidate).get(bare)
         if isinstance(kind, type) and kind.__module__ == candidate.__name__:
-            if not (dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen):
+            settings = getattr(kind, "__dataclass_params__", None)
+            if not (settings and settings.frozen):
                 raise InputError(f"{name} is no frozen dataclass, so that no file may name it")
             return kind
     raise InputError(f"there is no {name} in {module or home}")

@@ -98,8 +98,8 @@ def _size(file: str) -> int | None:
     """Returns the size in bytes, where the store knows it."""
     if _is_remote(file):
         with _naming_file(file):
-            system, path = _filesystem(file)
-            information = system.info(path)
+            system, remote = _filesystem(file)
+            information = system.info(remote)
         is_file, size = information["type"] == "file", information.get("size")
     else:
         path = Path(file)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _PACKAGE = Path(dsirm_jax.__file__).parent
 # A checkout has `gin/` beside the package, a wheel inside it; `gin/runs/demo.gin` is found in both.
-SEARCH_PATHS = (_PACKAGE.parent, _PACKAGE)
+SEARCH_PATHS = (str(_PACKAGE.parent), str(_PACKAGE))
 
 
 def parse(
@@ -44,7 +44,7 @@ def parse(
     """
     gin.clear_config(clear_constants=True)
     for folder in (*search_paths, *SEARCH_PATHS):
-        gin.add_config_file_search_path(str(folder))
+        gin.add_config_file_search_path(folder)
     imports: list[str] = []
     for file in files:
         path = _find(file, search_paths)
@@ -156,13 +156,13 @@ def description(value: Any) -> Any:
 
 
 def _find(file: str, search_paths: Sequence[str]) -> Path:
-    for folder in ("", *search_paths, *SEARCH_PATHS):
+    for folder in (Path(), *search_paths, *SEARCH_PATHS):
         path = Path(folder) / file
         if path.is_file():
             return path
     raise InputError(
         f"gin file {file} does not exist, neither here nor below "
-        f"{', '.join(map(str, (*search_paths, *SEARCH_PATHS)))}; check --gin_file"
+        f"{', '.join((*search_paths, *SEARCH_PATHS))}; check --gin_file"
     )
 
 

@@ -38,7 +38,7 @@ class Job:
     previous: str | None = None
     crossfit: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_whole("Job.seed", self.seed, least=0)
         # Each is a folder and a gin scope.
         named = not isinstance(self.rungs, str) and all(

@@ -146,11 +146,12 @@ def fingerprint_of(folder: Path) -> str:
     Raises:
       InputError: it is not finished.
     """
-    if not is_finished(folder):
+    record = _read_record(folder)
+    if record is None or not record["finished"]:
         raise InputError(
             f"{folder} is not finished; run `dsirm {folder.name}` (or `dsirm run`) first"
         )
-    return _read_record(folder)["fingerprint"]
+    return record["fingerprint"]
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -29,15 +29,22 @@ def stage(tmp_path):
         """,
         "settings.py": heavy
         + """
+            from shoes.kinds.kind import GLOSS
+
+            COLD, WARM = DEGREES = (10.0, 40.0)
+
             @dataclasses.dataclass(frozen=True)
             class Wax:
                 '''Not bound: SOLVENT.'''
                 SOLVENT = 'turpentine'
                 colour: str
-                warmth: float = 40.0
+                warmth: float = WARM
+                shine: str = GLOSS
         """,
         "kinds/kind.py": heavy
         + """
+            GLOSS = 'high'
+
             class Brush(Protocol):
                 width: int
         """,
@@ -75,6 +82,7 @@ def test_attributes_of_what_is_bound_stand_there_with_their_defaults(stage):
         "",
         "  settings.Wax.colour  str",
         "  settings.Wax.warmth  float = 40.0",
+        "  settings.Wax.shine   str = 'high'",
     ]
 
 

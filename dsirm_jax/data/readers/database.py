@@ -58,7 +58,7 @@ class Database:
     extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     category_separator: str = " > "
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("url", "items", "judgements"):
             check_text(f"Database.{name}", getattr(self, name))
         check_column_settings(self)

@@ -62,7 +62,7 @@ class Esci:
     version: str | None = None
     drop_task_overlap: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_text("Esci.data_dir", self.data_dir)
         check_choice("Esci.version", self.version, ("small", "large", None))
         check_choice("Esci.drop_task_overlap", self.drop_task_overlap, (True, False))

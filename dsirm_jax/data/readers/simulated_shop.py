@@ -59,7 +59,7 @@ class SimulatedShop:
     label_noise: float = 0.05
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("items", "queries"):
             check_whole(f"SimulatedShop.{name}", getattr(self, name), least=1)
         check_number("SimulatedShop.items", self.items, most=LARGEST_SHOP)

@@ -44,7 +44,7 @@ class Tables:
     extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     category_separator: str = " > "
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("items", "judgements"):
             patterns = getattr(self, name)
             several = isinstance(patterns, Sequence) and not isinstance(patterns, str)

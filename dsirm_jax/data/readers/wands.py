@@ -57,7 +57,7 @@ class Wands:
 
     data_dir: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_text("Wands.data_dir", self.data_dir)
 
     def files(self) -> list[str]:

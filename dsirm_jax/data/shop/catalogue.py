@@ -242,7 +242,8 @@ def chances() -> Chances:
         for draw, name in enumerate(names):
             if name == FEATURE:
                 # The others do not say.
-                thresholds, values = np.array([0.4, 0.7]), [WITH, WITHOUT, NO_VALUE]
+                thresholds = np.array([0.4, 0.7])
+                values: Sequence[int] = [WITH, WITHOUT, NO_VALUE]
             else:
                 values = _values_of(type_, name)
                 thresholds = cumulative_popularity(len(values))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+Choice = TypeVar("Choice")
 
 LAYOUT_STREAM, FAMILY_STREAM, ATTRIBUTE_STREAM, TEXT_STREAM, QUERY_STREAM = range(5)
 
@@ -32,8 +35,8 @@ def uniforms(seed: int, stream: int, rows: np.ndarray, *, width: int) -> np.ndar
     skips = np.diff(rows[starts], prepend=0) - np.concatenate([[0], sizes[:-1]])
     philox = np.random.Philox(key=[seed, stream])
     runs = zip((skips * (width // 4)).tolist(), (sizes * width).tolist())
-    raw = [philox.advance(skip).random_raw(size) for skip, size in runs]
-    raw = np.concatenate(raw).reshape(len(rows), width)
+    pieces = [philox.advance(skip).random_raw(size) for skip, size in runs]
+    raw = np.concatenate(pieces).reshape(len(rows), width)
     return (raw >> np.uint64(11)) * 2.0**-53
 
 
@@ -46,7 +49,7 @@ def apportion(total: int, shares: np.ndarray) -> np.ndarray:
     return counts
 
 
-def pick(choices: Sequence[str], uniform: float) -> str:
+def pick(choices: Sequence[Choice], uniform: float) -> Choice:
     """Returns one of the choices by a draw in [0, 1)."""
     return choices[int(uniform * len(choices))]
 

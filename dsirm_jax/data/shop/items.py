@@ -182,7 +182,7 @@ def _title(
     parts = [*brand.phrases[number].in_titles] if draw() < 0.85 else []
     if not named or draw() < 0.5:
         parts.append(model)
-    after = []
+    after: list[str] = []
     for facet, value in others:
         words = draws.pick(facet.phrases[value].in_titles, draw() ** 1.5)
         stated, before = draw() < 0.8, draw() < 0.4 and not facet.follows

@@ -92,7 +92,8 @@ class QueryLog:
         """
         shares = np.where(np.diff(self.stock.starts) > 0, type_shares(self.stock.seed), 0)
         counts = draws.apportion(self.queries, shares)
-        parts, queries = [], part_queries
+        parts: list[list[Block]] = []
+        queries = part_queries
         for type_, count in enumerate(counts.tolist()):
             for block, start in enumerate(range(0, count, block_queries)):
                 if queries >= part_queries:
