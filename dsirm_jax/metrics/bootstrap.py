@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from dsirm_jax.metrics import classification, ranking
 
@@ -176,7 +177,12 @@ def mean_over_queries(values: np.ndarray) -> Statistic:
 
 def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
     """Returns the mean of statistics, such as one metric of models of several seeds."""
-    return lambda counts: sum(statistic(counts) for statistic in statistics) / len(statistics)
+
+    def mean(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
+        samples = (statistic(counts) for statistic in statistics)
+        return sum(samples, np.zeros(counts.shape[1])) / len(statistics)
+
+    return mean
 
 
 def resample_counts(num_queries: int, *, resamples: int, seed: int, start: int = 0) -> np.ndarray:

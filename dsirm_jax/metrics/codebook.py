@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 from dsirm_jax.metrics.bootstrap import Statistic
 from dsirm_jax.sids.codes import prefix_keys
@@ -105,7 +106,7 @@ def prefix_purity(
       A share in (0, 1]; NaN when no item has a label. Source: Manning et al. 2008, section 16.3.
     """
     labels = np.asarray(labels, object)
-    known = np.not_equal(labels, None)
+    known = _known(labels)
     if not known.any():
         return float("nan")
     keys = prefix_keys(codes[known], sizes=sizes)[:, length - 1]
@@ -307,6 +308,10 @@ def codebook_health(
                 for length in range(1, len(sizes) + 1)
             ]
             for name, values in (labels or {}).items()
-            if np.not_equal(np.asarray(values, object), None).any()
+            if _known(values).any()
         },
     }
+
+
+def _known(labels: Shaped[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
+    return np.not_equal(np.asarray(labels, object), np.array(None))
