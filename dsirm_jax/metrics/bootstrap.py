@@ -11,8 +11,8 @@ chapter 13; resampling of topics as in Sakai 2006.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
 from dsirm_jax.metrics import classification, ranking
 
 Statistic = Callable[[Int[np.ndarray, "query resample"]], Float[np.ndarray, " resample"]]
+Name = TypeVar("Name", bound=Hashable)
 
 CELLS_AT_ONCE = 1 << 20
 
@@ -153,7 +154,7 @@ def recall_at_k_statistic(
 def f1_scores(
     queries: Integer[np.ndarray, " pair"],
     labels: Shaped[np.ndarray, " pair"],
-    predicted: Shaped[np.ndarray, " pair"],
+    predicted: Shaped[np.ndarray, " prediction"],
 ) -> dict[str, Statistic]:
     """Returns `micro_f1` and `macro_f1` of predicted classes as statistics.
 
@@ -235,14 +236,14 @@ def resample_counts(
 
 
 def bootstrap(
-    statistics: Mapping[str, Statistic],
+    statistics: Mapping[Name, Statistic],
     *,
     num_queries: int,
     num_pairs: int,
     resamples: int,
     seed: int,
     cells_at_once: int = CELLS_AT_ONCE,
-) -> tuple[dict[str, float], dict[str, Float[np.ndarray, " resample"]]]:
+) -> tuple[dict[Name, float], dict[Name, Float[np.ndarray, " resample"]]]:
     """Returns each statistic on the sample and on every resample, all on the same resamples.
 
     Args:
