@@ -40,7 +40,14 @@ settings.register_profile(
 settings.load_profile("steady")
 
 # The packages whose functions are called with checks of their arrays.
-CHECKED = ["dsirm_jax.metrics", "dsirm_jax.sids", "dsirm_jax.training"]
+CHECKED = [
+    "dsirm_jax.encoder",
+    "dsirm_jax.metrics",
+    "dsirm_jax.quantizer",
+    "dsirm_jax.report",
+    "dsirm_jax.sids",
+    "dsirm_jax.training",
+]
 install_import_hook(CHECKED, f"{shapes.__name__}.checked")
 
 

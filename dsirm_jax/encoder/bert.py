@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -19,7 +20,7 @@ NO_PIECE = -1
 """Stands beyond a text's end: whatever a vocabulary has at 0 stays a piece."""
 
 MEAN, CLS = "mean", "cls"
-BERT_ACTIVATIONS = {
+BERT_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_new": nn.gelu,
     "relu": nn.relu,

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vectors import shard, write_vectors
 from dsirm_jax.data.vocabulary import PAD, rectangle
 from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
+from dsirm_jax.sids.arrays import AnyArray
 from dsirm_jax.training import processes
 from dsirm_jax.training.meshes import data_mesh, sharded
 from dsirm_jax.training.progress import progress
@@ -178,7 +180,16 @@ def _by_length(
         order = order[rows:]
 
 
+def embedding(module: nn.Module) -> Callable[[Any, AnyArray], Float[Array, "row dim"]]:
+    """Returns `embed(params, features)` of a module whose output is vectors alone."""
+
+    def embed(params: Any, features: AnyArray) -> Float[Array, "row dim"]:
+        return jnp.asarray(module.apply(params, features))
+
+    return embed
+
+
 @functools.cache
-def _apply(tower: nn.Module) -> Callable[[Any, np.ndarray], jax.Array]:
+def _apply(tower: nn.Module) -> Callable[[Any, AnyArray], Float[Array, "row dim"]]:
     """Returns the compiled tower, the same one for all shards."""
-    return jax.jit(tower.apply)
+    return jax.jit(embedding(tower))

@@ -65,7 +65,7 @@ def pair_loss(
 ) -> Callable[[Any, Any], Float[Array, ""]]:
     """Returns `loss(params, batch)`; see `train` for its arguments and `batch_spec` for batches."""
 
-    def loss(params, batch):
+    def loss(params: Any, batch: Mapping[str, Array]) -> Float[Array, ""]:
         rows = everyone = QueryItemRows(
             query=embed(params, batch["query"]),
             item=embed(params, batch["item"]),
@@ -94,7 +94,7 @@ def make_step(
     loss_fn = pair_loss(embed=embed, temperature=temperature)
 
     @jax.jit(donate_argnums=0)
-    def step(state: TrainState, batch):
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, StepMetrics]:
         loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -11,14 +11,16 @@ chapter 13; resampling of topics as in Sakai 2006.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
 
 from dsirm_jax.metrics import classification, ranking
 
-Statistic = Callable[[np.ndarray], np.ndarray]  # int32 [query, resample] -> float64 [resample]
+Statistic = Callable[[Int[np.ndarray, "query resample"]], Float[np.ndarray, " resample"]]
+Name = TypeVar("Name", bound=Hashable)
 
 CELLS_AT_ONCE = 1 << 20
 
@@ -32,7 +34,11 @@ class Interval:
     high: float
 
 
-def roc_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+def roc_auc_statistic(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> Statistic:
     """Returns pooled ROC-AUC as a statistic; arguments as in `ranking.auc_per_query`.
 
     Σ over relevant pairs of w (Σ w of irrelevant pairs below + half of those tied), over
@@ -42,7 +48,7 @@ def roc_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarra
     below = np.searchsorted(irrelevant.scores, relevant.scores, side="left")
     not_above = np.searchsorted(irrelevant.scores, relevant.scores, side="right")
 
-    def statistic(counts: np.ndarray) -> np.ndarray:
+    def statistic(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
         drawn = counts.take(relevant.queries, axis=0)  # [relevant pair, resample]
         losers = _running_sums(counts.take(irrelevant.queries, axis=0))
         wins_twice = losers.take(below, axis=0) + losers.take(not_above, axis=0)
@@ -52,7 +58,11 @@ def roc_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarra
     return statistic
 
 
-def pr_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+def pr_auc_statistic(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> Statistic:
     """Returns pooled average precision as a statistic; arguments as in `roc_auc_statistic`.
 
     Σ over relevant pairs of w · precision among the pairs that score at least as high, over Σ w.
@@ -61,7 +71,7 @@ def pr_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray
     below_relevant = np.searchsorted(relevant.scores, relevant.scores, side="left")
     below_irrelevant = np.searchsorted(irrelevant.scores, relevant.scores, side="left")
 
-    def statistic(counts: np.ndarray) -> np.ndarray:
+    def statistic(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
         drawn = counts.take(relevant.queries, axis=0)  # [relevant pair, resample]
         hits = _running_sums(drawn)
         misses = _running_sums(counts.take(irrelevant.queries, axis=0))
@@ -74,7 +84,9 @@ def pr_auc_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray
 
 
 def log_loss_statistic(
-    queries: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    probabilities: Real[np.ndarray, " pair"],
 ) -> Statistic:
     """Returns mean log-loss over pairs as a statistic, from its sum and count in each query."""
     losses = classification.pair_log_losses(labels, probabilities)
@@ -84,9 +96,9 @@ def log_loss_statistic(
 
 
 def ece_statistic(
-    queries: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    probabilities: Real[np.ndarray, " pair"],
     bins: int = classification.CALIBRATION_BINS,
 ) -> Statistic:
     """Returns the expected calibration error as a statistic, from each query's gap in each bin."""
@@ -100,33 +112,49 @@ def ece_statistic(
 
 
 def per_query_auc_statistic(
-    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
 ) -> Statistic:
     """Returns the mean of ROC-AUC within queries as a statistic."""
     return mean_over_queries(ranking.auc_per_query(queries, labels, scores))
 
 
 def ndcg_at_k_statistic(
-    queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int
+    queries: Integer[np.ndarray, " pair"],
+    gains: Real[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    k: int,
 ) -> Statistic:
     """Returns the mean of nDCG@k over queries that have a gain as a statistic."""
     return mean_over_queries(ranking.ndcg_per_query(queries, gains, scores, k=k))
 
 
-def mrr_statistic(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Statistic:
+def mrr_statistic(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> Statistic:
     """Returns the mean of the reciprocal ranks over queries with a relevant pair as a statistic."""
     return mean_over_queries(ranking.reciprocal_rank_per_query(queries, labels, scores))
 
 
 def recall_at_k_statistic(
-    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    k: int,
 ) -> Statistic:
     """Returns the mean of recall@k over queries with a relevant pair as a statistic."""
     return mean_over_queries(ranking.recall_per_query(queries, labels, scores, k=k))
 
 
 def f1_scores(
-    queries: np.ndarray, labels: np.ndarray, predicted: np.ndarray
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    predicted: Shaped[np.ndarray, " prediction"],
 ) -> dict[str, Statistic]:
     """Returns `micro_f1` and `macro_f1` of predicted classes as statistics.
 
@@ -146,24 +174,26 @@ def f1_scores(
     index, classes = _query_index(queries), np.union1d(labels, predicted)
     shape = (index.max(initial=-1) + 1, len(classes))
 
-    def counted(column: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    def counted(
+        column: Shaped[np.ndarray, " pair"], weights: Bool[np.ndarray, " pair"] | None = None
+    ) -> Real[np.ndarray, "query class"]:
         cells = index * len(classes) + np.searchsorted(classes, column)
         return np.bincount(cells, weights, minlength=np.prod(shape)).reshape(shape)
 
     twice_hits = 2 * counted(labels, labels == predicted)  # [query, class]
     sizes = counted(labels) + counted(predicted)
 
-    def micro(counts: np.ndarray) -> np.ndarray:
+    def micro(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
         return _ratio(twice_hits.sum(axis=1) @ counts, sizes.sum(axis=1) @ counts)
 
-    def macro(counts: np.ndarray) -> np.ndarray:
+    def macro(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
         of_class = _ratio(twice_hits.T @ counts, sizes.T @ counts)  # [class, resample]
         return _ratio(np.nan_to_num(of_class).sum(axis=0), (~np.isnan(of_class)).sum(axis=0))
 
     return {"micro_f1": micro, "macro_f1": macro}
 
 
-def mean_over_queries(values: np.ndarray) -> Statistic:
+def mean_over_queries(values: Float[np.ndarray, " query"]) -> Statistic:
     """Returns the mean of a per-query metric over the queries where it is defined.
 
     Args:
@@ -176,10 +206,17 @@ def mean_over_queries(values: np.ndarray) -> Statistic:
 
 def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
     """Returns the mean of statistics, such as one metric of models of several seeds."""
-    return lambda counts: sum(statistic(counts) for statistic in statistics) / len(statistics)
+
+    def mean(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
+        samples = (statistic(counts) for statistic in statistics)
+        return sum(samples, np.zeros(counts.shape[1])) / len(statistics)
+
+    return mean
 
 
-def resample_counts(num_queries: int, *, resamples: int, seed: int, start: int = 0) -> np.ndarray:
+def resample_counts(
+    num_queries: int, *, resamples: int, seed: int, start: int = 0
+) -> Int[np.ndarray, "query resample"]:
     """Returns how often each query is drawn, int32 `[query, resample]`.
 
     Resample `i` is a function of `(seed, i)` alone, whatever range it is drawn in.
@@ -199,14 +236,14 @@ def resample_counts(num_queries: int, *, resamples: int, seed: int, start: int =
 
 
 def bootstrap(
-    statistics: Mapping[str, Statistic],
+    statistics: Mapping[Name, Statistic],
     *,
     num_queries: int,
     num_pairs: int,
     resamples: int,
     seed: int,
     cells_at_once: int = CELLS_AT_ONCE,
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+) -> tuple[dict[Name, float], dict[Name, Float[np.ndarray, " resample"]]]:
     """Returns each statistic on the sample and on every resample, all on the same resamples.
 
     Args:
@@ -232,7 +269,7 @@ def bootstrap(
     return values, samples
 
 
-def interval(value: float, samples: np.ndarray) -> Interval:
+def interval(value: float, samples: Float[np.ndarray, " resample"]) -> Interval:
     """Returns the 2.5 % and 97.5 % percentiles of the resamples around the sample's value.
 
     Resamples on which the metric is undefined (one class was drawn, say) are left out.
@@ -248,18 +285,22 @@ def interval(value: float, samples: np.ndarray) -> Interval:
     return Interval(value=value, low=float(low), high=float(high))
 
 
-def _query_index(queries: np.ndarray) -> np.ndarray:
+def _query_index(queries: Integer[np.ndarray, " pair"]) -> Int[np.ndarray, " pair"]:
     return np.unique(queries, return_inverse=True)[1]
 
 
 class _Class(NamedTuple):
     """The pairs of one class by ascending score."""
 
-    queries: np.ndarray
-    scores: np.ndarray
+    queries: Int[np.ndarray, " pair"]
+    scores: Float[np.ndarray, " pair"]
 
 
-def _by_class(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[_Class, _Class]:
+def _by_class(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> tuple[_Class, _Class]:
     """Returns the relevant and the irrelevant pairs, queries renumbered from 0."""
     classification.check_finite(queries=queries, labels=labels, scores=scores)
     order = np.argsort(scores, kind="stable")
@@ -271,17 +312,21 @@ def _by_class(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tu
     )
 
 
-def _running_sums(drawn: np.ndarray) -> np.ndarray:
+def _running_sums(drawn: Int[np.ndarray, "pair resample"]) -> Int[np.ndarray, "pair+1 resample"]:
     """Returns sums of the first 0, 1, ... rows, int32 `[pair + 1, resample]`."""
     sums = np.zeros((len(drawn) + 1, drawn.shape[1]), np.int32)
     np.cumsum(drawn, axis=0, out=sums[1:])
     return sums
 
 
-def _sum_of_products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _sum_of_products(
+    one: Real[np.ndarray, "pair resample"], other: Real[np.ndarray, "pair resample"]
+) -> Float[np.ndarray, " resample"]:
     return np.einsum("pr,pr->r", one, other, dtype=np.float64)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def _ratio(
+    numerator: Real[np.ndarray, "*shape"], denominator: Real[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
     undefined = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int, Real, Shaped
 
 CALIBRATION_BINS = 15
 
 
-def check_finite(**arrays: np.ndarray) -> None:
+def check_finite(**arrays: Shaped[np.ndarray, " _"]) -> None:
     """Raises unless every array is finite and all have the same length.
 
     Args:
@@ -26,7 +27,7 @@ def check_finite(**arrays: np.ndarray) -> None:
             raise ValueError(f"{name} is {array[at]} at position {at}; metrics need finite numbers")
 
 
-def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def roc_auc(labels: Shaped[np.ndarray, " pair"], scores: Real[np.ndarray, " pair"]) -> float:
     """Returns P(score of a relevant pair > score of an irrelevant one), ties counted half.
 
     Args:
@@ -47,7 +48,7 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(roc_auc_score(labels, scores))
 
 
-def pr_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def pr_auc(labels: Shaped[np.ndarray, " pair"], scores: Real[np.ndarray, " pair"]) -> float:
     """Returns average precision, Σ_t (R_t − R_{t−1}) P_t over descending distinct scores t.
 
     Args:
@@ -68,7 +69,9 @@ def pr_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(average_precision_score(labels, scores))
 
 
-def pair_log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def pair_log_losses(
+    labels: Shaped[np.ndarray, " pair"], probabilities: Real[np.ndarray, " pair"]
+) -> Float[np.ndarray, " pair"]:
     """Returns −log P(label) of each pair in nats, float64 `[pair]`.
 
     Probabilities are clipped to one float64 epsilon from 0 and 1, as scikit-learn does, so that a
@@ -84,7 +87,9 @@ def pair_log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     return -np.where(np.asarray(labels, bool), np.log(clipped), np.log1p(-clipped))
 
 
-def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def log_loss(
+    labels: Shaped[np.ndarray, " pair"], probabilities: Real[np.ndarray, " pair"]
+) -> float:
     """Returns the mean of −log P(label) in nats.
 
     Args:
@@ -105,7 +110,9 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(losses.mean()) if len(losses) else float("nan")
 
 
-def calibration_bin(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
+def calibration_bin(
+    probabilities: Real[np.ndarray, " pair"], bins: int = CALIBRATION_BINS
+) -> Int[np.ndarray, " pair"]:
     """Returns the equal-width bin of [0, 1] that holds each probability, int64 `[pair]`.
 
     Example:
@@ -115,7 +122,11 @@ def calibration_bin(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> 
     return np.minimum((np.asarray(probabilities, np.float64) * bins).astype(np.int64), bins - 1)
 
 
-def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+def ece(
+    labels: Shaped[np.ndarray, " pair"],
+    probabilities: Real[np.ndarray, " pair"],
+    bins: int = CALIBRATION_BINS,
+) -> float:
     """Returns Σ_b n_b/n · |mean label − mean probability| over equal-width bins b.
 
     Args:
@@ -143,7 +154,11 @@ def ece(labels: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_B
 
 
 def ece_floor(
-    probabilities: np.ndarray, *, bins: int = CALIBRATION_BINS, draws: int = 200, seed: int = 0
+    probabilities: Real[np.ndarray, " pair"],
+    *,
+    bins: int = CALIBRATION_BINS,
+    draws: int = 200,
+    seed: int = 0,
 ) -> float:
     """Returns the ECE that one must expect of these probabilities though they were all true.
 
@@ -171,11 +186,13 @@ def ece_floor(
     return float(np.mean([ece(labels, probabilities, bins) for labels in drawn]))
 
 
-def _has_both_classes(labels: np.ndarray) -> bool:
+def _has_both_classes(labels: Shaped[np.ndarray, " pair"]) -> bool:
     return bool(np.any(labels) and not np.all(labels))
 
 
-def _check_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> None:
+def _check_probabilities(
+    labels: Shaped[np.ndarray, " pair"], probabilities: Real[np.ndarray, " pair"]
+) -> None:
     check_finite(labels=labels, probabilities=probabilities)
     if len(probabilities) and not (np.min(probabilities) >= 0 and np.max(probabilities) <= 1):
         raise ValueError("probabilities outside [0, 1]")

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 
 from dsirm_jax.metrics.bootstrap import Statistic
 from dsirm_jax.sids.codes import prefix_keys
 
 
-def code_counts(codes: np.ndarray, size: int) -> np.ndarray:
+def code_counts(codes: Integer[np.ndarray, " item"], size: int) -> Int[np.ndarray, " size"]:
     """Returns n_k, the items that have code k at one level, int64 `[size]`.
 
     Args:
@@ -26,7 +27,7 @@ def code_counts(codes: np.ndarray, size: int) -> np.ndarray:
     return np.bincount(codes, minlength=size)
 
 
-def utilisation(counts: np.ndarray) -> float:
+def utilisation(counts: Integer[np.ndarray, " code"]) -> float:
     """Returns |{k : n_k > 0}| / K, the share of codes that any item has; NaN without any code.
 
     Example:
@@ -36,7 +37,7 @@ def utilisation(counts: np.ndarray) -> float:
     return float(np.count_nonzero(counts) / len(counts)) if len(counts) else float("nan")
 
 
-def perplexity(counts: np.ndarray) -> float:
+def perplexity(counts: Integer[np.ndarray, " code"]) -> float:
     """Returns exp(−Σ_k p_k log p_k) with p_k = n_k / Σ n, the effective number of codes.
 
     NaN without any item.
@@ -51,7 +52,7 @@ def perplexity(counts: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
-def gini(counts: np.ndarray) -> float:
+def gini(counts: Integer[np.ndarray, " code"]) -> float:
     """Returns Σ_i (2i − K − 1) n_(i) / (K Σ n) over ascending n_(i): 0 even, (K − 1)/K one code.
 
     NaN without any item.
@@ -67,13 +68,15 @@ def gini(counts: np.ndarray) -> float:
     return float(np.sum(ranks * np.sort(counts)) / (size * counts.sum()))
 
 
-def bucket_sizes(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+def bucket_sizes(
+    codes: Integer[np.ndarray, "item level"], sizes: Sequence[int]
+) -> Int[np.ndarray, " sid"]:
     """Returns how many items share each occurring SID, int64 `[unique SID]`."""
     keys = prefix_keys(codes, sizes=sizes)[:, -1]
     return np.unique(keys, return_counts=True)[1]
 
 
-def collision_rate(buckets: np.ndarray) -> float:
+def collision_rate(buckets: Integer[np.ndarray, " sid"]) -> float:
     """Returns Σ_{b > 1} b / Σ b over bucket sizes b, the share of items that share their SID.
 
     NaN without any item.
@@ -88,7 +91,11 @@ def collision_rate(buckets: np.ndarray) -> float:
 
 
 def prefix_purity(
-    codes: np.ndarray, sizes: Sequence[int], labels: np.ndarray, *, length: int
+    codes: Integer[np.ndarray, "item level"],
+    sizes: Sequence[int],
+    labels: Shaped[np.ndarray, " item"],
+    *,
+    length: int,
 ) -> float:
     """Returns Σ_prefix max_label n(prefix, label) / n over the items that have a label.
 
@@ -105,7 +112,7 @@ def prefix_purity(
       A share in (0, 1]; NaN when no item has a label. Source: Manning et al. 2008, section 16.3.
     """
     labels = np.asarray(labels, object)
-    known = np.not_equal(labels, None)
+    known = _known(labels)
     if not known.any():
         return float("nan")
     keys = prefix_keys(codes[known], sizes=sizes)[:, length - 1]
@@ -118,7 +125,9 @@ def prefix_purity(
 
 
 def prefix_agreement(
-    query_codes: np.ndarray, item_codes: np.ndarray, relevant: np.ndarray
+    query_codes: Integer[np.ndarray, "pair level"],
+    item_codes: Integer[np.ndarray, "pair level"],
+    relevant: Shaped[np.ndarray, " pair"],
 ) -> dict[str, list[float]]:
     """Returns how often query and item share their first codes, among relevant pairs and others.
 
@@ -145,10 +154,10 @@ def prefix_agreement(
 
 
 def agreement_ratio(
-    queries: np.ndarray,
-    query_codes: np.ndarray,
-    item_codes: np.ndarray,
-    relevant: np.ndarray,
+    queries: Shaped[np.ndarray, " pair"],
+    query_codes: Integer[np.ndarray, "pair level"],
+    item_codes: Integer[np.ndarray, "pair level"],
+    relevant: Shaped[np.ndarray, " pair"],
     *,
     length: int,
 ) -> Statistic:
@@ -176,7 +185,7 @@ def agreement_ratio(
         ]
     )
 
-    def statistic(counts: np.ndarray) -> np.ndarray:
+    def statistic(counts: Int[np.ndarray, "query resample"]) -> Float[np.ndarray, " resample"]:
         pairs, agreeing, other_pairs, others_agreeing = sums @ counts
         below = pairs * others_agreeing
         undefined = np.full(below.shape, np.nan)
@@ -200,7 +209,10 @@ class SharedInformation(NamedTuple):
 
 
 def shared_information(
-    codes: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None
+    codes: Integer[np.ndarray, " item"],
+    labels: Shaped[np.ndarray, " item"],
+    *,
+    groups: Shaped[np.ndarray, " item"] | None = None,
 ) -> SharedInformation:
     """Returns normalised and adjusted mutual information of codes with labels, within groups.
 
@@ -241,7 +253,9 @@ def shared_information(
     return SharedInformation(nmi=float(nmi), ami=float(ami))
 
 
-def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+def churn(
+    before: Integer[np.ndarray, "item level"], after: Integer[np.ndarray, "item level"]
+) -> dict[str, Any]:
     """Returns how far SIDs have changed.
 
     Args:
@@ -263,7 +277,9 @@ def churn(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 
 
 def codebook_health(
-    codes: np.ndarray, sizes: Sequence[int], labels: Mapping[str, np.ndarray] | None = None
+    codes: Integer[np.ndarray, "item level"],
+    sizes: Sequence[int],
+    labels: Mapping[str, Shaped[np.ndarray, " item"]] | None = None,
 ) -> dict[str, Any]:
     """Returns every figure of this module for one catalogue, ready for JSON.
 
@@ -307,6 +323,10 @@ def codebook_health(
                 for length in range(1, len(sizes) + 1)
             ]
             for name, values in (labels or {}).items()
-            if np.not_equal(np.asarray(values, object), None).any()
+            if _known(values).any()
         },
     }
+
+
+def _known(labels: Shaped[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
+    return np.not_equal(np.asarray(labels, object), np.array(None))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Integer, Real
 
 from dsirm_jax.metrics.bootstrap import Statistic, f1_scores, mean_over_queries
 from dsirm_jax.metrics.classification import check_finite
@@ -23,7 +24,9 @@ def are_labels(labels: Sequence[str | None]) -> bool:
     return len(labels) > 0 and set(labels) <= GAINS.keys()
 
 
-def ranking(queries: np.ndarray, labels: Sequence[str], scores: np.ndarray) -> Statistic:
+def ranking(
+    queries: Integer[np.ndarray, " pair"], labels: Sequence[str], scores: Real[np.ndarray, " pair"]
+) -> Statistic:
     """Returns the metric of task 1: nDCG over all ranks, of all queries.
 
     As with `trec_eval -c`, which the task takes it from, a query without a gain counts as 0. Ties
@@ -48,7 +51,7 @@ def ranking(queries: np.ndarray, labels: Sequence[str], scores: np.ndarray) -> S
 
 
 def classification(
-    queries: np.ndarray, labels: Sequence[str], predicted: Sequence[str]
+    queries: Integer[np.ndarray, " pair"], labels: Sequence[str], predicted: Sequence[str]
 ) -> dict[str, Statistic]:
     """Returns the metrics of task 2, `micro_f1` (the official one) and `macro_f1`.
 
@@ -69,7 +72,9 @@ def classification(
 
 
 def substitutes(
-    queries: np.ndarray, labels: Sequence[str], probabilities: np.ndarray
+    queries: Integer[np.ndarray, " pair"],
+    labels: Sequence[str],
+    probabilities: Real[np.ndarray, " pair"],
 ) -> dict[str, Statistic]:
     """Returns the metrics of task 3, `micro_f1` (the official one) and `macro_f1`.
 

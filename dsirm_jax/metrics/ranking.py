@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int, Integer, Real, Shaped
 
 from dsirm_jax.metrics.classification import check_finite
 
 
 def ndcg_per_query(
-    queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int
-) -> np.ndarray:
+    queries: Integer[np.ndarray, " pair"],
+    gains: Real[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    k: int,
+) -> Float[np.ndarray, " query"]:
     """Returns nDCG@k of each query: Σ_{rank ≤ k} gain / log2(1 + rank), over the ideal order's.
 
     Pairs with equal scores share the mean of their gains (the expectation over their orders), so
@@ -42,12 +47,22 @@ def ndcg_per_query(
     return np.divide(discounted, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
 
 
-def ndcg_at_k(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, *, k: int) -> float:
+def ndcg_at_k(
+    queries: Integer[np.ndarray, " pair"],
+    gains: Real[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    k: int,
+) -> float:
     """Returns the mean of `ndcg_per_query` over the queries that have a gain; NaN when none has."""
     return mean_of_defined(ndcg_per_query(queries, gains, scores, k=k))
 
 
-def auc_per_query(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def auc_per_query(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> Float[np.ndarray, " query"]:
     """Returns ROC-AUC within each query, (Σ ranks of relevant − P(P + 1)/2) / (P N), ties half.
 
     Args:
@@ -73,24 +88,30 @@ def auc_per_query(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -
     starts, ties = _runs(sorted_queries, np.asarray(scores)[order])
     rank = np.arange(1, len(order) + 1) - starts[sorted_queries]
     tie_sizes = np.bincount(ties)
-    mid_rank = (np.bincount(ties, weights=rank) / np.maximum(tie_sizes, 1))[ties]
+    mid_rank = (_sums(ties, rank) / np.maximum(tie_sizes, 1))[ties]
 
-    relevant = np.bincount(sorted_queries, weights=sorted_labels)
+    relevant = _sums(sorted_queries, sorted_labels)
     irrelevant = np.bincount(sorted_queries) - relevant
-    rank_sum = np.bincount(sorted_queries, weights=mid_rank * sorted_labels)
+    rank_sum = _sums(sorted_queries, mid_rank * sorted_labels)
     comparisons = relevant * irrelevant
     wins = rank_sum - relevant * (relevant + 1) / 2
     return np.divide(wins, comparisons, out=np.full_like(wins, np.nan), where=comparisons > 0)
 
 
-def per_query_auc(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
+def per_query_auc(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> float:
     """Returns the mean of `auc_per_query` over queries with both classes; NaN when none has."""
     return mean_of_defined(auc_per_query(queries, labels, scores))
 
 
 def reciprocal_rank_per_query(
-    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray
-) -> np.ndarray:
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> Float[np.ndarray, " query"]:
     """Returns 1 / rank of the first relevant pair of each query, expected over orders of ties.
 
     Of t tied pairs, r of them relevant, behind s better ones the first relevant one comes at place
@@ -129,14 +150,22 @@ def reciprocal_rank_per_query(
     return values
 
 
-def mrr(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
+def mrr(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> float:
     """Returns the mean of `reciprocal_rank_per_query`; NaN when no pair is relevant."""
     return mean_of_defined(reciprocal_rank_per_query(queries, labels, scores))
 
 
 def recall_per_query(
-    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int
-) -> np.ndarray:
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    k: int,
+) -> Float[np.ndarray, " query"]:
     """Returns the share of each query's relevant pairs among its first k, expected over ties.
 
     Args:
@@ -159,16 +188,22 @@ def recall_per_query(
     group = _tie_groups(queries, labels, scores)
     within = np.clip((k - group.better) / group.size, 0, 1)
     relevant = group.relevant_of_query
-    hits = np.bincount(group.query, weights=within * group.relevant, minlength=len(relevant))
+    hits = _sums(group.query, within * group.relevant, size=len(relevant))
     return np.divide(hits, relevant, out=np.full_like(hits, np.nan), where=relevant > 0)
 
 
-def recall_at_k(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, k: int) -> float:
+def recall_at_k(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    k: int,
+) -> float:
     """Returns the mean of `recall_per_query`; NaN when no pair is relevant."""
     return mean_of_defined(recall_per_query(queries, labels, scores, k=k))
 
 
-def mean_of_defined(values: np.ndarray) -> float:
+def mean_of_defined(values: Float[np.ndarray, " query"]) -> float:
     """Returns the mean of the values that are not NaN; NaN when all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
@@ -185,14 +220,18 @@ class _TieGroups(NamedTuple):
       relevant_of_query: relevant pairs of each query, `[query]`.
     """
 
-    query: np.ndarray
-    size: np.ndarray
-    relevant: np.ndarray
-    better: np.ndarray
-    relevant_of_query: np.ndarray
+    query: Int[np.ndarray, " group"]
+    size: Int[np.ndarray, " group"]
+    relevant: Float[np.ndarray, " group"]
+    better: Int[np.ndarray, " group"]
+    relevant_of_query: Float[np.ndarray, " query"]
 
 
-def _tie_groups(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> _TieGroups:
+def _tie_groups(
+    queries: Integer[np.ndarray, " pair"],
+    labels: Shaped[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+) -> _TieGroups:
     check_finite(queries=queries, labels=labels, scores=scores)
     queries, relevant = _dense(queries), np.asarray(labels, bool)
     scores = np.asarray(scores, np.float64)
@@ -204,30 +243,45 @@ def _tie_groups(queries: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> 
     return _TieGroups(
         query=query,
         size=size,
-        relevant=np.bincount(ties, weights=relevant[order]),
+        relevant=_sums(ties, relevant[order]),
         better=first - starts[query],
-        relevant_of_query=np.bincount(queries, weights=relevant),
+        relevant_of_query=_sums(queries, relevant),
     )
 
 
-def _dense(queries: np.ndarray) -> np.ndarray:
+def _sums(
+    numbers: Int[np.ndarray, " row"], values: Shaped[np.ndarray, " row"], *, size: int = 0
+) -> Float[np.ndarray, " number"]:
+    """Returns the sum of the values of each number."""
+    sums = np.bincount(numbers, weights=values, minlength=size)
+    return sums.astype(np.float64, copy=False)  # NumPy's are whole numbers where there is no row
+
+
+def _dense(queries: Integer[np.ndarray, " pair"]) -> Int[np.ndarray, " pair"]:
     """Renumbers queries as 0, 1, ... in ascending order."""
     return np.unique(queries, return_inverse=True)[1]
 
 
-def _runs(queries: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _runs(
+    queries: Integer[np.ndarray, " pair"], scores: Real[np.ndarray, " pair"]
+) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, " pair"]]:
     """Returns the first row of each query and the tie group of each row, of sorted rows."""
     new_query = np.diff(queries, prepend=-1) != 0
     new_tie = new_query | np.concatenate([[True], scores[1:] != scores[:-1]])[: len(scores)]
     return np.flatnonzero(new_query), np.cumsum(new_tie) - 1
 
 
-def _dcg(queries: np.ndarray, gains: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+def _dcg(
+    queries: Integer[np.ndarray, " pair"],
+    gains: Real[np.ndarray, " pair"],
+    scores: Real[np.ndarray, " pair"],
+    k: int,
+) -> Float[np.ndarray, " query"]:
     order = np.lexsort((-scores, queries))
     sorted_queries = queries[order]
     starts, ties = _runs(sorted_queries, scores[order])
     rank = np.arange(len(order)) - starts[sorted_queries]  # from 0
     discount = np.where(rank < k, 1 / np.log2(rank + 2.0), 0.0)
     tie_sizes = np.maximum(np.bincount(ties), 1)
-    mean_gain = np.bincount(ties, weights=gains[order]) / tie_sizes
-    return np.bincount(sorted_queries, weights=discount * mean_gain[ties])
+    mean_gain = _sums(ties, gains[order]) / tie_sizes
+    return _sums(sorted_queries, discount * mean_gain[ties])

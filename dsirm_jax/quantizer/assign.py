@@ -8,8 +8,9 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vectors import shard, vector_blocks
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.quantizer.model import UNPINNED, beam_quantize, quantized_by, residual_quantize
+from dsirm_jax.quantizer.model import (
+    UNPINNED,
+    Codebooks,
+    Quantized,
+    beam_quantize,
+    decode,
+    encode,
+    quantized_by,
+    residual_quantize,
+)
 from dsirm_jax.sids.codes import VERSION_KEY, sid_writer, suffixes
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 from dsirm_jax.training.progress import progress
@@ -62,9 +72,11 @@ class Assigned(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("model", "beams", "stay"))
-def _assign(model, params, codebooks, chunk, beams, stay):
-    vectors, pinned, previous = chunk
-    latents = model.apply(params, vectors, method="encode")
+def _assign(
+    model: nn.Module, params: Any, codebooks: Codebooks, chunk: VectorChunk, beams: int, stay: float
+) -> tuple[Int[Array, "row level"], Float[Array, "row level"], Float[Array, " row"]]:
+    vectors, pinned, previous = jax.tree.map(jnp.asarray, chunk)
+    latents = encode(model, params, vectors)
     if beams > 1:
         quantized = beam_quantize(latents, codebooks, beams=beams, pinned=pinned)
     else:
@@ -73,15 +85,22 @@ def _assign(model, params, codebooks, chunk, beams, stay):
         quantized = _stayed(quantized, latents, codebooks, pinned, previous, stay)
     last = quantized.prefixes[:, -1]
     squares = jnp.sum((latents[:, None] - quantized.prefixes) ** 2, axis=-1)  # [row, level]
-    error = jnp.sum((vectors - model.apply(params, last, method="decode")) ** 2, axis=-1)  # [row]
+    error = jnp.sum((vectors - decode(model, params, last)) ** 2, axis=-1)  # [row]
     return quantized.codes, jnp.sqrt(squares), error
 
 
-def _stayed(quantized, latents, codebooks, pinned, previous, stay):
+def _stayed(
+    quantized: Quantized,
+    latents: Float[Array, "row latent"],
+    codebooks: Codebooks,
+    pinned: Int[Array, " row"] | None,
+    previous: Int[Array, "row level"],
+    stay: float,
+) -> Quantized:
     """Returns the previous SIDs instead where they cost hardly more."""
     before = quantized_by(jnp.maximum(previous, 0), latents, codebooks)
 
-    def cost(sids):
+    def cost(sids: Quantized) -> Float[Array, " row"]:
         return jnp.sum((latents - sids.prefixes[:, -1]) ** 2, axis=-1)
 
     stays = (previous[:, 0] >= 0) & (cost(before) <= (1 + stay) * cost(quantized))
@@ -229,9 +248,10 @@ def assign_shards(
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
     paths = [shard(pattern, number=n, total=len(vectors)) for n in range(len(vectors))]
-    mine: Iterable[int] = range(jax.process_index(), len(vectors), jax.process_count())
+    numbers = range(jax.process_index(), len(vectors), jax.process_count())
+    mine: Iterable[int] = numbers
     if jax.process_index() == 0:
-        mine = progress(mine, total=len(mine), name="assign", unit="shard")
+        mine = progress(numbers, total=len(numbers), name="assign", unit="shard")
     for number in mine:
         path = paths[number]
         if _has_version(path, fitted.version):
@@ -242,7 +262,9 @@ def assign_shards(
             vector_blocks(vectors[number], id_column="item_id", rows=chunk_rows)
         )
 
-        def chunks(read=read, start=starts[number]) -> Iterator[VectorChunk]:
+        def chunks(
+            read: Iterator[tuple[int, pa.Array, np.ndarray]] = read, start: int = starts[number]
+        ) -> Iterator[VectorChunk]:
             for first_row, _, block in read:  # counted from 1
                 rows = slice(start + first_row - 1, start + first_row - 1 + len(block))
                 yield VectorChunk(block, _part(pinned, rows), _part(previous, rows))

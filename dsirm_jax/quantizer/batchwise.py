@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.quantizer.codebooks import Upkeep, code_sums, initial_codebooks, random_codebooks
 from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
-from dsirm_jax.quantizer.model import Codebook, Codebooks
+from dsirm_jax.quantizer.model import Codebook, LevelCodebook, encode
 from dsirm_jax.quantizer.training_items import TrainingItems, batch_spec, batches_of
 from dsirm_jax.training.loop import TrainState, fit
 from dsirm_jax.training.meshes import pmapped
@@ -31,7 +31,7 @@ START_ROWS = 20_000
 class QuantizerState(TrainState):
     """Parameters and, moved by averages and not by gradients, the codebooks."""
 
-    codebooks: Codebooks
+    codebooks: tuple[Codebook, ...]
 
 
 class MakeStep(Protocol):
@@ -62,6 +62,58 @@ class Learner:
     module: nn.Module
     make_step: MakeStep
     first_params: Callable[[Any, Float[np.ndarray, "row dim"]], Any] = lambda params, _: params
+
+
+class BatchwiseKind(abc.ABC):
+    """A kind that learns from batches; what is its own are the learner and what a row is."""
+
+    continues = True
+
+    @abc.abstractmethod
+    def learner(self, *, dim: int) -> Learner:
+        """Returns what is learnt from batches of vectors of this width."""
+
+    @abc.abstractmethod
+    def epoch(self, items: TrainingItems) -> Int[np.ndarray, "row 2"]:
+        """Returns the training rows; see `fit_batches`."""
+
+    def codebook(self, arrays: Mapping[str, Any], *, level: int, size: int) -> Codebook:
+        """See `Kind.codebook`."""
+        del level, size
+        return Codebook(**arrays)
+
+    def fit(
+        self,
+        items: TrainingItems,
+        *,
+        sizes: tuple[int, ...],
+        learning: Learning,
+        directory: Path,
+        start: Fit | None,
+    ) -> Fit:
+        """See `Kind.fit`."""
+        return fit_batches(
+            self.learner(dim=items.dim),
+            items=items,
+            rows=self.epoch(items),
+            sizes=sizes,
+            learning=learning,
+            directory=directory,
+            start=start,
+        )
+
+    def step(
+        self, *, dim: int, sizes: tuple[int, ...], pinned: bool, learning: Learning, rows: int
+    ) -> BatchStep:
+        """See `Kind.step`."""
+        return batch_step(
+            self.learner(dim=dim),
+            dim=dim,
+            sizes=sizes,
+            pinned=pinned,
+            learning=learning,
+            rows=rows,
+        )
 
 
 def fit_batches(
@@ -131,21 +183,19 @@ def batch_step(
     """Returns the step of `fit_batches` and the shapes of its arguments; see `Kind.step`."""
     training = learning.training
     optimizer = make_optimizer(training, num_steps=training.num_steps(rows))
-    vector = jax.ShapeDtypeStruct((1, dim), jnp.float32)
-    params = jax.eval_shape(learner.module.init, jax.random.key(0), vector)
-    encode = functools.partial(learner.module.apply, method="encode")
-    latent = jax.eval_shape(encode, params, vector)
-    books = functools.partial(random_codebooks, sizes, dim=latent.shape[1])
+
+    def any_state() -> QuantizerState:
+        key, vector = jax.random.key(0), jnp.zeros((1, dim))
+        params = learner.module.init(key, vector)
+        latent = encode(learner.module, params, vector)
+        codebooks = random_codebooks(sizes, dim=latent.shape[1], key=key)
+        return _unmoved(params, codebooks, optimizer=optimizer)
+
     return BatchStep(
         function=learner.make_step(
             module=learner.module, optimizer=optimizer, learning=learning, pinned=pinned
         ),
-        state=QuantizerState(
-            step=jax.ShapeDtypeStruct((), jnp.int32),
-            params=params,
-            opt_state=jax.eval_shape(optimizer.init, params),
-            codebooks=jax.eval_shape(lambda: books(key=jax.random.key(0))),
-        ),
+        state=jax.eval_shape(any_state),
         batch=batch_spec(rows=training.batch_size, dim=dim, pinned=pinned),
     )
 
@@ -175,16 +225,15 @@ def initial_state(
       start: the earlier fit.
     """
     if start is not None:
-        params, codebooks = continued(
-            start, module=learner.module, items=items, sizes=sizes, seed=seed
-        )
+        params = start.params
+        codebooks = continued(start, module=learner.module, items=items, sizes=sizes, seed=seed)
     else:
         params_key, codebook_key = jax.random.split(jax.random.key(seed))
         sample = items.sample(most=upkeep.init_rows or START_ROWS, seed=seed)
         params = learner.first_params(
             learner.module.init(params_key, jnp.zeros((1, items.dim))), items.items[sample]
         )
-        latents = learner.module.apply(params, items.items[sample], method="encode")
+        latents = encode(learner.module, params, items.items[sample])
         if upkeep.init_rows:
             codebooks = initial_codebooks(
                 latents,
@@ -195,6 +244,12 @@ def initial_state(
             )
         else:
             codebooks = random_codebooks(sizes, dim=latents.shape[1], key=codebook_key)
+    return _unmoved(params, codebooks, optimizer=optimizer)
+
+
+def _unmoved(
+    params: Any, codebooks: tuple[Codebook, ...], *, optimizer: optax.GradientTransformation
+) -> QuantizerState:
     return QuantizerState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -205,8 +260,8 @@ def initial_state(
 
 def continued(
     start: Fit, *, module: nn.Module, items: TrainingItems, sizes: tuple[int, ...], seed: int
-) -> Fit:
-    """Returns an earlier fit with a code for every new category.
+) -> tuple[Codebook, ...]:
+    """Returns the codebooks of an earlier fit with a code for every new category.
 
     Args:
       start: the earlier fit.
@@ -215,16 +270,23 @@ def continued(
       sizes: codes per level.
       seed: of the rows of new categories that are looked at.
     """
-    first, *others = start.codebooks
+    first, *others = map(_averaged, start.codebooks)
     new = sizes[0] - first.size
     if not new:
-        return start
+        return (first, *others)
+    assert items.pinned is not None  # categories alone make a first level grow
     rows = np.flatnonzero(items.pinned >= first.size)
     generator = np.random.Generator(np.random.Philox(key=seed))
     rows = np.sort(generator.permutation(rows)[:START_ROWS])
-    latents = module.apply(start.params, items.items[rows], method="encode")
-    count, total = code_sums(latents, items.pinned[rows] - first.size, size=new)
+    latents = encode(module, start.params, items.items[rows])
+    codes = jnp.asarray(items.pinned[rows] - first.size)
+    count, total = code_sums(latents, codes, size=new)
     means = total / jnp.maximum(count, 1)[:, None]
     added = Codebook(codewords=means, count=jnp.ones(new), total=means)
     grown = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, added)
-    return Fit(start.params, (grown, *others))
+    return (grown, *others)
+
+
+def _averaged(level: LevelCodebook) -> Codebook:
+    assert isinstance(level, Codebook)  # as every `BatchwiseKind` has
+    return level

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.quantizer.model import UNPINNED, Codebook, Quantized, lowest, nearest_code
+from dsirm_jax.sids.arrays import AnyArray
 
 SMOOTHING = 1e-3
 SINKHORN_ITERATIONS = 5
@@ -44,7 +45,7 @@ class Upkeep:
     init_iterations: int = 20
     balance: float = 0.3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("Upkeep.decay", self.decay, least=0, below=1)
         check_number("Upkeep.restart_below", self.restart_below, least=0, below=math.inf)
         check_whole("Upkeep.init_rows", self.init_rows, least=0)
@@ -94,14 +95,14 @@ def kmeans(
     centroids = jnp.zeros((size, rows.shape[1]), rows.dtype).at[0].set(first)
     weight = None if used is None else (jnp.arange(rows.shape[0]) < used).astype(rows.dtype)
 
-    def counted(distance):
+    def counted(distance: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
         return distance if weight is None else distance * weight
 
     distance = counted(jnp.sum((rows - first) ** 2, axis=-1))  # [row], to the nearest so far
 
     trials = 2 + int(np.log(size))
 
-    def seed(index, carry):
+    def seed(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         centroids, distance = carry
         draws = jax.random.categorical(
             jax.random.fold_in(key, index), jnp.log(distance + 1e-30), shape=(trials,)
@@ -113,7 +114,7 @@ def kmeans(
 
     centroids, _ = jax.lax.fori_loop(1, size, seed, (centroids, distance))
 
-    def lloyd(_, centroids):
+    def lloyd(_: Array, centroids: Float[Array, "code dim"]) -> Float[Array, "code dim"]:
         codes = nearest_code(rows, centroids)
         count, total = code_sums(rows, codes, size=size, weight=weight)
         distance = counted(jnp.sum((rows - centroids[codes]) ** 2, axis=-1))
@@ -127,7 +128,7 @@ def kmeans(
 
 
 def initial_codebooks(
-    latents: Float[Array, "row dim"],
+    latents: Float[AnyArray, "row dim"],
     *,
     sizes: tuple[int, ...],
     pinned: Int[Array, " row"] | None,
@@ -301,7 +302,7 @@ def balanced(
       2020, arXiv 2006.09882) and, for SIDs, LC-Rec (Zheng et al. 2023, arXiv 2311.09049).
     """
 
-    def over_devices(reduce, values):
+    def over_devices(reduce: Callable[..., Array], values: Array) -> Array:
         return values if axis is None else reduce(jax.lax.all_gather(values, axis), axis=0)
 
     costs = jax.lax.stop_gradient(costs)

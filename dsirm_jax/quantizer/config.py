@@ -38,7 +38,7 @@ class QuantizerConfig:
     beams: int = 1
     bucket_cap: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = self.codebook_sizes
         if not (isinstance(sizes, Sequence) and len(sizes)) or isinstance(sizes, str):
             raise InputError(

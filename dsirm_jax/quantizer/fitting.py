@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -83,7 +83,7 @@ def train(
                 sizes=sizes,
                 learning=learning,
                 directory=folder,
-                start=start and Fit(start.params, start.codebooks),
+                start=None if start is None else Fit(start.params, start.codebooks),
             )
     return FittedQuantizer(
         config=config, dim=items.dim, params=params, codebooks=codebooks, names=items.names
@@ -91,7 +91,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _kept(directory: Path | None):
+def _kept(directory: Path | None) -> Iterator[Path]:
     """Yields a directory, or a temporary one."""
     if directory is not None:
         yield directory
@@ -103,8 +103,7 @@ def _kept(directory: Path | None):
 
 
 def _check_shape(start: FittedQuantizer, *, config: QuantizerConfig, dim: int) -> None:
-    assignment = {"beams": config.beams, "bucket_cap": config.bucket_cap}
-    before = dataclasses.replace(start.config, **assignment)
+    before = dataclasses.replace(start.config, beams=config.beams, bucket_cap=config.bucket_cap)
     if (before, start.dim) != (config, dim):
         raise InputError(
             f"the quantizer to go on from has {before} for vectors of {start.dim} numbers, not "

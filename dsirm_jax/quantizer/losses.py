@@ -37,7 +37,7 @@ class QuantizerObjective:
     contrastive: float = 0.1
     temperature: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("QuantizerObjective.commitment", self.commitment, least=0, below=math.inf)
         check_number("QuantizerObjective.contrastive", self.contrastive, least=0, below=math.inf)
         check_number("QuantizerObjective.temperature", self.temperature, above=0, below=math.inf)
@@ -94,14 +94,15 @@ def loss_terms(
         positives=positives,
         has_query=has_query,
     )
-    everyone, num_rows, num_queries, first = pairs, jnp.float32(rows), jnp.sum(has_query), 0
+    everyone, num_rows, num_queries = pairs, jnp.float32(rows), jnp.sum(has_query)
+    own = jnp.arange(rows)
     if axis is not None:
         everyone = jax.tree.map(lambda array: jax.lax.all_gather(array, axis, tiled=True), pairs)
         num_rows = jnp.float32(rows * jax.lax.axis_size(axis))
         num_queries = jax.lax.psum(num_queries, axis)
-        first = jax.lax.axis_index(axis) * rows
+        own += jax.lax.axis_index(axis) * rows
 
-    def mean(item_rows, query_rows):
+    def mean(item_rows: Float[Array, " row"], query_rows: Float[Array, " row"]) -> Float[Array, ""]:
         total = jnp.sum(item_rows) + jnp.sum(query_rows * has_query)
         return total / (num_rows + num_queries)
 
@@ -114,9 +115,7 @@ def loss_terms(
         commitment_loss(query.residuals, query.prefixes),
     )
     contrastive = jnp.sum(
-        contrastive_loss(
-            pairs, everyone, own=first + jnp.arange(rows), temperature=objective.temperature
-        )
+        contrastive_loss(pairs, everyone, own=own, temperature=objective.temperature)
     ) / jnp.maximum(num_queries, 1.0)
     return {
         "loss": (

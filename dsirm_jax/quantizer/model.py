@@ -9,7 +9,8 @@ for all rows, or another one for every prefix.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
 import jax
@@ -17,19 +18,26 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.sids.arrays import AnyArray
+
 UNPINNED = -1
 
 
 class LevelCodebook(Protocol):
-    """A level's codewords: a pytree whose fields are arrays, or static.
+    """A level's codewords: a dataclass and pytree whose fields are arrays, or static.
 
     Attributes:
       codewords: float32 `[entry, dim]`, all that the level has.
       size: codes of the level.
     """
 
-    codewords: Float[Array, "entry dim"]
-    size: int
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def codewords(self) -> Float[Array, "entry dim"]: ...
+
+    @property
+    def size(self) -> int: ...
 
     def costs(
         self, residual: Float[Array, "row dim"], node: Int[Array, " row"]
@@ -42,7 +50,7 @@ class LevelCodebook(Protocol):
         """
         ...
 
-    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
+    def children(self, node: Int[Array, "*rows"], code: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         """Returns the entries of `codewords` that codes stand for."""
         ...
 
@@ -73,7 +81,7 @@ class Codebook(struct.PyTreeNode):
         del node  # all prefixes share these codewords
         return 0.5 * jnp.sum(self.codewords**2, axis=-1) - residual @ self.codewords.T
 
-    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
+    def children(self, node: Int[Array, "*rows"], code: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         """Returns the entries of `codewords` that codes stand for."""
         del node
         return code
@@ -81,6 +89,20 @@ class Codebook(struct.PyTreeNode):
     def identity(self) -> tuple[Array, ...]:
         """Returns the arrays that decide what a code means."""
         return (self.codewords,)
+
+
+def encode(
+    module: nn.Module, params: Any, vectors: Float[AnyArray, "row dim"]
+) -> Float[Array, "row latent"]:
+    """Returns the latents that a module of `Kind.module` makes of vectors."""
+    return jnp.asarray(module.apply(params, vectors, method="encode"))
+
+
+def decode(
+    module: nn.Module, params: Any, latents: Float[AnyArray, "row latent"]
+) -> Float[Array, "row dim"]:
+    """Returns the vectors that a module of `Kind.module` makes of latents."""
+    return jnp.asarray(module.apply(params, latents, method="decode"))
 
 
 class Identity(nn.Module):
@@ -148,7 +170,9 @@ def residual_quantize(
       note on DSIRM.
     """
 
-    def choose(level, residual, node):
+    def choose(
+        level: int, residual: Float[Array, "row dim"], node: Int[Array, " row"]
+    ) -> Int[Array, " row"]:
         code = pick(codebooks[level].costs(residual, node))
         if level == 0 and pinned is not None:
             code = jnp.where(pinned == UNPINNED, code, pinned)
@@ -216,7 +240,11 @@ def quantized_by(
     return _descend(latents, codebooks, lambda level, *_: codes[:, level])
 
 
-def _descend(latents, codebooks, choose) -> Quantized:
+def _descend(
+    latents: Float[Array, "row dim"],
+    codebooks: Codebooks,
+    choose: Callable[[int, Float[Array, "row dim"], Int[Array, " row"]], Int[Array, " row"]],
+) -> Quantized:
     """Goes down the levels by the codes that `choose(level, residual, node)` names."""
     residual, prefix = latents, jnp.zeros_like(latents)
     node = jnp.zeros(latents.shape[0], jnp.int32)

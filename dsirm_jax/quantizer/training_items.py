@@ -18,6 +18,14 @@ from dsirm_jax.training.loop import Batch
 NO_QUERY = -1
 
 
+def _no_queries() -> Float[np.ndarray, "0 0"]:
+    return np.zeros((0, 0), np.float32)  # of any width
+
+
+def _no_pairs() -> Int[np.ndarray, "0 2"]:
+    return np.zeros((0, 2), np.int64)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingItems:
     """What a quantizer is fitted to.
@@ -34,22 +42,20 @@ class TrainingItems:
     """
 
     items: Float[np.ndarray, "item dim"]
-    queries: Float[np.ndarray, "query dim"] | None = None
-    pairs: Int[np.ndarray, "pair 2"] | None = None
+    queries: Float[np.ndarray, "query dim"] = dataclasses.field(default_factory=_no_queries)
+    pairs: Int[np.ndarray, "pair 2"] = dataclasses.field(default_factory=_no_pairs)
     pinned: Int[np.ndarray, " item"] | None = None
     names: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.items.ndim != 2 or not self.items.size:
             raise InputError(
                 f"TrainingItems.items has the shape {self.items.shape}; a quantizer requires at "
                 f"least one item: pass float32 [item, dim]"
             )
-        if self.queries is None:
-            object.__setattr__(self, "queries", np.zeros((0, self.items.shape[1]), np.float32))
-        if self.pairs is None:
-            object.__setattr__(self, "pairs", np.zeros((0, 2), np.int64))
         count, dim = self.items.shape
+        if self.queries.shape == (0, 0):
+            object.__setattr__(self, "queries", np.zeros((0, dim), np.float32))
         if self.queries.ndim != 2 or self.queries.shape[1] != dim:
             raise InputError(
                 f"TrainingItems.queries has the shape {self.queries.shape}; pass [query, {dim}], "

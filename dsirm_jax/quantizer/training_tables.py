@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from dsirm_jax.data.pairs import relevant_pairs
 from dsirm_jax.data.schema import TRAIN
@@ -51,10 +53,13 @@ def read_training_items(
     query_ids = pq.read_table(queries, columns=["query"])["query"]
     if not len(item_ids):
         raise InputError(f"{items}: no items; `dsirm quantize` requires at least one")
-    pinned, names = None, ()
+    pinned: Int[np.ndarray, " item"] | None = None
+    names: tuple[str, ...] = ()
     if config.pins:
         pinned, names = category_codes(
-            read_categories([items], depth=config.pin_depth, title_language=config.title_language),
+            read_categories(
+                [str(items)], depth=config.pin_depth, title_language=config.title_language
+            ),
             most=len(known) if only_known else config.codebook_sizes[0],
             known=known,
         )

@@ -76,8 +76,8 @@ def colours(contents: Mapping[str, Any]) -> dict[str, str]:
     of_metrics = [*metrics["rungs"], *(metrics["leak"]["rungs"] if "leak" in metrics else ())]
     of_tags = [rungs for stage in contents["curves"] for rungs in stage["tags"].values()]
     of_curves = sorted(rung for rungs in of_tags for rung in rungs)
-    others = dict.fromkeys([*of_metrics, *contents["health"], *of_curves])
-    others = [rung for rung in others if rung not in (BASELINE, FULL)]
+    every = dict.fromkeys([*of_metrics, *contents["health"], *of_curves])
+    others = [rung for rung in every if rung not in (BASELINE, FULL)]
     cycled = {rung: f"rung-{place % COLOUR_CYCLE}" for place, rung in enumerate(others)}
     return {BASELINE: "rung-base", FULL: "rung-full"} | cycled
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from dsirm_jax.data.schema import SEGMENTS, TEST
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, read_beams
@@ -98,7 +98,7 @@ def judged_queries(layout: Layout, catalogue: PageItems, *, seed: int = 0) -> di
 
 
 def reach(
-    best: Int[np.ndarray, " query"], segments: np.ndarray, *, levels: int
+    best: Int[np.ndarray, " query"], segments: Shaped[np.ndarray, " query"], *, levels: int
 ) -> dict[str, dict[str, Any]]:
     """Returns the share of queries whose best depth is at least each level.
 
@@ -119,7 +119,11 @@ def reach(
 
 
 def choose_queries(
-    best: Int[np.ndarray, " query"], segments: np.ndarray, *, per_outcome: int, seed: int
+    best: Int[np.ndarray, " query"],
+    segments: Shaped[np.ndarray, " query"],
+    *,
+    per_outcome: int,
+    seed: int,
 ) -> list[int]:
     """Returns up to `per_outcome` random queries of every segment and best depth, well mixed.
 

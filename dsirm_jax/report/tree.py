@@ -114,7 +114,7 @@ def sid_tree(
                     round(100 * category[1]) if category else 0,
                     spread(rows, SID_TITLES if last else PREFIX_TITLES),
                     mine,
-                    0 if last else int(families[prefix]) - len(mine),
+                    0 if families is None else int(families[prefix]) - len(mine),
                 ]
             )
         children = nodes

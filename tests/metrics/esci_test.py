@@ -98,12 +98,12 @@ def test_nothing_to_measure_is_nan():
 
 def test_what_is_no_label_or_no_number_is_an_error():
     with pytest.raises(ValueError, match="'Exact'"):
-        esci.classification([0, 0], ["E", "Exact"], ["E", "E"])
+        esci.classification(np.array([0, 0]), ["E", "Exact"], ["E", "E"])
     with pytest.raises(ValueError, match="'nan'"):
         esci.ranking(np.array([0]), [float("nan")], np.array([1.0]))
     with pytest.raises(ValueError, match="position 0"):
         esci.ranking(np.array([0]), ["E"], np.array([np.nan]))
     with pytest.raises(ValueError, match="position 1"):
-        esci.substitutes([0, 0], ["E", "S"], np.array([0, np.nan]))
+        esci.substitutes(np.array([0, 0]), ["E", "S"], np.array([0, np.nan]))
     with pytest.raises(ValueError, match="2 labels and 1 predictions"):
-        esci.classification([0, 0], ["E", "S"], ["E"])
+        esci.classification(np.array([0, 0]), ["E", "S"], ["E"])

@@ -1,4 +1,5 @@
 import itertools
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -111,7 +112,11 @@ def test_a_beam_goes_through_branches_and_never_takes_a_child_that_is_not_there(
     np.testing.assert_array_equal(residual_quantize(latents, tree()).codes[:2], [[1, 0], [1, 0]])
 
 
-@pytest.mark.parametrize("kind", ["residual_kmeans", None, ResidualKmeans])
+MEMBERS = ("continues", "module", "codebook", "fit", "step")
+NO_DATACLASS = types.SimpleNamespace(**dict.fromkeys(MEMBERS, print))
+
+
+@pytest.mark.parametrize("kind", ["residual_kmeans", None, ResidualKmeans, NO_DATACLASS])
 def test_what_is_no_kind_is_refused(kind):
     with pytest.raises(
         InputError, match=r"QuantizerConfig.kind is .*; bind a kind, such as @rq_vae.RqVae\(\)"

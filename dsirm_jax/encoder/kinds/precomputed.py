@@ -31,7 +31,7 @@ class Precomputed:
     items: str
     queries: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_text("Precomputed.items", self.items)
         check_text("Precomputed.queries", self.queries)
 

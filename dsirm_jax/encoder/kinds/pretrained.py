@@ -22,7 +22,7 @@ from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, Projection, SentenceEncoder
-from dsirm_jax.encoder.embed import embed_tables
+from dsirm_jax.encoder.embed import embed_tables, embedding
 from dsirm_jax.encoder.hugging_face import TextEncoder
 from dsirm_jax.encoder.sentences import FittedSentenceEncoder
 from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
@@ -70,7 +70,7 @@ class Pretrained:
     item_prefix: str | None = None
     dtype: str = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_text("Pretrained.folder", self.folder)
         check_whole("Pretrained.max_query_pieces", self.max_query_pieces, least=1)
         check_whole("Pretrained.max_item_pieces", self.max_item_pieces, least=1)
@@ -251,9 +251,14 @@ def load_encoder(config: Pretrained, *, folder: Path) -> TextEncoder:
             "Pretrained.frozen without a projection leaves nothing to train: bind Pretrained.dim, "
             "or its Training.epochs to 0"
         )
-    bound = {"query_prefix": config.query_prefix, "item_prefix": config.item_prefix}
-    prefixes = {name: prefix for name, prefix in bound.items() if prefix is not None}
-    return dataclasses.replace(encoder, module=module, params=params, **prefixes)
+    query_prefix, item_prefix = config.query_prefix, config.item_prefix
+    return dataclasses.replace(
+        encoder,
+        module=module,
+        params=params,
+        query_prefix=encoder.query_prefix if query_prefix is None else query_prefix,
+        item_prefix=encoder.item_prefix if item_prefix is None else item_prefix,
+    )
 
 
 def _learnt(
@@ -261,9 +266,14 @@ def _learnt(
 ) -> tuple[Callable[[Any, Array], Float[Array, "row dim"]], Any]:
     """Returns the part of an encoder that is trained: its function, and its first parameters."""
     if not config.frozen:
-        return encoder.module.apply, encoder.params
+        return embedding(encoder.module), encoder.params
     params = {"params": encoder.params["params"]["projection"]}
-    return Projection(encoder.module.dim).apply, params
+    return embedding(_projection(encoder)), params
+
+
+def _projection(encoder: TextEncoder) -> Projection:
+    assert encoder.module.dim is not None  # `load_encoder` lets none be frozen and trained without
+    return Projection(encoder.module.dim)
 
 
 def _fit(
@@ -343,7 +353,7 @@ def _project(
         ids = pq.read_table(table, columns=[id_column])[id_column]
         features[side] = read_vectors(pattern, ids=ids, id_column=id_column, scratch=directory)
     projected = learning(encoder, features)
-    apply = jax.jit(Projection(encoder.module.dim).apply)
+    apply = jax.jit(embedding(_projection(encoder)))
     for id_column, before, after in (
         ("item_id", cached.item_vectors, tables.item_vectors),
         ("query", cached.query_vectors, tables.query_vectors),

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import vocabulary as vocabularies
-from dsirm_jax.encoder.embed import embed, embed_tables
+from dsirm_jax.encoder.embed import embed, embed_tables, embedding
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.training.settings import Training
@@ -47,7 +47,7 @@ class TwoTowers:
     temperature: float
     training: Training
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = ("dim", "hidden_dim", "max_query_pieces", "max_item_pieces")
         for name in names:
             check_whole(f"TwoTowers.{name}", getattr(self, name), least=1)
@@ -137,7 +137,7 @@ class TwoTowers:
             return None
         tower = text_tower(self, vocab_size=vocab_size)
         return step_for(
-            embed=tower.apply,
+            embed=embedding(tower),
             params=jax.eval_shape(lambda: first_params(tower, seed=0)),
             temperature=self.temperature,
             training=self.training,
@@ -272,7 +272,7 @@ def fit_towers(
         return as_specified(batch | {"positives": positives[batch["query_index"]]}, spec)
 
     return train(
-        embed=tower.apply,
+        embed=embedding(tower),
         params=first_params(tower, seed=seed),
         temperature=config.temperature,
         training=config.training,

@@ -97,7 +97,7 @@ class BranchingCodebook(struct.PyTreeNode):
         """Returns `|e|²/2 - r·e` for a node's children, infinite for the codes that it lacks."""
         codewords, first = jnp.asarray(self.codewords), jnp.asarray(self.first)
 
-        def row_costs(row):
+        def row_costs(row: tuple[Array, Array, Array]) -> Float[Array, " code"]:
             vector, start, stop = row
             child = start + jnp.arange(self.size)
             words = codewords[jnp.minimum(child, stop - 1)]  # [code, dim]
@@ -109,7 +109,7 @@ class BranchingCodebook(struct.PyTreeNode):
             row_costs, (residual, first[node], first[node + 1]), batch_size=BRANCH_ROWS
         )
 
-    def children(self, node: Int[Array, " row"], code: Int[Array, " row"]) -> Int[Array, " row"]:
+    def children(self, node: Int[Array, "*rows"], code: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         """Returns the entries of `codewords` that codes stand for."""
         return self.first[node] + code
 
@@ -166,7 +166,7 @@ def hierarchical_codebooks(
             first=jnp.asarray(np.cumsum([0, *map(len, children)]), jnp.int32),
             size=size,
         )
-        node = np.asarray(_nearest_child(branches, residual, node))
+        node = np.asarray(_nearest_child(branches, jnp.asarray(residual), jnp.asarray(node)))
         nodes = len(branches.codewords)
         residual = residual - np.asarray(branches.codewords)[node]
         codebooks = (*codebooks, branches)
@@ -195,5 +195,7 @@ def _children(
 
 
 @jax.jit
-def _nearest_child(branches, residual, node):
+def _nearest_child(
+    branches: BranchingCodebook, residual: Float[Array, "row dim"], node: Int[Array, " row"]
+) -> Int[Array, " row"]:
     return branches.children(node, lowest(branches.costs(residual, node)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -47,6 +48,8 @@ class Kind(Protocol):
 
     The fields say what is saved with a fitted quantizer, as JSON values.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     continues: bool
     """Whether it can learn on from an earlier fit; another kind leaves that as it is."""

@@ -4,70 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Array, Int
 
-from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
+from dsirm_jax.quantizer.batchwise import BatchwiseKind, Learner, QuantizerState
 from dsirm_jax.quantizer.codebooks import moved, picking
-from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
-from dsirm_jax.quantizer.model import Codebook, Identity, residual_quantize
+from dsirm_jax.quantizer.model import Identity, residual_quantize
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.meshes import DATA_AXIS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResidualKmeans:
+class ResidualKmeans(BatchwiseKind):
     """k-means, then k-means of what it leaves, and so on; in balanced mini-batches."""
-
-    continues = True
 
     def module(self, *, dim: int) -> Identity:
         """See `Kind.module`."""
         del dim
         return Identity()
 
-    def codebook(self, arrays: Mapping[str, Any], *, level: int, size: int) -> Codebook:
-        """See `Kind.codebook`."""
-        del level, size
-        return Codebook(**arrays)
-
-    def fit(
-        self,
-        items: TrainingItems,
-        *,
-        sizes: tuple[int, ...],
-        learning: Learning,
-        directory: Path,
-        start: Fit | None,
-    ) -> Fit:
-        """See `Kind.fit`: every item is a row."""
-        return fit_batches(
-            self.learner(dim=items.dim),
-            items=items,
-            rows=items.alone(),
-            sizes=sizes,
-            learning=learning,
-            directory=directory,
-            start=start,
-        )
-
-    def step(
-        self, *, dim: int, sizes: tuple[int, ...], pinned: bool, learning: Learning, rows: int
-    ) -> BatchStep:
-        """See `Kind.step`."""
-        return batch_step(
-            self.learner(dim=dim),
-            dim=dim,
-            sizes=sizes,
-            pinned=pinned,
-            learning=learning,
-            rows=rows,
-        )
+    def epoch(self, items: TrainingItems) -> Int[np.ndarray, "row 2"]:
+        """Returns every item alone."""
+        return items.alone()
 
     def learner(self, *, dim: int) -> Learner:
         """Returns what is learnt from batches of vectors of this width."""
@@ -76,7 +41,7 @@ class ResidualKmeans:
 
 def make_step(
     *,
-    module: Identity,
+    module: nn.Module,
     optimizer: optax.GradientTransformation,
     learning: Learning,
     pinned: bool,
@@ -102,7 +67,9 @@ def make_step(
     upkeep = learning.upkeep
     pick = picking(upkeep, axis=DATA_AXIS)
 
-    def step(state, batch):
+    def step(
+        state: QuantizerState, batch: Mapping[str, Array]
+    ) -> tuple[QuantizerState, dict[str, Array]]:
         quantized = residual_quantize(
             batch["item"], state.codebooks, pinned=batch.get("pinned"), pick=pick
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -12,21 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.io.checks import check_whole
-from dsirm_jax.quantizer.batchwise import Learner, QuantizerState, batch_step, fit_batches
+from dsirm_jax.quantizer.batchwise import BatchwiseKind, Learner, QuantizerState
 from dsirm_jax.quantizer.codebooks import moved, picking
-from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import Coded, loss_terms
-from dsirm_jax.quantizer.model import Codebook, residual_quantize, straight_through
+from dsirm_jax.quantizer.model import (
+    Codebook,
+    Quantized,
+    decode,
+    encode,
+    residual_quantize,
+    straight_through,
+)
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.meshes import DATA_AXIS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RqVae:
+class RqVae(BatchwiseKind):
     """DSIRM's quantizer; TIGER's where `QuantizerObjective.contrastive` is 0.
 
     Attributes:
@@ -40,9 +45,7 @@ class RqVae:
     latent_dim: int
     hidden_dim: int
 
-    continues = True
-
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_whole("RqVae.latent_dim", self.latent_dim, least=1)
         check_whole("RqVae.hidden_dim", self.hidden_dim, least=1)
 
@@ -50,43 +53,9 @@ class RqVae:
         """See `Kind.module`."""
         return Autoencoder(dim=dim, latent_dim=self.latent_dim, hidden_dim=self.hidden_dim)
 
-    def codebook(self, arrays: Mapping[str, Any], *, level: int, size: int) -> Codebook:
-        """See `Kind.codebook`."""
-        del level, size
-        return Codebook(**arrays)
-
-    def fit(
-        self,
-        items: TrainingItems,
-        *,
-        sizes: tuple[int, ...],
-        learning: Learning,
-        directory: Path,
-        start: Fit | None,
-    ) -> Fit:
-        """See `Kind.fit`: every relevant pair is a row, and every item without a query alone."""
-        return fit_batches(
-            self.learner(dim=items.dim),
-            items=items,
-            rows=items.rows(),
-            sizes=sizes,
-            learning=learning,
-            directory=directory,
-            start=start,
-        )
-
-    def step(
-        self, *, dim: int, sizes: tuple[int, ...], pinned: bool, learning: Learning, rows: int
-    ) -> BatchStep:
-        """See `Kind.step`."""
-        return batch_step(
-            self.learner(dim=dim),
-            dim=dim,
-            sizes=sizes,
-            pinned=pinned,
-            learning=learning,
-            rows=rows,
-        )
+    def epoch(self, items: TrainingItems) -> Int[np.ndarray, "row 2"]:
+        """Returns every relevant pair, and every item without a query alone."""
+        return items.rows()
 
     def learner(self, *, dim: int) -> Learner:
         """Returns what is learnt from batches of vectors of this width."""
@@ -102,7 +71,7 @@ class Autoencoder(nn.Module):
     latent_dim: int
     hidden_dim: int
 
-    def setup(self):
+    def setup(self) -> None:
         self.encoder_hidden = nn.Dense(self.hidden_dim)
         self.encoder_out = nn.Dense(self.latent_dim)
         self.encoder_linear = nn.Dense(self.latent_dim, use_bias=False)
@@ -128,7 +97,7 @@ class Autoencoder(nn.Module):
 
 def make_step(
     *,
-    module: Autoencoder,
+    module: nn.Module,
     optimizer: optax.GradientTransformation,
     learning: Learning,
     pinned: bool,
@@ -151,21 +120,24 @@ def make_step(
     upkeep = learning.upkeep
     pick = picking(upkeep, axis=DATA_AXIS)
 
-    def loss_fn(params, codebooks, batch):
-        def encode(vectors):
-            return module.apply(params, vectors, method="encode")
-
-        def coded(vectors, latents, quantized):
+    def loss_fn(
+        params: Any, codebooks: tuple[Codebook, ...], batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, ""], tuple[Quantized, dict[str, Array]]]:
+        def coded(
+            vectors: Float[Array, "row dim"],
+            latents: Float[Array, "row latent"],
+            quantized: Quantized,
+        ) -> Coded:
             passed = straight_through(latents, quantized.prefixes[:, -1])
             return Coded(
                 vectors=vectors,
                 residuals=quantized.residuals,
                 prefixes=quantized.prefixes,
                 quantized=passed,
-                decoded=module.apply(params, passed, method="decode"),
+                decoded=decode(module, params, passed),
             )
 
-        item, query = encode(batch["item"]), encode(batch["query"])
+        item, query = (encode(module, params, batch[side]) for side in ("item", "query"))
         item_codes = residual_quantize(item, codebooks, pinned=batch.get("pinned"), pick=pick)
         query_codes = residual_quantize(query, codebooks)
         has_query = batch["has_query"]
@@ -186,7 +158,9 @@ def make_step(
             terms[f"agreement_{level + 1}"] = share
         return terms["loss"], (item_codes, terms)
 
-    def step(state: QuantizerState, batch):
+    def step(
+        state: QuantizerState, batch: Mapping[str, Array]
+    ) -> tuple[QuantizerState, dict[str, Array]]:
         gradient, (quantized, terms) = jax.grad(loss_fn, has_aux=True)(
             state.params, state.codebooks, batch
         )
