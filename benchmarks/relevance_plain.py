@@ -69,7 +69,7 @@ def plain_prf(shop: Shop) -> np.ndarray:
     vectors, weights = shop.shared["item_vectors"], items.weights()
     rows = []
     for _, query, item in pairs_of(shop):
-        near, others = items.index[query], items.index[query] != item
+        near, others = items.row[query], items.row[query] != item
         cosines = vectors[near[others]] @ vectors[item]
         rows.append((np.average(cosines, weights=weights[query][others]), cosines.max()))
     return np.array(rows)
@@ -94,11 +94,11 @@ def plain_votes(shop: Shop) -> np.ndarray:
 def votes_of(shop: Shop) -> pd.DataFrame:
     """A row a judgement of a near query, with the weight that it has of each kind."""
     _, near, judged = shop.shared["surroundings"]
-    queries, width = near.index.shape
+    queries, width = near.row.shape
     voters = pd.DataFrame(
         {
             "query": np.repeat(np.arange(queries), width),
-            "voter": near.index.ravel(),
+            "voter": near.row.ravel(),
             "kernel": np.exp((near.cosine.ravel() - 1) / KERNEL_WIDTH),
             "weight": near.weights().ravel(),
         }
@@ -179,7 +179,7 @@ def plain_prefix(shop: Shop) -> np.ndarray:
 def plain_neighbours(shop: Shop) -> np.ndarray:
     """The group `neighbours`."""
     pairs, near = pairs_with_codes(shop), shop.shared["surroundings"].items
-    queries, width = near.index.shape
+    queries, width = near.row.shape
     items = pd.DataFrame(
         {
             "query": np.repeat(np.arange(queries), width),
@@ -187,7 +187,7 @@ def plain_neighbours(shop: Shop) -> np.ndarray:
             "weight": near.weights().ravel(),
         }
     )
-    items = with_codes(items, shop.of_sids["sids"][near.index.ravel()])
+    items = with_codes(items, shop.of_sids["sids"][near.row.ravel()])
     votes = votes_of(shop)
     votes = with_codes(votes, shop.of_sids["sids"][votes["item"]])
     sides = ("relevant_weight", "irrelevant_weight")

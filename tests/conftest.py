@@ -44,6 +44,7 @@ CHECKED = [
     "dsirm_jax.encoder",
     "dsirm_jax.metrics",
     "dsirm_jax.quantizer",
+    "dsirm_jax.relevance",
     "dsirm_jax.report",
     "dsirm_jax.sids",
     "dsirm_jax.training",

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dsirm_jax.io.checks import check_holds, is_whole
+from dsirm_jax.sids.arrays import AnyArray
 
 TEMPERATURE, ISOTONIC = CALIBRATIONS = ("temperature", "isotonic")
 TEMPERATURES = (0.1, 10.0)
@@ -33,7 +34,7 @@ class Calibration:
     folds: int = 0
     share: float = 0.2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_holds(
             self.kind in CALIBRATIONS,
             binding="Calibration.kind",
@@ -62,8 +63,8 @@ class Curve(NamedTuple):
       values: calibrated log-odds, likewise.
     """
 
-    knots: Float[np.ndarray, " knot"]
-    values: Float[np.ndarray, " knot"]
+    knots: Float[AnyArray, " knot"]
+    values: Float[AnyArray, " knot"]
 
 
 def divided_by(temperature: float) -> Curve:
@@ -162,8 +163,8 @@ def rising_curve(
     places, total, hits = blocks
     values = np.log((hits + 0.5) / (total - hits + 0.5))
     return Curve(
-        knots=np.float32([places[0] - 1, *places, places[-1] + 1]),
-        values=np.float32([values[0] - 1, *values, values[-1] + 1]),
+        knots=np.array([places[0] - 1, *places, places[-1] + 1], np.float32),
+        values=np.array([values[0] - 1, *values, values[-1] + 1], np.float32),
     )
 
 

@@ -6,6 +6,7 @@ counts of the catalogue alone. Functions take arrays and texts and read no file.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,7 @@ from dsirm_jax.relevance.neighbours import Surroundings
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.relevance.terms import ItemTexts
 from dsirm_jax.sids import prefix_match
+from dsirm_jax.sids.arrays import AnyArray
 from dsirm_jax.sids.prefix_match import Beams
 
 if TYPE_CHECKING:
@@ -96,10 +98,11 @@ def pair_features(context: PairContext, *, groups: Sequence[Group]) -> FeatureTa
       ValueError: a feature is not finite.
     """
     pairs, numbers = len(context.query_index), tuple(context.numbers)
-    parts, columns = [np.empty((pairs, 0), np.float32)], []
+    parts, columns = [np.empty((pairs, 0), np.float32)], list[tuple[str, str]]()
     for group in groups:
         names = tuple(group.described(numbers=numbers))
-        parts.append(_checked(group.compute(context), (pairs, len(names)), group=group))
+        values = _checked(group.compute(context), (pairs, len(names)), group=group)
+        parts.append(np.asarray(values))
         columns += [(group.name, name) for name in names]
     return _table(columns, np.concatenate(parts, axis=1))
 
@@ -135,7 +138,7 @@ def beam_features(
       groups: those wanted.
     """
     context = SidContext(QueryContext(beams), jax.tree.map(lambda part: part[:, None], items))
-    columns = {}
+    columns: dict[str, Float[Array, " pair"]] = {}
     for group in groups:
         values = sid_group_features(context, groups=[group])[:, 0]
         names = group.described(levels=items.sids.shape[-1])
@@ -177,24 +180,24 @@ def match_features(
       InputError: as `pair_features`.
       ValueError: likewise.
     """
-    rung = {
-        "query_index": query_index,
-        "item_index": item_index,
-        "sids": sids,
-        "log_shares": log_shares,
-        "beams": beams,
-        "pair_log_probs": pair_log_probs,
-        "surroundings": surroundings,
-    }
-    parts = [rung_features(groups=groups, **rung)]
+    features = functools.partial(
+        rung_features,
+        query_index=query_index,
+        item_index=item_index,
+        sids=sids,
+        log_shares=log_shares,
+        surroundings=surroundings,
+    )
+    parts = [features(groups=groups, beams=beams, pair_log_probs=pair_log_probs)]
     for tag in tags:
-        if tag == variants.OWN:
-            codes, targets = own_codes[query_index], sids[item_index]
-            log_probs = variants.own_log_probs(codes, targets)
-            other = {"beams": variants.own_beam(own_codes), "pair_log_probs": log_probs}
+        if isinstance(tag, int):
+            other, log_probs = variants.first_beams(beams, most=tag), pair_log_probs
+        elif own_codes is not None:
+            other = variants.own_beam(own_codes)
+            log_probs = variants.own_log_probs(own_codes[query_index], sids[item_index])
         else:
-            other = {"beams": variants.first_beams(beams, most=tag)}
-        table = rung_features(groups=variant_groups, **rung | other)
+            raise ValueError(f"a variant {tag!r} needs own_codes")
+        table = features(groups=variant_groups, beams=other, pair_log_probs=log_probs)
         parts.append(variants.tagged(table, tag))
     return join(parts)
 
@@ -277,7 +280,7 @@ def query_context(
     rows = len(voters)
     return QueryContext(
         beams=beams,
-        near_sids=sids[items.index],
+        near_sids=sids[items.row],
         near_weights=items.weights(),
         vote_sids=sids[judged.items[voters]].reshape(rows, -1, sids.shape[1]),
         vote_weights=weights.reshape(rows, -1, weights.shape[-1]),
@@ -297,7 +300,7 @@ def _grown(tree: _Tree) -> _Tree:
     return jax.tree.map(grown, tree)
 
 
-def _checked(values: Array, shape: tuple[int, ...], *, group: Group) -> Array:
+def _checked(values: AnyArray, shape: tuple[int, ...], *, group: Group) -> AnyArray:
     if values.shape != shape:
         raise InputError(
             f"the feature group {group.name!r} computes an array of shape {values.shape} where "

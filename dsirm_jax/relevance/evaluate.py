@@ -7,10 +7,10 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Real, Shaped
 
 from dsirm_jax.data.schema import SEGMENTS
 from dsirm_jax.io.errors import InputError
@@ -28,6 +28,8 @@ LOWER_IS_BETTER = ("log_loss", "ece")
 BASELINE = "no_sid"
 MOST_COLUMNS = 4
 """With more rungs than that, the table has a row a rung."""
+
+_Key = tuple[str, str]  # a rung, and the name of a statistic of it
 
 
 def lifts_between(rungs: Collection[str]) -> list[tuple[str, str]]:
@@ -60,7 +62,7 @@ def lift_keys(
 def evaluate(
     *,
     pairs: JudgedPairs,
-    scores: Mapping[str, np.ndarray],
+    scores: Mapping[str, Float[np.ndarray, "*seed pair"]],
     lifts: Sequence[tuple[str, str]],
     grades: Mapping[str, Float[np.ndarray, "pair 4"]] | None = None,
     resamples: int = 1000,
@@ -81,9 +83,8 @@ def evaluate(
     Returns:
       `rungs`, `lifts` and `segments` as docs/contract.md has them, with the numbers of queries,
       pairs and resamples; and `esci` where all labels are E, S, C or I. A lift is rung − baseline;
-      its
-      key is that of `lift_keys`, and its `relative` is the lift over the baseline's value. A metric
-      that is undefined (one class only) is left out.
+      its key is that of `lift_keys`, and its `relative` is the lift over the baseline's value. A
+      metric that is undefined (one class only) is left out.
 
     Raises:
       InputError: there are no test pairs.
@@ -93,26 +94,26 @@ def evaluate(
         raise InputError(
             "no judgement is in the split test; give more queries or bind a larger test share"
         )
-    settings = {"lifts": lifts, "resamples": resamples, "seed": seed}
-    result = _evaluate(pairs, scores, **settings)
+    plan = _Plan(lifts, resamples=resamples, seed=seed)
+    result = _evaluate(pairs, scores, plan)
     result["resamples"] = resamples
-    if esci.are_labels(pairs.label):
+    if esci.are_labels(pairs.label.tolist()):
         tasks = {
             rung: _tasks(pairs, values, (grades or {}).get(rung)) for rung, values in scores.items()
         }
-        result["esci"] = _measured(pairs, tasks, **settings)
+        result["esci"] = _measured(pairs, tasks, plan)
     result["segments"] = {}
     for segment, kept in pairs.segments.items():
         if kept.any():
             scores_kept = {rung: values[..., kept] for rung, values in scores.items()}
-            result["segments"][segment] = _evaluate(pairs.where(kept), scores_kept, **settings)
+            result["segments"][segment] = _evaluate(pairs.where(kept), scores_kept, plan)
     return result
 
 
 def evaluate_hits(
-    ranks: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    ranks: Mapping[str, tuple[Int[np.ndarray, " query"], Real[np.ndarray, "query level"]]],
     *,
-    segment: np.ndarray,
+    segment: Shaped[np.ndarray, " any_query"],
     lifts: Sequence[tuple[str, str]],
     resamples: int = 1000,
     seed: int = 0,
@@ -132,63 +133,93 @@ def evaluate_hits(
     """
     queries = next(iter(ranks.values()))[0]
     by_rung = {rung: first for rung, (_, first) in ranks.items()}
-    settings = {"lifts": lifts, "resamples": resamples, "seed": seed}
+    plan = _Plan(lifts, resamples=resamples, seed=seed)
     if not len(queries):
         return {}
-    result = _hits(by_rung, **settings)
+    result = _hits(by_rung, plan)
     result["segments"] = {}
     for name in SEGMENTS:
         kept = segment[queries] == name
         if kept.any():
             within = {rung: first[kept] for rung, first in by_rung.items()}
-            result["segments"][name] = _hits(within, **settings)
+            result["segments"][name] = _hits(within, plan)
     return result
 
 
-def _hits(
-    ranks: Mapping[str, np.ndarray],
-    *,
-    lifts: Sequence[tuple[str, str]],
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
+class _Plan(NamedTuple):
+    """What is compared with what, and on which resamples; arguments of `evaluate`."""
+
+    lifts: Sequence[tuple[str, str]]
+    resamples: int
+    seed: int
+
+    def resampled(
+        self, statistics: Mapping[_Key, bootstrap.Statistic], *, num_queries: int, num_pairs: int
+    ) -> _Resampled:
+        """Returns statistics of a number of queries and their pairs."""
+        values, samples = bootstrap.bootstrap(
+            statistics,
+            num_queries=num_queries,
+            num_pairs=num_pairs,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+        return _Resampled(values, samples)
+
+
+class _Resampled(NamedTuple):
+    """Statistics on the sample, and on the resamples, by rung and name."""
+
+    values: Mapping[_Key, float]
+    samples: Mapping[_Key, Float[np.ndarray, " resample"]]
+
+    def value_of(self, rung: str, name: str) -> bootstrap.Interval:
+        return bootstrap.interval(self.values[rung, name], self.samples[rung, name])
+
+    def lift_of(self, rung: str, over: str, name: str) -> bootstrap.Interval:
+        one, other = (rung, name), (over, name)
+        return bootstrap.interval(
+            self.values[one] - self.values[other], self.samples[one] - self.samples[other]
+        )
+
+
+def _hits(ranks: Mapping[str, Real[np.ndarray, "query level"]], plan: _Plan) -> dict[str, Any]:
     num_queries, levels = next(iter(ranks.values())).shape
-    names = [(level, k) for level in range(levels) for k in HITS_AT]
-    values, samples = bootstrap.bootstrap(
+    resampled = plan.resampled(
         {
-            (rung, level, k): bootstrap.mean_over_queries(hit_at_k(first[:, level], k=k) * 1.0)
+            (rung, _hit_name(level, k)): bootstrap.mean_over_queries(
+                hit_at_k(first[:, level], k=k) * 1.0
+            )
             for rung, first in ranks.items()
-            for level, k in names
+            for level in range(levels)
+            for k in HITS_AT
         },
         num_queries=num_queries,
         num_pairs=num_queries,
-        resamples=resamples,
-        seed=seed,
     )
 
-    def by_level(interval: Callable[[int, int], bootstrap.Interval]) -> dict[str, Any]:
-        hits: dict[str, Any] = {f"level_{level + 1}": {} for level in range(levels)}
-        for level, k in names:
-            hits[f"level_{level + 1}"][f"hit@{k}"] = dataclasses.asdict(interval(level, k))
-        return hits
-
-    def value_of(rung: str, *name: int) -> bootstrap.Interval:
-        return bootstrap.interval(values[rung, *name], samples[rung, *name])
-
-    def lift_of(rung: str, over: str, *name: int) -> bootstrap.Interval:
-        one, other = (rung, *name), (over, *name)
-        return bootstrap.interval(values[one] - values[other], samples[one] - samples[other])
+    def by_level(interval: Callable[[str], bootstrap.Interval]) -> dict[str, Any]:
+        return {
+            f"level_{level + 1}": {
+                f"hit@{k}": dataclasses.asdict(interval(_hit_name(level, k))) for k in HITS_AT
+            }
+            for level in range(levels)
+        }
 
     return {
         "queries": num_queries,
-        "rungs": {rung: by_level(functools.partial(value_of, rung)) for rung in ranks},
+        "rungs": {rung: by_level(functools.partial(resampled.value_of, rung)) for rung in ranks},
         "lifts": {
             f"{rung} over {over}": {"rung": rung, "over": over}
-            | by_level(functools.partial(lift_of, rung, over))
-            for rung, over in lifts
+            | by_level(functools.partial(resampled.lift_of, rung, over))
+            for rung, over in plan.lifts
             if rung in ranks and over in ranks
         },
     }
+
+
+def _hit_name(level: int, k: int) -> str:
+    return f"hit@{k} of level {level + 1}"
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -250,10 +281,10 @@ def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
 
 
 def _evaluate(
-    pairs: JudgedPairs, scores: Mapping[str, np.ndarray], **settings: Any
+    pairs: JudgedPairs, scores: Mapping[str, Float[np.ndarray, "*seed pair"]], plan: _Plan
 ) -> dict[str, Any]:
     statistics = {rung: _statistics(pairs, values) for rung, values in scores.items()}
-    result = _measured(pairs, statistics, **settings)
+    result = _measured(pairs, statistics, plan)
     for rung, values in scores.items():
         floors = [ece_floor(one_seed) for one_seed in np.atleast_2d(values)]
         result["rungs"][rung]["ece"]["floor"] = float(np.mean(floors))
@@ -261,16 +292,11 @@ def _evaluate(
 
 
 def _measured(
-    pairs: JudgedPairs,
-    statistics: Mapping[str, Mapping[str, bootstrap.Statistic]],
-    *,
-    lifts: Sequence[tuple[str, str]],
-    resamples: int,
-    seed: int,
+    pairs: JudgedPairs, statistics: Mapping[str, Mapping[str, bootstrap.Statistic]], plan: _Plan
 ) -> dict[str, Any]:
     """Returns metrics of rungs and their lifts, of statistics by rung and name."""
     num_queries = len(np.unique(pairs.query_index))
-    values, samples = bootstrap.bootstrap(
+    resampled = plan.resampled(
         {
             (rung, name): statistic
             for rung, named in statistics.items()
@@ -278,23 +304,15 @@ def _measured(
         },
         num_queries=num_queries,
         num_pairs=len(pairs.query_index),
-        resamples=resamples,
-        seed=seed,
     )
 
-    def value_of(rung: str, name: str) -> dict[str, float]:
-        key = (rung, name)
-        return dataclasses.asdict(bootstrap.interval(values[key], samples[key]))
-
     def lift_of(rung: str, over: str, name: str) -> dict[str, float]:
-        one, other = (rung, name), (over, name)
-        difference = values[one] - values[other]
-        interval = bootstrap.interval(difference, samples[one] - samples[other])
-        relative = difference / values[other] if values[other] else 0.0
+        interval, baseline = resampled.lift_of(rung, over, name), resampled.values[over, name]
+        relative = interval.value / baseline if baseline else 0.0
         return dataclasses.asdict(interval) | {"relative": relative}
 
     measured_lifts: dict[str, Any] = {}
-    for (rung, over), key in lift_keys(lifts, rungs=statistics).items():
+    for (rung, over), key in lift_keys(plan.lifts, rungs=statistics).items():
         both = [name for name in statistics[rung] if name in statistics[over]]
         by_metric = {name: lift_of(rung, over, name) for name in both}
         measured_lifts[key] = {"rung": rung, "over": over, **_defined(by_metric)}
@@ -302,21 +320,27 @@ def _measured(
         "queries": num_queries,
         "pairs": len(pairs.query_index),
         "rungs": {
-            rung: _defined({name: value_of(rung, name) for name in named})
+            rung: _defined(
+                {name: dataclasses.asdict(resampled.value_of(rung, name)) for name in named}
+            )
             for rung, named in statistics.items()
         },
         "lifts": measured_lifts,
     }
 
 
-def _statistics(pairs: JudgedPairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
+def _statistics(
+    pairs: JudgedPairs, scores: Float[np.ndarray, "*seed pair"]
+) -> dict[str, bootstrap.Statistic]:
     by_seed = [_statistics_of(pairs, one_seed) for one_seed in np.atleast_2d(scores)]
     return {
         name: bootstrap.mean_statistic([named[name] for named in by_seed]) for name in PAIR_METRICS
     }
 
 
-def _statistics_of(pairs: JudgedPairs, scores: np.ndarray) -> dict[str, bootstrap.Statistic]:
+def _statistics_of(
+    pairs: JudgedPairs, scores: Float[np.ndarray, " pair"]
+) -> dict[str, bootstrap.Statistic]:
     columns = (pairs.query_index, pairs.relevant, scores)
     return {
         "roc_auc": bootstrap.roc_auc_statistic(*columns),
@@ -331,17 +355,20 @@ def _statistics_of(pairs: JudgedPairs, scores: np.ndarray) -> dict[str, bootstra
 
 
 def _tasks(
-    pairs: JudgedPairs, scores: np.ndarray, grades: Float[np.ndarray, "pair 4"] | None
+    pairs: JudgedPairs,
+    scores: Float[np.ndarray, "*seed pair"],
+    grades: Float[np.ndarray, "pair 4"] | None,
 ) -> dict[str, bootstrap.Statistic]:
     """Returns the metrics of ESCI's tasks; the second and third need to tell the grades apart."""
-    query, label = pairs.query_index, pairs.label
+    query, label = pairs.query_index, pairs.label.tolist()
     ranked = [esci.ranking(query, label, one_seed) for one_seed in np.atleast_2d(scores)]
     statistics = {"task_1_ndcg": bootstrap.mean_statistic(ranked)}
     if grades is not None:
-        labels = np.array(list(esci.GAINS))
+        labels = list(esci.GAINS)
+        likeliest = [labels[number] for number in grades.argmax(axis=1)]
         tasks = {
-            "task_2": esci.classification(query, label, labels[grades.argmax(axis=1)]),
-            "task_3": esci.substitutes(query, label, grades[:, labels == esci.SUBSTITUTE][:, 0]),
+            "task_2": esci.classification(query, label, likeliest),
+            "task_3": esci.substitutes(query, label, grades[:, labels.index(esci.SUBSTITUTE)]),
         }
         statistics |= {
             f"{task}_{name}": statistic

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 NEAR_ITEMS = 50
 NEAR_QUERIES = 20
@@ -21,16 +21,16 @@ class Neighbours(NamedTuple):
     """The nearest candidates of each query, nearest first.
 
     Attributes:
-      index: row of each candidate, int32 `[query, neighbour]`.
+      row: of each candidate, int32 `[query, neighbour]`.
       cosine: float32 `[query, neighbour]`; −inf where there are too few candidates.
     """
 
-    index: Int[np.ndarray, "query neighbour"]
+    row: Int[np.ndarray, "query neighbour"]
     cosine: Float[np.ndarray, "query neighbour"]
 
     def take(self, rows: Int[np.ndarray, " row"]) -> Neighbours:
         """Returns those of some queries."""
-        return Neighbours(self.index[rows], self.cosine[rows])
+        return Neighbours(self.row[rows], self.cosine[rows])
 
     def weights(self) -> Float[np.ndarray, "query neighbour"]:
         """Softmax of cosine / `TEMPERATURE` over the neighbours; 0 where there is none."""
@@ -148,7 +148,7 @@ def nearest_rows(
     own = np.full(len(queries), -1) if own is None else np.asarray(own)
     queries = unit(queries)
     best = Neighbours(
-        index=np.zeros((len(queries), k), np.int32),
+        row=np.zeros((len(queries), k), np.int32),
         cosine=np.full((len(queries), k), -np.inf, np.float32),
     )
     columns = min(candidates_at_once, len(candidates))
@@ -179,7 +179,7 @@ def nearest_to(
     least = np.partition(cosines, len(cosines) - k)[len(cosines) - k :].min(initial=np.inf)
     (near,) = np.nonzero(cosines >= least)
     near = near[np.argsort(-cosines[near], kind="stable")][:k]
-    return Neighbours(index=near[None].astype(np.int32), cosine=cosines[near][None])
+    return Neighbours(row=near[None].astype(np.int32), cosine=cosines[near][None])
 
 
 def near_queries(
@@ -234,14 +234,22 @@ def near_queries(
 
 
 @jax.jit
-def _nearer(queries, own, index, cosine, block, first, count):
+def _nearer(
+    queries: Float[Array, "query dim"],
+    own: Int[Array, " query"],
+    row: Int[Array, "query neighbour"],
+    cosine: Float[Array, "query neighbour"],
+    block: Float[Array, "candidate dim"],
+    first: Int[Array, ""],
+    count: Int[Array, ""],
+) -> tuple[Int[Array, "query neighbour"], Float[Array, "query neighbour"]]:
     """Returns the nearest of those found so far and of a block of candidates."""
     column = jnp.arange(len(block))
     counts = (column < count) & (column != own[:, None])
     cosines = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
     cosine, place = jax.lax.top_k(jnp.concatenate([cosine, cosines], axis=1), cosine.shape[1])
     numbers = jnp.broadcast_to(first + column, cosines.shape)
-    return jnp.take_along_axis(jnp.concatenate([index, numbers], axis=1), place, axis=1), cosine
+    return jnp.take_along_axis(jnp.concatenate([row, numbers], axis=1), place, axis=1), cosine
 
 
 def _padded(rows: np.ndarray, length: int) -> np.ndarray:

@@ -26,7 +26,7 @@ class FeatureTable:
     groups: tuple[str, ...]
     values: Float[np.ndarray, "pair feature"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(set(self.names)) < len(self.names):
             (name, _), *_ = collections.Counter(self.names).most_common(1)
             columns = zip(self.names, self.groups, strict=True)

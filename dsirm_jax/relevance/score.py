@@ -15,6 +15,7 @@ from dsirm_jax.relevance.calibration import calibrated_probabilities
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.heads.head import GRADED, relevance_logits
 from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.sids.arrays import AnyArray
 
 SCORED_AT_ONCE = 1 << 14
 
@@ -69,7 +70,8 @@ def esci_probabilities(
     known = zip(fitted.gains, fitted.relevant, strict=True)
     columns = dict(zip(known, probabilities.T, strict=True))
     absent = np.zeros(len(probabilities), np.float32)  # of a label that training pairs do not have
-    return np.stack([columns.get(grades.get(label), absent) for label in esci.GAINS], axis=1)
+    by_label = {label: columns.get(grade, absent) for label, grade in grades.items()}
+    return np.stack([by_label.get(label, absent) for label in esci.GAINS], axis=1)
 
 
 def mean_of_halves(
@@ -94,12 +96,12 @@ def logits(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pa
 
 
 def _in_blocks(
-    apply: Callable[[FittedHead, Array], Array],
+    apply: Callable[[FittedHead, AnyArray], Array],
     fitted: FittedHead,
     features: FeatureTable,
     *,
     columns: int | None = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "pair *column"]:
     """Applies a compiled function to blocks of one shape.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.io import arrays
 from dsirm_jax.io.files import replacing
 from dsirm_jax.relevance import groups as registry
-from dsirm_jax.relevance.neighbours import Surroundings, normalise
+from dsirm_jax.relevance.neighbours import Judged, Neighbours, Surroundings, normalise
 from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.relevance.terms import ItemTexts, is_negated
@@ -133,15 +132,12 @@ def beams_in(table: pa.Table, *, levels: int) -> Beams:
     log_probs = table["log_probs"].combine_chunks()
     counts = log_probs.value_lengths().to_numpy()
     valid = np.arange(max(counts.max(initial=0), 1)) < counts[:, None]  # [query, beam]
-    beams = Beams(
-        sids=np.full((*valid.shape, levels), -1, np.int32),
-        log_probs=np.full(valid.shape, -np.inf, np.float32),
-        valid=valid,
-    )
     codes = table["sids"].combine_chunks().flatten().flatten().to_numpy()
-    beams.sids[valid] = codes.reshape(-1, levels)
-    beams.log_probs[valid] = log_probs.flatten().to_numpy()
-    return beams
+    sids = np.full((*valid.shape, levels), -1, np.int32)
+    sids[valid] = codes.reshape(-1, levels)
+    filled = np.full(valid.shape, -np.inf, np.float32)
+    filled[valid] = log_probs.flatten().to_numpy()
+    return Beams(sids=sids, log_probs=filled, valid=valid)
 
 
 def write_features(
@@ -227,10 +223,14 @@ def _groups(path: Path) -> list[tuple[pa.Field, str]]:
 
 def write_surroundings(path: Path, surroundings: Surroundings) -> None:
     """Writes what lies near some queries, for features of any SIDs."""
+    items, queries, judged = surroundings
     named = {
-        f"{name}/{field}": array
-        for name, part in surroundings._asdict().items()
-        for field, array in part._asdict().items()
+        "items/index": items.row,
+        "items/cosine": items.cosine,
+        "queries/index": queries.row,
+        "queries/cosine": queries.cosine,
+        "judged/items": judged.items,
+        "judged/verdicts": judged.verdicts,
     }
     arrays.save(path, named, kind=SURROUNDINGS, description={})
 
@@ -239,10 +239,9 @@ def read_surroundings(path: Path) -> Surroundings:
     """Reads what `write_surroundings` wrote."""
     named, _ = arrays.load(path, kind=SURROUNDINGS, otherwise="run `dsirm features` again")
     return Surroundings(
-        **{
-            name: part(**{field: named[f"{name}/{field}"] for field in part._fields})
-            for name, part in typing.get_type_hints(Surroundings).items()
-        }
+        items=Neighbours(named["items/index"], named["items/cosine"]),
+        queries=Neighbours(named["queries/index"], named["queries/cosine"]),
+        judged=Judged(named["judged/items"], named["judged/verdicts"]),
     )
 
 
@@ -298,11 +297,11 @@ def pooled(
       The pairs, and by rung their scores of each seed. Whether an item was seen is a matter of the
       fold, of the last seed.
     """
-    pairs, scores = None, {}
+    pairs = _judged_pairs(folds[0][0])
+    scores: dict[str, Float[np.ndarray, "seed pair"]] = {}
     for seed, of_seed in enumerate(folds):
         for at in of_seed:
-            judged = read_judged_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
-            pairs = pairs or judged
+            judged = _judged_pairs(at)
             tested = pq.read_table(at.judgements, columns=["split"])["split"].to_numpy() == TEST
             for name in ("seen items", "unseen items"):
                 pairs.segments[name][tested] = judged.segments[name][tested]
@@ -313,6 +312,10 @@ def pooled(
                     of_rung = scores.setdefault(rung, np.full(shape, np.nan, np.float32))
                     of_rung[seed, tested] = table[rung].to_numpy()
     return pairs, scores
+
+
+def _judged_pairs(at: Layout) -> JudgedPairs:
+    return read_judged_pairs(queries=at.queries, items=at.items, judgements=at.judgements)
 
 
 def write_predictions(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import UInt8
 
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.relevance.rows import Ragged, ragged
@@ -176,11 +176,11 @@ class QueryTerms(NamedTuple):
 
     Attributes:
       terms: keys of the terms that items may share, int64.
-      count: which of `TERM_COUNTS` each adds to, uint8, in the order of `terms.values`.
+      kind: which of `TERM_COUNTS` each adds to, uint8, in the order of `terms.values`.
     """
 
     terms: Ragged
-    count: Int[np.ndarray, " value"]
+    kind: UInt8[np.ndarray, " value"]
 
 
 def digest_query_terms(queries: Sequence[Terms]) -> QueryTerms:
@@ -195,7 +195,7 @@ def digest_query_terms(queries: Sequence[Terms]) -> QueryTerms:
     ]
     return QueryTerms(
         terms=ragged([[key for key, _ in row] for row in keys], dtype=np.int64),
-        count=ragged([[number for _, number in row] for row in keys], dtype=np.uint8).values,
+        kind=ragged([[number for _, number in row] for row in keys], dtype=np.uint8).values,
     )
 
 

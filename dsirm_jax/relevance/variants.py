@@ -23,8 +23,8 @@ def check_tags(tags: Sequence[int | str], *, beams: int | None) -> None:
       beams: that the generator writes; None where that is not known.
     """
     for tag in tags:
-        some = isinstance(tag, int) and not isinstance(tag, bool) and tag >= 1
-        if tag != OWN and not (some and tag <= (beams or tag)):
+        some = isinstance(tag, int) and not isinstance(tag, bool) and 1 <= tag <= (beams or tag)
+        if tag != OWN and not some:
             raise InputError(
                 f"gin binding match.run.beams has {tag!r}; bind {OWN!r} and numbers from 1 to "
                 f"generate.run.beams{'' if beams is None else f', {beams}'}"

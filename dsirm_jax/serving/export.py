@@ -272,9 +272,9 @@ def _known_queries(
 
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     near = tables.read_surroundings(layout.surroundings)
-    if len(near.items.index) != len(texts):
+    if len(near.items.row) != len(texts):
         raise InputError(
-            f"{layout.surroundings} has {len(near.items.index)} queries and {layout.queries} has "
+            f"{layout.surroundings} has {len(near.items.row)} queries and {layout.queries} has "
             f"{len(texts)}; run `dsirm features` again"
         )
     query_beams = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)

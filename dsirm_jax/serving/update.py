@@ -357,7 +357,7 @@ def _nearest(
     if not len(new.vectors):
         return near
     others = nearest_rows(queries=queries, candidates=new.vectors, k=most)
-    index = np.concatenate([near.index, others.index + np.int32(numbered_from)], axis=1)
+    index = np.concatenate([near.row, others.row + np.int32(numbered_from)], axis=1)
     cosine = np.concatenate([near.cosine, others.cosine], axis=1)
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
     return Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (index, cosine)))

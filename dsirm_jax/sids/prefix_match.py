@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
 from dsirm_jax.sids import codes
+from dsirm_jax.sids.arrays import AnyArray
 
 MIN_LOG_PROB = -30.0  # Keeps log-probs of impossible prefixes finite.
 KERNEL_WIDTH = 0.15  # Of the cosine of two queries.
@@ -32,13 +33,14 @@ class Beams(NamedTuple):
       valid: `[query, beam]`; an invalid beam counts for nothing, whatever it holds.
     """
 
-    sids: Integer[Array, "query beam level"]
-    log_probs: Float[Array, "query beam"]
-    valid: Bool[Array, "query beam"]
+    sids: Integer[AnyArray, "query beam level"]
+    log_probs: Float[AnyArray, "query beam"]
+    valid: Bool[AnyArray, "query beam"]
 
 
 def agreement(
-    query_sids: Integer[Array, "query sid level"], item_sids: Integer[Array, "query item level"]
+    query_sids: Integer[AnyArray, "query sid level"],
+    item_sids: Integer[AnyArray, "query item level"],
 ) -> Bool[Array, "query level item sid"]:
     """Returns whether the first l codes agree, for each level l.
 
@@ -52,7 +54,7 @@ def agreement(
 
 
 def match_depth(
-    beams: Beams, item_sids: Integer[Array, "query item level"]
+    beams: Beams, item_sids: Integer[AnyArray, "query item level"]
 ) -> Float[Array, "query item 1"]:
     """Returns the paper's feature: 2^(l − L) at the deepest level l that any beam agrees at.
 
@@ -73,9 +75,9 @@ def match_depth(
 
 def prefix_features(
     beams: Beams,
-    item_sids: Integer[Array, "query item level"],
-    pair_log_probs: Float[Array, "query item level"],
-    log_shares: Float[Array, "query item level"],
+    item_sids: Integer[AnyArray, "query item level"],
+    pair_log_probs: Float[AnyArray, "query item level"],
+    log_shares: Float[AnyArray, "query item level"],
 ) -> Float[Array, "query item feature"]:
     """Returns the features of the group `prefix`, in the order of `features.prefix.GROUP`.
 
@@ -104,9 +106,9 @@ def prefix_features(
 
 
 def near_item_features(
-    sids: Integer[Array, "query sid level"],
-    weights: Float[Array, "query sid"],
-    item_sids: Integer[Array, "query item level"],
+    sids: Integer[AnyArray, "query sid level"],
+    weights: Float[AnyArray, "query sid"],
+    item_sids: Integer[AnyArray, "query item level"],
 ) -> Float[Array, "query item feature"]:
     """Returns `near_items`, `near_share`, `near_rank` and `near_peak` of each level, in this order.
 
@@ -134,7 +136,7 @@ def near_item_features(
 
 
 def heaviest_prefix(
-    sids: Integer[Array, "query sid level"], weights: Float[Array, "query sid"]
+    sids: Integer[AnyArray, "query sid level"], weights: Float[AnyArray, "query sid"]
 ) -> Float[Array, "query level"]:
     """Returns the greatest weight that the SIDs with one prefix have, at each level.
 
@@ -179,9 +181,9 @@ def vote_weights(
 
 
 def vote_features(
-    sids: Integer[Array, "query vote level"],
-    weights: Float[Array, "query vote 4"],
-    item_sids: Integer[Array, "query item level"],
+    sids: Integer[AnyArray, "query vote level"],
+    weights: Float[AnyArray, "query vote 4"],
+    item_sids: Integer[AnyArray, "query item level"],
 ) -> Float[Array, "query item feature"]:
     """Returns `near_queries`, `near_rejected` and `near_verdict` of each level, in this order.
 
@@ -219,7 +221,7 @@ def log_prefix_shares(
 
 
 def _sums(
-    agrees: Bool[Array, "query level item sid"], weights: Float[Array, "query sid weight"]
+    agrees: Bool[Array, "query level item sid"], weights: Float[AnyArray, "query sid weight"]
 ) -> Float[Array, "weight query level item"]:
     """Returns the sums of weights over the SIDs that agree: one product of matrices a query."""
     queries, levels, items, sids = agrees.shape

@@ -32,7 +32,7 @@ class Ladder:
     seeds: tuple[int, ...] = (0,)
     crossfit: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_whole("Ladder.folds", self.folds, least=2)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(

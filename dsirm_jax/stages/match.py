@@ -48,7 +48,8 @@ def run(
         vectors = tables.read_query_vectors(layout, scratch=layout.stage("match"))
         codes = own_codes(layout.quantizer, vectors)
     table = match_features(
-        **pairs,
+        query_index=pairs["query_index"],
+        item_index=pairs["item_index"],
         **rung,
         surroundings=tables.read_surroundings(layout.surroundings),
         groups=wanted,

@@ -68,7 +68,7 @@ def run(
     )
     quantizers.save(layout.quantizer, fitted)
     before = None
-    if previous:
+    if previous and start:
         ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
         before = aligned_sids(previous.sids, item_ids=ids, version=start.version)
     written = assign_shards(

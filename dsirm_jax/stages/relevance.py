@@ -60,7 +60,7 @@ def run(
     scored = ~seen.all(axis=0)
     lessons = lessons_of(rungs, seen=seen, tested=tested)
 
-    scores, grades, on_seen = {}, {}, None
+    scores, grades, leak = {}, {}, {}
     for rung, groups in rungs.items():
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
@@ -83,10 +83,11 @@ def run(
         )
         tests = [half.rows(tested) for half in features_of_halves]
         by_half = [esci_probabilities(fitted, half, grade_of=grade_of) for half in tests]
-        grades[rung] = None if by_half[0] is None else np.mean(by_half, axis=0)
+        if told_apart := [part for part in by_half if part is not None]:
+            grades[rung] = np.mean(told_apart, axis=0)
         if rung == FULL:
             leaking = fit(ON_SEEN, lesson=lessons[ON_SEEN])
-            on_seen = np.mean([score(leaking, half) for half in tests], axis=0)
+            leak[ON_SEEN] = np.mean([score(leaking, half) for half in tests], axis=0)
     tables.write_predictions(
         layout.predictions,
         judged={name: values[scored] for name, values in pairs.items()},
@@ -105,8 +106,8 @@ def run(
         lifts=lifts,
         seed=seed,
     )
-    if FULL in rungs:
-        both = {FULL: test_scores[FULL], ON_SEEN: on_seen}
+    if leak:
+        both = {FULL: test_scores[FULL]} | leak
         metrics["leak"] = evaluate(pairs=judging, scores=both, lifts=[(ON_SEEN, FULL)], seed=seed)
     write_json(layout.metrics, metrics)
 

@@ -114,7 +114,7 @@ def test_feedback_and_votes_by_a_loop():
         cosines = others @ own
         voted = dict.fromkeys(range(5), 0.0)
         asked = near.queries.cosine[row_of[query]]
-        for voter, cosine in zip(near.queries.index[row_of[query]], asked, strict=True):
+        for voter, cosine in zip(near.queries.row[row_of[query]], asked, strict=True):
             suits = near.judged.items[voter][near.judged.verdicts[voter] > 0]
             for vote in suits:
                 voted[int(vote)] += np.exp(cosine / 0.1) / len(suits)
@@ -152,9 +152,9 @@ def test_codes_of_near_items_and_queries_are_looked_up_in_the_catalogue():
     for pair, (row, item) in enumerate(zip(row_of, given["item_index"], strict=True)):
         found = dict(zip(table.names, table.values[pair], strict=True))
         first = of_sids["sids"][:, 0] == of_sids["sids"][item, 0]
-        mass = weights[row] @ first[near.items.index[row]]
+        mass = weights[row] @ first[near.items.row[row]]
         assert found["near_items_1"] == pytest.approx(mass, rel=1e-4)
-        voters = near.queries.index[row]
+        voters = near.queries.row[row]
         suits = near.judged.verdicts[voters] > 0
         shares = suits / np.maximum(suits.sum(axis=1), 1)[:, None]
         votes = near.queries.weights()[row] @ (shares * first[near.judged.items[voters]]).sum(

@@ -243,6 +243,27 @@ def test_a_closure_is_refused_for_a_stage_could_not_see_it_change():
     assert str(hex(id(first_of)))[2:] not in str(same)
 
 
+def counted(function):
+    @functools.wraps(function)
+    def call(context):
+        return function(context, factor=2)
+
+    return call
+
+
+@counted
+def twice(context, factor):
+    return context * factor
+
+
+def test_a_decorated_function_of_a_module_is_one():
+    assert twice.__closure__
+    group = Group(**MINE | {"compute": twice})
+    assert configuration.description(group.compute) == f"{__name__}.twice"
+    with pytest.raises(InputError, match=r"is no function of a module"):
+        Group(**MINE | {"compute": counted(first_of)})
+
+
 def test_an_extra_group_has_a_name_of_its_own_and_reads_what_its_stage_has():
     mine = Group(name="mine", columns=(Column("one", "", PER_LEVEL),), compute=len, reads=BEAMS)
     assert groups.reading("beams", "neighbour_sids", extra=[mine])[-1] is mine

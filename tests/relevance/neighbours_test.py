@@ -27,13 +27,13 @@ def test_nearest_equals_sorting_all_cosines(block):
         if own[row] >= 0:
             cosines[own[row]] = -np.inf
         best = np.argsort(-cosines)[:4]
-        assert found.index[row].tolist() == best.tolist()
+        assert found.row[row].tolist() == best.tolist()
         np.testing.assert_allclose(found.cosine[row], cosines[best], rtol=1e-5)
 
 
 def test_weights_are_a_softmax_and_leave_out_what_is_not_there():
     near = neighbours.Neighbours(
-        index=np.zeros((2, 3), np.int32),
+        row=np.zeros((2, 3), np.int32),
         cosine=np.array([[0.9, 0.8, -np.inf], [-np.inf] * 3], np.float32),
     )
     expected = np.exp([9.0, 8.0]) / np.exp([9.0, 8.0]).sum()
@@ -60,7 +60,7 @@ def test_near_queries_and_their_judgements_by_hand():
     )
     np.testing.assert_array_equal(judged.verdicts, [[1, -1], [1, 0]])
     assert judged.items[0].tolist() == [10, 11] and judged.items[1, 0] == 20
-    assert near.index[0].tolist() == [0, 1]
+    assert near.row[0].tolist() == [0, 1]
     np.testing.assert_allclose(near.cosine, [[1, 0], [np.sqrt(0.5)] * 2], rtol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_a_training_query_is_no_neighbour_of_itself():
     )
     assert judged.items[0, 0] == 5
     there = np.isfinite(near.cosine)
-    assert [set(row[of]) for row, of in zip(near.index, there, strict=True)] == [{1}, {0}, {0, 1}]
+    assert [set(row[of]) for row, of in zip(near.row, there, strict=True)] == [{1}, {0}, {0, 1}]
 
 
 def test_a_query_brings_as_many_judgements_as_there_is_room_for():
@@ -95,4 +95,4 @@ def test_without_another_training_query_none_is_near(pairs):
     )
     assert not np.isfinite(near.cosine).any()
     assert not near.weights().any()
-    assert near.index.max() < len(judged.items)
+    assert near.row.max() < len(judged.items)

@@ -129,4 +129,4 @@ def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
     np.testing.assert_allclose(found.vectors[60:], vectors / lengths, atol=1e-6)
     cached = found.cached("unheard of")
     np.testing.assert_array_equal(cached.vectors, vectors[1:2])
-    assert cached.items.index[0, 0] == 61  # the item of the same vector
+    assert cached.items.row[0, 0] == 61  # the item of the same vector

@@ -65,8 +65,8 @@ def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
         np.testing.assert_array_equal(a.beams.sids, b.beams.sids)
         np.testing.assert_allclose(a.beams.log_probs, b.beams.log_probs, atol=1e-5)
         np.testing.assert_allclose(a.items.cosine, b.items.cosine, atol=1e-6)
-        assert (a.items.index == b.items.index).mean() > 0.9  # ties come in any order
-        np.testing.assert_array_equal(a.queries.index, b.queries.index)
+        assert (a.items.row == b.items.row).mean() > 0.9  # ties come in any order
+        np.testing.assert_array_equal(a.queries.row, b.queries.row)
 
 
 def test_new_queries_are_cached_as_the_old_ones_are(updated):

@@ -69,6 +69,6 @@ def test_no_query_votes_for_itself_and_all_that_vote_for_a_new_one(layout, tmp_p
     assert near.judged.items.tolist() == [[0, 1], [1, 0]]
     assert near.judged.verdicts.tolist() == [[1, -1], [1, 0]]
     np.testing.assert_allclose(near.queries.cosine, [[0, -np.inf], [0.8, 0.6], [1, 0]], atol=1e-6)
-    assert near.queries.index[0, 0] == 1
-    assert near.queries.index[1:].tolist() == [[1, 0], [0, 1]]
+    assert near.queries.row[0, 0] == 1
+    assert near.queries.row[1:].tolist() == [[1, 0], [0, 1]]
     np.testing.assert_allclose(near.items.cosine, [[1, 0], [0.8, 0.6], [1, 0]], atol=1e-6)

@@ -6,7 +6,7 @@ A feature is how many terms of one kind a query and an item share, see `relevanc
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from dsirm_jax.relevance.features.group import Column, Group, PairContext
 from dsirm_jax.relevance.rows import places, shared
@@ -22,9 +22,9 @@ def attributes(context: PairContext) -> Float[np.ndarray, "pair 9"]:
     query_row, item_row = context.query_row, context.item_row
     queries, items = context.texts.queries.terms, context.texts.items.terms
     pair, place, _ = shared(queries.terms, items, query_row=query_row, item_row=item_row)
-    both = _counts(pair, queries.count[place], rows=len(query_row))  # [pair, 9]
+    both = _counts(pair, queries.kind[place], rows=len(query_row))  # [pair, 9]
     row, _ = places(queries.terms.starts, np.arange(len(queries.terms.starts) - 1))
-    named = _counts(row, queries.count, rows=len(queries.terms.starts) - 1)[query_row]
+    named = _counts(row, queries.kind, rows=len(queries.terms.starts) - 1)[query_row]
     share = both / np.maximum(named, 1)
     agree = np.where(named == 0, 0, np.where(both > 0, 1, -1))
     brands, colours, numbers, amounts, units, unwanted, without, same_type, type_named = range(9)
@@ -45,11 +45,11 @@ def attributes(context: PairContext) -> Float[np.ndarray, "pair 9"]:
 
 
 def _counts(
-    row: Int[np.ndarray, " entry"], count: Int[np.ndarray, " entry"], *, rows: int
+    row: Int[np.ndarray, " entry"], kind: UInt8[np.ndarray, " entry"], *, rows: int
 ) -> Int[np.ndarray, "row 9"]:
-    """Returns how often each of the counts occurs in each row."""
+    """Returns how often each of `TERM_COUNTS` occurs in each row."""
     width = len(TERM_COUNTS)
-    return np.bincount(width * row + count, minlength=width * rows).reshape(rows, width)
+    return np.bincount(width * row + kind, minlength=width * rows).reshape(rows, width)
 
 
 GROUP = Group(

@@ -28,7 +28,7 @@ def feedback(
     weights = nearest.weights()
     values = np.zeros((len(context.query_row), 2), np.float32)
     for query, pair, filled in query_grids(context.query_row, rows=rows_at_once):
-        items, others = context.item_index[pair], nearest.index[query]
+        items, others = context.item_index[pair], nearest.row[query]
         cosines = cosines_in_rows(context.item_vectors, items, others)
         of_others = weights[query][:, None] * (others[:, None] != items[..., None])
         total = of_others.sum(axis=-1)

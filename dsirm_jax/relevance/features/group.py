@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
@@ -20,6 +21,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.digests import ItemDigests, QueryDigests
 from dsirm_jax.relevance.neighbours import Surroundings
 from dsirm_jax.relevance.pieces import PieceStatistics
+from dsirm_jax.sids.arrays import AnyArray
 from dsirm_jax.sids.prefix_match import Beams
 
 PAIRS, BEAMS, NEIGHBOUR_SIDS = READS = ("pairs", "beams", "neighbour_sids")
@@ -42,7 +44,7 @@ class Column:
     about: str
     per: str = ONCE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.per not in PER:
             raise InputError(f"gin binding Column.per is {self.per!r}; bind one of {PER}")
 
@@ -122,10 +124,10 @@ class QueryContext(NamedTuple):
     """
 
     beams: Beams
-    near_sids: Integer[Array, "query near level"] | None = None
-    near_weights: Float[Array, "query near"] | None = None
-    vote_sids: Integer[Array, "query vote level"] | None = None
-    vote_weights: Float[Array, "query vote 4"] | None = None
+    near_sids: Integer[AnyArray, "query near level"] | None = None
+    near_weights: Float[AnyArray, "query near"] | None = None
+    vote_sids: Integer[AnyArray, "query vote level"] | None = None
+    vote_weights: Float[AnyArray, "query vote 4"] | None = None
 
 
 class ItemContext(NamedTuple):
@@ -137,9 +139,9 @@ class ItemContext(NamedTuple):
       log_shares: log share of the catalogue's items that have these first l codes.
     """
 
-    sids: Int[Array, "query item level"]
-    log_probs: Float[Array, "query item level"]
-    log_shares: Float[Array, "query item level"]
+    sids: Int[AnyArray, "query item level"]
+    log_probs: Float[AnyArray, "query item level"]
+    log_shares: Float[AnyArray, "query item level"]
 
 
 class SidContext(NamedTuple):
@@ -172,7 +174,7 @@ class Group:
     reads: str = PAIRS
     order: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"\w+", self.name):
             raise InputError(
                 f"gin binding Group.name is {self.name!r}; bind letters, digits and underscores"
@@ -187,7 +189,7 @@ class Group:
                 f"gin binding Group.columns of group {self.name!r} is {names}; bind at least one "
                 f"column, and each once"
             )
-        if not callable(self.compute) or getattr(self.compute, "__closure__", None):
+        if not callable(self.compute) or _is_closure(self.compute):
             raise InputError(
                 f"gin binding Group.compute of group {self.name!r} is no function of a module; "
                 f"bind one, or a functools.partial of one"
@@ -200,3 +202,11 @@ class Group:
             for column in self.columns
             for name, about in column.expanded(levels=levels, numbers=numbers).items()
         }
+
+
+def _is_closure(compute: Callable[..., Any]) -> bool:
+    """Returns whether a function holds values, and is not one that its module has by its name."""
+    if not getattr(compute, "__closure__", None):
+        return False
+    named = getattr(sys.modules.get(compute.__module__), compute.__qualname__, None)
+    return named is not compute  # a decorated function of a module holds what it decorates

@@ -18,6 +18,9 @@ from dsirm_jax.sids.prefix_match import near_item_features, vote_features
 def neighbours(context: SidContext) -> Float[Array, "query item column"]:
     """Returns `prefix_match.near_item_features`, then `vote_features`."""
     queries, sids = context.queries, context.items.sids
+    # Of a context for a group that reads `NEIGHBOUR_SIDS`, which is this one.
+    assert queries.near_sids is not None and queries.near_weights is not None
+    assert queries.vote_sids is not None and queries.vote_weights is not None
     parts = [
         near_item_features(queries.near_sids, queries.near_weights, sids),
         vote_features(queries.vote_sids, queries.vote_weights, sids),

@@ -27,7 +27,7 @@ def votes(context: PairContext, *, rows_at_once: int = ROWS_AT_ONCE) -> Float[np
     weights = nearest.weights()
     values = np.zeros((len(context.query_row), 3), np.float32)
     for query, pair, filled in query_grids(context.query_row, rows=rows_at_once):
-        voters = nearest.index[query]
+        voters = nearest.row[query]
         suits = judged.verdicts[voters] > 0  # [query, neighbour, vote]
         shares = suits / np.maximum(suits.sum(axis=-1, keepdims=True, dtype=np.float32), 1)
         of_votes = (weights[query][..., None] * shares).reshape(len(query), -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -27,7 +28,7 @@ class Blend:
 
     heads: tuple[Head, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_holds(
             isinstance(self.heads, tuple) and bool(self.heads),
             binding="Blend.heads",
@@ -71,8 +72,8 @@ class Blend:
         self, params: BlendParams, features: Float[Array, "pair feature"], *, grades: int
     ) -> Float[Array, "pair output"]:
         parts = zip(self.heads, params.parts, strict=True)
-        total = sum(head.outputs(part, features, grades=grades) for head, part in parts)
-        return total / len(self.heads)
+        outputs = (head.outputs(part, features, grades=grades) for head, part in parts)
+        return sum(outputs, jnp.zeros((), jnp.float32)) / len(self.heads)
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

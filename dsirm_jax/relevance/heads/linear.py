@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,10 @@ from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
 from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
 from dsirm_jax.relevance.pairs import LabelledPairs
+from dsirm_jax.sids.arrays import AnyArray
+
+if TYPE_CHECKING:
+    from dsirm_jax.training.settings import Training
 
 ALIKE = 1e-3
 """Values this near, in standard deviations, are one: rounding errors have no ranks."""
@@ -35,7 +40,7 @@ class Linear:
     knots: int = 64
     loss: str = BINARY
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_holds(
             0 < self.l2 < math.inf,
             binding="Linear.l2",
@@ -52,14 +57,13 @@ class Linear:
 
     def params_like(self, *, features: int, grades: int) -> LinearParams:
         outputs = num_outputs(self, grades=grades)
-        shapes = {
-            "knots": (features, self.knots),
-            "scores": (features, self.knots),
-            "weight": (outputs, features),
-            "bias": (outputs,),
-        }
-        return LinearParams(
-            **{name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+        return jax.eval_shape(
+            lambda: LinearParams(
+                knots=jnp.zeros((features, self.knots), jnp.float32),
+                scores=jnp.zeros((features, self.knots), jnp.float32),
+                weight=jnp.zeros((outputs, features), jnp.float32),
+                bias=jnp.zeros(outputs, jnp.float32),
+            )
         )
 
     def fit(self, pairs: LabelledPairs, fitting: Fitting) -> LinearParams:
@@ -75,28 +79,26 @@ class Linear:
         columns, bias = class_outputs(classes, outputs=outputs)
         ranked = [rank_knots(column, most=self.knots) for column in pairs.features.T]
         knots, scores = (np.stack(part) for part in zip(*ranked, strict=True))
-        params = LinearParams(
-            knots=knots,
-            scores=scores,
-            weight=np.zeros((outputs, pairs.features.shape[1]), np.float32),
-            bias=bias,
-        )
-        inputs = np.asarray(normal_scores(params, pairs.features), np.float64)
+        weight = np.zeros((outputs, len(knots)), np.float32)
+        inputs = np.asarray(normal_scores(pairs.features, knots, scores), np.float64)
         # Several threads add up in another order.
         with threadpool_limits(1):
             regression = LogisticRegression(C=1 / self.l2, tol=1e-7, max_iter=1000).fit(
                 inputs, classes, sample_weight=pairs.weights
             )
-        params.weight[columns] = regression.coef_
-        params.bias[columns] = regression.intercept_
-        return params
+        weight[columns] = regression.coef_
+        bias[columns] = regression.intercept_
+        return LinearParams(knots=knots, scores=scores, weight=weight, bias=bias)
 
     def outputs(
         self, params: LinearParams, features: Float[Array, "pair feature"], *, grades: int
     ) -> Float[Array, "pair output"]:
-        return normal_scores(params, features) @ params.weight.T + params.bias
+        scores = normal_scores(features, params.knots, params.scores)
+        return scores @ params.weight.T + params.bias
 
-    def step_programs(self, training, **shapes) -> tuple[()]:
+    def step_programs(
+        self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]
+    ) -> tuple[()]:
         return ()
 
 
@@ -111,18 +113,26 @@ class LinearParams(struct.PyTreeNode):
       bias: float32 `[output]`.
     """
 
-    knots: Float[Array, "feature knot"]
-    scores: Float[Array, "feature knot"]
-    weight: Float[Array, "output feature"]
-    bias: Float[Array, " output"]
+    knots: Float[AnyArray, "feature knot"]
+    scores: Float[AnyArray, "feature knot"]
+    weight: Float[AnyArray, "output feature"]
+    bias: Float[AnyArray, " output"]
 
 
 def normal_scores(
-    params: LinearParams, features: Float[Array, "pair feature"]
+    features: Float[AnyArray, "pair feature"],
+    knots: Float[AnyArray, "feature knot"],
+    scores: Float[AnyArray, "feature knot"],
 ) -> Float[Array, "pair feature"]:
-    """Returns the score of each feature; one outside what training saw has that of the nearest."""
+    """Returns the score of each feature; one outside what training saw has that of the nearest.
+
+    Args:
+      features: as they come.
+      knots: see `LinearParams`.
+      scores: likewise.
+    """
     by_column = jax.vmap(jnp.interp, in_axes=(1, 0, 0), out_axes=1)
-    return by_column(jnp.asarray(features), params.knots, params.scores)
+    return by_column(jnp.asarray(features), knots, scores)
 
 
 def rank_knots(
@@ -150,4 +160,4 @@ def rank_knots(
     if len(distinct) > most:
         kept = np.unique(np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], most)))
     kept = np.pad(kept, (0, most - len(kept)), mode="edge")
-    return np.float32(distinct[kept] * step), ndtri(ranks[kept]).astype(np.float32)
+    return (distinct[kept] * step).astype(np.float32), ndtri(ranks[kept]).astype(np.float32)

@@ -52,7 +52,7 @@ class Mlp:
     loss: str = BINARY
     listwise: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_holds(
             isinstance(self.hidden, tuple)
             and bool(self.hidden)
@@ -82,7 +82,7 @@ class Mlp:
           FloatingPointError: the loss was not finite.
             Source: an MLP head as in Wang et al. 2026, arXiv 2606.04374 (secondary note).
         """
-        from dsirm_jax.training.loop import TrainState, fit
+        from dsirm_jax.training.loop import fit
         from dsirm_jax.training.meshes import data_mesh, sharded
         from dsirm_jax.training.settings import make_optimizer
 
@@ -93,11 +93,7 @@ class Mlp:
         params = initial_params(self, pairs.features, grades=grades, seed=fitting.seed)
         state = fit(
             name=fitting.name,
-            state=TrainState(
-                step=jnp.zeros((), jnp.int32),
-                params=params,
-                opt_state=optimizer.init(params.network),
-            ),
+            state=initial_state(params, optimizer),
             step=make_step(self, optimizer, relevant=pairs.relevant),
             batches=functools.partial(
                 labelled_batches,
@@ -118,21 +114,17 @@ class Mlp:
     ) -> Float[Array, "pair output"]:
         standardised = (features - params.mean) / params.scale
         clipped = jnp.clip(standardised, -MOST_DEVIATIONS, MOST_DEVIATIONS)
-        return network(self, grades=grades).apply({"params": params.network}, clipped)
+        module = network(self, grades=grades)
+        return jnp.asarray(module.apply({"params": params.network}, clipped))
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]
     ) -> tuple[StepProgram, ...]:
-        from dsirm_jax.training.loop import TrainState
         from dsirm_jax.training.settings import make_optimizer
 
         optimizer = make_optimizer(training, num_steps=training.num_steps(rows))
         params = self.params_like(features=features, grades=len(relevant))
-        state = TrainState(
-            step=jax.ShapeDtypeStruct((), jnp.int32),
-            params=params,
-            opt_state=jax.eval_shape(optimizer.init, params.network),
-        )
+        state = jax.eval_shape(functools.partial(initial_state, optimizer=optimizer), params)
         step = make_step(self, optimizer, relevant=relevant)
         return (StepProgram(step, state, batch_spec(training.batch_size, features=features)),)
 
@@ -179,6 +171,15 @@ def initial_params(
         network=module.init(jax.random.key(seed), features[:1])["params"],
         mean=jnp.asarray(features.mean(axis=0, dtype=np.float64), jnp.float32),
         scale=jnp.asarray(np.where(deviation > 1e-6, deviation, 1.0), jnp.float32),
+    )
+
+
+def initial_state(params: MlpParams, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state of training before its first step."""
+    from dsirm_jax.training.loop import TrainState
+
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params.network)
     )
 
 
@@ -230,7 +231,7 @@ def make_step(
 
     from dsirm_jax.relevance.losses import binary_loss, graded_loss, listwise_loss
 
-    def loss_fn(network, params, batch):
+    def loss_fn(network: Any, params: MlpParams, batch: dict[str, jax.Array]) -> Float[Array, ""]:
         params = params.replace(network=network)
         outputs = head.outputs(params, batch["features"], grades=len(relevant))
         log_odds = relevance_logits(outputs, relevant)
@@ -245,7 +246,9 @@ def make_step(
         return loss
 
     @jax.jit(donate_argnums=0)
-    def step(state: TrainState, batch: dict[str, jax.Array]):
+    def step(
+        state: TrainState, batch: dict[str, jax.Array]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         params = state.params
         loss, gradients = jax.value_and_grad(loss_fn)(params.network, params, batch)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params.network)
@@ -274,6 +277,6 @@ def query_batches(
     rows = np.argsort(queries, kind="stable")
     sizes = np.unique(queries, return_counts=True)[1]
     first = np.cumsum(sizes) - sizes
-    visited = visits(sizes=sizes, seed=seed, start=start * batch_size)
+    visited = visits(sizes=sizes.tolist(), seed=seed, start=start * batch_size)
     ordered = (rows[first[query] + within] for query, within in visited)
     return cut_batches(ordered, itertools.repeat(batch_size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -17,9 +18,12 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
 from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
 from dsirm_jax.relevance.pairs import LabelledPairs
+from dsirm_jax.sids.arrays import AnyArray
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from dsirm_jax.training.settings import Training
 
 MOST_LEAVES = 32  # A tree's leaves are the bits of one word.
 TREES_AT_ONCE = 32
@@ -50,7 +54,7 @@ class BoostedTrees:
     columns: float = 0.3
     loss: str = BINARY
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive = "a whole number of at least 1"
         for name, holds, wanted in (
             ("trees", is_whole(self.trees, least=1), positive),
@@ -104,7 +108,9 @@ class BoostedTrees:
     ) -> Float[Array, "pair output"]:
         return sum_of_trees(params, features)
 
-    def step_programs(self, training, **shapes) -> tuple[()]:
+    def step_programs(
+        self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]
+    ) -> tuple[()]:
         return ()
 
 
@@ -120,11 +126,11 @@ class TreeParams(struct.PyTreeNode):
       baseline: what all pairs start from, float32 `[output]`.
     """
 
-    feature: Int[Array, "round output split"]
-    threshold: Float[Array, "round output split"]
-    kept: UInt32[Array, "round output split"]
-    value: Float[Array, "round output leaf"]
-    baseline: Float[Array, " output"]
+    feature: Int[AnyArray, "round output split"]
+    threshold: Float[AnyArray, "round output split"]
+    kept: UInt32[AnyArray, "round output split"]
+    value: Float[AnyArray, "round output leaf"]
+    baseline: Float[AnyArray, " output"]
 
 
 def sum_of_trees(
@@ -138,7 +144,7 @@ def sum_of_trees(
     """
     columns = jnp.asarray(features).T  # [feature, pair]
 
-    def leaf_values(tree) -> Float[Array, " pair"]:
+    def leaf_values(tree: Sequence[Array]) -> Float[Array, " pair"]:
         feature, threshold, kept, value = tree
         goes_left = columns[feature] <= threshold[:, None]  # [split, pair]
         allowed = jnp.where(goes_left, jnp.uint32(EVERY_LEAF), kept[:, None])

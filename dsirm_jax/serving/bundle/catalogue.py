@@ -222,8 +222,8 @@ def packed(cached: Cached) -> np.ndarray:
         dim=dim,
         beams=beams,
         levels=levels,
-        near=cached.items.index.shape[1],
-        voters=cached.queries.index.shape[1],
+        near=cached.items.row.shape[1],
+        voters=cached.queries.row.shape[1],
         known=cached.known.keys.shape[1],
     )
     records = np.empty(queries, type_)

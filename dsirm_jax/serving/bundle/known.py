@@ -48,8 +48,8 @@ def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> QuerySidPa
       near: of each query.
       sids: SID of every item.
     """
-    queries, most = near.index.shape
-    return QuerySidPairs(np.repeat(np.arange(queries), most), sids[near.index.ravel()])
+    queries, most = near.row.shape
+    return QuerySidPairs(np.repeat(np.arange(queries), most), sids[near.row.ravel()])
 
 
 def known_sids(

@@ -127,7 +127,7 @@ def cached_query(evidence: Evidence, text: str) -> CachedQuery | None:
 
 def _near(catalogue: BundleCatalogue, *, items: Neighbours, queries: Neighbours) -> Surroundings:
     """Returns what lies near one query, with the judgements of its neighbours alone."""
-    voters, judged = queries.index[0], catalogue.voters.judged
+    voters, judged = queries.row[0], catalogue.voters.judged
     return Surroundings(
         items=items,
         queries=Neighbours(np.arange(len(voters))[None], queries.cosine),

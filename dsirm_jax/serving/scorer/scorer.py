@@ -293,7 +293,7 @@ class Scorer:
             generated = self._result(future, until=until)
             beams = generated.beams if generated else no_beams(len(self.sizes))
         below = [self._catalogue.items_below(sid)[:most] for sid in beams.sids[beams.valid]]
-        nearest = context.near.items.index[0]
+        nearest = context.near.items.row[0]
         numbers = list(dict.fromkeys(np.concatenate([*below, nearest]).tolist()))
         return [item.item_id for item in self._catalogue.items(numbers[:most])]
 

@@ -52,11 +52,11 @@ def test_a_query_is_cached_with_all_that_is_known_of_it(catalogue):
     assert found.beams.valid.all() and (np.diff(found.beams.log_probs) <= 0).all()
     vectors = np.asarray(catalogue.vectors)
     cosines = vectors @ found.vectors[0] / np.linalg.norm(vectors, axis=1)
-    assert found.items.index.shape == (1, 50)
+    assert found.items.row.shape == (1, 50)
     best = np.argsort(-cosines, kind="stable")[:50]
     np.testing.assert_allclose(found.items.cosine[0], cosines[best], atol=1e-6)
-    assert found.queries.index.shape == found.queries.cosine.shape == (1, 8)
-    voters = catalogue.voters.vectors[found.queries.index[0]]
+    assert found.queries.row.shape == found.queries.cosine.shape == (1, 8)
+    voters = catalogue.voters.vectors[found.queries.row[0]]
     np.testing.assert_allclose(
         found.queries.cosine[0, :7], (voters @ found.vectors[0])[:7], atol=1e-6
     )
@@ -68,6 +68,6 @@ def test_records_give_back_what_they_were_made_of(catalogue):
     after = catalogues.unpacked(catalogues.packed(invalid))
     assert after.beams.valid.tolist() == [[True, False, True]]
     np.testing.assert_array_equal(after.vectors, found.vectors)
-    np.testing.assert_array_equal(after.queries.index, found.queries.index)
+    np.testing.assert_array_equal(after.queries.row, found.queries.row)
     np.testing.assert_array_equal(after.known.log_probs, found.known.log_probs)
     np.testing.assert_array_equal(after.beams.sids, found.beams.sids)
