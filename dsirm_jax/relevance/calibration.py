@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Real
 
 from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.sids.arrays import AnyArray
@@ -86,7 +86,7 @@ def fit_curve(
     *,
     logits: Float[np.ndarray, " pair"],
     labels: Bool[np.ndarray, " pair"],
-    weights: Float[np.ndarray, " pair"],
+    weights: Real[np.ndarray, " pair"],
 ) -> Curve:
     """Fits a curve of a kind to pairs; `AS_IT_IS` when one class is missing, for no curve is best.
 
@@ -109,7 +109,7 @@ def fit_curve(
 def fit_temperature(
     logits: Float[np.ndarray, " pair"],
     labels: Bool[np.ndarray, " pair"],
-    weights: Float[np.ndarray, " pair"],
+    weights: Real[np.ndarray, " pair"],
 ) -> float:
     """Returns the temperature t that minimises the weighted log-loss of sigmoid(logits / t).
 
@@ -136,7 +136,7 @@ def fit_temperature(
 def rising_curve(
     logits: Float[np.ndarray, " pair"],
     labels: Bool[np.ndarray, " pair"],
-    weights: Float[np.ndarray, " pair"],
+    weights: Real[np.ndarray, " pair"],
 ) -> Curve:
     """Returns isotonic regression, its steps made slopes so that no two log-odds become one.
 

@@ -62,7 +62,7 @@ def query_grids(query_row: Int[np.ndarray, " pair"], *, rows: int) -> Iterator[G
 
 
 def cosines_in_rows(
-    vectors: Float[np.ndarray, "item dim"],
+    vectors: Float[np.ndarray, "any_item dim"],
     items: Int[np.ndarray, "row item"],
     others: Int[np.ndarray, "row other"],
 ) -> Float[np.ndarray, "row item other"]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 NEAR_ITEMS = 50
 NEAR_QUERIES = 20
@@ -102,7 +102,7 @@ def find_surroundings(
     return Surroundings(items=items, queries=queries, judged=judged)
 
 
-def unit(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
+def unit(vectors: Real[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
     """Returns vectors (along the last axis) of length 1, float32; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float32)
     return vectors / lengths(vectors)[..., None]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.calibration import AS_IT_IS, Calibration, fit_curve
@@ -29,8 +29,8 @@ def train(
     name: str,
     features: FeatureTable,
     labels: Bool[np.ndarray, " pair"],
-    gains: Float[np.ndarray, " pair"],
-    weights: Float[np.ndarray, " pair"],
+    gains: Real[np.ndarray, " pair"],
+    weights: Real[np.ndarray, " pair"],
     queries: Sequence[str],
     head: Head,
     training: Training,
@@ -113,8 +113,8 @@ def labelled_pairs(
     *,
     features: Float[np.ndarray, "judged feature"],
     labels: Bool[np.ndarray, " judged"],
-    gains: Float[np.ndarray, " judged"],
-    weights: Float[np.ndarray, " judged"],
+    gains: Real[np.ndarray, " judged"],
+    weights: Real[np.ndarray, " judged"],
     queries: Float[np.ndarray, " judged"],
 ) -> tuple[LabelledPairs, tuple[float, ...], Bool[np.ndarray, " judged"]]:
     """Returns judged pairs as heads are fitted to them.
