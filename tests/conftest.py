@@ -47,6 +47,7 @@ CHECKED = [
     "dsirm_jax.relevance",
     "dsirm_jax.report",
     "dsirm_jax.sids",
+    "dsirm_jax.stages",
     "dsirm_jax.training",
 ]
 install_import_hook(CHECKED, f"{shapes.__name__}.checked")

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Bool, Int
+
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import encode, prepare
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Bool, Int
-
     from dsirm_jax.relevance.features.group import Group
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -16,7 +17,6 @@ from dsirm_jax.stages import features, match, relevance
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from jaxtyping import Float, Int
 
     from dsirm_jax.encoder.kinds.protocol import DenseEncoder
     from dsirm_jax.relevance.features.group import Group

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import tables
 from dsirm_jax.relevance.evaluate import evaluate
@@ -83,6 +84,13 @@ def test_surroundings_are_read_as_they_were_written(tmp_path):
         assert type(part) is type(other)
         for array, read in zip(part, other, strict=True):
             np.testing.assert_array_equal(array, read)
+    named, _ = arrays.load(
+        tmp_path / "near.safetensors", kind=tables.SURROUNDINGS, otherwise="not written"
+    )
+    assert sorted(named) == [
+        *("items/cosine", "items/index", "judged/items", "judged/verdicts"),
+        *("queries/cosine", "queries/index"),
+    ]
 
 
 # (query, item, relevant), and which fold of two tests the query.
