@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
+from dsirm_jax.sids.arrays import AnyArray
 
 VERSION_KEY = b"sid_version"
 
@@ -232,7 +233,12 @@ def sid_writer(path: Path, *, version: str) -> Iterator[Callable[..., None]]:
     schema = SCHEMA.with_metadata({VERSION_KEY: version.encode()})
     with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
 
-        def write(item_ids, sids, distances, errors) -> None:
+        def write(
+            item_ids: pa.Array,
+            sids: Integer[AnyArray, "item level"],
+            distances: Float[AnyArray, "item level"],
+            errors: Float[AnyArray, " item"],
+        ) -> None:
             columns = [
                 item_ids,
                 list_column(np.asarray(sids, np.int32)),
