@@ -27,7 +27,7 @@ class GeneratorObjective:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise InputError(
                 f"gin binding GeneratorObjective.label_smoothing is {self.label_smoothing!r}; bind "

@@ -189,7 +189,7 @@ def score_pairs(
         state = encode_texts(params, tokens, config=config)
         scores = score_prefixes(params, state, prefixes, config=config)
         log_probs[rows] = scores_by_sid(scores, distinct, rows, lines=lines)
-    require_finite(~np.isnan(log_probs).any(axis=1), rows="SIDs")
+    require_finite(np.all(~np.isnan(log_probs), axis=1), rows="SIDs")
     return log_probs[distinct.row]
 
 

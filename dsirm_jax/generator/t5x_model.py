@@ -226,8 +226,10 @@ class SidGenerator(models.BaseTransformerModel):
             config=config,
             beams=min(num_decodes or self._beams, self._existing),
         )
-        tokens = codes.to_tokens(
-            best.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
+        tokens = jnp.asarray(
+            codes.to_tokens(
+                best.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
+            )
         )
         if everything:
             return tokens[:, ::-1], {"scores": best.log_probs[:, ::-1]}

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -41,6 +41,7 @@ class Architecture(Protocol):
       sid_sizes: codes per SID level. Empty until `fitted_to`.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     text_vocab_size: int
     sid_sizes: tuple[int, ...]
 

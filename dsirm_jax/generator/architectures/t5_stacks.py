@@ -57,7 +57,7 @@ class EncoderLayer(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.pre_attention_layer_norm = RMSNorm(cfg.dtype)
         self.attention = Attention(cfg)
@@ -80,7 +80,7 @@ class DecoderLayer(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.pre_self_attention_layer_norm = RMSNorm(cfg.dtype)
         self.self_attention = Attention(cfg)
@@ -155,7 +155,7 @@ class EncoderStack(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.relpos_bias = RelativeBias(cfg, bidirectional=True)
         layers = _stack(EncoderLayer, cfg, length=cfg.num_encoder_layers, inputs=1)
@@ -185,7 +185,7 @@ class DecoderStack(nn.Module):
     config: T5Shape
     embedding: Embedding
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.relpos_bias = RelativeBias(cfg, bidirectional=False)
         layers = _stack(DecoderLayer, cfg, length=cfg.num_decoder_layers, inputs=3)
@@ -274,7 +274,7 @@ class Transformer(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         self.token_embedder = Embedding(self.config)
         self.encoder = EncoderStack(self.config)
         self.decoder = DecoderStack(self.config, self.token_embedder)
