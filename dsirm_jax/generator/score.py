@@ -50,7 +50,7 @@ def encode_texts(params: Any, tokens: Int[Array, "batch length"], *, config: Arc
 @functools.partial(jax.jit, static_argnames="config")
 def score_prefixes(
     params: Any, state: State, prefixes: Sequence[Prefixes], *, config: Architecture
-) -> tuple[Float[Array, "batch prefix"], ...]:
+) -> tuple[Float[Array, "batch _prefix"], ...]:
     """Returns the log-probability of every prefix.
 
     Args:
@@ -220,7 +220,7 @@ def shared_prefixes(
 
 
 def scores_by_sid(
-    scores: Sequence[Float[Array, "batch prefix"]],
+    scores: Sequence[Float[Array, "batch _prefix"]],
     distinct: DistinctSids,
     rows: Int[np.ndarray, " sid"],
     *,

@@ -177,7 +177,7 @@ class SidGenerator(models.BaseTransformerModel):
         params: Any,
         batch: Mapping[str, jax.Array],
         dropout_rng: jax.Array | None = None,
-    ) -> tuple[Float[Array, "batch code"], ...]:
+    ) -> tuple[Float[Array, "batch _code"], ...]:
         """Returns the logits of every level, teacher-forced."""
         logits, _ = teacher_forced(params, batch, config=self.config, key=dropout_rng)
         return tuple(level[:, 0] for level in logits)

@@ -49,7 +49,7 @@ def teacher_forced(
     *,
     config: Architecture,
     key: jax.Array | None = None,
-) -> tuple[tuple[Float[Array, "row hypothesis code"], ...], Int[Array, "row hypothesis level"]]:
+) -> tuple[tuple[Float[Array, "row hypothesis _code"], ...], Int[Array, "row hypothesis level"]]:
     """Returns the logits of every level of a batch's targets, and their codes.
 
     Args:

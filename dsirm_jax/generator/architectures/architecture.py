@@ -25,8 +25,8 @@ State = Any
 """A tree of arrays `[batch, ...]`: an encoder's output, or a prompt's keys and values."""
 Past = Any
 """A tree of arrays `[batch, hypothesis, ...]`: what each hypothesis has decoded so far."""
-Logits = tuple[Float[Array, "batch hypothesis code"], ...]
-"""Float32, one array a level, over the codes of that level alone."""
+Logits = tuple[Float[Array, "batch hypothesis _code"], ...]
+"""Float32, one array a level, over the codes of that level alone: `_code` differs between them."""
 
 
 @runtime_checkable
