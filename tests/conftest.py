@@ -41,7 +41,9 @@ settings.load_profile("steady")
 
 # The packages whose functions are called with checks of their arrays.
 CHECKED = [
+    "dsirm_jax.ahead",
     "dsirm_jax.encoder",
+    "dsirm_jax.generator",
     "dsirm_jax.metrics",
     "dsirm_jax.quantizer",
     "dsirm_jax.relevance",

@@ -95,7 +95,7 @@ class Slice:
 
     name: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kind, _, shape = self.name.partition(":")
         sizes = shape.split("x")
         if kind not in CHIPS or not all(size.isdecimal() and int(size) for size in sizes):

@@ -47,7 +47,7 @@ class Target:
     features: int = 64
     grades: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("sids", "features"):
             check_whole(f"Target.{name}", getattr(self, name), least=1)
         if self.vector_dim is not None:

@@ -29,7 +29,7 @@ def rows(outcome: Outcome, *, target: Target) -> str:
     if program is None:
         return f"{outcome.step:<10} {outcome.reason}"
     memory, seconds = program.memory, program.seconds(chip)
-    binding = max(seconds, key=seconds.get)
+    binding = max(seconds, key=seconds.__getitem__)
     first = (
         f"{outcome.step:<10} {_size(memory.arguments):>10} "
         f"{_size(memory.temporaries + memory.outputs):>10} {_size(memory.code):>9} "

@@ -65,7 +65,7 @@ class Program:
 
     memory: Memory
     flops: float
-    traffic: int
+    traffic: float
     collectives: tuple[Collective, ...]
 
     @property
@@ -162,7 +162,7 @@ class _Instruction:
 _Computation = dict[str, _Instruction]
 
 
-def read_hlo(text: str, *, devices: int) -> tuple[int, tuple[Collective, ...]]:
+def read_hlo(text: str, *, devices: int) -> tuple[float, tuple[Collective, ...]]:
     """Returns the bytes a compiled program moves in main memory, and what it sends.
 
     Fused instructions move what goes into and comes out of the fusion, slices what is sliced, and
@@ -173,10 +173,13 @@ def read_hlo(text: str, *, devices: int) -> tuple[int, tuple[Collective, ...]]:
     Args:
       text: optimized HLO of one device.
       devices: group of the exchanges that name none.
+
+    Raises:
+      ValueError: nothing in the text says where the program begins.
     """
     computations, entry = _parse(text)
     sizes = _Sizes(computations)
-    traffic, calls = 0, collections.Counter()
+    traffic, calls = 0.0, collections.Counter[tuple[str, int]]()
     sent: dict[tuple[str, int], float] = collections.defaultdict(float)
     seen = set()
 
@@ -231,15 +234,15 @@ class _Sizes:
     def __init__(self, computations: dict[str, _Computation]):
         self.computations = computations
 
-    def bytes_of(self, shape: str, *, all_spaces: bool = False) -> int:
+    def bytes_of(self, shape: str, *, all_spaces: bool = False) -> float:
         """Returns the bytes of a shape, or of the parts of a tuple, that lie in main memory."""
-        total = 0
+        total = 0.0
         for dtype, dims, layout in re.findall(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", shape):
             if all_spaces or "S(" not in layout:
                 total += _width(dtype) * math.prod(map(int, filter(None, dims.split(","))))
         return total
 
-    def moved(self, computation: _Computation, each: _Instruction) -> int:
+    def moved(self, computation: _Computation, each: _Instruction) -> float:
         """Returns what one instruction reads and writes."""
         if each.opcode in FREE | {"while", "conditional", "call"}:
             return 0
@@ -256,7 +259,7 @@ class _Sizes:
         )
         return read + (self._written(computation, each) if self.bytes_of(each.shape) else 0)
 
-    def _read(self, computation: _Computation, each: _Instruction, place: int, shape: str) -> int:
+    def _read(self, computation: _Computation, each: _Instruction, place: int, shape: str) -> float:
         """Returns what an instruction reads of an operand of this shape."""
         whole = self.bytes_of(shape, all_spaces=True)
         if each.opcode in SLICES and place == 0:
@@ -273,7 +276,7 @@ class _Sizes:
             return self._read_by_users(body, parameter.name, parameter.shape)
         return whole
 
-    def _read_by_users(self, computation: _Computation, name: str, shape: str) -> int:
+    def _read_by_users(self, computation: _Computation, name: str, shape: str) -> float:
         read = sum(
             self._read(computation, user, place, shape)
             for user in computation.values()
@@ -286,7 +289,7 @@ class _Sizes:
         called = _called(each.attributes)
         return self.computations[called.get("calls") or called["to_apply"]]
 
-    def _written(self, computation: _Computation, each: _Instruction) -> int:
+    def _written(self, computation: _Computation, each: _Instruction) -> float:
         if each.opcode == "dynamic-update-slice":
             return self.bytes_of(computation[each.operands[1]].shape, all_spaces=True)
         if each.opcode == "parameter":
@@ -313,6 +316,8 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
             entry = header[2] if header[1] else entry
         elif current is not None and (instruction := _instruction(line)):
             current[instruction.name] = instruction
+    if entry is None:
+        raise ValueError("the HLO names no ENTRY computation")
     return computations, entry
 
 

@@ -70,7 +70,12 @@ def beam_search(
       al. 2021, arXiv 2010.00904).
     """
 
-    def choose(level, log_probs, scores, allowed):
+    def choose(
+        level: int,
+        log_probs: Float[Array, "batch hypothesis code"],
+        scores: Float[Array, "batch hypothesis"],
+        allowed: Bool[Array, "batch hypothesis code"],
+    ) -> Chosen:
         size = log_probs.shape[-1]
         candidates = (scores[..., None] + log_probs).reshape(
             scores.shape[0], -1
@@ -172,10 +177,26 @@ def sample(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "samples", "top_k"))
-def _sample(params, trie, tokens, key, temperature, top_p, *, config, samples, top_k):
+def _sample(
+    params: Any,
+    trie: Trie,
+    tokens: Int[Array, "batch length"],
+    key: jax.Array,
+    temperature: float,
+    top_p: float | None,
+    *,
+    config: Architecture,
+    samples: int,
+    top_k: int | None,
+) -> Beams:
     """Returns what `sample` says of arguments that it has looked at."""
 
-    def choose(level, log_probs, scores, allowed):
+    def choose(
+        level: int,
+        log_probs: Float[Array, "batch hypothesis code"],
+        scores: Float[Array, "batch hypothesis"],
+        allowed: Bool[Array, "batch hypothesis code"],
+    ) -> Chosen:
         logits = jnp.where(allowed, log_probs / temperature, -jnp.inf)
         if top_k is not None:
             least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][..., -1:]

@@ -98,7 +98,9 @@ def _batches(
     seed: int,
 ) -> Iterator[Batch]:
     """Yields what `train.batch_spec` describes, all texts weighing the same."""
-    tokens = codes.to_tokens(sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size)
+    tokens = np.asarray(
+        codes.to_tokens(sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size)
+    )
     for rows in index_batches(rows=len(texts), batch_size=batch_size, seed=seed, start=start):
         yield {
             "encoder_input_tokens": texts[rows],

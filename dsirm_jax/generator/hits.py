@@ -48,7 +48,9 @@ def write_hits(
         beams=max(HITS_AT),
         batch_size=SEARCHED_AT_ONCE // 8,  # many beams take much memory
     )
-    ranks = first_hits(beams.sids, beams.valid, query_index=row, relevant_sids=sids[item])
+    ranks = first_hits(
+        np.asarray(beams.sids), np.asarray(beams.valid), query_index=row, relevant_sids=sids[item]
+    )
     table = pa.table({"query_index": pa.array(queries, pa.int64()), "ranks": list_column(ranks)})
     write = functools.partial(write_versioned, path, table)
     processes.first(functools.partial(write, version=fitted.sid_version))

@@ -27,7 +27,7 @@ class GeneratorObjective:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise InputError(
                 f"gin binding GeneratorObjective.label_smoothing is {self.label_smoothing!r}; bind "
@@ -53,7 +53,7 @@ class WeightedSum(NamedTuple):
 
 
 def level_log_probs(
-    logits: Sequence[Float[Array, "*rows code"]], sids: Int[Array, "*rows level"]
+    logits: Sequence[Float[Array, "*rows _code"]], sids: Int[Array, "*rows level"]
 ) -> Float[Array, "*rows level"]:
     """Returns `log P(c_l | query, c_1 .. c_{l-1})` of every level, float32 `[..., level]`.
 
@@ -69,7 +69,7 @@ def level_log_probs(
 
 
 def cross_entropy(
-    logits: Sequence[Float[Array, "*rows code"]],
+    logits: Sequence[Float[Array, "*rows _code"]],
     sids: Int[Array, "*rows level"],
     weights: Float[Array, "*rows level"],
     *,

@@ -6,16 +6,18 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Int
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
 
 from dsirm_jax.data.vectors import shard
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.io.errors import InputError
@@ -64,7 +66,15 @@ def padded_batches(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams", "mesh"))
-def search_on_mesh(params, trie, tokens, *, config, beams, mesh):
+def search_on_mesh(
+    params: Any,
+    trie: Trie,
+    tokens: Int[Array, "batch length"],
+    *,
+    config: Architecture,
+    beams: int,
+    mesh: Mesh,
+) -> Beams:
     """Returns `beam_search`, its rows split over the devices of a mesh."""
     one = functools.partial(beam_search, config=config, beams=beams)
     rows = PartitionSpec(DATA_AXIS)
@@ -114,11 +124,8 @@ def predict_sids(
     mesh = data_mesh(devices or jax.local_devices())
     params, trie = jax.device_put((fitted.params, trie), NamedSharding(mesh, PartitionSpec()))
     shape = (len(pieces), beams)
-    best = Beams(
-        sids=np.full((*shape, len(fitted.config.sid_sizes)), NO_CODE, np.int32),
-        log_probs=np.full(shape, -np.inf, np.float32),
-        valid=np.zeros(shape, bool),
-    )
+    sids = np.full((*shape, len(fitted.config.sid_sizes)), NO_CODE, np.int32)
+    log_probs, valid = np.full(shape, -np.inf, np.float32), np.zeros(shape, bool)
     batches = list(
         padded_batches(
             pieces,
@@ -129,8 +136,9 @@ def predict_sids(
     )
     for rows, tokens in progress(batches, total=len(batches), name="predict", unit="batch"):
         batch = search_on_mesh(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
-        for whole, part in zip(best, batch, strict=True):
+        for whole, part in zip((sids, log_probs, valid), batch, strict=True):
             whole[rows] = np.asarray(part)[: len(rows)]
+    best = Beams(sids=sids, log_probs=log_probs, valid=valid)
     check_beams(best)
     return best
 
@@ -227,11 +235,12 @@ def query_sid_table(queries: Sequence[str], beams: Beams) -> pa.Table:
       queries: texts, one per row of `beams`.
       beams: from `predict_sids`.
     """
-    starts = np.append(0, np.cumsum(beams.valid.sum(axis=1))).astype(np.int32)
+    sids, log_probs, valid = map(np.asarray, beams)
+    starts = np.append(0, np.cumsum(valid.sum(axis=1))).astype(np.int32)
     return pa.table(
         {
             "query": pa.array(queries, pa.string()),
-            "sids": pa.ListArray.from_arrays(starts, list_column(beams.sids[beams.valid])),
-            "log_probs": pa.ListArray.from_arrays(starts, pa.array(beams.log_probs[beams.valid])),
+            "sids": pa.ListArray.from_arrays(starts, list_column(sids[valid])),
+            "log_probs": pa.ListArray.from_arrays(starts, pa.array(log_probs[valid])),
         }
     )

@@ -50,7 +50,7 @@ def encode_texts(params: Any, tokens: Int[Array, "batch length"], *, config: Arc
 @functools.partial(jax.jit, static_argnames="config")
 def score_prefixes(
     params: Any, state: State, prefixes: Sequence[Prefixes], *, config: Architecture
-) -> tuple[Float[Array, "batch prefix"], ...]:
+) -> tuple[Float[Array, "batch _prefix"], ...]:
     """Returns the log-probability of every prefix.
 
     Args:
@@ -189,7 +189,7 @@ def score_pairs(
         state = encode_texts(params, tokens, config=config)
         scores = score_prefixes(params, state, prefixes, config=config)
         log_probs[rows] = scores_by_sid(scores, distinct, rows, lines=lines)
-    require_finite(~np.isnan(log_probs).any(axis=1), rows="SIDs")
+    require_finite(np.all(~np.isnan(log_probs), axis=1), rows="SIDs")
     return log_probs[distinct.row]
 
 
@@ -220,7 +220,7 @@ def shared_prefixes(
 
 
 def scores_by_sid(
-    scores: Sequence[Float[Array, "batch prefix"]],
+    scores: Sequence[Float[Array, "batch _prefix"]],
     distinct: DistinctSids,
     rows: Int[np.ndarray, " sid"],
     *,

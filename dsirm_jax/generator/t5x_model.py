@@ -177,7 +177,7 @@ class SidGenerator(models.BaseTransformerModel):
         params: Any,
         batch: Mapping[str, jax.Array],
         dropout_rng: jax.Array | None = None,
-    ) -> tuple[Float[Array, "batch code"], ...]:
+    ) -> tuple[Float[Array, "batch _code"], ...]:
         """Returns the logits of every level, teacher-forced."""
         logits, _ = teacher_forced(params, batch, config=self.config, key=dropout_rng)
         return tuple(level[:, 0] for level in logits)
@@ -226,8 +226,10 @@ class SidGenerator(models.BaseTransformerModel):
             config=config,
             beams=min(num_decodes or self._beams, self._existing),
         )
-        tokens = codes.to_tokens(
-            best.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
+        tokens = jnp.asarray(
+            codes.to_tokens(
+                best.sids, sizes=config.sid_sizes, text_vocab_size=config.text_vocab_size
+            )
         )
         if everything:
             return tokens[:, ::-1], {"scores": best.log_probs[:, ::-1]}

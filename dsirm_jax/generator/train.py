@@ -49,7 +49,7 @@ def teacher_forced(
     *,
     config: Architecture,
     key: jax.Array | None = None,
-) -> tuple[tuple[Float[Array, "row hypothesis code"], ...], Int[Array, "row hypothesis level"]]:
+) -> tuple[tuple[Float[Array, "row hypothesis _code"], ...], Int[Array, "row hypothesis level"]]:
     """Returns the logits of every level of a batch's targets, and their codes.
 
     Args:
@@ -58,11 +58,12 @@ def teacher_forced(
       config: the generator's network.
       key: of dropout; none of it when not given.
     """
-    sids = codes.from_tokens(
+    targets = codes.from_tokens(
         batch["decoder_target_tokens"],
         sizes=config.sid_sizes,
         text_vocab_size=config.text_vocab_size,
-    )[:, None]  # [row, hypothesis, level]
+    )
+    sids = jnp.asarray(targets)[:, None]  # [row, hypothesis, level]
     logits = config.teacher_forced(params, batch["encoder_input_tokens"], sids, key=key)
     return logits, sids
 
@@ -101,7 +102,9 @@ def make_generator_loss(
     """
     key = jax.random.key(seed)
 
-    def loss_fn(params, batch, step):
+    def loss_fn(
+        params: Any, batch: Mapping[str, jax.Array], step: jax.Array
+    ) -> tuple[Float[Array, ""], Float[Array, " level"]]:
         dropout = jax.random.fold_in(key, step)
         return batch_loss(params, batch, config=config, objective=objective, key=dropout)
 
@@ -144,7 +147,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     shardings: TrainState,
-) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, StepMetrics]]:
     """Returns the compiled training step.
 
     Args:
@@ -156,7 +159,7 @@ def make_step(
     """
     loss_fn = make_generator_loss(config, objective=objective, seed=seed)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, StepMetrics]:
         (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, batch, state.step
         )
@@ -224,7 +227,7 @@ def train(
     placement = sharded(mesh, state_shardings=shardings)
 
     @jax.jit
-    def loss(params: Any, batch: Batch) -> jax.Array:
+    def loss(params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
         return batch_loss(params, batch, config=config, objective=objective)[0]
 
     state = fit(

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Float, Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
+from dsirm_jax.sids.arrays import AnyArray
 
 VERSION_KEY = b"sid_version"
 
@@ -65,8 +66,8 @@ def level_offsets(sizes: Sequence[int]) -> Integer[np.ndarray, " level"]:
 
 
 def to_tokens(
-    sids: Integer[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
-) -> Integer[Array, "*rows level"]:
+    sids: Integer[AnyArray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Integer[AnyArray, "*rows level"]:
     """Returns the generator's token ids of SIDs (or of their prefixes).
 
     The SID tokens follow the text vocabulary, level by level:
@@ -78,7 +79,7 @@ def to_tokens(
       text_vocab_size: number of text tokens, which come first.
 
     Returns:
-      Token ids, of the type of `sids`. Works on NumPy and JAX arrays. Source: this project.
+      Token ids, of the type of `sids`. Source: this project.
 
     Example:
       >>> to_tokens(np.array([3, 0, 127]), sizes=(64, 128, 128), text_vocab_size=1000).tolist()
@@ -89,8 +90,8 @@ def to_tokens(
 
 
 def from_tokens(
-    tokens: Integer[Array, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
-) -> Integer[Array, "*rows level"]:
+    tokens: Integer[AnyArray, "*rows level"], *, sizes: Sequence[int], text_vocab_size: int
+) -> Integer[AnyArray, "*rows level"]:
     """Returns the codes of token ids; undoes `to_tokens`.
 
     Example:
@@ -232,7 +233,12 @@ def sid_writer(path: Path, *, version: str) -> Iterator[Callable[..., None]]:
     schema = SCHEMA.with_metadata({VERSION_KEY: version.encode()})
     with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
 
-        def write(item_ids, sids, distances, errors) -> None:
+        def write(
+            item_ids: pa.Array,
+            sids: Integer[AnyArray, "item level"],
+            distances: Float[AnyArray, "item level"],
+            errors: Float[AnyArray, " item"],
+        ) -> None:
             columns = [
                 item_ids,
                 list_column(np.asarray(sids, np.int32)),

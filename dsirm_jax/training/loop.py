@@ -25,9 +25,12 @@ StepMetrics = dict[str, jax.Array]
 
 
 class TrainState(struct.PyTreeNode):
-    """What a step changes: the step count, the parameters and the optimizer's state."""
+    """What a step changes: the step count, the parameters and the optimizer's state.
 
-    step: jax.Array
+    Trees of its shapes and of its shardings have the same form.
+    """
+
+    step: Any
     params: Any
     opt_state: Any
 
@@ -104,9 +107,8 @@ def fit(
             log_scalars(last_step, shown)
         window.clear()
 
-    def measured(step_number: int) -> float:
-        """Returns the loss of the rows held out."""
-        loss = held_out(state)
+    def measured(loss: float, *, step_number: int) -> float:
+        """Checks and logs the loss of the rows held out, and returns it."""
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"{name}: the loss of the rows held out is {loss} after step {step_number}; "
@@ -124,7 +126,9 @@ def fit(
                 f"nothing was saved since the last finite checkpoint. Lower Training.learning_rate"
             )
         # Only where an uninterrupted run measures, too: what is best must not hang on a SIGTERM.
-        loss = measured(step_number) if held_out and scheduled else None
+        loss = None
+        if held_out and scheduled:
+            loss = measured(held_out(state), step_number=step_number)
         checkpoints.save(opened, step=step_number, state=kept, loss=loss)
 
     stops = False
@@ -139,7 +143,9 @@ def fit(
             log.info("%s: goes on from the checkpoint of step %d of %d", name, start, num_steps)
             state = placement.put_state(kept)
         del kept  # with a mesh, a second copy of the state
-        stream = zip(range(start + 1, num_steps + 1), batches(start) if start < num_steps else ())
+        stream: Iterator[tuple[int, Batch]] = zip(
+            range(start + 1, num_steps + 1), batches(start) if start < num_steps else ()
+        )
         if is_first:
             stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)
             stream = profiling.traced(stream, logs=directory / "logs")
@@ -203,7 +209,8 @@ def _is_finite(state: Any) -> bool:
 
 @jax.jit
 def _all_finite(arrays: list[jax.Array]) -> jax.Array:
-    return functools.reduce(jnp.logical_and, (jnp.isfinite(x).all() for x in arrays), True)
+    parts = (jnp.isfinite(x).all() for x in arrays)
+    return functools.reduce(jnp.logical_and, parts, jnp.array(True))
 
 
 def _rows_at_fault(batch: Batch, *, most: int = 20) -> str:

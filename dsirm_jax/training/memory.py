@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import resource
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -43,7 +42,7 @@ class Memory:
         return self.arguments + self.outputs + self.temporaries + self.code
 
 
-def check_fits(step: Callable[..., Any], state: Any, batch: Any, *, name: str) -> None:
+def check_fits(step: Any, state: Any, batch: Any, *, name: str) -> None:
     """Compiles a step, logs the memory that it takes, and refuses one that does not fit.
 
     Args:

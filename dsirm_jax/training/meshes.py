@@ -176,6 +176,7 @@ def param_shardings(mesh: Mesh, *, axes: Any, shapes: Any) -> Any:
 
     def sharding(names: PartitionSpec, array: Any) -> NamedSharding:
         spec = partitioning.logical_to_mesh_axes(tuple(names), MESH_AXES)
+        assert spec is not None  # it is for names that are None
         for name, axis, size in zip(names, spec, array.shape, strict=True):
             if axis and size % mesh.shape[axis]:
                 raise InputError(

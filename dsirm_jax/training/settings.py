@@ -50,7 +50,7 @@ class Training:
     max_skipped_steps: int = 0
     held_out: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "adafactor"):
             raise InputError(
                 f"gin binding Training.optimizer is {self.optimizer!r}; bind 'adamw' or 'adafactor'"

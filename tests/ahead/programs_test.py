@@ -177,3 +177,8 @@ def test_the_slowest_part_bounds_the_time():
 def test_nothing_is_sent_by_a_device_that_stands_alone():
     one = jax.jit(lambda x: x @ x)
     assert programs.describe(one, np.ones((4, 4), "f4"), devices=1).collectives == ()
+
+
+def test_a_text_without_a_beginning_is_refused():
+    with pytest.raises(ValueError, match="no ENTRY"):
+        programs.read_hlo("HloModule jit_step\n", devices=1)

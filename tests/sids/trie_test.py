@@ -112,6 +112,26 @@ def test_a_level_takes_the_smaller_form():
     assert isinstance(second, tries.Bitmap) and second.bitmaps.shape == (2, 2)
 
 
+@settings(deadline=None, max_examples=30)
+@given(catalogues(), KINDS)
+def test_bounds_are_the_first_children_and_their_number(drawn, kind):
+    sids, sizes = drawn
+    trie = tries.build(sids, sizes=sizes, kind=kind)
+    for depth, level in enumerate(trie.levels):
+        bounds = level.bounds().tolist()
+        assert len(bounds) == len(prefixes_of(sids, depth)) + 1
+        assert bounds[-1] == len(prefixes_of(sids, depth + 1))
+        spans = [level.span(node, node + 1) for node in range(len(bounds) - 1)]
+        assert spans == list(itertools.pairwise(bounds))
+
+
+def test_a_form_is_found_by_its_name_and_by_its_arrays():
+    for form in (tries.Bitmap, tries.Ranges):
+        assert tries.form_named(form.form) is form
+        assert tries.form_with(reversed(form.array_names)) is form
+    assert tries.form_with(["codes"]) is None
+
+
 def test_a_level_takes_the_form_it_is_told():
     sids = np.array([[0, 1], [2, 2]])
     for forms in itertools.product((tries.BITMAP, tries.RANGES), repeat=2):

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -25,8 +25,8 @@ State = Any
 """A tree of arrays `[batch, ...]`: an encoder's output, or a prompt's keys and values."""
 Past = Any
 """A tree of arrays `[batch, hypothesis, ...]`: what each hypothesis has decoded so far."""
-Logits = tuple[Float[Array, "batch hypothesis code"], ...]
-"""Float32, one array a level, over the codes of that level alone."""
+Logits = tuple[Float[Array, "batch hypothesis _code"], ...]
+"""Float32, one array a level, over the codes of that level alone: `_code` differs between them."""
 
 
 @runtime_checkable
@@ -41,6 +41,7 @@ class Architecture(Protocol):
       sid_sizes: codes per SID level. Empty until `fitted_to`.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     text_vocab_size: int
     sid_sizes: tuple[int, ...]
 

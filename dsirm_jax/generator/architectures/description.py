@@ -28,8 +28,12 @@ def architecture_from(description: Mapping[str, Any]) -> Architecture:
     Raises:
       InputError: there is no such architecture, or it has other fields.
     """
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items()}
-    name = fields.pop(CLASS, UNNAMED)
+    name = description.get(CLASS, UNNAMED)
+    fields = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in description.items()
+        if key != CLASS
+    }
     kind = class_named(name, home=__package__)
     # Looked at before it is called: the name comes from a file.
     known = {field.name for field in dataclasses.fields(kind)}

@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +85,7 @@ class T5Config(Architecture):
     text_vocab_size: int = 0
     sid_sizes: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sizes(self, "emb_dim", "num_heads", "head_dim", "mlp_dim")
         check_sizes(self, "num_encoder_layers", "num_decoder_layers")
         check_target(self)
@@ -134,7 +136,7 @@ class T5Config(Architecture):
         return unfreeze(partitioning.get_axis_names(shapes["params_axes"]))
 
     def encode(self, params: dict, tokens: Int[Array, "batch length"]) -> EncodedQueries:
-        return Transformer(self).apply({"params": params}, tokens, method=Transformer.encode)
+        return _applied(self, params, tokens, method=Transformer.encode)
 
     def decode(
         self,
@@ -145,13 +147,11 @@ class T5Config(Architecture):
     ) -> tuple[Logits, tuple[KeysValues, ...]]:
         first = past[0].keys.shape[-3] - 1 if past else 0  # level of the first of the codes
         offsets = sid_codes.level_offsets(self.sid_sizes)[first : first + codes.shape[-1]]
-        tokens = (self.text_vocab_size + offsets + codes).astype(jnp.int32)
+        tokens = (codes + (self.text_vocab_size + offsets)).astype(jnp.int32)
         if past is None:
             start = jnp.full((*codes.shape[:-1], 1), START, jnp.int32)
             tokens = jnp.concatenate([start, tokens], axis=-1)
-        return Transformer(self).apply(
-            {"params": params}, state, tokens, past, method=Transformer.decode
-        )
+        return _applied(self, params, state, tokens, past, method=Transformer.decode)
 
     def teacher_forced(
         self,
@@ -163,7 +163,7 @@ class T5Config(Architecture):
     ) -> Logits:
         rngs = {} if key is None else {"dropout": key}
         inputs = decoder_inputs(sids, config=self)
-        return Transformer(self).apply({"params": params}, tokens, inputs, rngs=rngs)
+        return _applied(self, params, tokens, inputs, rngs=rngs)
 
     def unscanned(self) -> T5Config:
         return dataclasses.replace(self, scan_layers=False)
@@ -194,7 +194,8 @@ class T5Config(Architecture):
         return new
 
     def pretrained(self, path: Path, *, seed: int) -> dict:
-        return with_sid_rows(path, config=self, seed=seed)
+        params = with_sid_rows(path, config=self, seed=seed)
+        return self.stacked(params) if self.scan_layers else params
 
 
 def decoder_inputs(sids: Int[Array, "... level"], *, config: T5Config) -> Int[Array, "... level"]:
@@ -205,7 +206,12 @@ def decoder_inputs(sids: Int[Array, "... level"], *, config: T5Config) -> Int[Ar
     return jnp.concatenate([jnp.full_like(tokens[..., :1], START), tokens[..., :-1]], axis=-1)
 
 
-def _variables(config: T5Config, key: jax.Array) -> dict:
+def _applied(config: T5Config, params: dict, *arguments: Any, **keywords: Any) -> Any:
+    """Returns what a method of the model returns, alone: `apply` lets it change no variables."""
+    return Transformer(config).apply({"params": params}, *arguments, **keywords)
+
+
+def _variables(config: T5Config, key: jax.Array) -> Mapping[str, Any]:
     text = jnp.ones((1, 1), jnp.int32)
     sids = jnp.full((1, 1, len(config.sid_sizes)), START, jnp.int32)
     return Transformer(config).init(key, text, sids)

@@ -7,7 +7,7 @@ Sennrich 2019, arXiv 1910.07467 (RMS norm).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -25,21 +25,50 @@ FEED_FORWARD = {"gelu": nn.gelu, "relu": nn.relu, "linear": lambda x: x}
 class T5Shape(Protocol):
     """What layers and stacks look at of a `T5Config`, where the fields are described."""
 
-    emb_dim: int
-    num_heads: int
-    head_dim: int
-    mlp_dim: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    mlp_activations: tuple[str, ...]
-    logits_via_embedding: bool
-    dropout_rate: float
-    dtype: str
-    remat: bool
-    scan_layers: bool
-    text_vocab_size: int
-    sid_sizes: tuple[int, ...]
-    vocab_size: int
+    @property
+    def emb_dim(self) -> int: ...
+
+    @property
+    def num_heads(self) -> int: ...
+
+    @property
+    def head_dim(self) -> int: ...
+
+    @property
+    def mlp_dim(self) -> int: ...
+
+    @property
+    def num_encoder_layers(self) -> int: ...
+
+    @property
+    def num_decoder_layers(self) -> int: ...
+
+    @property
+    def mlp_activations(self) -> tuple[str, ...]: ...
+
+    @property
+    def logits_via_embedding(self) -> bool: ...
+
+    @property
+    def dropout_rate(self) -> float: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def remat(self) -> bool: ...
+
+    @property
+    def scan_layers(self) -> bool: ...
+
+    @property
+    def text_vocab_size(self) -> int: ...
+
+    @property
+    def sid_sizes(self) -> tuple[int, ...]: ...
+
+    @property
+    def vocab_size(self) -> int: ...
 
 
 class KeysValues(NamedTuple):
@@ -59,11 +88,15 @@ def linear(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[A
     return x @ kernel
 
 
-def _linear_forward(x, kernel):
+def _linear_forward(
+    x: Float[Array, "... in"], kernel: Float[Array, "in out"]
+) -> tuple[Float[Array, "... out"], tuple[Float[Array, "... in"], Float[Array, "in out"]]]:
     return x @ kernel, (x, kernel)
 
 
-def _linear_backward(saved, gradient):
+def _linear_backward(
+    saved: tuple[Float[Array, "... in"], Float[Array, "in out"]], gradient: Float[Array, "... out"]
+) -> tuple[Float[Array, "... in"], Float[Array, "in out"]]:
     x, kernel = saved
     return gradient @ kernel.T, jnp.einsum("...i,...o->io", x, gradient)
 
@@ -98,8 +131,15 @@ class Dropout(nn.Dropout):
 
     broadcast_dims: tuple[int, ...] = (-2,)
 
-    def __call__(self, x: Float[Array, "... position feature"]) -> Array:
-        return super().__call__(x, deterministic=not self.has_rng("dropout"))
+    def __call__(
+        self,
+        inputs: Float[Array, "... position feature"],
+        deterministic: bool | None = None,
+        rng: jax.Array | None = None,
+    ) -> Float[Array, "... position feature"]:
+        if deterministic is None:
+            deterministic = not self.has_rng("dropout")
+        return super().__call__(inputs, deterministic=deterministic, rng=rng)
 
 
 class RMSNorm(nn.Module):
@@ -122,7 +162,7 @@ class Embedding(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         self.embedding = partitioning.param_with_axes(
             "embedding",
             nn.initializers.normal(stddev=1.0),
@@ -189,10 +229,10 @@ class Attention(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg, init = self.config, nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
-        def scaled_init(*args):  # stands in for the scaling of the logits
+        def scaled_init(*args: Any) -> jax.Array:  # stands in for the scaling of the logits
             return init(*args) / math.sqrt(cfg.head_dim)
 
         width, axes = cfg.num_heads * cfg.head_dim, ("embed", "joined_kv")

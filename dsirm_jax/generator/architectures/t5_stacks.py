@@ -57,7 +57,7 @@ class EncoderLayer(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.pre_attention_layer_norm = RMSNorm(cfg.dtype)
         self.attention = Attention(cfg)
@@ -80,7 +80,7 @@ class DecoderLayer(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.pre_self_attention_layer_norm = RMSNorm(cfg.dtype)
         self.self_attention = Attention(cfg)
@@ -155,7 +155,7 @@ class EncoderStack(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.relpos_bias = RelativeBias(cfg, bidirectional=True)
         layers = _stack(EncoderLayer, cfg, length=cfg.num_encoder_layers, inputs=1)
@@ -185,7 +185,7 @@ class DecoderStack(nn.Module):
     config: T5Shape
     embedding: Embedding
 
-    def setup(self):
+    def setup(self) -> None:
         cfg = self.config
         self.relpos_bias = RelativeBias(cfg, bidirectional=False)
         layers = _stack(DecoderLayer, cfg, length=cfg.num_decoder_layers, inputs=3)
@@ -203,7 +203,7 @@ class DecoderStack(nn.Module):
         tokens: Int[Array, "batch hypothesis level"],
         encoded: Float[Array, "batch length emb"],
         mask: Bool[Array, "batch length"],
-    ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
+    ) -> tuple[Float[Array, "batch hypothesis _code"], ...]:
         x, bias = self._inputs(tokens, start=0)
         query_bias = _query_bias(mask)
         for layer in [self.decoder] if self.config.scan_layers else self.layers:
@@ -224,7 +224,7 @@ class DecoderStack(nn.Module):
         tokens: Int[Array, "batch hypothesis new"],
         queries: EncodedQueries,
         past: tuple[KeysValues, ...] | None,
-    ) -> tuple[tuple[Float[Array, "batch hypothesis code"], ...], tuple[KeysValues, ...]]:
+    ) -> tuple[tuple[Float[Array, "batch hypothesis _code"], ...], tuple[KeysValues, ...]]:
         start = past[0].keys.shape[-3] if past else 0
         x, bias = self._inputs(tokens, start=start)
         query_bias = _query_bias(queries.mask)
@@ -245,7 +245,7 @@ class DecoderStack(nn.Module):
 
     def _logits(
         self, x: Float[Array, "batch hypothesis new emb"], *, start: int
-    ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
+    ) -> tuple[Float[Array, "batch hypothesis _code"], ...]:
         """Returns the logits of the new positions, each over the codes of its own level."""
         cfg, x = self.config, self.dropout(self.decoder_norm(x))
         firsts = cfg.text_vocab_size + codes.level_offsets(cfg.sid_sizes)
@@ -274,7 +274,7 @@ class Transformer(nn.Module):
 
     config: T5Shape
 
-    def setup(self):
+    def setup(self) -> None:
         self.token_embedder = Embedding(self.config)
         self.encoder = EncoderStack(self.config)
         self.decoder = DecoderStack(self.config, self.token_embedder)
@@ -299,7 +299,7 @@ class Transformer(nn.Module):
         queries: EncodedQueries,
         tokens: Int[Array, "batch hypothesis new"],
         past: tuple[KeysValues, ...] | None = None,
-    ) -> tuple[tuple[Float[Array, "batch hypothesis code"], ...], tuple[KeysValues, ...]]:
+    ) -> tuple[tuple[Float[Array, "batch hypothesis _code"], ...], tuple[KeysValues, ...]]:
         """Decodes the next positions of every hypothesis.
 
         Args:
@@ -320,7 +320,7 @@ class Transformer(nn.Module):
         self,
         encoder_input_tokens: Int[Array, "batch length"],
         decoder_input_tokens: Int[Array, "batch hypothesis level"],
-    ) -> tuple[Float[Array, "batch hypothesis code"], ...]:
+    ) -> tuple[Float[Array, "batch hypothesis _code"], ...]:
         """Returns the logits of every level, teacher-forced."""
         encoded = self.states(encoder_input_tokens)
         return self.decoder(decoder_input_tokens, encoded, encoder_input_tokens != PAD)

@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
+from dsirm_jax.generator.architectures.t5_layers import T5Shape
 from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
 
@@ -39,7 +40,7 @@ def load_text_params(path: Path) -> tuple[Architecture, dict]:
     return architecture_from(description), traverse_util.unflatten_dict(flat, sep="/")
 
 
-def with_sid_rows(path: Path, *, config: Architecture, seed: int) -> dict:
+def with_sid_rows(path: Path, *, config: T5Shape, seed: int) -> dict:
     """Returns parameters to start training from: a pretrained text model, and new rows for SIDs.
 
     The new rows are drawn about the mean of the text's, with its standard deviation in every
@@ -51,7 +52,7 @@ def with_sid_rows(path: Path, *, config: Architecture, seed: int) -> dict:
       seed: of the new rows.
 
     Returns:
-      A tree like that of `init_params(config, seed=seed)`.
+      A tree like that of the parameters of `config`, its layers not stacked.
 
     Raises:
       InputError: the weights are of another shape than `config`.
@@ -69,8 +70,7 @@ def with_sid_rows(path: Path, *, config: Architecture, seed: int) -> dict:
     flat[EMBEDDING] = _with_new_rows(flat[EMBEDDING], config.vocab_size, generator)
     if OUTPUT in flat:
         flat[OUTPUT] = _with_new_rows(flat[OUTPUT].T, config.vocab_size, generator).T
-    params = traverse_util.unflatten_dict(flat, sep="/")
-    return config.stacked(params) if config.scan_layers else params
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _with_new_rows(table: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:

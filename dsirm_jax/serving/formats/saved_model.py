@@ -121,12 +121,7 @@ def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " n
     """
     starts = [np.asarray(postings.starts, np.int64)]  # first item of each node, and their number
     for level in reversed(trie.levels[1:]):
-        first = (
-            np.append(level.first_child, len(starts[0]) - 1)
-            if isinstance(level, tries.Bitmap)
-            else level.starts
-        )
-        starts.insert(0, starts[0][first])
+        starts.insert(0, starts[0][level.bounds()])
     return tuple(np.log(np.diff(first) / first[-1]).astype(np.float32) for first in starts)
 
 

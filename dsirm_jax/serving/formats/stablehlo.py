@@ -35,12 +35,12 @@ from dsirm_jax.relevance.fitted import FittedHead, plain_params, with_params
 from dsirm_jax.relevance.score import pair_probabilities
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.formats.portable import exported
-from dsirm_jax.sids.trie import RANGES, WORD_BITS, Bitmap, Ranges, Trie
+from dsirm_jax.sids.trie import Dimension, Level, Trie, form_named, form_with
 
 ENCODER, SEARCH, SCORE = "encoder", "search", "score"
 
 PlainTrie = tuple[dict[str, Array], ...]
-"""A dictionary a level: `bitmaps` and `first_child`, or `codes` and `starts`, as in `trie`."""
+"""A dictionary a level: its arrays by their names, see `trie.Level`."""
 
 
 def programs_of(models: Models, *, beams: int, forms: Sequence[str]) -> dict[str, export.Exported]:
@@ -164,23 +164,22 @@ def head_probabilities(
 def plain(trie: Trie) -> PlainTrie:
     """Returns a trie as the programs take it."""
     return tuple(
-        {"bitmaps": level.bitmaps, "first_child": level.first_child}
-        if isinstance(level, Bitmap)
-        else {"codes": level.codes, "starts": level.starts}
-        for level in trie.levels
+        {name: getattr(level, name) for name in level.array_names} for level in trie.levels
     )
 
 
 def of_plain(levels: PlainTrie, *, sizes: Sequence[int]) -> Trie:
     """Undoes `plain`; any node may have children under all codes, whatever items come later."""
     return Trie(
-        levels=tuple(
-            Bitmap(**level, size=size)
-            if "bitmaps" in level
-            else Ranges(**level, size=size, widest=size)
-            for level, size in zip(levels, sizes, strict=True)
-        )
+        levels=tuple(_level(arrays, size=size) for arrays, size in zip(levels, sizes, strict=True))
     )
+
+
+def _level(arrays: dict[str, Array], *, size: int) -> Level:
+    form = form_with(arrays)
+    if form is None:
+        raise ValueError(f"no form of a level has the arrays {sorted(arrays)}")
+    return form.of_any(arrays, size=size)
 
 
 def trie_shapes(
@@ -195,25 +194,12 @@ def trie_shapes(
     """
     scope = scope or export.SymbolicScope()
     levels: list[dict[str, jax.ShapeDtypeStruct]] = []
-    nodes = "1"
+    nodes: Dimension = 1
     for depth, (size, form) in enumerate(zip(sizes, forms, strict=True), start=1):
-        if form == RANGES:
-            described = {
-                "codes": (f"children{depth}", np.min_scalar_type(size - 1)),
-                "starts": (f"{nodes} + 1", np.int32),
-            }
-        else:
-            described = {
-                "bitmaps": (f"{nodes}, {-(-size // WORD_BITS)}", np.uint32),
-                "first_child": (nodes, np.int32),
-            }
-        levels.append(
-            {
-                name: jax.ShapeDtypeStruct(export.symbolic_shape(shape, scope=scope), dtype)
-                for name, (shape, dtype) in described.items()
-            }
-        )
-        nodes = f"nodes{depth}"
+        names = f"children{depth}, nodes{depth}"
+        children, below = export.symbolic_shape(names, scope=scope)
+        levels.append(form_named(form).shapes(size=size, nodes=nodes, children=children))
+        nodes = below
     return tuple(levels)
 
 

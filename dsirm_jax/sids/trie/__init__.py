@@ -8,11 +8,11 @@ Source: this project (rank by population count over packed bitmaps, as in succin
 adjacency as in compressed sparse rows).
 """
 
-from dsirm_jax.sids.trie.bitmap import BITMAP, WORD_BITS, Bitmap
-from dsirm_jax.sids.trie.building import abstract_trie, add, build
+from dsirm_jax.sids.trie.bitmap import BITMAP, Bitmap
+from dsirm_jax.sids.trie.building import abstract_trie, add, build, form_named, form_with
 from dsirm_jax.sids.trie.file import load, save
 from dsirm_jax.sids.trie.items import Postings, items_below, postings
-from dsirm_jax.sids.trie.levels import Level, Trie, forms
+from dsirm_jax.sids.trie.levels import Dimension, Level, Trie, forms
 from dsirm_jax.sids.trie.lookup import (
     NOT_FOUND,
     ROOT,
@@ -30,8 +30,8 @@ __all__ = [
     "NOT_FOUND",
     "RANGES",
     "ROOT",
-    "WORD_BITS",
     "Bitmap",
+    "Dimension",
     "Level",
     "Postings",
     "Ranges",
@@ -44,6 +44,8 @@ __all__ = [
     "contains",
     "enumerate_sids",
     "find",
+    "form_named",
+    "form_with",
     "forms",
     "items_below",
     "leaf_range",

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Integer, UInt32
+from jaxtyping import Bool, Integer, UInt32
 
+from dsirm_jax.sids.arrays import AnyArray
+from dsirm_jax.sids.trie.levels import Dimension
 from dsirm_jax.sids.trie.runs import runs
 
 BITMAP = "bitmap"
@@ -38,8 +40,8 @@ class Bitmap:
     form: ClassVar[str] = BITMAP
     array_names: ClassVar[tuple[str, ...]] = ("bitmaps", "first_child")
 
-    bitmaps: UInt32[Array, "node word"]
-    first_child: Integer[Array, " node"]
+    bitmaps: UInt32[AnyArray, "node word"]
+    first_child: Integer[AnyArray, " node"]
     size: int
 
     @classmethod
@@ -47,12 +49,13 @@ class Bitmap:
         return nodes * _words(size) * WORD_BITS // 8
 
     @classmethod
-    def shape(cls, *, size: int, nodes: int, children: int) -> Bitmap:
-        return cls(
-            bitmaps=jax.ShapeDtypeStruct((nodes, _words(size)), np.uint32),
-            first_child=jax.ShapeDtypeStruct((nodes,), np.int32),
-            size=size,
-        )
+    def shapes(
+        cls, *, size: int, nodes: Dimension, children: Dimension
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        return {
+            "bitmaps": jax.ShapeDtypeStruct((nodes, _words(size)), np.uint32),
+            "first_child": jax.ShapeDtypeStruct((nodes,), np.int32),
+        }
 
     @classmethod
     def from_children(
@@ -79,17 +82,21 @@ class Bitmap:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, size: int) -> Bitmap:
+        return cls.of_any(arrays, size=size)
+
+    @classmethod
+    def of_any(cls, arrays: Mapping[str, Any], *, size: int) -> Bitmap:
         return cls(**arrays, size=size)
 
-    def mask(self, nodes: Integer[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+    def mask(self, nodes: Integer[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]
         bits = (bitmap[..., None] >> xp.arange(WORD_BITS, dtype=xp.uint32)) & 1  # [..., word, bit]
         return bits.reshape(*bitmap.shape[:-1], -1)[..., : self.size].astype(bool)
 
     def child(
-        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-    ) -> Integer[Array, "*rows"]:
+        self, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+    ) -> Integer[AnyArray, "*rows"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]
         # Bits below the code: all of the words before its own, some of its own, none after those.
@@ -101,20 +108,23 @@ class Bitmap:
         return self.first_child[nodes] + rank
 
     def has(
-        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-    ) -> Bool[Array, "*rows"]:
+        self, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+    ) -> Bool[AnyArray, "*rows"]:
         xp = self.bitmaps.__array_namespace__()
         word = self.bitmaps[nodes, codes // WORD_BITS]
         return ((word >> (codes % WORD_BITS).astype(xp.uint32)) & xp.uint32(1)) == 1
 
+    def bounds(self) -> Integer[np.ndarray, " bound"]:
+        _, children = self.span(0, len(self.first_child))
+        return np.append(self.first_child, np.int32(children))
+
     def span(self, low: int, high: int) -> tuple[int, int]:
-        """Returns the half-open range of the children of the nodes from `low` to below `high`."""
         in_last = int(np.bitwise_count(np.asarray(self.bitmaps[high - 1])).sum())
         return int(self.first_child[low]), int(self.first_child[high - 1]) + in_last
 
     def children(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the parent (from 0) and the code of the children of consecutive nodes."""
-        return np.nonzero(np.asarray(self.mask(np.arange(low, high))))
+        parents, codes = np.nonzero(np.asarray(self.mask(np.arange(low, high))))
+        return parents, codes
 
 
 def _words(size: int) -> int:

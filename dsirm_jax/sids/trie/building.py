@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Integer
@@ -17,6 +17,21 @@ from dsirm_jax.sids.trie.runs import runs
 
 FORMS: tuple[type[Level], ...] = (Bitmap, Ranges)
 """Of two that take as many bytes the first is chosen."""
+
+
+def form_named(name: str) -> type[Level]:
+    """Returns the form of this name in files and manifests.
+
+    Raises:
+      KeyError: there is none.
+    """
+    return {form.form: form for form in FORMS}[name]
+
+
+def form_with(array_names: Iterable[str]) -> type[Level] | None:
+    """Returns the form that has arrays of these names; None where there is none."""
+    names = {*array_names}
+    return next((form for form in FORMS if {*form.array_names} == names), None)
 
 
 def build(
@@ -64,7 +79,8 @@ def abstract_trie(sizes: Sequence[int], *, sids: int) -> Trie:
     nodes = 1
     for size in sizes:
         counts = {"size": size, "nodes": nodes, "children": min(nodes * size, sids)}
-        levels.append(_smallest(**counts).shape(**counts))
+        form = _smallest(**counts)
+        levels.append(form.of_any(form.shapes(**counts), size=size))
         nodes = counts["children"]
     return Trie(levels=tuple(levels))
 
@@ -96,12 +112,12 @@ def _from_leaves(
 ) -> Trie:
     """Builds a trie from the packed SIDs, ascending and distinct."""
     kinds = [kind] * len(sizes) if kind is None or isinstance(kind, str) else kind
-    named = {form.form: form for form in FORMS}
     levels: list[Level] = []
-    for size, kind in zip(reversed(sizes), reversed(kinds), strict=True):
+    for size, name in zip(reversed(sizes), reversed(kinds), strict=True):
         parents, codes = np.divmod(nodes, size)
         nodes, starts = runs(parents)
-        form = named[kind] if kind else _smallest(size=size, nodes=len(starts), children=len(codes))
+        counts = {"size": size, "nodes": len(starts), "children": len(codes)}
+        form = form_named(name) if name else _smallest(**counts)
         levels.append(form.from_children(parents, codes, starts, size=size))
     return Trie(levels=tuple(levels[::-1]))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.sids.trie.building import FORMS
+from dsirm_jax.sids.trie.building import form_with
 from dsirm_jax.sids.trie.levels import Level, Trie
 
 TRIE = "trie"
@@ -47,7 +47,7 @@ def load(path: str | os.PathLike[str]) -> Trie:
 
 
 def _level(arrays: dict[str, np.ndarray], *, size: int, path: object) -> Level:
-    for form in FORMS:
-        if set(arrays) == set(form.array_names):
-            return form.from_arrays(arrays, size=size)
-    raise InputError(f"{path}: a level has the arrays {sorted(arrays)}; write the trie again")
+    form = form_with(arrays)
+    if form is None:
+        raise InputError(f"{path}: a level has the arrays {sorted(arrays)}; write the trie again")
+    return form.from_arrays(arrays, size=size)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Integer
+from jaxtyping import Bool, Integer
+
+from dsirm_jax.sids.arrays import AnyArray
+
+Dimension = Any
+"""The size of an axis: an integer, or a symbol of `jax.export`."""
 
 
 class Level(Protocol):
@@ -23,7 +28,9 @@ class Level(Protocol):
 
     form: ClassVar[str]
     array_names: ClassVar[tuple[str, ...]]
-    size: int
+
+    @property
+    def size(self) -> int: ...
 
     @classmethod
     def num_bytes(cls, *, size: int, nodes: int, children: int) -> int:
@@ -31,8 +38,10 @@ class Level(Protocol):
         ...
 
     @classmethod
-    def shape(cls, *, size: int, nodes: int, children: int) -> Level:
-        """Returns shapes and dtypes in place of arrays."""
+    def shapes(
+        cls, *, size: int, nodes: Dimension, children: Dimension
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shape and dtype of each array, by its name."""
         ...
 
     @classmethod
@@ -59,20 +68,34 @@ class Level(Protocol):
         """Returns the level whose arrays have been read from a file."""
         ...
 
-    def mask(self, nodes: Integer[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+    @classmethod
+    def of_any(cls, arrays: Mapping[str, Any], *, size: int) -> Level:
+        """Returns a level whose nodes may have children under all codes.
+
+        Args:
+          arrays: by their names; arrays that are traced, or their shapes and dtypes, as well.
+          size: codes of the level.
+        """
+        ...
+
+    def mask(self, nodes: Integer[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
         """Returns which codes continue each node."""
         ...
 
     def child(
-        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-    ) -> Integer[Array, "*rows"]:
+        self, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+    ) -> Integer[AnyArray, "*rows"]:
         """Returns the child of each node under a code that exists, int32."""
         ...
 
     def has(
-        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-    ) -> Bool[Array, "*rows"]:
+        self, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+    ) -> Bool[AnyArray, "*rows"]:
         """Returns whether each node has a child under a code of the level."""
+        ...
+
+    def bounds(self) -> Integer[np.ndarray, " bound"]:
+        """Returns the first child of each node, and behind the last one the number of children."""
         ...
 
     def span(self, low: int, high: int) -> tuple[int, int]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Integer
+from jaxtyping import Bool, Integer
 
+from dsirm_jax.sids.arrays import AnyArray
 from dsirm_jax.sids.codes import pack, unpack
 from dsirm_jax.sids.trie.levels import Trie
 
@@ -17,8 +18,8 @@ NODES_AT_ONCE = 1 << 16
 
 
 def child_mask(
-    trie: Trie, *, level: int, nodes: Integer[Array, "*rows"]
-) -> Bool[Array, "*rows code"]:
+    trie: Trie, *, level: int, nodes: Integer[AnyArray, "*rows"]
+) -> Bool[AnyArray, "*rows code"]:
     """Returns which codes continue each node.
 
     This and the functions below compute where the trie's arrays are: with NumPy on the host, with
@@ -42,8 +43,8 @@ def child_mask(
 
 
 def child(
-    trie: Trie, *, level: int, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-) -> Integer[Array, "*rows"]:
+    trie: Trie, *, level: int, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+) -> Integer[AnyArray, "*rows"]:
     """Returns the child of each node under a code that exists (see `child_mask`).
 
     Args:
@@ -58,7 +59,7 @@ def child(
     return trie.levels[level].child(nodes, codes)
 
 
-def find(trie: Trie, prefixes: Integer[Array, "*rows depth"]) -> Integer[Array, "*rows"]:
+def find(trie: Trie, prefixes: Integer[AnyArray, "*rows depth"]) -> Integer[AnyArray, "*rows"]:
     """Returns the node of each prefix, `NOT_FOUND` where the catalogue has none.
 
     Args:
@@ -85,7 +86,7 @@ def find(trie: Trie, prefixes: Integer[Array, "*rows depth"]) -> Integer[Array, 
     return xp.where(exists, nodes, NOT_FOUND)
 
 
-def contains(trie: Trie, prefixes: Integer[Array, "*rows depth"]) -> Bool[Array, "*rows"]:
+def contains(trie: Trie, prefixes: Integer[AnyArray, "*rows depth"]) -> Bool[AnyArray, "*rows"]:
     """Returns whether each prefix (or whole SID) exists, bool `[...]`."""
     return find(trie, prefixes) != NOT_FOUND
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Integer, UInt
+from jaxtyping import Bool, Integer, UInt
+
+from dsirm_jax.sids.arrays import AnyArray
+from dsirm_jax.sids.trie.levels import Dimension
 
 RANGES = "ranges"
 
@@ -38,8 +41,8 @@ class Ranges:
     form: ClassVar[str] = RANGES
     array_names: ClassVar[tuple[str, ...]] = ("codes", "starts")
 
-    codes: UInt[Array, " child"]
-    starts: Integer[Array, " bound"]
+    codes: UInt[AnyArray, " child"]
+    starts: Integer[AnyArray, " bound"]
     size: int
     widest: int
 
@@ -48,13 +51,13 @@ class Ranges:
         return children * _code_type(size).itemsize
 
     @classmethod
-    def shape(cls, *, size: int, nodes: int, children: int) -> Ranges:
-        return cls(
-            codes=jax.ShapeDtypeStruct((children,), _code_type(size)),
-            starts=jax.ShapeDtypeStruct((nodes + 1,), np.int32),
-            size=size,
-            widest=size,
-        )
+    def shapes(
+        cls, *, size: int, nodes: Dimension, children: Dimension
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        return {
+            "codes": jax.ShapeDtypeStruct((children,), _code_type(size)),
+            "starts": jax.ShapeDtypeStruct((nodes + 1,), np.int32),
+        }
 
     @classmethod
     def from_children(
@@ -71,16 +74,21 @@ class Ranges:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, size: int) -> Ranges:
         most = int(np.diff(arrays["starts"]).max())
-        return cls(**arrays, size=size, widest=min(1 << (most - 1).bit_length(), size))
+        level = cls.of_any(arrays, size=size)
+        return dataclasses.replace(level, widest=min(1 << (most - 1).bit_length(), size))
 
-    def _codes_below(self, nodes: Integer[Array, "*rows"]) -> Integer[Array, "*rows child"]:
+    @classmethod
+    def of_any(cls, arrays: Mapping[str, Any], *, size: int) -> Ranges:
+        return cls(**arrays, size=size, widest=size)
+
+    def _codes_below(self, nodes: Integer[AnyArray, "*rows"]) -> Integer[AnyArray, "*rows child"]:
         """Returns the children's codes, ascending, and `size` where there are no more."""
         xp = self.codes.__array_namespace__()
         place = self.starts[nodes][..., None] + xp.arange(self.widest, dtype=xp.int32)
         codes = self.codes[xp.minimum(place, self.codes.shape[0] - 1)].astype(xp.int32)
         return xp.where(place < self.starts[nodes + 1][..., None], codes, self.size)
 
-    def mask(self, nodes: Integer[Array, "*rows"]) -> Bool[Array, "*rows code"]:
+    def mask(self, nodes: Integer[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
         xp = self.codes.__array_namespace__()
         codes = self._codes_below(nodes).reshape(-1, self.widest)
         rows = xp.arange(codes.shape[0])[:, None]
@@ -93,24 +101,25 @@ class Ranges:
         return mask[:, : self.size].reshape(*nodes.shape, self.size)
 
     def child(
-        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-    ) -> Integer[Array, "*rows"]:
+        self, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+    ) -> Integer[AnyArray, "*rows"]:
         xp = self.codes.__array_namespace__()
         rank = xp.sum(self._codes_below(nodes) < codes[..., None], axis=-1, dtype=xp.int32)
         return self.starts[nodes] + rank
 
     def has(
-        self, nodes: Integer[Array, "*rows"], codes: Integer[Array, "*rows"]
-    ) -> Bool[Array, "*rows"]:
+        self, nodes: Integer[AnyArray, "*rows"], codes: Integer[AnyArray, "*rows"]
+    ) -> Bool[AnyArray, "*rows"]:
         xp = self.codes.__array_namespace__()
         return xp.any(self._codes_below(nodes) == codes[..., None], axis=-1)
 
+    def bounds(self) -> Integer[np.ndarray, " bound"]:
+        return np.asarray(self.starts)
+
     def span(self, low: int, high: int) -> tuple[int, int]:
-        """Returns the half-open range of the children of the nodes from `low` to below `high`."""
         return int(self.starts[low]), int(self.starts[high])
 
     def children(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the parent (from 0) and the code of the children of consecutive nodes."""
         starts = np.asarray(self.starts[low : high + 1])
         codes = np.asarray(self.codes[starts[0] : starts[-1]])
         return np.repeat(np.arange(high - low), np.diff(starts)), codes.astype(np.int64)

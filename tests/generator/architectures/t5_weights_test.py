@@ -17,7 +17,7 @@ from dsirm_jax.generator import losses
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
-from dsirm_jax.generator.architectures.t5_text import GIN, WEIGHTS, load_text_params, with_sid_rows
+from dsirm_jax.generator.architectures.t5_text import GIN, WEIGHTS, load_text_params
 from dsirm_jax.generator.architectures.t5_weights import (
     VOCABULARY,
     import_t5,
@@ -286,7 +286,7 @@ def test_sids_get_rows_of_their_own(imported, scan_layers):
     path = imported / "out" / WEIGHTS
     of_text, params = load_text_params(path)
     config = dataclasses.replace(of_text, sid_sizes=(300, 300), scan_layers=scan_layers)
-    started = with_sid_rows(path, config=config, seed=5)
+    started = config.pretrained(path, seed=5)
     assert jax.tree.map(np.shape, started) == jax.tree.map(
         np.shape, jax.eval_shape(lambda: init_params(config, seed=0))
     )
@@ -309,7 +309,7 @@ def test_weights_of_another_shape_are_refused(imported):
     path = imported / "out" / WEIGHTS
     config = dataclasses.replace(load_text_params(path)[0], sid_sizes=(4,), mlp_dim=21)
     with pytest.raises(InputError, match="T5Config.mlp_dim is 20 and not 21"):
-        with_sid_rows(path, config=config, seed=0)
+        config.pretrained(path, seed=0)
     text_config, _ = load_text_params(path)
     with pytest.raises(InputError, match=r"text_vocab_size is \d+ and not 777; .*its vocabulary"):
         text_config.fitted_to(text_vocab_size=777, sid_sizes=(4,)).pretrained(path, seed=0)
