@@ -40,7 +40,7 @@ settings.register_profile(
 settings.load_profile("steady")
 
 # The packages whose functions are called with checks of their arrays.
-CHECKED = ["dsirm_jax.metrics", "dsirm_jax.sids", "dsirm_jax.training"]
+CHECKED = ["dsirm_jax.metrics", "dsirm_jax.serving", "dsirm_jax.sids", "dsirm_jax.training"]
 install_import_hook(CHECKED, f"{shapes.__name__}.checked")
 
 
