@@ -48,6 +48,7 @@ CHECKED = [
     "dsirm_jax.quantizer",
     "dsirm_jax.relevance",
     "dsirm_jax.report",
+    "dsirm_jax.serving",
     "dsirm_jax.sids",
     "dsirm_jax.stages",
     "dsirm_jax.training",

@@ -156,7 +156,7 @@ def description(value: Any) -> Any:
 
 
 def _find(file: str, search_paths: Sequence[str]) -> Path:
-    for folder in (Path(), *search_paths, *SEARCH_PATHS):
+    for folder in ("", *search_paths, *SEARCH_PATHS):
         path = Path(folder) / file
         if path.is_file():
             return path

@@ -158,7 +158,7 @@ def dense_rung(rungs: Mapping[str, Sequence[str]]) -> str | None:
         for rung, names in rungs.items()
         if of_pairs.issuperset(names) and rung != FULL
     }
-    return max(sizes, key=sizes.get) if sizes else None
+    return max(sizes, key=sizes.__getitem__) if sizes else None
 
 
 def described_features(

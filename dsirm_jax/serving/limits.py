@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
+from numbers import Integral, Real
 
-from dsirm_jax.io.checks import is_whole
 from dsirm_jax.io.errors import InputError
 
 
@@ -21,10 +19,11 @@ def whole(name: str, value: object, *, least: int, most: int | None = None) -> i
     Raises:
       InputError: it is no whole number, or lies outside.
     """
-    if not is_whole(value, least=least) or (most is not None and value > most):
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if number is None or number < least or (most is not None and number > most):
         bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
         raise InputError(f"{name} is {value!r}; give a whole number {bounds}")
-    return int(value)
+    return number
 
 
 def seconds(name: str, value: object, *, most: float) -> float:
@@ -38,7 +37,6 @@ def seconds(name: str, value: object, *, most: float) -> float:
     Raises:
       InputError: it is no number, NaN, or lies outside.
     """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or math.isnan(value) or not 0 <= value <= most:
+    if not isinstance(value, Real) or isinstance(value, bool) or value < 0 or not value <= most:
         raise InputError(f"{name} is {value!r}; give seconds from 0 to {most:,.0f}")
     return float(value)

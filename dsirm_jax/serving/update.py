@@ -158,19 +158,21 @@ def _read_items(bundle: Bundle, file: str | None) -> NewItems:
         [(name, pa.type_for_alias(alias)) for name, alias in settings.extras.items()]
     )
     schema = pa.schema([*ITEM_COLUMNS, *extras])
-    table = schema.empty_table()
-    if file:
-        mapping = item_mapping({}, extras.names, binding="items")
-        parts = split_categories(formats.parts([file], mapping=mapping), separator=" > ")
-        chunks = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
-        for _, rejected in chunks:
-            for row in rejected.slice(0, 1).to_pylist():
-                raise InputError(
-                    f"{file} row {row['row']}: column {row['column']} = {row['value']!r} "
-                    f"({row['reason']}); correct the row or leave it out"
-                )
-        accepted = [rows.select(schema.names).cast(schema) for rows, _ in chunks]
-        table = pa.concat_tables([table, *accepted])
+    none = schema.empty_table()
+    nothing = NewItems(none, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
+    if not file:
+        return nothing
+    mapping = item_mapping({}, extras.names, binding="items")
+    parts = split_categories(formats.parts([file], mapping=mapping), separator=" > ")
+    chunks = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
+    for _, rejected in chunks:
+        for row in rejected.slice(0, 1).to_pylist():
+            raise InputError(
+                f"{file} row {row['row']}: column {row['column']} = {row['value']!r} "
+                f"({row['reason']}); correct the row or leave it out"
+            )
+    accepted = [rows.select(schema.names).cast(schema) for rows, _ in chunks]
+    table = pa.concat_tables([none, *accepted])
     ids = table["item_id"].to_pylist()
     known = catalogue.numbers_of(ids) != catalogues.UNKNOWN
     first = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
@@ -179,7 +181,7 @@ def _read_items(bundle: Bundle, file: str | None) -> NewItems:
         log.info("%s: %s of its %s items are there already", file, len(ids) - len(rows), len(ids))
     table = table.take(pa.array(rows, pa.int64()))
     if not len(table):
-        return NewItems(table, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
+        return nothing
     encoder = bundle.models.encoder
     if encoder is None:
         item_vectors = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
@@ -214,10 +216,13 @@ def _read_new_queries(
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
     dim, encoder = bundle.manifest.settings.encoder.dim, bundle.models.encoder
-    rows = itertools.chain.from_iterable(read_query_file(file)) if file else ()
+    nothing = np.empty((0, dim), np.float32)
+    if not file:
+        return [], nothing
+    rows = itertools.chain.from_iterable(read_query_file(file))
     texts = [text for text in dict.fromkeys(rows) if bundle.catalogue.cached(text) is None]
     if not texts:
-        return [], np.empty((0, dim), np.float32)
+        return [], nothing
     if encoder is None:
         query_vectors = vectors.read_vectors(file, ids=texts, id_column="query")
         _check_width(file, query_vectors, dim=dim)

@@ -113,7 +113,7 @@ def sample_pairs(bundle: Bundle, *, pairs: int) -> PairSample:
         known = known[known != NO_KEY]
         sid = codes.unpack(known[number % len(known)], sizes=sizes)
         queries.append(key.decode())
-        items.append(catalogue.items_below(sid)[0])
+        items.append(catalogue.items_below(sid.tolist())[0])
     sample = PairSample(
         queries=queries,
         item_ids=[item.item_id for item in catalogue.items(items)],

@@ -23,12 +23,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from dsirm_jax.io import arrays
 from dsirm_jax.relevance import digests
@@ -125,7 +125,7 @@ class BundleCatalogue:
     queries: store.KeyValues
     record: np.dtype
     vectors: Float[np.ndarray, "item dim"]
-    sids: Int[np.ndarray, "item level"]
+    sids: Integer[np.ndarray, "item level"]
     numbers: Float[np.ndarray, "item column"]
     log_shares: Float[np.ndarray, "item level"]
     categories: Int[np.ndarray, " item"]
@@ -172,12 +172,12 @@ class BundleCatalogue:
             np.int64,
         )
 
-    def items(self, numbers: Sequence[int]) -> list[StoredItem]:
+    def items(self, numbers: Collection[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
-        values = self.stored.get(store.keys_of_numbers(numbers))
+        values = self.stored.existing(store.keys_of_numbers(numbers))
         return [item_from_json(int(n), value) for n, value in zip(numbers, values, strict=True)]
 
-    def items_below(self, prefix: Sequence[int]) -> Int[np.ndarray, " item"]:
+    def items_below(self, prefix: Sequence[int]) -> Integer[np.ndarray, " item"]:
         """Returns the numbers of the items whose SID starts with some codes."""
         return tries.items_below(self.trie, self.postings, prefix)
 
@@ -361,7 +361,7 @@ def _write_array(
             array = np.lib.format.open_memmap(path, mode="w+", dtype=type_, shape=shape)
         array[row : row + len(block)] = block
         row += len(block)
-    if row != rows:
+    if array is None or row != rows:
         raise ValueError(f"{path}: {row} rows instead of {rows}")
     array.flush()
 

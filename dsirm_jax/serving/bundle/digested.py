@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def write_digests(folder: Path, parts: Iterable[ItemDigests]) -> None:
     folder.mkdir()
     with contextlib.ExitStack() as stack:
 
-        def opened(name: str):
+        def opened(name: str) -> BinaryIO:
             return stack.enter_context((folder / f"{name}.bin").open("wb"))
 
         values = {name: opened(name) for name in TYPES}

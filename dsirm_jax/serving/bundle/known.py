@@ -38,7 +38,7 @@ class QuerySidPairs(NamedTuple):
 def of_beams(beams: Beams) -> QuerySidPairs:
     """Returns the SIDs that the generator writes."""
     query, _ = np.nonzero(beams.valid)
-    return QuerySidPairs(query, beams.sids[beams.valid])
+    return QuerySidPairs(query, np.asarray(beams.sids)[beams.valid])
 
 
 def of_near(near: Neighbours, sids: Int[np.ndarray, "item level"]) -> QuerySidPairs:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lmdb
@@ -45,6 +45,18 @@ class KeyValues:
         """Returns the value of each key, None where there is none."""
         with self._file.begin() as reading:
             return [reading.get(key) if key else None for key in keys]  # no key is empty
+
+    def existing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Returns the value of each key.
+
+        Raises:
+          KeyError: a key has none.
+        """
+        values = self.get(keys)
+        there = [value for value in values if value is not None]
+        if len(there) < len(values):
+            raise KeyError(f"{len(values) - len(there)} of {len(values)} keys have no value")
+        return there
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Yields keys and values, in the order of the keys' bytes."""
@@ -96,6 +108,6 @@ def key(text: str) -> bytes:
     return whole[: KEY_BYTES - len(digest)] + digest
 
 
-def keys_of_numbers(numbers: Sequence[int]) -> list[bytes]:
+def keys_of_numbers(numbers: Iterable[int]) -> list[bytes]:
     """Returns the keys of numbers, in whose order they sort."""
     return [int(number).to_bytes(4, "big") for number in numbers]

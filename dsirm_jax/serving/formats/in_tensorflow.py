@@ -21,7 +21,8 @@ def main(folder: str, questions: str, answers: str) -> None:
       answers: `.npz` to be written: for every batch size n `sids@n`, `log_probs@n`, `probability@n`
         and, where there is the signature, `vector@n`, all `[pair, ...]`.
     """
-    sys.modules |= dict.fromkeys(ABSENT)  # which TensorFlow, too, imports where it can
+    # TensorFlow, too, imports them where it can. None bars an import, which typeshed leaves out.
+    sys.modules |= dict.fromkeys(ABSENT)  # type: ignore[arg-type]
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  the graph has its operations
 
@@ -42,7 +43,8 @@ def main(folder: str, questions: str, answers: str) -> None:
             parts.append(outputs | signatures["relevance"](**some))
         for name in parts[0]:
             arrays[f"{name}@{batch}"] = np.concatenate([part[name] for part in parts])[:pairs]
-    np.savez(answers, **arrays)
+    # No output is called `allow_pickle`, the one name whose value is no array.
+    np.savez(answers, **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
     with mlir.make_ir_context():
         module = ir.Module.parse(program.mlir_module())
         passmanager.PassManager.parse(PASSES).run(module.operation)
-        text = module.operation.get_asm(enable_debug_info=False)
+        text = str(module.operation.get_asm(enable_debug_info=False))
         code = stablehlo.serialize_portable_artifact_str(text, VERSION)
     return dataclasses.replace(program, mlir_module_serialized=code)
 
@@ -76,8 +76,6 @@ def as_tensorflow(program: export.Exported) -> Callable[..., Any]:
 
 def described() -> Programs:
     """Returns how programs are written here."""
-    return Programs(
-        jax=jax.__version__,
-        stablehlo=VERSION,
-        calling_convention=jax.config.jax_export_calling_convention_version,
-    )
+    # JAX gives its configuration the attributes of options when it is imported.
+    convention = jax.config.jax_export_calling_convention_version  # type: ignore[attr-defined]
+    return Programs(jax=jax.__version__, stablehlo=VERSION, calling_convention=convention)

@@ -74,7 +74,7 @@ def relevance(
     params: Any,
     head_params: dict[str, Any],
     trie: PlainTrie,
-    log_shares: tuple[Float[Array, " node"], ...],
+    log_shares: tuple[Float[Array, " _node"], ...],
     tokens: Int[Array, "query length"],
     query_row: Int[Array, " pair"],
     sids: Int[Array, "pair level"],
@@ -114,7 +114,7 @@ def relevance(
     return stablehlo.head_probabilities(head_params, features, head=head)
 
 
-def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " node"], ...]:
+def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " _node"], ...]:
     """Returns the log share of the items below each node, float32, of each depth from 1.
 
     `prefix_match.log_prefix_shares` says the same by item.
@@ -137,8 +137,9 @@ def relevance_program(
       forms: of each level of the trie, see `trie.forms`.
     """
     config, levels = generator.config, len(generator.config.sid_sizes)
-    queries, pairs = export.symbolic_shape("query, pair")
-    catalogue = catalogue_shapes(config.sid_sizes, forms=forms, scope=queries.scope)
+    scope = export.SymbolicScope()
+    queries, pairs = export.symbolic_shape("query, pair", scope=scope)
+    catalogue = catalogue_shapes(config.sid_sizes, forms=forms, scope=scope)
     columns = len(given_features(head, levels=levels))
     return portable.exported(
         functools.partial(relevance, config=config, beams=beams, head=head),
@@ -207,7 +208,7 @@ def write_saved_model(
     texts = tf.TensorSpec([None], tf.string, "query")
 
     @tf.function(input_signature=[texts], autograph=False)
-    def query_sids(query):
+    def query_sids(query: tf.Tensor) -> dict[str, tf.Tensor]:
         sids, log_probs = searching(
             _values(module.generator), _values(module.catalogue["trie"]), tokens(query)
         )
@@ -221,7 +222,7 @@ def write_saved_model(
     }
 
     @tf.function(autograph=False)
-    def of_pairs(**given):
+    def of_pairs(**given: tf.Tensor) -> dict[str, tf.Tensor]:
         queries, query_row = tf.unique(given["query"])
         probability = scoring(
             _values(module.generator),
@@ -239,12 +240,13 @@ def write_saved_model(
         "query_sids": query_sids,
         "relevance": of_pairs.get_concrete_function(**inputs),
     }
-    if pieces_of := _encoder_pieces(models.encoder, tokens=tokens):
-        module.encoder = _variables(models.encoder.params)
+    encoder = models.encoder
+    if encoder is not None and (pieces_of := _encoder_pieces(encoder, tokens=tokens)):
+        module.encoder = _variables(encoder.params)
         embedding = portable.as_tensorflow(programs[stablehlo.ENCODER])
 
         @tf.function(input_signature=[texts], autograph=False)
-        def query_vector(query):
+        def query_vector(query: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"vector": embedding(_values(module.encoder), pieces_of(query))}
 
         signatures["query_vector"] = query_vector
@@ -286,11 +288,9 @@ def _numbered(tree: Any) -> Any:
 
 
 def _encoder_pieces(
-    encoder: FittedEncoder | None, *, tokens: Callable[..., tf.Tensor]
+    encoder: FittedEncoder, *, tokens: Callable[..., tf.Tensor]
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Returns what makes pieces for the encoder of queries; None where nothing can."""
-    if encoder is None:
-        return None
     pieces = encoder.pieces_in_tensorflow(tokens)
     if pieces is None:
         log.warning(
@@ -310,7 +310,7 @@ def _variables(tree: Any, *, shapes: Any = None) -> Any:
     """Returns arrays as variables, whose dimensions may change where `shapes` has names."""
     import tensorflow as tf
 
-    def variable(array, spec):
+    def variable(array: Any, spec: Any) -> tf.Variable:
         shape = tf.TensorShape([size if isinstance(size, int) else None for size in spec.shape])
         return tf.Variable(np.asarray(array), shape=shape, trainable=False)
 

@@ -102,9 +102,10 @@ def search_program(
     SIDs that do not exist, which only a very small catalogue has, have the log-probability −inf.
     """
     function = functools.partial(search_plain, config=generator.config, beams=beams)
-    (batch,) = export.symbolic_shape("batch")
+    scope = export.SymbolicScope()
+    (batch,) = export.symbolic_shape("batch", scope=scope)
     tokens = jax.ShapeDtypeStruct((batch, generator.max_pieces), np.int32)
-    trie = trie_shapes(generator.config.sid_sizes, forms=forms, scope=batch.scope)
+    trie = trie_shapes(generator.config.sid_sizes, forms=forms, scope=scope)
     return exported(function, shapes(generator.params), trie, tokens)
 
 

@@ -198,4 +198,6 @@ def _listed(item: Item) -> ListedItem:
 
 def _finite(values: np.ndarray) -> list[Any]:
     """Returns the numbers as lists, None for what is not known."""
-    return np.where(np.isfinite(values), values, None).tolist()
+    shown = values.astype(object)
+    shown[~np.isfinite(values)] = None
+    return shown.tolist()

@@ -33,10 +33,10 @@ class HeadAsGet:
 
         async def send_bodiless(message: Message) -> None:
             if message["type"] == "http.response.body":
-                message = message | {"body": b""}
+                message = {**message, "body": b""}
             await send(message)
 
-        return await self.app(scope | {"method": "GET"}, receive, send_bodiless)
+        return await self.app({**scope, "method": "GET"}, receive, send_bodiless)
 
 
 class Gate:
@@ -51,7 +51,7 @@ class Gate:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = message | {"headers": [*message["headers"], *HEADERS.items()]}
+                message = {**message, "headers": [*message["headers"], *HEADERS.items()]}
             await send(message)
 
         async def refuse(status: int, reason: str) -> None:

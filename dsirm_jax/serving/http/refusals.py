@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,7 +27,7 @@ CODES = {
     500: "failed",
     503: "busy",
 }
-REFUSALS = {
+REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": reason}
     for status, reason in {
         400: "The request cannot be read.",
@@ -47,11 +48,11 @@ def refusal(status: int, reason: str, **headers: str) -> JSONResponse:
 
 def add_handlers(app: FastAPI, *, metrics: ServerMetrics) -> None:
     """Makes an application answer errors with refusals, and count those of too many requests."""
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(InputError, _wrong)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Overloaded, functools.partial(_overloaded, metrics))
-    app.add_exception_handler(Exception, _failed)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(InputError)(_wrong)
+    app.exception_handler(HTTPException)(_refused)
+    app.exception_handler(Overloaded)(functools.partial(_overloaded, metrics))
+    app.exception_handler(Exception)(_failed)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -9,8 +9,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-CACHED, LIVE, FALLBACK = SOURCES = ("cached", "live", "fallback")
 AnswerSource = Literal["cached", "live", "fallback"]
+CACHED: AnswerSource = "cached"
+LIVE: AnswerSource = "live"
+FALLBACK: AnswerSource = "fallback"
+SOURCES = (CACHED, LIVE, FALLBACK)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

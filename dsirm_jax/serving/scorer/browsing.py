@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle import store
@@ -23,7 +23,7 @@ EXAMPLES_FROM = 10_000
 
 def numbers_below(
     catalogue: BundleCatalogue, prefix: Sequence[int], *, sizes: Sequence[int]
-) -> Int[np.ndarray, " item"]:
+) -> Integer[np.ndarray, " item"]:
     """Returns the numbers of the items below a prefix, in the order of their SIDs.
 
     Args:
@@ -37,7 +37,7 @@ def numbers_below(
     in_range = len(prefix) <= len(sizes) and all(
         0 <= code < size for code, size in zip(prefix, sizes, strict=False)
     )
-    numbers = catalogue.items_below(prefix) if in_range else ()
+    numbers = catalogue.items_below(prefix) if in_range else np.empty(0, int)
     if not len(numbers):
         raise InputError(f"no item's SID starts with {'-'.join(map(str, prefix))}")
     return numbers
@@ -70,7 +70,7 @@ def _branch(catalogue: BundleCatalogue, prefix: tuple[int, ...]) -> Branch:
     )
 
 
-def listed_items(catalogue: BundleCatalogue, numbers: Int[np.ndarray, " item"]) -> list[Item]:
+def listed_items(catalogue: BundleCatalogue, numbers: Integer[np.ndarray, " item"]) -> list[Item]:
     """Returns items by their numbers, in that order."""
     return [
         _listed(item, sid=tuple(catalogue.sids[item.number].tolist()))
@@ -80,7 +80,8 @@ def listed_items(catalogue: BundleCatalogue, numbers: Int[np.ndarray, " item"]) 
 
 def _listed(item: StoredItem, *, sid: tuple[int, ...]) -> Item:
     category = " > ".join(item.category)
-    columns = {"brand": item.brand, "colour": item.colour, "category": category} | item.attributes
+    own = {"brand": item.brand, "colour": item.colour, "category": category}
+    columns = {**own, **item.attributes}
     return Item(
         item_id=item.item_id,
         title=item.title,

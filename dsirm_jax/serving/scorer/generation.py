@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.decoding import beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import (
+    Prefixes,
     distinct_sids,
     encode_texts,
     score_prefixes,
@@ -105,7 +107,15 @@ def generate(generator: Generator, requests: Sequence[GeneratorRequest]) -> list
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams"))
-def _search_and_score(params, trie, tokens, prefixes, *, config, beams):
+def _search_and_score(
+    params: Any,
+    trie: Trie,
+    tokens: Int[Array, "request length"],
+    prefixes: Sequence[Prefixes],
+    *,
+    config: Architecture,
+    beams: int,
+) -> tuple[Beams, tuple[Float[Array, "request _prefix"], ...]]:
     """Returns `beam_search` and `score_prefixes` of the same queries; XLA encodes them once."""
     state = encode_texts(params, tokens, config=config)
     best = beam_search(params, trie, tokens, config=config, beams=beams)

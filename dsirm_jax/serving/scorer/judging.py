@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -58,18 +58,22 @@ class Judge:
         groups = registry.served(wanted, head=FULL)
         self.pair_groups = tuple(group for group in groups if group.reads == PAIRS)
         self.sid_groups = tuple(group for group in groups if group.reads != PAIRS)
-        shape = {"levels": len(manifest.sizes), "numbers": manifest.settings.numbers}
-        names = [name for group in self.pair_groups for name in group.described(**shape)]
-        self._pair_columns = tuple(names)
-        names += [name for group in self.sid_groups for name in group.described(**shape)]
-        self._missing = len(names) - len(self._pair_columns)
+        levels, numbers = len(manifest.sizes), manifest.settings.numbers
+        self._pair_columns, sid_columns = (
+            tuple(
+                name for group in kind for name in group.described(levels=levels, numbers=numbers)
+            )
+            for kind in (self.pair_groups, self.sid_groups)
+        )
+        names = self._pair_columns + sid_columns
+        self._missing = len(sid_columns)
         known = {feature.name: feature for head in manifest.features.values() for feature in head}
         self.schema: tuple[FeatureColumn, ...] = tuple(known.values())
         self._shown = np.array([names.index(name) for name in known], int)
-        self._with_sids = jax.jit(_program(heads, names=names, groups=self.sid_groups))
+        self._with_sids = jax.jit(_with_sids(heads, names=names, groups=self.sid_groups))
         self.has_dense_only = DENSE_ONLY in heads
         alone = {DENSE_ONLY: heads[DENSE_ONLY]} if self.has_dense_only else {}
-        self._without_sids = jax.jit(_program(alone, names=names, groups=()))
+        self._without_sids = jax.jit(_chances(alone, names=names))
 
     def with_sids(
         self, dense: FeatureTable, queries: QueryContext, items: ItemContext
@@ -83,9 +87,8 @@ class Judge:
     def without_sids(self, dense: FeatureTable) -> Judgement:
         """Judges pairs by the head without SIDs alone."""
         known = dense.select(self._pair_columns).values
-        _, chances = self._without_sids(_padded(known), None, None)
         values = np.pad(known, ((0, 0), (0, self._missing)), constant_values=np.nan)
-        return self._judged(values, chances)
+        return self._judged(values, self._without_sids(_padded(known)))
 
     def _judged(self, values: np.ndarray, chances: Mapping[str, Array]) -> Judgement:
         unknown = np.full(len(values), np.nan, np.float32)
@@ -96,27 +99,43 @@ class Judge:
         return Judgement(full=full, dense_only=dense_only, features=values[:, self._shown])
 
 
-def _program(heads: Mapping[str, FittedHead], *, names: list[str], groups: tuple[Group, ...]):
-    """Returns a function of what is known of pairs; parameters are constants of its program."""
+def _chances(
+    heads: Mapping[str, FittedHead], *, names: Sequence[str]
+) -> Callable[[Float[Array, "pair feature"]], dict[str, Float[Array, " pair"]]]:
+    """Returns a function of the features of these names; parameters are constants of its program.
+
+    Features after the last one that a head reads may be left out.
+    """
     columns = {
         name: np.array([names.index(column) for column in head.features], int)
         for name, head in heads.items()
     }
 
+    def chances(values: Float[Array, "pair feature"]) -> dict[str, Float[Array, " pair"]]:
+        return {
+            name: pair_probabilities(head, values[:, columns[name]]) for name, head in heads.items()
+        }
+
+    return chances
+
+
+def _with_sids(
+    heads: Mapping[str, FittedHead], *, names: Sequence[str], groups: tuple[Group, ...]
+) -> Callable[
+    [Float[Array, "pair dense"], QueryContext, ItemContext],
+    tuple[Float[Array, "pair of_sids"], dict[str, Float[Array, " pair"]]],
+]:
+    """Returns a function of what is known of pairs, which computes what SIDs add to it first."""
+    chances = _chances(heads, names=names)
+
     def judge(
-        dense: Float[Array, "pair feature"],
-        queries: QueryContext | None,
-        items: ItemContext | None,
-    ) -> tuple[Array, dict[str, Array]]:
+        dense: Float[Array, "pair dense"], queries: QueryContext, items: ItemContext
+    ) -> tuple[Float[Array, "pair of_sids"], dict[str, Float[Array, " pair"]]]:
         of_sids = jnp.empty((len(dense), 0), dense.dtype)
         if groups:
             context = SidContext(queries, jax.tree.map(lambda part: part[None], items))
             [of_sids] = sid_group_features(context, groups=groups)
-        values = jnp.concatenate([dense, of_sids], axis=1)
-        chances = {
-            name: pair_probabilities(head, values[:, columns[name]]) for name, head in heads.items()
-        }
-        return of_sids, chances
+        return of_sids, chances(jnp.concatenate([dense, of_sids], axis=1))
 
     return judge
 

@@ -41,6 +41,7 @@ from dsirm_jax.serving.scorer.answers import (
 from dsirm_jax.serving.scorer.batching import Batcher, Overloaded
 from dsirm_jax.serving.scorer.evidence import (
     CachedQuery,
+    QueryEvidence,
     cached_query,
     dense_features,
     evidence_in,
@@ -210,17 +211,17 @@ class Scorer:
         """Returns the most probable SIDs of a query; arguments and errors as `score` has them."""
         until = self._until(deadline)
         text = self._text(query)
-        source, beams = CACHED, None
+        source: AnswerSource
         if (cached := self._cached(text)) is not None:
-            beams = without_query_axis(cached.beams)
+            source, beams = CACHED, without_query_axis(cached.beams)
         elif (generated := self._result(self._submit(text), until=until)) is not None:
             source, beams = LIVE, generated.beams
         else:
             source, beams = FALLBACK, no_beams(len(self.sizes))
         self._count(source)
         return QuerySids(
-            sids=beams.sids[beams.valid],
-            probabilities=np.exp(beams.log_probs[beams.valid]),
+            sids=np.asarray(beams.sids)[beams.valid],
+            probabilities=np.exp(np.asarray(beams.log_probs)[beams.valid]),
             source=source,
         )
 
@@ -287,12 +288,13 @@ class Scorer:
         if (cached := self._cached(text)) is not None:
             context, beams = cached.context, without_query_axis(cached.beams)
         else:
-            self._check_vector(text, cached)
+            context_of = self._context(text, cached)
             future = self._submit(text)
-            context = query_evidence(self._evidence, text, self._vector(text))
+            context = context_of()  # while the generator is at work
             generated = self._result(future, until=until)
             beams = generated.beams if generated else no_beams(len(self.sizes))
-        below = [self._catalogue.items_below(sid)[:most] for sid in beams.sids[beams.valid]]
+        sids = beams.sids[beams.valid].tolist()
+        below = [self._catalogue.items_below(sid)[:most] for sid in sids]
         nearest = context.near.items.row[0]
         numbers = list(dict.fromkeys(np.concatenate([*below, nearest]).tolist()))
         return [item.item_id for item in self._catalogue.items(numbers[:most])]
@@ -335,13 +337,10 @@ class Scorer:
             judged = self._judged_cached(text, items.tobytes())
             if judged is not None:
                 return judged, CACHED
-        self._check_vector(text, cached)
+        context_of = self._context(text, cached)
         future = self._submit(text, sids=item_sids(self._catalogue, items))
         # While the generator is at work:
-        if cached is None:
-            context = query_evidence(self._evidence, text, self._vector(text))
-        else:
-            context = cached.context
+        context = context_of()
         dense = dense_features(self._evidence, context, items)
         generated = self._result(future, until=until)
         if generated is None:
@@ -360,9 +359,11 @@ class Scorer:
     def _judge_cached(self, text: str, items: bytes) -> Judgement | None:
         """Returns what the heads make of items, int64, for a cached query.
 
-        None where the log-probability of an item's SID is not known.
+        None where it is not cached, or the log-probability of an item's SID is not known.
         """
         cached, numbers = self._cached(text), np.frombuffer(items, np.int64)
+        if cached is None:
+            return None
         sids = item_sids(self._catalogue, numbers)
         log_probs = known_log_probs(cached.known, sids, sizes=self.sizes)
         if log_probs is None:
@@ -372,13 +373,20 @@ class Scorer:
             dense = dense_features(self._evidence, cached.context, numbers)
             return self._judge.with_sids(dense, cached.of_query, pairs)
 
-    def _check_vector(self, text: str, cached: CachedQuery | None) -> None:
-        """Raises InputError where a query has no vector and nothing can make one."""
-        if cached is None and self._vector is None:
+    def _context(self, text: str, cached: CachedQuery | None) -> Callable[[], QueryEvidence]:
+        """Returns what finds all that is known of a query without the generator.
+
+        Raises:
+          InputError: the query has no vector and nothing can make one.
+        """
+        if cached is not None:
+            return lambda: cached.context
+        if (vector := self._vector) is None:
             raise InputError(
                 f"query {text!r} has no vector: those of the run came from tables, so that the "
                 f"bundle has no encoder, and the query is not among those cached"
             )
+        return lambda: query_evidence(self._evidence, text, vector(text))
 
     def _submit(
         self, text: str, *, sids: Int[np.ndarray, "item level"] | None = None

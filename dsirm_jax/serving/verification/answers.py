@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
@@ -102,9 +103,10 @@ def in_memory(bundle: Bundle, sample: PairSample, *, batch: int) -> ModelOutputs
         batch_size=batch,
     )
     vector = np.empty((len(pieces), 0), np.float32)
-    if models.encoder is not None:
-        texts = _encoder_texts(bundle, sample.queries)
-        vector = np.asarray(jax.jit(models.encoder.module.apply)(models.encoder.params, texts))
+    encoder = models.encoder
+    if encoder is not None:
+        texts = _encoder_texts(encoder, sample.queries)
+        vector = np.asarray(jax.jit(encoder.module.apply)(encoder.params, texts))
     return ModelOutputs(beams, exact, _log_shares(bundle, sample.sids), vector)
 
 
@@ -115,7 +117,8 @@ def head_answers(
     beams, exact, log_shares, vector = outputs
     features = _features(bundle, sample, beams=beams, exact=exact, log_shares=log_shares)
     probability = score(bundle.models.heads[FULL], features)
-    return Answers(beams.sids, beams.log_probs, probability, vector), features
+    sids, log_probs = np.asarray(beams.sids), np.asarray(beams.log_probs)
+    return Answers(sids, log_probs, probability, vector), features
 
 
 def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
@@ -131,10 +134,7 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
     shares = _log_shares(bundle, sample.sids)
     pieces = models.vocabulary.encode(sample.queries, out_type=int)
     tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
-    embed = texts = None
-    if models.encoder is not None:
-        embed = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
-        texts = _encoder_texts(bundle, sample.queries)
+    vectors = _vectors_in_stablehlo(bundle, sample.queries)
     parts = []
     for start in range(0, pairs, batch):
         rows = np.arange(start, start + batch) % pairs
@@ -143,12 +143,21 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
         some = PairSample([], [], sample.sids[rows], sample.inputs[rows])
         exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
         features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
-        vector = np.empty((batch, 0), np.float32)
-        if embed is not None:
-            vector = np.asarray(embed(models.encoder.params, texts[rows]))
         probability = np.asarray(head(head_params, features.values))
-        parts.append(Answers(sids, log_probs, probability, vector))
+        parts.append(Answers(sids, log_probs, probability, vectors(rows)))
     return Answers(*(np.concatenate(blocks)[:pairs] for blocks in zip(*parts)))
+
+
+def _vectors_in_stablehlo(
+    bundle: Bundle, queries: Sequence[str]
+) -> Callable[[Int[np.ndarray, " row"]], Float[np.ndarray, "row dim"]]:
+    """Returns what makes the vectors of queries by their numbers; see `Answers.vector`."""
+    encoder = bundle.models.encoder
+    if encoder is None:
+        return lambda rows: np.empty((len(rows), 0), np.float32)
+    program = stablehlo.read_program(bundle.model, stablehlo.ENCODER)
+    params, texts = encoder.params, _encoder_texts(encoder, queries)
+    return lambda rows: np.asarray(program(params, texts[rows]))
 
 
 def in_fresh_process(
@@ -237,9 +246,10 @@ def in_scorer(
     )
 
 
-def _encoder_texts(bundle: Bundle, queries: Sequence[str]) -> Int[np.ndarray, "query piece"]:
+def _encoder_texts(
+    encoder: FittedEncoder, queries: Sequence[str]
+) -> Int[np.ndarray, "query piece"]:
     """Returns queries as the encoder reads them."""
-    encoder = bundle.models.encoder
     shape = (len(queries), encoder.max_query_pieces)
     return rectangle(encoder.pieces(queries), shape=shape, beyond=encoder.padding)
 

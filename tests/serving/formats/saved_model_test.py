@@ -60,7 +60,7 @@ def test_the_programs_of_a_bundle_are_those_of_its_saved_model(tf, opened, tmp_p
     queries = tf.constant(tiny.QUERIES[:3])
     assert signatures["query_sids"](query=queries)["sids"].shape == (3, 2, len(tiny.SIZES))
     found = signatures["query_vector"](query=queries)["vector"]
-    pieces = forms._encoder_texts(opened, tiny.QUERIES[:3])
+    pieces = forms._encoder_texts(opened.models.encoder, tiny.QUERIES[:3])
     expected = 2 * encoder.module.apply(encoder.params, pieces)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -81,7 +81,7 @@ def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
 
 def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):
     queries, models = tiny.QUERIES[:5], opened.models
-    tokens = forms._encoder_texts(opened, queries)
+    tokens = forms._encoder_texts(opened.models.encoder, queries)
     found = signatures["query_vector"](query=tf.constant(queries))["vector"]
     expected = models.encoder.module.apply(models.encoder.params, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
