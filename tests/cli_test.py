@@ -223,3 +223,14 @@ def test_a_process_left_alone_says_so_and_ends_at_once(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "another process of this job is gone (UNKNOWN: Gloo all-reduce failed" in said
     assert "go on from the last checkpoint" in said and said.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_is_no_fault():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dsirm_jax", "relevance", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.communicate()[1] == b""
+    assert process.returncode == 1

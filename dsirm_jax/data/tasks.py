@@ -376,12 +376,9 @@ def text_sid_batches(
         return map(generator_features, endless)
 
     rows = num_rows(mixed, queries=trained)
-    stages = in_stages(
-        functools.partial(task_batches, titles),
-        functools.partial(task_batches, mixed),
-        steps=int(curriculum.title_first * training.num_steps(rows)),
-    )
-    return stages, rows, held_out_batches
+    first, second = (functools.partial(task_batches, task) for task in (titles, mixed))
+    title_steps = int(curriculum.title_first * training.num_steps(rows))
+    return in_stages(first, second, steps=title_steps), rows, held_out_batches
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -116,7 +116,11 @@ MEMBERS = ("continues", "module", "codebook", "fit", "step")
 NO_DATACLASS = types.SimpleNamespace(**dict.fromkeys(MEMBERS, print))
 
 
-@pytest.mark.parametrize("kind", ["residual_kmeans", None, ResidualKmeans, NO_DATACLASS])
+@pytest.mark.parametrize(
+    "kind",
+    ["residual_kmeans", None, ResidualKmeans, NO_DATACLASS],
+    ids=["name", "none", "class", "no dataclass"],
+)
 def test_what_is_no_kind_is_refused(kind):
     with pytest.raises(
         InputError, match=r"QuantizerConfig.kind is .*; bind a kind, such as @rq_vae.RqVae\(\)"

@@ -76,6 +76,5 @@ def as_tensorflow(program: export.Exported) -> Callable[..., Any]:
 
 def described() -> Programs:
     """Returns how programs are written here."""
-    # JAX gives its configuration the attributes of options when it is imported.
-    convention = jax.config.jax_export_calling_convention_version  # type: ignore[attr-defined]
+    convention = jax.config.values["jax_export_calling_convention_version"]
     return Programs(jax=jax.__version__, stablehlo=VERSION, calling_convention=convention)
