@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -93,10 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(argv)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        # Whoever read the output, such as `head`, has enough of it; what is left goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except InputError as error:
         print(f"dsirm: {error}", file=sys.stderr)
         return 2
@@ -104,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dsirm: {error}", file=sys.stderr)
         return 1
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_lost_reader():
+            return 1
         if not processes.has_lost_another(error):
             raise
         print(
@@ -115,6 +114,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dsirm: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _has_lost_reader() -> bool:
+    """Whether whoever read the output, such as `head`, had enough; the rest then goes nowhere.
+
+    Other pipes break too, such as that of a worker that was killed, and are faults.
+    """
+    descriptor = sys.stdout.fileno()
+    waiting = select.poll()
+    waiting.register(descriptor, 0)  # of errors alone
+    if not any(event & select.POLLERR for _, event in waiting.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return True
 
 
 def _run(argv: list[str]) -> int:

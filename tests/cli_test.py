@@ -234,3 +234,15 @@ def test_a_reader_that_has_enough_is_no_fault():
     process.stdout.close()
     assert process.communicate()[1] == b""
     assert process.returncode == 1
+
+
+def test_another_broken_pipe_is_a_fault():
+    program = (
+        "from dsirm_jax import cli\n"
+        "def lost(argv): raise BrokenPipeError('of a worker')\n"
+        "cli._run = lost\n"
+        "cli.main([])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.endswith("BrokenPipeError: of a worker\n")
