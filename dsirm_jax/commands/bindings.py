@@ -113,21 +113,19 @@ def _origins(file: Path) -> dict[str, tuple[str, str]]:
 
 def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
     """Yields selector and fields of a dataclass, or of all of the kinds of a protocol."""
-    file, package = _file(module), module.partition(".")[0]
+    file = _file(module)
+    folder, _, stem = module.rpartition(".")
     classes = _public_classes(file)
     if name not in classes:
         return
     if not _is_protocol(classes[name]):
         if _is_dataclass(classes[name]):
-            yield (
-                f"{module.rpartition('.')[2]}.{name}",
-                _fields(classes[name], file, package=package),
-            )
+            yield f"{stem}.{name}", _fields(classes[name], module)
         return
     for sibling in sorted(file.parent.glob("*.py")):
         for kind, node in _public_classes(sibling).items():
             if _is_dataclass(node):
-                yield f"{sibling.stem}.{kind}", _fields(node, sibling, package=package)
+                yield f"{sibling.stem}.{kind}", _fields(node, f"{folder}.{sibling.stem}")
 
 
 def _public_classes(file: Path) -> dict[str, ast.ClassDef]:
@@ -147,22 +145,23 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _fields(node: ast.ClassDef, file: Path, *, package: str) -> list[Field]:
+def _fields(node: ast.ClassDef, module: str) -> list[Field]:
     return [
         Field(
             name=part.target.id,
             annotation=ast.unparse(part.annotation),
-            default=None if part.value is None else _value(part.value, file, package=package),
+            default=None if part.value is None else _value(part.value, module),
         )
         for part in node.body
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
     ]
 
 
-def _value(node: ast.expr, file: Path, *, package: str) -> str:
+def _value(node: ast.expr, module: str) -> str:
     """Returns a default as the source has it, and the value of a constant in place of its name."""
     if not isinstance(node, ast.Name):
         return ast.unparse(node)
+    file = _file(module)
     for statement in ast.parse(file.read_text("utf-8")).body:
         if not isinstance(statement, ast.Assign):
             continue
@@ -172,8 +171,8 @@ def _value(node: ast.expr, file: Path, *, package: str) -> str:
                 names, values = target.elts, statement.value.elts
             for name, value in zip(names, values):
                 if ast.unparse(name) == node.id:
-                    return _value(value, file, package=package)
+                    return _value(value, module)
     home, original = _origins(file).get(node.id, ("", ""))
-    if home.partition(".")[0] != package:
+    if home.partition(".")[0] != module.partition(".")[0]:
         return node.id
-    return _value(ast.Name(original), _file(home), package=package)
+    return _value(ast.Name(original), home)

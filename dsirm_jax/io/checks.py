@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from dsirm_jax.io.errors import InputError
 
@@ -133,7 +133,7 @@ None
         raise InputError(f"gin binding {binding} is {value!r}; bind {', '.join(others)} or {last}")
 
 
-def is_whole(value: Any, *, least: int) -> bool:
+def is_whole(value: Any, *, least: int) -> TypeGuard[int]:
     """Returns whether a value is a whole number of at least `least`; a truth value is none.
 
     Example:

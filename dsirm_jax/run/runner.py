@@ -117,8 +117,12 @@ def run_stage(
 
 def is_finished(folder: Path) -> bool:
     """Returns whether the stage of this folder has finished."""
+    return _finished_record(folder) is not None
+
+
+def _finished_record(folder: Path) -> dict[str, Any] | None:
     record = _read_record(folder)
-    return record is not None and record["finished"]
+    return record if record is not None and record["finished"] else None
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
@@ -146,8 +150,8 @@ def fingerprint_of(folder: Path) -> str:
     Raises:
       InputError: it is not finished.
     """
-    record = _read_record(folder)
-    if record is None or not record["finished"]:
+    record = _finished_record(folder)
+    if record is None:
         raise InputError(
             f"{folder} is not finished; run `dsirm {folder.name}` (or `dsirm run`) first"
         )

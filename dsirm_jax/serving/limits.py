@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 
+from dsirm_jax.io.checks import is_whole
 from dsirm_jax.io.errors import InputError
 
 
@@ -19,11 +20,10 @@ def whole(name: str, value: object, *, least: int, most: int | None = None) -> i
     Raises:
       InputError: it is no whole number, or lies outside.
     """
-    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
-    if number is None or number < least or (most is not None and number > most):
+    if not is_whole(value, least=least) or (most is not None and value > most):
         bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
         raise InputError(f"{name} is {value!r}; give a whole number {bounds}")
-    return number
+    return int(value)
 
 
 def seconds(name: str, value: object, *, most: float) -> float:
