@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from dsirm_jax.commands.command import Command, Flag, Values
-from dsirm_jax.stages import generate, predict
+from dsirm_jax.commands.stage import TRUST
+from dsirm_jax.stages import STAGES, generate, predict
+from dsirm_jax.training import processes
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints the SIDs of some queries, and writes those of a table as a stage `predict`."""
     from dsirm_jax.io import storage
     from dsirm_jax.run import configuration
-    from dsirm_jax.run.job import Job
+    from dsirm_jax.run.job import Job, check_agreement
+    from dsirm_jax.run.record import check_lineage
     from dsirm_jax.run.runner import run_stage
+    from dsirm_jax.run.writer import sole_writer
 
-    layout = configuration.call_with_bound(Job).layout
-    beams = configuration.bound(generate.run)["beams"]
+    job = configuration.call_with_bound(Job)
+    layout, beams = job.layout, configuration.bound(generate.run)["beams"]
+    processes.first(functools.partial(check_agreement, job, STAGES))
     if flags["query"]:
+        check_lineage([layout.stage("generate")], trust=flags["trust"])
         print(predict.predicted(layout, queries=flags["query"], beams=beams))
     if table := flags["queries"]:
         bindings = {"table": table, "beams": beams}
-        run_stage(
-            predict.STAGE,
-            layout,
-            bindings=bindings,
-            described=bindings | {"files": {table: storage.version(storage.require_file(table))}},
-            needed={"generate": layout.stage("generate")},
-            force=flags["force"],
-        )
+        with sole_writer(layout, name=predict.STAGE.name):
+            run_stage(
+                predict.STAGE,
+                layout,
+                bindings=bindings,
+                described=bindings
+                | {"files": {table: storage.version(storage.require_file(table))}},
+                needed={"generate": layout.stage("generate")},
+                config=configuration.text(),
+                force=flags["force"],
+                trust=flags["trust"],
+            )
     return 0
 
 
@@ -37,6 +48,7 @@ COMMAND = Command(
     summary="query texts -> their SIDs, from the generator as it is",
     run=run,
     flags=(
+        TRUST,
         Flag(
             name="query",
             value="TEXT",

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsirm_jax.commands.command import Command, Flag, Values
+from dsirm_jax.commands.stage import TRUST
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run.layout import FULL
-from dsirm_jax.stages import encode, features, generate, match, prepare, relevance, score
+from dsirm_jax.stages import (
+    STAGES,
+    encode,
+    features,
+    generate,
+    match,
+    prepare,
+    relevance,
+    score,
+)
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Scores a table of (query, item_id), as a stage `score`."""
     from dsirm_jax.io import storage
     from dsirm_jax.run import configuration
-    from dsirm_jax.run.job import Job
+    from dsirm_jax.run.job import Job, check_agreement
     from dsirm_jax.run.runner import run_stage
+    from dsirm_jax.run.writer import sole_writer
 
     job, pairs = configuration.call_with_bound(Job), flags["pairs"]
     if FULL not in configuration.bound(relevance.run)["rungs"]:
@@ -31,15 +42,19 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         "max_rejected_share": configuration.bound(prepare.run)["max_rejected_share"],
     }
     encoder = configuration.bound(encode.run)["encoder"]
-    run_stage(
-        score.STAGE,
-        job.layout,
-        bindings=bindings | {"encoder": encoder, "halves": job.halves},
-        described=configuration.description(bindings)
-        | {"files": {pairs: storage.version(storage.require_file(pairs))}},
-        needed={"relevance": job.layout.stage("relevance")},
-        force=flags["force"],
-    )
+    with sole_writer(job.layout, name=score.STAGE.name):
+        check_agreement(job, STAGES)
+        run_stage(
+            score.STAGE,
+            job.layout,
+            bindings=bindings | {"encoder": encoder, "halves": job.halves},
+            described=configuration.description(bindings)
+            | {"files": {pairs: storage.version(storage.require_file(pairs))}},
+            needed={"relevance": job.layout.stage("relevance")},
+            config=configuration.text(),
+            force=flags["force"],
+            trust=flags["trust"],
+        )
     print(f"scores: {job.layout.scores}")
     return 0
 
@@ -51,6 +66,7 @@ COMMAND = Command(
     ),
     run=run,
     flags=(
+        TRUST,
         Flag(
             name="pairs",
             value="FILE",

@@ -8,12 +8,20 @@ import json
 from collections.abc import Sequence
 
 from dsirm_jax.commands import bindings
-from dsirm_jax.commands.command import Command, Values
-from dsirm_jax.io.files import write_text
+from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import STAGES
 from dsirm_jax.training import processes
+
+TRUST = Flag(
+    name="trust",
+    kind="switch",
+    meaning=(
+        "take finished stages for whole whose files have the sizes and times of change\n"
+        "that they had, and read none of them"
+    ),
+)
 
 
 def command_of(stage: Stage) -> Command:
@@ -22,6 +30,7 @@ def command_of(stage: Stage) -> Command:
         name=stage.name,
         summary=(inspect.getdoc(stage.function) or "").partition("\n")[0],
         run=functools.partial(_run, (stage,)),
+        flags=(TRUST,),
         details=functools.partial(bindings.help_text, stage.function),
     )
 
@@ -29,12 +38,14 @@ def command_of(stage: Stage) -> Command:
 def _run(stages: Sequence[Stage], flags: Values, arguments: Sequence[str]) -> int:
     """Runs stages as the gin configuration in effect says."""
     from dsirm_jax.run import configuration
-    from dsirm_jax.run.job import Job, plan, run_tasks
+    from dsirm_jax.run.job import Job, check_agreement, plan, run_tasks
+    from dsirm_jax.run.writer import sole_writer
 
     job = configuration.call_with_bound(Job)
     tasks = plan(stages, job)
-    processes.first(functools.partial(write_text, job.layout.config, configuration.text()))
-    run_tasks(tasks, job=job, force=flags["force"])
+    with sole_writer(job.layout, name=stages[0].name if stages[0].reads_run else "run"):
+        processes.first(functools.partial(check_agreement, job, STAGES, rerun=stages))
+        run_tasks(tasks, job=job, force=flags["force"], trust=flags["trust"])
     if stages[-1].name in ("relevance", "report") and processes.is_first():
         _print_metrics(job.layout)
     return 0
@@ -52,5 +63,6 @@ RUN = Command(
     name="run",
     summary="all stages in order; what is finished and unchanged is skipped",
     run=functools.partial(_run, STAGES),
+    flags=(TRUST,),
     details=lambda: "\n".join(f"  {stage.name}" for stage in STAGES),
 )

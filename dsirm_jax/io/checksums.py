@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from dsirm_jax.io.errors import InputError
 
 SEAL = "checksum"
 """Name, in a sealed JSON object, of the checksum of all the rest."""
+SETTLED_NS = 2 * 10**9
 MOST_BYTES = 256 << 20
 """Of a sealed JSON file: one that is larger is no manifest."""
 
@@ -53,19 +55,21 @@ def checksum(path: str | os.PathLike[str]) -> Checksum:
     One that was read before in this process is not read again while its size, its place on the
     disk and its times are what they were.
     """
-    with open(path, "rb") as file:
-        state = os.fstat(file.fileno())
-        return _checksum(
-            os.path.realpath(path),
-            (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns),
-        )
+    state = os.stat(path)
+    times = (state.st_mtime_ns, state.st_ctime_ns)
+    # Times are coarse: who changes a file twice within one tick leaves them as they are.
+    is_settled = abs(time.time_ns() - max(times)) > SETTLED_NS
+    read = _checksum_once if is_settled else _checksum
+    return read(os.path.realpath(path), (state.st_dev, state.st_ino, state.st_size, *times))
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def _checksum(path: str, state: tuple[int, ...]) -> Checksum:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Checksum(bytes=file.tell(), sha256=digest)
+
+
+_checksum_once = functools.lru_cache(maxsize=1 << 16)(_checksum)
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, Checksum]:
@@ -113,7 +117,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(path: Path, *, otherwise: str) -> dict[str, Any]:
-    """Reads a JSON object that was `sealed`.
+    """Reads a JSON object that was `sealed`, and written by `files.write_json`.
 
     Args:
       path: the file.
@@ -125,9 +129,11 @@ def unsealed(path: Path, *, otherwise: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path} {otherwise}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop(SEAL)
-        is_whole = seal == _content_checksum(content)
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        # By the byte: 1e-05 and 1E-05 are one number, and two files.
+        is_whole = text == json.dumps(content, indent=2) + "\n"
+        is_whole &= content.pop(SEAL) == _content_checksum(content)
     # A hostile file may also be nested more deeply than Python reads.
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path} {otherwise}") from error

@@ -42,3 +42,30 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes JSON for people to read, whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def sync_tree(folder: Path) -> None:
+    """Has all files and folders below a folder written to the disk, so that power may fail."""
+    for place, _, names in os.walk(folder):
+        for name in (*names, ""):
+            _sync(Path(place) / name)
+
+
+def rename_folder(source: Path, target: Path) -> None:
+    """Moves a folder, whose new parent is made when missing, and has that written to the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+    for parent in {source.parent, target.parent}:
+        _sync(parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what writers that are gone have left below a folder."""

@@ -15,7 +15,8 @@ from dsirm_jax.relevance.evaluate import evaluate, metrics_table
 from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR
 from dsirm_jax.run import configuration
-from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.layout import CONFIG, Layout
+from dsirm_jax.run.record import StageRecord, faults, read_record
 
 KEYS = ["query", "item_id"]
 
@@ -34,6 +35,8 @@ def compare_runs(first: Path, second: Path) -> str:
     runs = [Layout(model_dir=folder) for folder in (first, second)]
     ladders = all(at.ladder_predictions.is_file() for at in runs)
     paths = [at.ladder_predictions if ladders else at.predictions for at in runs]
+    for path in paths:
+        _check_whole(path.parent)
     one, other = map(_tested, paths)
     both = one.join(other, KEYS, right_suffix=" of B", join_type="inner").sort_by(
         [(name, "ascending") for name in KEYS]
@@ -60,7 +63,14 @@ def compare_runs(first: Path, second: Path) -> str:
             scores = {"A": both[rung].to_numpy(), "B": both[f"{rung} of B"].to_numpy()}
             metrics = evaluate(pairs=pairs, scores=scores, lifts=(("B", "A"),))
             lines += ["", f"── {rung} ──", metrics_table(metrics)]
-    return "\n".join([*lines, "", *_differences(*runs)])
+    return "\n".join([*lines, "", *_differences([path.parent / CONFIG for path in paths])])
+
+
+def _check_whole(folder: Path) -> None:
+    """Raises InputError where what a stage made is not what was written, as far as it is sealed."""
+    record = read_record(folder)
+    if isinstance(record, StageRecord) and (wrong := faults(folder, record, trust=False)):
+        raise InputError(f"{wrong[0]}; `dsirm {folder.name}` makes it again")
 
 
 def _tested(path: Path) -> pa.Table:
@@ -69,9 +79,14 @@ def _tested(path: Path) -> pa.Table:
     return pq.read_table(path, filters=[("split", "=", TEST)])
 
 
-def _differences(*runs: Layout) -> list[str]:
-    """Returns the bindings that differ, each as in A and as in B."""
-    paths = [at.config if at.config.is_file() else at.ladder_config for at in runs]
+def _differences(paths: list[Path]) -> list[str]:
+    """Returns the bindings that differ, each as in A and as in B.
+
+    Args:
+      paths: the configuration of the stage that is compared, of both.
+    """
+    # Version 0.2 kept that of the last command alone.
+    paths = [path if path.is_file() else path.parents[1] / CONFIG for path in paths]
     one, other = (configuration.bindings(path) for path in paths)
     lines = [f"bindings that differ ({paths[0]}, {paths[1]}):"]
     for name in sorted(set(one) | set(other)):

@@ -14,7 +14,7 @@ from dsirm_jax.report import curves, errors, examples, tree
 from dsirm_jax.report.catalogue import read_page_items
 from dsirm_jax.report.verdict import verdict
 from dsirm_jax.run.layout import FULL, Layout
-from dsirm_jax.run.runner import RECORD
+from dsirm_jax.run.record import RECORD
 
 SHOWN_VERSIONS = ("dsirm-jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsirm_jax.io.checks import check_whole
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import write_text
 from dsirm_jax.run import configuration
-from dsirm_jax.run.layout import FULL, Layout
-from dsirm_jax.run.runner import JOB_ARGUMENTS, Stage, is_finished, run_stage
+from dsirm_jax.run.layout import CONFIG, FULL, Layout
+from dsirm_jax.run.record import PREVIOUS, finished_record, is_finished
+from dsirm_jax.run.runner import JOB_ARGUMENTS, Stage, run_stage
+from dsirm_jax.training import processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,12 +96,11 @@ def plan(
     tasks = [
         Task(
             stage=stage,
-            layout=half.for_rung(rung),
-            bindings=_bindings(stage, job, rung, half) | dict((changes or {}).get(stage.name, {})),
+            layout=layout,
+            bindings=_bindings(stage, job, layout) | dict((changes or {}).get(stage.name, {})),
         )
         for stage in stages
-        for half in (job.halves if stage.per_half else job.halves[:1])
-        for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
+        for layout in _layouts(stage, job)
     ]
     for stage in stages:
         if stage.check:
@@ -105,25 +109,99 @@ def plan(
     return tasks
 
 
-def run_tasks(tasks: Sequence[Task], *, job: Job, force: bool) -> None:
-    """Runs what `plan` returned; what is finished and unchanged is skipped."""
+def _layouts(stage: Stage, job: Job) -> list[Layout]:
+    """Returns where a stage runs: for each half and rung that have their own."""
+    return [
+        half.for_rung(rung)
+        for half in (job.halves if stage.per_half else job.halves[:1])
+        for rung in ((FULL, *job.rungs) if stage.per_rung else (FULL,))
+    ]
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    job: Job,
+    force: bool = False,
+    trust: bool = False,
+    keeps_config: bool = True,
+) -> None:
+    """Runs what `plan` returned; what is finished, whole and unchanged is skipped.
+
+    MODEL_DIR's config.gin is what its finished stages ran with.
+
+    Args:
+      tasks: in order.
+      job: theirs.
+      force: run them even when nothing changed.
+      trust: see `runner.run_stage`.
+      keeps_config: whether the configuration in effect is that of this job; a fold of a ladder
+        differs from it.
+    """
     for task in tasks:
-        stage, layout, bindings = task.stage, task.layout, task.bindings
-        inputs = _inputs(task, job)
-        if bindings.get("previous"):
-            label = str(layout.stage(stage.name).relative_to(job.model_dir))
-            inputs[f"previous/{label}"] = bindings["previous"].stage(stage.name)
-        # The fingerprints of `previous` and `halves` are among the inputs.
-        omitted = (*stage.execution_only, "previous", "halves")
-        content = {name: value for name, value in bindings.items() if name not in omitted}
-        run_stage(
-            stage,
-            layout,
-            bindings=bindings,
-            described=configuration.description(content) | _input_files(stage, bindings),
-            needed=inputs,
+        config = configuration.text()
+        ran = run_stage(
+            task.stage,
+            task.layout,
+            bindings=task.bindings,
+            described=_described(task.stage, task.bindings)
+            | _input_files(task.stage, task.bindings),
+            needed=_inputs(task, job),
+            config=config,
             force=force,
+            trust=trust,
         )
+        if ran and keeps_config and not task.stage.reads_run:
+            processes.first(functools.partial(write_text, job.layout.config, config))
+
+
+def check_agreement(job: Job, stages: Sequence[Stage], *, rerun: Sequence[Stage] = ()) -> None:
+    """Checks that finished stages ran with what the configuration says.
+
+    Args:
+      job: theirs.
+      stages: to be looked at.
+      rerun: stages that run now: these, and what is made of them, may have run with anything.
+
+    Raises:
+      InputError: one ran with another binding; the message names it.
+    """
+    stale = {stage.name for stage in rerun}
+    for stage in stages:
+        if stale.intersection((stage.name, *(earlier.name for earlier in stage.needs))):
+            stale.add(stage.name)
+            continue
+        for layout in _layouts(stage, job):
+            folder = layout.stage(stage.name)
+            if is_finished(folder):
+                bindings = _bindings(stage, job, layout)
+                _check_bindings(stage, folder, _described(stage, bindings))
+
+
+def _check_bindings(stage: Stage, folder: Path, described: Mapping[str, Any]) -> None:
+    record = finished_record(folder)
+    before = {name: value for name, value in record.bindings.items() if name != "files"}
+    now = json.loads(json.dumps(described))  # as a record has it
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise InputError(
+                f"{folder} ran with {name} = {_shown(before.get(name))}, and the configuration "
+                f"says {_shown(now.get(name))}: run `dsirm {stage.name}` (or `dsirm run`) with it "
+                f"first, or take {folder / CONFIG}, as it ran"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]} …"
+
+
+def _described(stage: Stage, bindings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the bindings of a stage that decide what comes out, as JSON values."""
+    # What `previous` and `halves` are is among the inputs.
+    omitted = (*stage.execution_only, "previous", "halves")
+    content = {name: value for name, value in bindings.items() if name not in omitted}
+    return configuration.description(content)
 
 
 def _inputs(task: Task, job: Job) -> dict[str, Path]:
@@ -140,11 +218,16 @@ def _inputs(task: Task, job: Job) -> dict[str, Path]:
     for name in task.stage.optional:
         if is_finished(task.layout.stage(name)):
             inputs[name] = task.layout.stage(name)
+    if task.bindings.get("previous"):
+        folder = task.layout.stage(task.stage.name)
+        inputs[f"{PREVIOUS}{folder.relative_to(job.model_dir)}"] = task.bindings["previous"].stage(
+            task.stage.name
+        )
     return inputs
 
 
 def _input_files(stage: Stage, bindings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns size and time of change of the user's files, so that new contents are noticed."""
+    """Returns what the user's files hold, so that new contents are noticed."""
     from dsirm_jax.io import storage
 
     named = [
@@ -156,19 +239,18 @@ def _input_files(stage: Stage, bindings: Mapping[str, Any]) -> dict[str, Any]:
     return {"files": {file: storage.version(file) for file in named}} if named else {}
 
 
-def _bindings(stage: Stage, job: Job, rung: str, half: Layout) -> dict[str, Any]:
+def _bindings(stage: Stage, job: Job, layout: Layout) -> dict[str, Any]:
     """Returns the arguments of a stage's function for one rung of one half."""
     parameters = inspect.signature(stage.function).parameters
-    second = half != job.layout
     shared = {"seed": job.seed, "sid_rungs": job.rungs, "halves": job.halves}
     if job.previous:
-        previous = Layout(model_dir=Path(job.previous), rung=rung)
-        shared["previous"] = previous.exchanged() if second else previous
+        shared["previous"] = dataclasses.replace(layout, model_dir=Path(job.previous))
     bindings = {
         name: shared[name] for name in JOB_ARGUMENTS if name in parameters and name in shared
     }
-    bindings |= configuration.bound(stage.function, scope=None if rung == FULL else rung)
+    scope = None if layout.rung == FULL else layout.rung
+    bindings |= configuration.bound(stage.function, scope=scope)
     if job.crossfit and stage.name == "prepare":
-        bindings |= {"head_share": 0.5, "exchanged": second}
+        bindings |= {"head_share": 0.5, "exchanged": layout.is_exchanged}
     configuration.check_complete(stage.function, {"layout": None} | bindings)
     return bindings

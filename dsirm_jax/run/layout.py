@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 
 FULL = "full"
+CONFIG = "config.gin"
+"""Of a run, and of each of its stages."""
 OF_A_RUNG = ("quantize", "generate", "match")
 
 
@@ -17,24 +19,48 @@ class Layout:
     ablation ladder; `quantize`, `generate` and `match` belong to one rung. The full model's lie in
     `MODEL_DIR` itself, those of any other rung below `MODEL_DIR/ablation/RUNG`. The other half of a
     cross-fit is laid out likewise in `MODEL_DIR/exchanged`.
+
+    Attributes:
+      model_dir: of the run.
+      rung: of the ablation ladder.
+      is_exchanged: whether it is the other half of a cross-fit.
+      successor: name of a stage that is made again, beside what it made before; see `succeeding`.
     """
 
     model_dir: Path
     rung: str = FULL
+    is_exchanged: bool = False
+    successor: str | None = None
 
     def for_rung(self, rung: str) -> Layout:
-        return dataclasses.replace(self, rung=rung)
+        return dataclasses.replace(self, rung=rung, successor=None)
 
     def exchanged(self) -> Layout:
-        return dataclasses.replace(self, model_dir=self.model_dir / "exchanged")
+        return dataclasses.replace(self, is_exchanged=True, successor=None)
+
+    def succeeding(self, name: str) -> Layout:
+        """The same run, but that the folder of one stage is where it is made again."""
+        return dataclasses.replace(self, successor=name)
 
     def stage(self, name: str) -> Path:
+        folder = self.model_dir / "successors" if name == self.successor else self.model_dir
+        if self.is_exchanged:
+            folder = folder / "exchanged"
         own_sids = name in OF_A_RUNG and self.rung != FULL
-        return self.model_dir / "ablation" / self.rung / name if own_sids else self.model_dir / name
+        return folder / "ablation" / self.rung / name if own_sids else folder / name
 
     @property
     def config(self) -> Path:
-        return self.model_dir / "config.gin"
+        """What the finished stages ran with."""
+        return self.model_dir / CONFIG
+
+    @property
+    def locks(self) -> Path:
+        return self.model_dir / "locks"
+
+    @property
+    def replaced(self) -> Path:
+        return self.model_dir / "replaced"
 
     @property
     def items(self) -> Path:
@@ -139,7 +165,7 @@ class Layout:
     def fold(self, *, seed: int, number: int, of: int) -> Layout:
         """The run of one fold of the ladder."""
         folder = self.model_dir / "folds" / f"seed-{seed}-fold-{number}-of-{of}"
-        return dataclasses.replace(self, model_dir=folder)
+        return Layout(model_dir=folder, rung=self.rung)
 
     @property
     def compiled(self) -> Path:
@@ -159,7 +185,7 @@ class Layout:
 
     @property
     def ladder_config(self) -> Path:
-        return self.stage("ablate") / "config.gin"
+        return self.stage("ablate") / CONFIG
 
     @property
     def scores(self) -> Path:

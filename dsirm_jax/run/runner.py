@@ -1,10 +1,9 @@
-"""Runs stages: skips what is finished and unchanged, resumes what was interrupted."""
+"""Runs stages: skips what is finished, whole and unchanged, resumes what was interrupted."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import time
@@ -14,12 +13,23 @@ from typing import Any
 
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import write_text
-from dsirm_jax.run.layout import Layout
+from dsirm_jax.io.files import remove_partials, rename_folder, sync_tree, write_text
+from dsirm_jax.run.layout import CONFIG, Layout
+from dsirm_jax.run.old_record import OldRecord, stale_parts
+from dsirm_jax.run.record import (
+    StageRecord,
+    check_lineage,
+    complete,
+    difference,
+    faults,
+    finished_record,
+    is_finished,
+    read_record,
+    write_record,
+)
 from dsirm_jax.training import processes
 
 log = logging.getLogger(__name__)
-RECORD = "stage.json"
 JOB_ARGUMENTS = ("seed", "sid_rungs", "halves", "previous")
 """Arguments that a job gives to the functions of its stages, where they have them."""
 
@@ -31,6 +41,8 @@ class Stage:
     Attributes:
       name: also the name of its folder.
       function: `function(layout, **bindings)`.
+      version: raised when what the stage makes of the same bindings and inputs has another meaning:
+        what was made before is stale then.
       needs: stages that must be finished before.
       optional: names of stages whose output it shows where it is there.
       per_half: whether each half of a cross-fit has its own.
@@ -39,12 +51,15 @@ class Stage:
         the same: they are no part of the fingerprint.
       paths: bindings that name a file or folder, whose contents are part of the fingerprint.
       alone: the first of several processes does all of it, while the others wait.
+      reads_run: reads a finished run, of which it is no part: MODEL_DIR's config.gin stays.
+      faults: returns what is wrong with what it made and its record does not list, a line each.
       check: raises InputError where bindings contradict each other, before any stage runs; its
         argument is the bindings of the stage and of those that it needs, by name.
     """
 
     name: str
     function: Callable[..., None]
+    version: int = 1
     needs: tuple[Stage, ...] = ()
     optional: tuple[str, ...] = ()
     per_half: bool = False
@@ -52,6 +67,8 @@ class Stage:
     execution_only: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     alone: bool = False
+    reads_run: bool = False
+    faults: Callable[[Layout], list[str]] | None = None
     check: Callable[[Mapping[str, Mapping[str, Any]]], None] | None = None
 
 
@@ -62,12 +79,15 @@ def run_stage(
     bindings: Mapping[str, Any],
     described: Mapping[str, Any],
     needed: Mapping[str, Path],
-    force: bool,
-) -> None:
-    """Runs a stage unless its output is there and was made from the same inputs and bindings.
+    config: str,
+    force: bool = False,
+    trust: bool = False,
+) -> bool:
+    """Runs a stage unless its output is there, whole, and was made from the same.
 
-    Output of other inputs or bindings is moved to `MODEL_DIR/replaced/`, never deleted. A run that
-    was interrupted goes on, its checkpoints in place.
+    Where there is an output already, its successor is made in `MODEL_DIR/successors/`, and takes
+    its place when it is whole; what was there is then in `MODEL_DIR/replaced/`, never deleted. A
+    run that was interrupted goes on, its checkpoints in place.
 
     Args:
       stage: what to run.
@@ -75,105 +95,138 @@ def run_stage(
       bindings: arguments of the stage's function.
       described: the same as JSON values, which the fingerprint is taken of.
       needed: folders of the stages that this one reads, by their names below MODEL_DIR.
+      config: the gin configuration that all this comes from, kept beside the output.
       force: run again even when nothing changed.
+      trust: take files for what they were whose sizes and times of change are, and read none.
+
+    Returns:
+      Whether it ran.
 
     Raises:
-      InputError: a stage that this one needs is not finished, or its folder is not this project's.
+      InputError: a stage that this one needs is not finished, not whole, or made of another one
+        than is there; or the folder is not this project's.
     """
-    folder = layout.stage(stage.name)
+    folder, successor = layout.stage(stage.name), layout.succeeding(stage.name).stage(stage.name)
     label = str(folder.relative_to(layout.model_dir))
-    inputs = {name: fingerprint_of(path) for name, path in needed.items()}
-    content = {"stage": label, "version": dsirm_jax.__version__, "bindings": described}
-    content["inputs"] = inputs
-    fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    record = content | {"fingerprint": fingerprint, "finished": False}
 
     def begin() -> bool:
-        before = _read_record(folder)
-        if before and before["fingerprint"] == fingerprint and not force:
-            if before["finished"]:
+        settle(layout, stage.name)
+        check_lineage(needed.values(), trust=trust)
+        record = StageRecord(
+            stage=label,
+            stage_version=stage.version,
+            version=dsirm_jax.__version__,
+            bindings=json.loads(json.dumps(described)),  # as it will be read
+            inputs={name: finished_record(path).identity for name, path in needed.items()},
+        )
+        before = read_record(folder)
+        reason = None if before is None else _reason(before, record, needed=needed)
+        if isinstance(before, OldRecord) and before.finished and not reason and not force:
+            _take_up(folder, before, record, config=config)
+            return False
+        if isinstance(before, StageRecord) and before.finished and not reason and not force:
+            wrong = faults(folder, before, trust=trust)
+            if stage.faults and not wrong:
+                wrong = stage.faults(layout)
+            if not wrong:
                 log.info("%s: finished and unchanged, skipped (--force runs it again)", label)
                 return False
-            log.info("%s: was interrupted, goes on", label)
-        elif before:
-            _move_aside(layout, folder, label, reason=_difference(before, record))
-        _write_record(folder, record)
-        log.info("%s: starts", label)
+            log.warning("%s: %s", label, wrong[0])
+            reason = "it is not whole"
+        replaces = before is not None and before.finished
+        if replaces:
+            log.info(
+                "%s: runs again (%s); what is there stays until its successor is whole",
+                *(label, reason or "--force"),
+            )
+        _begin(layout, successor if replaces else folder, record, force=force)
         return True
 
     if not processes.first(begin):
-        return
+        return False
+    replaces = processes.first(successor.is_dir)
+    work = layout.succeeding(stage.name) if replaces else layout
     started = time.monotonic()
-    work = functools.partial(stage.function, layout, **bindings)
+    call = functools.partial(stage.function, work, **bindings)
     if stage.alone:
-        processes.first(work)
+        processes.first(call)
     else:
-        work()
+        call()
     seconds = time.monotonic() - started
-    finished = record | {"finished": True, "seconds": round(seconds, 1)}
-    processes.first(functools.partial(_write_record, folder, finished))
+
+    def end() -> None:
+        place = work.stage(stage.name)
+        record = read_record(place)
+        assert isinstance(record, StageRecord)  # `begin` wrote it
+        for name, path in needed.items():
+            if finished_record(path).identity != record.inputs[name]:
+                raise InputError(
+                    f"{path} was made anew while {label} read it; run `dsirm {stage.name}` again"
+                )
+        write_text(place / CONFIG, config)
+        sync_tree(place)
+        write_record(place, complete(place, record, seconds=seconds))
+        settle(layout, stage.name)
+
+    processes.first(end)
     log.info("%s: done in %.0f s", label, seconds)
+    return True
 
 
-def is_finished(folder: Path) -> bool:
-    """Returns whether the stage of this folder has finished."""
-    return _finished_record(folder) is not None
-
-
-def _finished_record(folder: Path) -> dict[str, Any] | None:
-    record = _read_record(folder)
-    return record if record is not None and record["finished"] else None
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    path = folder / RECORD
-    if path.is_file():
-        return json.loads(path.read_text("utf-8"))
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(
-            f"{folder} exists but has no {RECORD}: it is not a stage's output; move it away "
-            f"or choose another MODEL_DIR"
-        )
-    return None
-
-
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    write_text(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
-
-
-def fingerprint_of(folder: Path) -> str:
-    """Returns the fingerprint of a finished stage.
+def settle(layout: Layout, name: str) -> None:
+    """Puts the successor of a stage in its place, if it is whole.
 
     Args:
-      folder: of the stage.
-
-    Raises:
-      InputError: it is not finished.
+      layout: of the run.
+      name: of the stage.
     """
-    record = _finished_record(folder)
-    if record is None:
-        raise InputError(
-            f"{folder} is not finished; run `dsirm {folder.name}` (or `dsirm run`) first"
-        )
-    return record["fingerprint"]
+    folder, successor = layout.stage(name), layout.succeeding(name).stage(name)
+    if not successor.exists() or not is_finished(successor):
+        return
+    if folder.exists():
+        _move_aside(layout, folder)
+    rename_folder(successor, folder)
+    for parent in successor.parents:
+        if parent == layout.model_dir or any(parent.iterdir()):
+            break
+        parent.rmdir()
 
 
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    changed = [
-        f"{kind[:-1]} {key}"
-        for kind in ("bindings", "inputs")
-        for key in sorted(set(before[kind]) | set(after[kind]))
-        if before[kind].get(key) != after[kind].get(key)
-    ]
-    if before["version"] != after["version"]:
-        changed.append("version of dsirm_jax")
-    return f"{', '.join(changed)} changed" if changed else "--force"
+def _reason(
+    before: StageRecord | OldRecord, record: StageRecord, *, needed: Mapping[str, Path]
+) -> str:
+    """Returns why a stage is to run again, in a few words; nothing where it is not."""
+    if isinstance(before, StageRecord):
+        return difference(before, record)
+    inputs = {name: finished_record(path).fingerprint_0_2 for name, path in needed.items()}
+    parts = stale_parts(before, bindings=record.bindings, inputs=inputs)
+    return f"made by version 0.2: {', '.join(parts)} changed" if parts else ""
 
 
-def _move_aside(layout: Layout, folder: Path, label: str, *, reason: str) -> None:
-    stem = label.replace("/", "-")
-    numbers = (layout.model_dir / "replaced" / f"{stem}-{number}" for number in range(1, 10**6))
+def _take_up(folder: Path, old: OldRecord, record: StageRecord, *, config: str) -> None:
+    """Seals what version 0.2 made, as it is."""
+    write_text(folder / CONFIG, config)
+    record = dataclasses.replace(record, fingerprint_0_2=old.fingerprint)
+    write_record(folder, complete(folder, record, seconds=old.seconds or 0.0))
+    log.info("%s: made by version 0.2, taken up and sealed as it is", record.stage)
+
+
+def _begin(layout: Layout, work: Path, record: StageRecord, *, force: bool) -> None:
+    """Makes the folder ready in which a stage is to work."""
+    unfinished = read_record(work)
+    if unfinished is not None:
+        if isinstance(unfinished, StageRecord) and not force and not difference(unfinished, record):
+            log.info("%s: was interrupted, goes on", record.stage)
+            remove_partials(work)
+            return
+        _move_aside(layout, work)
+    write_record(work, record)
+    log.info("%s: starts", record.stage)
+
+
+def _move_aside(layout: Layout, folder: Path) -> None:
+    stem = "-".join(folder.relative_to(layout.model_dir).parts)
+    numbers = (layout.replaced / f"{stem}-{number}" for number in range(1, 10**6))
     target = next(path for path in numbers if not path.exists())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(target)
-    log.info("%s: runs again (%s); the old output is kept in %s", label, reason, target)
+    rename_folder(folder, target)
+    log.info("%s: kept in %s", folder, target)

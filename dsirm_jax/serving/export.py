@@ -19,7 +19,7 @@ from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.features.group import PAIRS
 from dsirm_jax.relevance.neighbours import Judged, nearest_rows, unit
 from dsirm_jax.run.layout import FULL, Layout
-from dsirm_jax.run.runner import fingerprint_of
+from dsirm_jax.run.record import finished_record
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
@@ -93,7 +93,7 @@ def export(
         packages=manifests.package_versions(),
         programs=portable.described(),
         sid_version=generator.sid_version,
-        stages={stage: fingerprint_of(layout.stage(stage)) for stage in SERVED_STAGES},
+        stages={stage: finished_record(layout.stage(stage)).identity for stage in SERVED_STAGES},
         settings=manifests.BundleSettings(
             encoder=settings,
             generator=description.describe_architecture(generator.config),

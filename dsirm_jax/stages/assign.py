@@ -41,4 +41,4 @@ def run(layout: Layout, *, vectors: VectorFiles) -> None:
     processes.first(functools.partial(join, written, into=layout.assigned))
 
 
-STAGE = Stage(name="assign", function=run, needs=(quantize.STAGE,))
+STAGE = Stage(name="assign", function=run, needs=(quantize.STAGE,), reads_run=True)

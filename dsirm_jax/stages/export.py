@@ -16,4 +16,23 @@ def run(layout: Layout, **bindings: Any) -> None:
     export(layout, **bindings)
 
 
-STAGE = Stage(name="export", function=run, needs=(relevance.STAGE,), alone=True)
+def bundle_faults(layout: Layout) -> list[str]:
+    """Returns what is wrong with the bundle of a run; see `runner.Stage.faults`."""
+    from dsirm_jax.io.errors import InputError
+    from dsirm_jax.serving.bundle.contents import open_bundle
+
+    try:
+        open_bundle(layout.bundle, verify=True)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+STAGE = Stage(
+    name="export",
+    function=run,
+    needs=(relevance.STAGE,),
+    alone=True,
+    reads_run=True,
+    faults=bundle_faults,
+)

@@ -82,4 +82,4 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     return "\n".join(lines)
 
 
-STAGE = Stage(name="predict", function=run, needs=(generate.STAGE,))
+STAGE = Stage(name="predict", function=run, needs=(generate.STAGE,), reads_run=True)

@@ -329,4 +329,4 @@ def _write_scores(path: Path, kept: pa.Table, rejected: pa.Table, *, scores: np.
         pq.write_table(rows.take(np.argsort(numbers.to_numpy(), kind="stable")), partial)
 
 
-STAGE = Stage(name="score", function=run, needs=(relevance.STAGE,), alone=True)
+STAGE = Stage(name="score", function=run, needs=(relevance.STAGE,), alone=True, reads_run=True)

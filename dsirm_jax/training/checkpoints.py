@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from dsirm_jax.io.checksums import checksums
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_text
 from dsirm_jax.training import processes
@@ -192,14 +191,8 @@ def _checksums(step: Path) -> dict[str, str]:
     The few files beside the items are Orbax's own notes, some written after the seal; `_read` has
     no need of them.
     """
-    files = sorted(path for path in step.glob("*/**/*") if path.is_file())
-    with ThreadPoolExecutor() as threads:
-        return dict(zip((str(f.relative_to(step)) for f in files), threads.map(_sha256, files)))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    names = (path.relative_to(step).as_posix() for path in step.glob("*/**/*") if path.is_file())
+    return {name: known.sha256 for name, known in checksums(step, names).items()}
 
 
 def _steps(directory: Path) -> list[Path]:

@@ -66,13 +66,18 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def is_first() -> bool:
-    """Returns whether this process writes logs and what is written once."""
+def index() -> int:
+    """Returns the number of this process, from 0."""
     if not several():
-        return True
+        return 0
     import jax
 
-    return jax.process_index() == 0
+    return jax.process_index()
+
+
+def is_first() -> bool:
+    """Returns whether this process writes logs and what is written once."""
+    return index() == 0
 
 
 def wait() -> None:

@@ -32,8 +32,8 @@ sys.exit(cli.main(sys.argv[2:]))
 """
 
 
-def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_on_it(run):
-    model_dir, _ = run
+def test_an_unchanged_run_is_skipped_and_a_changed_binding_reruns_what_depends_on_it(run, tmp_path):
+    model_dir = shutil.copytree(run[0], tmp_path / "run")
     before = (model_dir / "quantize/sids.parquet").stat().st_mtime_ns
     # Where and how the work is done is no part of what comes out.
     again = dsirm("run", model_dir, "--gin.prepare.run.workers=1")

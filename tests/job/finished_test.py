@@ -68,7 +68,7 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
     rejected = pq.read_table(model_dir / "score/rejected.parquet").to_pylist()
     assert [(row["row"], row["reason"]) for row in rejected] == [(8, "unknown item_id")]
     files = sorted(path.name for path in (model_dir / "score").iterdir())
-    assert files == ["rejected.parquet", "scores.parquet", "stage.json"]
+    assert files == ["config.gin", "rejected.parquet", "scores.parquet", "stage.json"]
     # More than the run's share of bad rows is refused.
     table.write_text(f"query,item_id\nshoe,no such item\n{rows[0]}\n")
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
@@ -126,20 +126,24 @@ def test_a_scorer_gives_what_the_command_gives(run, tmp_path):
 
 def test_a_run_is_compared_with_another(run, tmp_path):
     model_dir, _ = run
-    shutil.copytree(model_dir / "relevance", tmp_path / "relevance")
-    text = (model_dir / "config.gin").read_text()
-    (tmp_path / "config.gin").write_text(text.replace("SEED = 0", "SEED = 3"))
-    done = subprocess.run(
-        [sys.executable, "-m", "dsirm_jax", "compare", model_dir, tmp_path],
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
+    other = shutil.copytree(model_dir, tmp_path / "other")
+    dsirm("relevance", other, "--gin.linear.Linear.l2=77.0")
+    arguments = [sys.executable, "-m", "dsirm_jax", "compare", model_dir, other]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     blocks = [line for line in done.stdout.splitlines() if line.startswith("── ")]
     assert blocks == ["── no_sid ──", "── unsupervised ──", "── full ──"]
-    assert done.stdout.count("+0.0000 [+0.0000, +0.0000]") == 3 * 8
-    assert done.stdout.splitlines()[-3:] == ["  SEED", "    A  0", "    B  3"]
+    lines = done.stdout.splitlines()
+    place = lines.index(next(line for line in lines if line.endswith("linear.Linear.l2")))
+    assert lines[place + 2] == "    B  77.0"
+    # What it reads is sealed, and so are the bindings that it prints.
+    config = other / "relevance/config.gin"
+    config.write_text(config.read_text().replace("77.0", "78.0"))
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"dsirm: {config} is not what was written; `dsirm relevance` makes it again\n"
+    )
 
 
 def test_further_items_get_the_sids_that_the_catalogue_has(run, tmp_path):

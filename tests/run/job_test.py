@@ -5,7 +5,8 @@ import pytest
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run.job import Job, Task, run_tasks
-from dsirm_jax.run.runner import RECORD, Stage
+from dsirm_jax.run.record import RECORD
+from dsirm_jax.run.runner import Stage
 
 
 @pytest.fixture
