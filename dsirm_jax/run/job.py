@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from dsirm_jax.run.layout import CONFIG, FULL, Layout
 from dsirm_jax.run.record import PREVIOUS, finished_record, is_finished
 from dsirm_jax.run.runner import JOB_ARGUMENTS, Stage, run_stage
 from dsirm_jax.training import processes
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +143,7 @@ def run_tasks(
     """
     for task in tasks:
         config = configuration.text()
-        ran = run_stage(
+        is_new = run_stage(
             task.stage,
             task.layout,
             bindings=task.bindings,
@@ -151,12 +154,14 @@ def run_tasks(
             force=force,
             trust=trust,
         )
-        if ran and keeps_config and not task.stage.reads_run:
+        if is_new and keeps_config and not task.stage.reads_run:
             processes.first(functools.partial(write_text, job.layout.config, config))
 
 
 def check_agreement(job: Job, stages: Sequence[Stage], *, rerun: Sequence[Stage] = ()) -> None:
     """Checks that finished stages ran with what the configuration says.
+
+    A config.gin that is none of theirs, for somebody has changed it, is named in the log.
 
     Args:
       job: theirs.
@@ -167,6 +172,7 @@ def check_agreement(job: Job, stages: Sequence[Stage], *, rerun: Sequence[Stage]
       InputError: one ran with another binding; the message names it.
     """
     stale = {stage.name for stage in rerun}
+    configs = []
     for stage in stages:
         if stale.intersection((stage.name, *(earlier.name for earlier in stage.needs))):
             stale.add(stage.name)
@@ -176,6 +182,14 @@ def check_agreement(job: Job, stages: Sequence[Stage], *, rerun: Sequence[Stage]
             if is_finished(folder):
                 bindings = _bindings(stage, job, layout)
                 _check_bindings(stage, folder, _described(stage, bindings))
+                configs.append(folder / CONFIG)
+    if configs and job.layout.config.is_file():
+        text = job.layout.config.read_bytes()
+        if all(text != config.read_bytes() for config in configs):
+            log.warning(
+                "%s is not as it was written; what a stage ran with is in its folder, such as %s",
+                *(job.layout.config, configs[-1]),
+            )
 
 
 def _check_bindings(stage: Stage, folder: Path, described: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ KINDS = {
     "hierarchical_kmeans": ("HierarchicalKmeans", ()),
 }
 """Kinds of quantizers that were texts: their classes, and the settings that moved into these."""
+MOVED = ("kind", "hidden_dim", "latent_dim")
 OBJECTIVES = {"quantize": "QuantizerObjective", "generate": "GeneratorObjective"}
 
 
@@ -105,13 +106,9 @@ def _in_words_of_today(stage: str, bindings: Mapping[str, Any]) -> dict[str, Any
     if isinstance(objective, dict) and objective.get("") == "Objective" and stage in OBJECTIVES:
         described["objective"] = objective | {"": OBJECTIVES[stage]}
     config = described.get("config")
-    if isinstance(config, dict) and config.get("kind") in KINDS:
+    if isinstance(config, dict) and isinstance(config.get("kind"), str) and config["kind"] in KINDS:
         name, settings = KINDS[config["kind"]]
+        kept = {key: value for key, value in config.items() if key not in MOVED}
         moved = {key: config[key] for key in settings if key in config}
-        kept = {
-            key: value
-            for key, value in config.items()
-            if key not in ("kind", "hidden_dim", "latent_dim")
-        }
         described["config"] = kept | {"kind": {"": name} | moved}
     return described

@@ -100,7 +100,7 @@ def run_stage(
       trust: take files for what they were whose sizes and times of change are, and read none.
 
     Returns:
-      Whether it ran.
+      Whether the output is of this call: made, or taken up from version 0.2.
 
     Raises:
       InputError: a stage that this one needs is not finished, not whole, or made of another one
@@ -108,8 +108,10 @@ def run_stage(
     """
     folder, successor = layout.stage(stage.name), layout.succeeding(stage.name).stage(stage.name)
     label = str(folder.relative_to(layout.model_dir))
+    takes_up = False
 
     def begin() -> bool:
+        nonlocal takes_up
         settle(layout, stage.name)
         check_lineage(needed.values(), trust=trust)
         record = StageRecord(
@@ -123,6 +125,7 @@ def run_stage(
         reason = None if before is None else _reason(before, record, needed=needed)
         if isinstance(before, OldRecord) and before.finished and not reason and not force:
             _take_up(folder, before, record, config=config)
+            takes_up = True
             return False
         if isinstance(before, StageRecord) and before.finished and not reason and not force:
             wrong = faults(folder, before, trust=trust)
@@ -143,7 +146,7 @@ def run_stage(
         return True
 
     if not processes.first(begin):
-        return False
+        return processes.first(lambda: takes_up)
     replaces = processes.first(successor.is_dir)
     work = layout.succeeding(stage.name) if replaces else layout
     started = time.monotonic()

@@ -53,6 +53,7 @@ def test_every_stage_keeps_what_it_ran_with(own):
     assert "title = 'Another'" in (own / "config.gin").read_text()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_named_by_the_next_stage_and_mended_by_run(own):
     path = own / "encode" / "items-00000-of-00001.parquet"
     original = path.read_bytes()
@@ -65,19 +66,19 @@ def test_a_flipped_bit_is_named_by_the_next_stage_and_mended_by_run(own):
     assert done.stderr.count("finished and unchanged, skipped") == 10
 
 
-@pytest.mark.parametrize("stage", ["run", "quantize"])
-def test_a_second_writer_is_told_who_is_there(own, stage):
+def test_a_second_writer_is_told_who_is_there(own):
     with (own / "locks/run.lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         known = {"pid": 4711, "host": "elsewhere", "since": "2026-01-02", "command": "dsirm run"}
         file.truncate()
         json.dump(known, file)
         file.flush()
-        text = fails(*command(stage, own, "--force"))
+        text = fails(*command("quantize", own, "--force"))
     assert f"{own} is in use: process 4711 on elsewhere since 2026-01-02 (dsirm run)" in text
     assert not (own / "successors").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_writer_holds_nothing(tmp_path):
     running = subprocess.Popen(
         command("run", tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -93,6 +94,7 @@ def test_a_killed_writer_holds_nothing(tmp_path):
     dsirm("prepare", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_of_version_0_2_is_taken_up(own):
     """Its records are made of those of today, in the form that version 0.2 wrote."""
     folders = [path.parent for path in own.rglob("stage.json")]
