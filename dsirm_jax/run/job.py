@@ -171,8 +171,8 @@ def check_agreement(job: Job, stages: Sequence[Stage], *, rerun: Sequence[Stage]
     Raises:
       InputError: one ran with another binding; the message names it.
     """
+    _check_config(job, stages)
     stale = {stage.name for stage in rerun}
-    configs = []
     for stage in stages:
         if stale.intersection((stage.name, *(earlier.name for earlier in stage.needs))):
             stale.add(stage.name)
@@ -182,13 +182,18 @@ def check_agreement(job: Job, stages: Sequence[Stage], *, rerun: Sequence[Stage]
             if is_finished(folder):
                 bindings = _bindings(stage, job, layout)
                 _check_bindings(stage, folder, _described(stage, bindings))
-                configs.append(folder / CONFIG)
-    if configs and job.layout.config.is_file():
+
+
+def _check_config(job: Job, stages: Sequence[Stage]) -> None:
+    """Warns where MODEL_DIR's configuration is that of none of its stages."""
+    own = [layout.stage(stage.name) / CONFIG for stage in stages for layout in _layouts(stage, job)]
+    own = [path for path in own if path.is_file()]
+    if own and job.layout.config.is_file():
         text = job.layout.config.read_bytes()
-        if all(text != config.read_bytes() for config in configs):
+        if all(text != path.read_bytes() for path in own):
             log.warning(
                 "%s is not as it was written; what a stage ran with is in its folder, such as %s",
-                *(job.layout.config, configs[-1]),
+                *(job.layout.config, own[-1]),
             )
 
 
