@@ -33,8 +33,8 @@ class ServerSettings:
 
     workers: int = 4
     waiting: int = 60
-    connections: int = 2000
-    client_connections: int = 1000
+    connections: int = 4000
+    client_connections: int = 2000
     header_seconds: float = 10.0
     # Longer than the 60 s for which common proxies keep theirs: the proxy is to close first.
     idle_seconds: float = 75.0
