@@ -128,7 +128,7 @@ def test_an_example_is_one_click_away(opened, address):
 def test_without_examples_the_page_says_where_queries_are(browser, address):
     about = told(address, "about") | {"examples": []}
     page = browser.new_context().new_page()
-    page.route("**/api/about", lambda route: route.fulfill(json=about))
+    page.route("**/api/about*", lambda route: route.fulfill(json=about))
     page.goto(address)
     settled(page)
     assert page.text_content("#examples").startswith("Or open the tree below")

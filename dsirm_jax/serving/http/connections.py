@@ -13,6 +13,7 @@ import enum
 import ipaddress
 import logging
 import resource
+import socket
 from typing import Any
 
 import h11
@@ -58,6 +59,9 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # Header and body of an answer are written one after the other: without this the kernel
+        # holds the second back until the client has acknowledged the first, some 40 ms.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = counted_address(self.client[0]) if self.client else b""
         if self._room.admit(self):
             self._enter(Stage.HEADER)

@@ -70,6 +70,14 @@ def test_a_header_that_does_not_come_in_time_ends_the_connection(scorer, asked, 
             assert answered(another) == 200
 
 
+def test_no_answer_waits_for_the_client_to_acknowledge_its_header(scorer):
+    with listening(scorer) as (server, port), connect(port) as client:
+        assert answered(client) == 200
+        (connection,) = server.server_state.connections
+        of_server = connection.transport.get_extra_info("socket")
+        assert of_server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_connection_at_rest_has_a_deadline_of_its_own(scorer):
     with (
         listening(scorer, header_seconds=60, idle_seconds=0.3) as (_, port),
