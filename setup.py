@@ -34,7 +34,7 @@ RIVALS = ["faiss-cpu", "torch", "transformers", "vector-quantize-pytorch"]
 # Ibis 12 does not know the interface of later ones.
 DATAFUSION = ["datafusion<52"]
 DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"]
-SERVE = ["fastapi", "prometheus-client", "uvicorn"]
+SERVE = ["fastapi", "prometheus-client", "uvicorn>=0.23"]
 TEST = [
     *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),

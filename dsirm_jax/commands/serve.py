@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 
 from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.io.errors import InputError
 
+LAST_SECONDS = 2.0
 EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
@@ -26,6 +29,10 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     settings = ScorerSettings(warm=(), programs=flags["programs"])
     with Scorer.open(flags["bundle"], settings=settings) as scorer:
         server.serve(scorer, host=flags["host"], port=flags["port"])
+        # No request is left, but a compilation under way would hold the process for minutes.
+        last = threading.Timer(LAST_SECONDS, os._exit, (0,))
+        last.daemon = True
+        last.start()
     return 0
 
 

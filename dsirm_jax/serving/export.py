@@ -49,6 +49,7 @@ def export(
     beams: int,
     language: str | None,
     crossfit: bool,
+    show_queries: bool = False,
 ) -> None:
     """a finished run -> a bundle: one folder that serves it, see docs/serving.md.
 
@@ -59,6 +60,7 @@ def export(
       beams: SIDs that the generator writes for a query.
       language: as in `features.run`.
       crossfit: whether the run is a cross-fit, whose two halves no bundle can hold.
+      show_queries: whether a server of the bundle may show anybody some of the run's queries.
 
     Raises:
       InputError: the run is a cross-fit, or has no full model or one that cannot be served.
@@ -105,6 +107,7 @@ def export(
             numbers=numbers,
             types_from_titles=not _has_categories(layout.items),
             trie=forms,
+            shows_queries=show_queries,
         ),
         features={
             name: described_features(head, levels=levels, numbers=numbers)

@@ -125,6 +125,18 @@ def test_an_example_is_one_click_away(opened, address):
     page.wait_for_selector("h2:has-text('The tree')")
 
 
+def test_without_examples_the_page_says_where_queries_are(browser, address):
+    about = told(address, "about") | {"examples": []}
+    page = browser.new_context().new_page()
+    page.route("**/api/about*", lambda route: route.fulfill(json=about))
+    page.goto(address)
+    settled(page)
+    assert page.text_content("#examples").startswith("Or open the tree below")
+    assert page.locator("#examples a").count() == 0
+    assert page.get_attribute("#query", "placeholder") == "Type what a shopper would type"
+    page.context.close()
+
+
 def test_an_item_opens_to_its_features(opened, address):
     page = opened(f"/?q={quote(QUERY)}")
     item = page.locator("details.item").nth(2)

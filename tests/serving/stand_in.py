@@ -161,10 +161,10 @@ def _words(text):
 
 
 @contextlib.contextmanager
-def served(*, seconds=0.0, workers=4, waiting=60, port=0):
+def served(*, seconds=0.0, port=0, **settings):
     """Serves a stand-in in a process of its own, and yields the process and its address."""
-    flags = [f"--{name}={value}" for name, value in (("seconds", seconds), ("port", port))]
-    flags += [f"--{name}={value}" for name, value in (("workers", workers), ("waiting", waiting))]
+    given = {"seconds": seconds, "port": port, **settings}
+    flags = [f"--{name}={value}" for name, value in given.items()]
     command = [sys.executable, "-m", "tests.serving.stand_in", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -179,12 +179,12 @@ def main():
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float)
-    for name in ("port", "workers", "waiting"):
-        parser.add_argument(f"--{name}", type=int)
-    given = parser.parse_args()
-    settings = ServerSettings(workers=given.workers, waiting=given.waiting)
-    scorer = StandIn(seconds=given.seconds)
-    serve(scorer, host="127.0.0.1", port=given.port, settings=settings)
+    parser.add_argument("--port", type=int)
+    for name in ("workers", "waiting", "goodbye_seconds"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(ServerSettings, name))
+    given = vars(parser.parse_args())
+    scorer, port = StandIn(seconds=given.pop("seconds")), given.pop("port")
+    serve(scorer, host="127.0.0.1", port=port, settings=ServerSettings(**given))
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def make(path, *, count=60, whole=False):
             numbers=("price",),
             types_from_titles=False,
             trie=tries.forms(trie),
+            shows_queries=True,
         ),
         features=described,
         catalogue=1,

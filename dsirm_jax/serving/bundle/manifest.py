@@ -91,6 +91,7 @@ class BundleSettings:
       types_from_titles: pinned categories are product types of titles, for the run's items had no
         categories.
       trie: form of each level, `trie.BITMAP` or `trie.RANGES`, which the exported search expects.
+      shows_queries: whether anybody may see cached queries, which come from a log, as examples.
 
     Raises:
       InputError: two of them contradict each other, or a number is too small.
@@ -106,6 +107,7 @@ class BundleSettings:
     numbers: tuple[str, ...]
     types_from_titles: bool
     trie: tuple[str, ...]
+    shows_queries: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_pieces", "beams"):

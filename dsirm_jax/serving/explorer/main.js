@@ -46,7 +46,7 @@ async function draw() {
   try {
     const { sizes, items, features: schema, examples } = await about();
     lead.textContent = `${items.toLocaleString("en")} items, each with a semantic identifier (SID) of ${sizes.length} codes, coarse to fine, from ${sizes.join(" × ")}. Items that answer the same queries share their first codes.`;
-    tries.replaceChildren(...(examples.length ? ["Try ", ...examples.flatMap(example)] : []));
+    tries.replaceChildren(...(examples.length ? ["Try ", ...examples.flatMap(example)] : ["Or open the tree below down to an item: its title makes a query."]));
     const levels = sizes.length;
     const told = query
       ? search(page, { query, levels, schema, sid: codes(sid), opened: item, go: note })

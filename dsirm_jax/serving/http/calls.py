@@ -12,6 +12,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from dsirm_jax.serving.http.metrics import ServerMetrics
+from dsirm_jax.serving.http.refusals import STOPPING
 from dsirm_jax.serving.http.settings import ServerSettings
 from dsirm_jax.serving.scorer.batching import Overloaded
 from dsirm_jax.serving.scorer.scorer import WARM_TEXT, Scorer
@@ -31,7 +32,7 @@ class Calls:
     def __init__(self, scorer: Scorer, *, settings: ServerSettings, metrics: ServerMetrics):
         self.scorer, self.metrics, self.settings = scorer, metrics, settings
         self.unready: str | None = "the scorer is warming up"
-        self.admitted = 0
+        self.admitted, self._stopping = 0, False
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="scorer")
         metrics.watch(admitted=lambda: self.admitted, statistics=scorer.statistics)
 
@@ -39,8 +40,11 @@ class Calls:
         """Returns what a blocking function makes of the scorer, as JSON.
 
         Raises:
-          Overloaded: as many calls as the settings allow are running or waiting.
+          Overloaded: as many calls as the settings allow are running or waiting, or the server is
+            stopping.
         """
+        if self._stopping:
+            raise Overloaded(STOPPING)
         if self.admitted >= self.settings.workers + self.settings.waiting:
             raise Overloaded(f"{self.admitted} requests are running or waiting")
         self.admitted += 1
@@ -76,9 +80,13 @@ class Calls:
         self.scorer.warm(*(1 << power for power in range(self.settings.workers.bit_length())))
         self.scorer.query_sids(WARM_TEXT, deadline=WARM_UP_SECONDS)
 
-    async def close(self) -> None:
-        self.unready = "the server is stopping"
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+    def close(self) -> None:
+        """Cancels what waits for a thread.
+
+        What a thread is at cannot be cancelled, and a compilation may take minutes: nobody waits.
+        """
+        self.unready, self._stopping = STOPPING, True
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._threads, call)

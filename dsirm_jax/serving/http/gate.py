@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 
 from starlette.datastructures import Headers
@@ -19,6 +20,17 @@ HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
+
+
+def host_name(name: str) -> str:
+    """Returns a host's name or address, without brackets, as all its spellings are written."""
+    bare = name.lower().removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return name.lower()
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return str(mapped or address)
 
 
 class HeadAsGet:
@@ -44,6 +56,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], seconds: float):
         self.app, self.hosts, self.seconds = app, hosts, seconds
+        self._any, self._names = "*" in hosts, {host_name(host) for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +71,7 @@ class Gate:
             await refusal(status, reason)(scope, receive, send_with_headers)
 
         name = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "")).lower()
-        if not {name, "*"} & set(self.hosts):
+        if not self._any and host_name(name) not in self._names:
             return await refuse(
                 400,
                 f"the header Host names {name[:SHOWN_CHARACTERS]!r}; call the server by "

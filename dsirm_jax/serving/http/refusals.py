@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.http.messages import Problem
 from dsirm_jax.serving.http.metrics import ServerMetrics
 from dsirm_jax.serving.scorer.batching import Overloaded
 
+log = logging.getLogger(__name__)
+STOPPING = "the server is stopping"
 SHOWN_CHARACTERS = 64
 """Characters shown of what a client sent."""
 CODES = {
@@ -52,7 +57,6 @@ def add_handlers(app: FastAPI, *, metrics: ServerMetrics) -> None:
     app.exception_handler(InputError)(_wrong)
     app.exception_handler(HTTPException)(_refused)
     app.exception_handler(Overloaded)(functools.partial(_overloaded, metrics))
-    app.exception_handler(Exception)(_failed)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -78,5 +82,33 @@ async def _overloaded(metrics: ServerMetrics, request: Request, error: Overloade
     return refusal(503, f"{error}; try again", **{"retry-after": "1"})
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+class Unfinished:
+    """Middleware: answers requests that failed, which the log has, or that a stop cut short."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            return await self.app(scope, receive, send_noted)
+        except (Exception, asyncio.CancelledError) as error:
+            if begun:
+                raise
+            answer = _unfinished(error)
+        return await answer(scope, receive, send)
+
+
+def _unfinished(error: BaseException) -> Response:
+    if isinstance(error, asyncio.CancelledError):
+        return refusal(503, f"{STOPPING}; try again", **{"retry-after": "1"})
+    log.error("a request failed", exc_info=error)
     return refusal(500, "the server failed; its log says why")

@@ -94,6 +94,7 @@ class Scorer:
         # The products of a request are small: more threads would only wait for each other.
         threadpool_limits(1, user_api="blas")
         manifest, models = bundle.manifest, bundle.models
+        self._shows_queries = manifest.settings.shows_queries
         self._settings, self.sizes, self._catalogue = settings, manifest.sizes, bundle.catalogue
         self._judge = Judge(manifest, heads=models.heads)
         self.schema = self._judge.schema
@@ -264,10 +265,14 @@ class Scorer:
     def examples(self, *, most: int = 12) -> list[str]:
         """Returns texts of some cached queries, short ones from all over the alphabet.
 
+        They come from a log: there are none unless the bundle's maker allows it, see
+        `BundleSettings.shows_queries`.
+
         Raises:
           InputError: `most` is no whole number of at least 1.
         """
-        return browsing.example_queries(self._catalogue, most=whole("most", most, least=1))
+        whole("most", most, least=1)
+        return browsing.example_queries(self._catalogue, most=most) if self._shows_queries else []
 
     def candidates(self, query: str, *, most: int = 50) -> list[str]:
         """Returns ids of items to show for a query, each once.

@@ -48,6 +48,14 @@ def test_a_bundle_of_format_1_is_read(made, tmp_path):
     assert manifest.read_manifest(path).programs is None
 
 
+def test_queries_are_shown_only_where_the_manifest_says_so(made, tmp_path):
+    settings = json.loads((made / MANIFEST).read_text())["settings"]
+    assert manifest.read_manifest(made / MANIFEST).settings.shows_queries
+    del settings["shows_queries"]  # as earlier versions wrote it
+    path = changed(made, tmp_path, settings=settings)
+    assert not manifest.read_manifest(path).settings.shows_queries
+
+
 @pytest.mark.parametrize(
     ("changes", "fix"),
     [

@@ -2,12 +2,13 @@
 
 import contextlib
 import re
+import threading
 import time
 import urllib.request
 
 from fastapi.testclient import TestClient
 
-from dsirm_jax.serving.http.server import application
+from dsirm_jax.serving.http.server import application, http_server, listen
 from dsirm_jax.serving.http.settings import ServerSettings
 
 
@@ -17,6 +18,30 @@ def client_of(scorer, **settings):
     app = application(scorer, settings=ServerSettings(**settings))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
+
+
+@contextlib.contextmanager
+def listening(scorer, *, host="127.0.0.1", **settings):
+    """Serves a scorer in a thread of this process, and yields uvicorn's server and its port."""
+    listener = listen(host, 0)
+    port = listener.getsockname()[1]
+    server = http_server(scorer, listener, host=host, settings=ServerSettings(**settings))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield server, port
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def until(is_so):
+    """Waits until something is so, for a minute at most."""
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def wait_until_ready(client):

@@ -6,6 +6,10 @@ import http.client
 import itertools
 import json
 import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +21,17 @@ from fastapi.testclient import TestClient
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving import ScorerSettings
-from dsirm_jax.serving.http.server import application
+from dsirm_jax.serving.http.server import application, hosts_of, listen
 from dsirm_jax.serving.http.settings import ServerSettings
 from dsirm_jax.serving.scorer.arguments import query_text
-from tests.serving.http.clients import client_of, fetch, payload, wait_until_ready
+from tests.serving.http.clients import (
+    client_of,
+    fetch,
+    listening,
+    payload,
+    until,
+    wait_until_ready,
+)
 from tests.serving.stand_in import StandIn, served
 
 
@@ -127,6 +138,63 @@ def test_a_server_that_cannot_be_warmed_up_stops_when_it_is_told_to():
         assert client.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize("workers", [1, 2], ids=["waiting", "under way"])
+def test_a_stop_while_the_scorer_is_cold_answers_503(workers):
+    scorer = Gated()  # the first thread is warming up, behind the gate
+    with (
+        ThreadPoolExecutor(3) as threads,
+        listening(scorer, workers=workers, goodbye_seconds=1) as (server, port),
+    ):
+        asked = [threads.submit(ask_raw, port) for _ in range(3)]
+        until(lambda: len(server.server_state.tasks) == 3)
+        stopped = time.monotonic()
+        server.should_exit = True  # as uvicorn does where SIGTERM comes
+        answers = [one.result() for one in asked]
+        until(lambda: not server.server_state.tasks)
+        assert 0.9 < time.monotonic() - stopped < 30
+        scorer.gate.set()
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower()
+        assert b'{"code":"busy","reason":"the server is stopping; try again"}' in answer
+
+
+def ask_raw(port):
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /api/sids?query=toy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("127.0.0.1", {"127.0.0.1"}),
+        ("127.0.0.2", {"127.0.0.2", "127.0.0.1"}),
+        ("127.1", {"127.1", "127.0.0.1"}),
+        ("localhost", {"localhost", "127.0.0.1"}),
+        ("::1", {"[::1]"}),
+        ("0:0:0:0:0:0:0:1", {"[::1]", "[0:0:0:0:0:0:0:1]"}),
+        ("::ffff:127.0.0.1", {"[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "127.0.0.1"}),
+    ],
+    ids=["first", "second", "short", "name", "IPv6", "IPv6 in full", "IPv4 as IPv6"],
+)
+def test_every_loopback_address_checks_hosts(scorer, host, names):
+    with listen(host, 0) as listener:
+        hosts = hosts_of(listener, host=host)
+    app = application(scorer, settings=ServerSettings(), hosts=hosts)
+    with TestClient(app) as client:
+        for name in ("evil.example", "127.0.0.1.evil.example", "0.0.0.0", "[::2]"):
+            assert client.get("/health", headers={"host": name}).status_code == 400, name
+        for name in names:
+            for port in ("", ":8080"):
+                assert client.get("/health", headers={"host": name + port}).status_code == 200
+
+
+def test_any_other_address_takes_every_host():
+    for host in ("0.0.0.0", "::"):
+        with listen(host, 0) as listener:
+            assert hosts_of(listener, host=host) == ("*",)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "bounds"),
     [
@@ -134,8 +202,11 @@ def test_a_server_that_cannot_be_warmed_up_stops_when_it_is_told_to():
         ("workers", 1.5, "of at least 1"),
         ("waiting", -1, "of at least 0"),
         ("connections", 0, "of at least 1"),
+        ("client_connections", 0, "of at least 1"),
         ("goodbye_seconds", -1, "of at least 0"),
         ("body_seconds", float("nan"), "seconds from 0 to"),
+        ("header_seconds", float("inf"), "seconds from 0 to"),
+        ("idle_seconds", -1, "seconds from 0 to"),
         ("retry_seconds", -0.5, "seconds from 0 to"),
     ],
 )
@@ -252,3 +323,44 @@ def test_a_server_that_is_told_to_stop_finishes_what_is_under_way():
         process.wait(timeout=600)
         with pytest.raises(OSError, match="refused"):
             ask(address, "toy")
+
+
+@pytest.mark.slow
+def test_a_cold_server_that_is_told_to_stop_answers_503_and_stops_in_time():
+    with (
+        served(seconds=600.0, goodbye_seconds=2) as (process, address),
+        ThreadPoolExecutor(6) as threads,
+    ):
+        asked = [threads.submit(ask_raw, urlsplit(address).port) for _ in range(6)]
+        while b"dsirm_admitted 6.0" not in fetch(f"{address}/metrics"):
+            time.sleep(0.01)
+        told = time.monotonic()
+        process.terminate()
+        assert process.wait(timeout=60) == -signal.SIGTERM
+        assert 2 <= time.monotonic() - told < 10
+        assert all(one.result().startswith(b"HTTP/1.1 503 ") for one in asked)
+
+
+COMPILING = """
+import time
+import dsirm_jax.serving
+from dsirm_jax.commands import serve
+from tests.serving.stand_in import StandIn
+
+class Compiling(StandIn):
+    def close(self):
+        time.sleep(600)
+
+dsirm_jax.serving.Scorer.open = classmethod(lambda *_, **__: Compiling())
+serve.run({"bundle": "", "programs": None, "host": "127.0.0.1", "port": 0}, ())
+"""
+
+
+@pytest.mark.slow
+def test_a_compilation_under_way_does_not_hold_the_process():
+    command = [sys.executable, "-c", COMPILING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"serving: ")
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0

@@ -311,6 +311,15 @@ def test_examples_are_cached_queries_from_all_over_the_alphabet(scorer):
     assert three == ["blue mug", "green mug", "red mug"]
 
 
+def test_there_are_no_examples_where_the_bundles_maker_does_not_allow_it(bundle):
+    settings = dataclasses.replace(bundle.manifest.settings, shows_queries=False)
+    manifest = dataclasses.replace(bundle.manifest, settings=settings)
+    quiet = SimpleNamespace(manifest=manifest, catalogue=bundle.catalogue, models=bundle.models)
+    with Scorer(quiet, settings=ScorerSettings()) as scorer:
+        assert scorer.examples(most=100) == []
+        assert scorer.query_sids(tiny.QUERIES[0]).source == CACHED
+
+
 @pytest.mark.parametrize("query", [tiny.QUERIES[0], LIVE_QUERIES[0]])
 def test_candidates_are_items_of_the_sids_and_then_the_nearest(scorer, query):
     found = scorer.candidates(query, most=20)
