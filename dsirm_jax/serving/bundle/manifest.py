@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -11,29 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import dsirm_jax
+from dsirm_jax.io.checksums import Checksum, sealed, unsealed
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import write_text
+from dsirm_jax.io.files import replacing, sync
 from dsirm_jax.serving.limits import whole
 
+MODEL = "model"
 FORMAT = 2
 READABLE = (1, FORMAT)
 """Format 1, which JAX 0.10 wrote, does not say how its programs are written."""
 FULL, DENSE_ONLY = "full", "dense_only"
 """Names of the heads: that of the full model, and one that knows nothing of SIDs."""
 PACKAGES = ("jax", "flax", "numpy", "orbax-checkpoint", "lmdb", "tensorflow")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class File:
-    """What the manifest knows of a file.
-
-    Attributes:
-      bytes: its size.
-      sha256: of its contents, hexadecimal.
-    """
-
-    bytes: int
-    sha256: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +156,7 @@ class Manifest:
     catalogue: int
     items: int
     queries: int
-    files: Mapping[str, File]
+    files: Mapping[str, Checksum]
 
     @property
     def catalogue_folder(self) -> str:
@@ -178,6 +166,11 @@ class Manifest:
     def saved_model_folder(self) -> str:
         """TF Serving takes the folder of the greatest number."""
         return f"saved_model/{self.catalogue}"
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Those that all of the bundle's files are in."""
+        return MODEL, self.saved_model_folder, self.catalogue_folder
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -192,10 +185,12 @@ def package_versions() -> dict[str, str]:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes a manifest, whole or not at all, with a checksum of its own."""
-    content = dataclasses.asdict(manifest)
-    sealed = {"checksum": _checksum(content)} | content
-    write_text(path, json.dumps(sealed, indent=2) + "\n")
+    """Writes a manifest with a checksum of its own; the disk has it, or the one before."""
+    with replacing(path) as partial:
+        content = json.dumps(sealed(dataclasses.asdict(manifest)), indent=2)
+        partial.write_text(f"{content}\n", encoding="utf-8")
+        sync(partial)
+    sync(path.parent)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -205,15 +200,9 @@ def read_manifest(path: Path) -> Manifest:
       InputError: there is no such file, it is not what was written, of another format, or JAX is
         too old or too new here for the programs.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop("checksum")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; name the folder of a bundle") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not what was written; export the bundle anew") from error
-    if seal != _checksum(content):
-        raise InputError(f"{path} is not what was written; export the bundle anew")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name the folder of a bundle")
+    content = unsealed(path, otherwise="is not what was written; export the bundle anew")
     if content["format"] not in READABLE:
         raise InputError(
             f"{path}: the bundle has format {content['format']}, this version of dsirm reads "
@@ -239,7 +228,7 @@ def read_manifest(path: Path) -> Manifest:
                 head: tuple(FeatureColumn(**column) for column in columns)
                 for head, columns in content["features"].items()
             },
-            "files": {name: File(**known) for name, known in content["files"].items()},
+            "files": {name: Checksum(**known) for name, known in content["files"].items()},
         }
     )
 
@@ -272,7 +261,3 @@ def check_readable(programs: Programs, *, where: str | Path) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
-
-
-def _checksum(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from dsirm_jax.io.checksums import SEAL, sealed
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle import manifest
 from dsirm_jax.serving.bundle.contents import MANIFEST, open_bundle
@@ -11,9 +12,8 @@ from dsirm_jax.serving.bundle.contents import MANIFEST, open_bundle
 def changed(made, folder, **changes):
     """Writes a bundle's manifest with other contents, sealed as if they were right."""
     content = json.loads((made / MANIFEST).read_text()) | changes
-    del content["checksum"]
-    sealed = {"checksum": manifest._checksum(content)} | content
-    (folder / MANIFEST).write_text(json.dumps(sealed))
+    del content[SEAL]
+    (folder / MANIFEST).write_text(json.dumps(sealed(content)))
     return folder / MANIFEST
 
 
@@ -43,8 +43,8 @@ def test_a_bundle_of_another_format_is_refused(made, tmp_path):
 def test_a_bundle_of_format_1_is_read(made, tmp_path):
     path = changed(made, tmp_path, format=1)
     content = json.loads(path.read_text())
-    del content["programs"], content["checksum"]
-    path.write_text(json.dumps({"checksum": manifest._checksum(content)} | content))
+    del content["programs"], content[SEAL]
+    path.write_text(json.dumps(sealed(content)))
     assert manifest.read_manifest(path).programs is None
 
 
