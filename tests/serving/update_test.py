@@ -169,7 +169,7 @@ def test_nothing_to_add_or_rows_that_are_none_are_refused_with_their_place(path,
 def test_two_updates_at_once_are_refused(path, tables):
     with lock.held(path / "update.lock", what="the bundle"):
         files = contents(path)
-        with pytest.raises(InputError, match=rf"^bundle {path} is in use: process {os.getpid()} on"):
+        with pytest.raises(InputError, match=f"^bundle {path} is in use: process {os.getpid()}"):
             update(path, **tables)
     assert contents(path) == files
 

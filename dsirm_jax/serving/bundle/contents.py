@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from dsirm_jax.io.checksums import checksums, faults
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import sync
-from dsirm_jax.serving.bundle.manifest import MODEL, Manifest, read_manifest, write_manifest
+from dsirm_jax.serving.bundle.manifest import MODEL, REMEDY, Manifest, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
@@ -82,7 +82,7 @@ def open_bundle(path: str | Path, *, trust: bool = False) -> Bundle:
     present = files_in(path, manifest.folders)
     if wrong := faults(path, manifest.files, present=present, contents=not trust):
         more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
-        raise InputError(f"{wrong[0]}{more}; copy the bundle again, or export it anew")
+        raise InputError(f"{wrong[0]}{more}; {REMEDY}")
     return Bundle(path=path, manifest=manifest)
 
 
