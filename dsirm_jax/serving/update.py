@@ -129,7 +129,7 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
 
 def _remove_leftovers(path: Path, manifest: Manifest) -> None:
     """Removes what an update that was killed left, and catalogues before the previous one."""
-    previous = dataclasses.replace(manifest, catalogue=manifest.catalogue - 1)
+    previous = dataclasses.replace(manifest, catalogue=max(manifest.catalogue - 1, 1))
     folders = [(m.catalogue_folder, m.saved_model_folder) for m in (manifest, previous)]
     names = set(itertools.chain.from_iterable(folders))
     for folder in (*path.glob("catalogue-*"), *path.glob("saved_model/*")):

@@ -51,8 +51,11 @@ class Bundle:
     def catalogue(self) -> BundleCatalogue:
         """Items and queries, mapped into memory."""
         from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
+        from dsirm_jax.serving.bundle.consistency import check_catalogue
 
-        return BundleCatalogue.open(self.path / self.manifest.catalogue_folder)
+        catalogue = BundleCatalogue.open(self.path / self.manifest.catalogue_folder)
+        check_catalogue(catalogue, self.manifest)
+        return catalogue
 
     @functools.cached_property
     def models(self) -> Models:

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +171,7 @@ class Manifest:
       files: all files of the bundle by path, the manifest itself left out.
 
     Raises:
-      InputError: a number is too small; there are more than `MOST_FILES`, or a path leads
-        elsewhere than into one of `folders`.
+      InputError: a number is too small.
     """
 
     format: int = FORMAT
@@ -190,10 +189,6 @@ class Manifest:
     def __post_init__(self) -> None:
         for name, least in (("catalogue", 1), ("items", 1), ("queries", 0)):
             whole(f"Manifest.{name}", getattr(self, name), least=least)
-        if len(self.files) > MOST_FILES:
-            raise InputError(f"Manifest.files has {len(self.files):,}, more than any bundle")
-        for name in self.files:
-            _check_inside(name, self.folders)
 
     @property
     def catalogue_folder(self) -> str:
@@ -215,12 +210,17 @@ class Manifest:
         return tuple(self.settings.generator["sid_sizes"])
 
 
-def _check_inside(name: str, folders: Sequence[str]) -> None:
-    """Raises InputError where a path is not a plain one of a file in some folders."""
-    parts = name.split("/")
-    is_plain = name.isprintable() and "\\" not in name and not {"", ".", ".."} & {*parts}
-    if not (is_plain and any(name.startswith(f"{folder}/") for folder in folders)):
-        raise InputError(f"Manifest.files has {ascii(name)[:300]}, which is no file of a bundle")
+def _check_inside(names: Collection[str], folders: Sequence[str]) -> None:
+    """Raises InputError where one of too many paths, or one that leads out of folders, is given."""
+    if len(names) > MOST_FILES:
+        raise InputError(f"Manifest.files has {len(names):,}, more than any bundle")
+    for name in names:
+        parts = name.split("/")
+        is_plain = name.isprintable() and "\\" not in name and not {"", ".", ".."} & {*parts}
+        if not (is_plain and any(name.startswith(f"{folder}/") for folder in folders)):
+            raise InputError(
+                f"Manifest.files has {ascii(name)[:300]}, which is no file of a bundle"
+            )
 
 
 def package_versions() -> dict[str, str]:
@@ -241,8 +241,9 @@ def read_manifest(path: Path) -> Manifest:
     """Reads what `write_manifest` wrote.
 
     Raises:
-      InputError: there is no such file, it is not what was written, of another format, or JAX is
-        too old or too new here for the programs.
+      InputError: there is no such file, it is not what was written, of another format, a field is
+        not of its type, a path leads elsewhere than into one of `Manifest.folders`, or JAX is too
+        old or too new here for the programs.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the folder of a bundle")
@@ -258,6 +259,7 @@ def read_manifest(path: Path) -> Manifest:
         )
     try:
         manifest = from_json(Manifest, content, name="the manifest")
+        _check_inside(manifest.files, manifest.folders)
     except InputError as error:
         raise InputError(f"{path}: {error}; {REMEDY}") from error
     if manifest.programs is not None:
