@@ -27,7 +27,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         ) from error
     # The server compiles when it listens already, and says when it is ready.
     settings = ScorerSettings(warm=(), programs=flags["programs"])
-    with Scorer.open(flags["bundle"], settings=settings) as scorer:
+    with Scorer.open(flags["bundle"], settings=settings, trust=flags["trust"]) as scorer:
         server.serve(scorer, host=flags["host"], port=flags["port"])
         # No request is left, but a compilation under way would hold the process for minutes.
         last = threading.Timer(LAST_SECONDS, os._exit, (0,))
@@ -65,6 +65,14 @@ COMMAND = Command(
             name="programs",
             value="DIR",
             meaning="keep compiled programs there, so that the next start is ready soon",
+        ),
+        Flag(
+            name="trust",
+            kind="switch",
+            meaning=(
+                "start without reading all files to compare their checksums: presence and sizes\n"
+                "are looked at alone"
+            ),
         ),
     ),
     configured=False,

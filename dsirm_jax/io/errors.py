@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 
 class InputError(ValueError):
     """Something the user gave is wrong; the message names it and how to fix it.
@@ -9,3 +13,26 @@ class InputError(ValueError):
     Every message is one line: the file, row, column or gin binding at fault, then the fix. The
     command line prints it without a traceback and exits with code 2.
     """
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], *, otherwise: str) -> Iterator[None]:
+    """Names a file in whatever its contents make the block raise, for they may be anything.
+
+    Args:
+      path: the file.
+      otherwise: message, after the path, where its contents cannot be read.
+
+    Raises:
+      InputError: the block raised an error.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        if os.fspath(path) in message:
+            raise
+        raise InputError(f"{path}: {message}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: {otherwise} ({reason})") from error

@@ -7,12 +7,9 @@ items get vectors and SIDs from the bundle's own encoder and quantizer.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import itertools
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +26,7 @@ from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.query_files import read_query_file
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.generator.predict import predict_sids
+from dsirm_jax.io import lock
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
@@ -56,6 +54,8 @@ ITEM_COLUMNS = pa.schema(
     ]
 )
 QUERIES_PER_BLOCK = 256
+LOCK = "update.lock"
+"""File of a bundle, none of those that are sealed, that says who updates it or did last."""
 
 
 class NewItems(NamedTuple):
@@ -86,12 +86,15 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
       queries: a table with a column `query`, and `vector` likewise.
 
     Raises:
-      InputError: a file cannot be read or has rows that are no items or queries; or another update
-        of the bundle is under way.
+      InputError: a file of the bundle is not what was written; a file cannot be read or has rows
+        that are no items or queries; or another update of the bundle is under way.
     """
     if not (items or queries):
         raise InputError("nothing to add: give --items=FILE, --queries=FILE or both")
-    with _alone(path):
+    if not (path / bundles.MANIFEST).is_file():  # where there is no bundle nothing is written
+        raise InputError(f"{path / bundles.MANIFEST}: no such file; name the folder of a bundle")
+    with lock.held(path / LOCK, what=f"bundle {path}"):
+        # What is read or taken over is what was written, for it gets new checksums.
         bundle = bundles.open_bundle(path)
         _remove_leftovers(path, bundle.manifest)
         new = _read_items(bundle, items)
@@ -124,24 +127,9 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
         _remove_leftovers(path, manifest)
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keeps other updates of a bundle away."""
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; name a bundle")
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise InputError(f"{path}: another update is under way; wait for it") from error
-    finally:
-        os.close(folder)
-
-
 def _remove_leftovers(path: Path, manifest: Manifest) -> None:
     """Removes what an update that was killed left, and catalogues before the previous one."""
-    previous = dataclasses.replace(manifest, catalogue=manifest.catalogue - 1)
+    previous = dataclasses.replace(manifest, catalogue=max(manifest.catalogue - 1, 1))
     folders = [(m.catalogue_folder, m.saved_model_folder) for m in (manifest, previous)]
     names = set(itertools.chain.from_iterable(folders))
     for folder in (*path.glob("catalogue-*"), *path.glob("saved_model/*")):

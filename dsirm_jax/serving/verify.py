@@ -52,7 +52,7 @@ def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[
         whole("a size of batches", batch, least=1)
     if not batches:
         raise InputError("batches is empty; give the sizes of some")
-    bundle = open_bundle(path, verify=True)
+    bundle = open_bundle(path)
     return all_comparisons(bundle, sample_pairs(bundle, pairs=pairs), batches=batches)
 
 

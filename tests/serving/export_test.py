@@ -124,7 +124,7 @@ def test_a_bundle_without_an_encoder_takes_vectors_along(made, tmp_path):
         tmp_path / "queries.parquet",
     )
     update(path, items=str(tmp_path / "items.parquet"), queries=str(tmp_path / "queries.parquet"))
-    found = open_bundle(path, verify=True).catalogue
+    found = open_bundle(path).catalogue
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(found.vectors[60:], vectors / lengths, atol=1e-6)
     cached = found.cached("unheard of")

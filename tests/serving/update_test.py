@@ -1,4 +1,3 @@
-import fcntl
 import os
 import shutil
 import sys
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.io import lock
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.update import update
@@ -41,7 +41,7 @@ def updated(made, tables, tmp_path_factory):
 
 
 def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
-    found = open_bundle(updated, verify=True)
+    found = open_bundle(updated)
     expected = open_bundle(tiny.make(tmp_path / "larger", count=80))
     assert (found.manifest.items, found.manifest.queries) == (80, len(tiny.QUERIES) + 3)
     one, other = found.catalogue, expected.catalogue
@@ -96,15 +96,21 @@ def test_who_has_a_bundle_open_keeps_it_for_two_updates(path, tables):
     before = open_bundle(path)
     sids, titles = np.array(before.catalogue.sids), before.catalogue.items(range(60))
     update(path, **tables)
-    middle = open_bundle(path, verify=True)
+    middle = open_bundle(path)
     update(path, items=None, queries=tables["queries"])
-    after = open_bundle(path, verify=True)
+    after = open_bundle(path)
     assert [of.manifest.catalogue for of in (before, middle, after)] == [1, 2, 3]
     assert not (path / "catalogue-0001").exists() and not (path / "saved_model/1").exists()
     np.testing.assert_array_equal(before.catalogue.sids, sids)
     assert before.catalogue.items(range(60)) == titles
     assert before.catalogue.cached(NEW_QUERIES[0]) is None
     assert len(middle.catalogue) == len(after.catalogue) == 80
+
+
+def contents(path):
+    """Returns the contents of all files of a folder."""
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 class Killed(BaseException):
@@ -132,13 +138,13 @@ def test_an_update_that_stops_anywhere_leaves_a_whole_bundle(path, tables):
         try:
             update(path, **tables)
         except Killed:
-            assert open_bundle(path, verify=True).manifest.catalogue in (1, 2)
+            assert open_bundle(path).manifest.catalogue in (1, 2)
             if open_bundle(path).manifest.catalogue == 2:
                 break
         else:
             break
     left = 0
-    found = open_bundle(path, verify=True)
+    found = open_bundle(path)
     assert moments > 10 and (found.manifest.catalogue, len(found.catalogue)) == (2, 80)
 
 
@@ -155,16 +161,37 @@ def test_nothing_to_add_or_rows_that_are_none_are_refused_with_their_place(path,
     table.write_text('{"item_id": "a", "title": "a mug"}\n')
     with pytest.raises(InputError, match="'price'"):
         update(path, items=str(table), queries=None)
-    assert open_bundle(path, verify=True).manifest.catalogue == 1
-    with pytest.raises(InputError, match="no such folder"):
+    assert open_bundle(path).manifest.catalogue == 1
+    with pytest.raises(InputError, match="no such file; name the folder of a bundle"):
         update(tmp_path / "nowhere", items=str(table), queries=None)
 
 
 def test_two_updates_at_once_are_refused(path, tables):
-    folder = os.open(path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(InputError, match="another update is under way"):
+    with lock.held(path / "update.lock", what="the bundle"):
+        files = contents(path)
+        with pytest.raises(InputError, match=f"^bundle {path} is in use: process {os.getpid()}"):
             update(path, **tables)
-    finally:
-        os.close(folder)
+    assert contents(path) == files
+
+
+@pytest.mark.parametrize("folder", ["model", "saved_model/1", "catalogue-0001"])
+def test_an_update_certifies_nothing_that_is_damaged(path, tables, folder):
+    """Each file in turn: whatever it is copied into would get the checksum of the damage."""
+    files = [file for file in (path / folder).rglob("*") if file.is_file() and file.stat().st_size]
+    assert len(files) >= 4
+    for file in files:
+        whole = file.read_bytes()
+        damaged = bytearray(whole)
+        damaged[len(whole) // 3] ^= 16
+        file.write_bytes(damaged)
+        before = contents(path)
+        with pytest.raises(InputError, match=f"^{file} is not what was written; copy the bundle"):
+            update(path, **tables)
+        assert contents(path) == before | {"update.lock": contents(path)["update.lock"]}
+        file.write_bytes(whole)
+
+
+def test_an_update_needs_a_bundle_and_leaves_no_trace_where_there_is_none(tmp_path, tables):
+    with pytest.raises(InputError, match=r"manifest\.json: no such file; name the folder"):
+        update(tmp_path, **tables)
+    assert not [*tmp_path.iterdir()]

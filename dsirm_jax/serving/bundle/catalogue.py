@@ -31,6 +31,8 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from dsirm_jax.io import arrays
+from dsirm_jax.io.errors import InputError, reading
+from dsirm_jax.io.records import from_json
 from dsirm_jax.relevance import digests
 from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
 from dsirm_jax.relevance.neighbours import Judged, Neighbours
@@ -52,6 +54,7 @@ VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "reco
 LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
 TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
+OTHERWISE = "not a whole file of a bundle; copy the bundle again, or export it anew"
 UNKNOWN = -1
 NO_KEY = np.iinfo(np.int64).max
 ROWS_PER_BLOCK = 4096
@@ -104,6 +107,7 @@ class BundleCatalogue:
     """An open catalogue; what it holds is mapped into memory and shared by all processes.
 
     Attributes:
+      folder: whose files it is.
       ids: numbers by id.
       stored: items by number.
       queries: records of the cached queries by text.
@@ -120,6 +124,7 @@ class BundleCatalogue:
       voters: see `Voters`.
     """
 
+    folder: Path
     ids: store.KeyValues
     stored: store.KeyValues
     queries: store.KeyValues
@@ -143,22 +148,27 @@ class BundleCatalogue:
           InputError: a file is missing or cannot be read.
         """
         postings, _ = _load(folder / POSTINGS)
-        voters, _ = _load(folder / VOTERS)
+        with reading(folder / POSTINGS, otherwise=OTHERWISE):
+            of_sids = Postings(**postings)
+        with reading(folder / VOTERS, otherwise=OTHERWISE):
+            named, _ = _load(folder / VOTERS)
+            voters = Voters(named["vectors"], Judged(named["items"], named["verdicts"]))
         return cls(
+            folder=folder,
             ids=store.open_store(folder / IDS),
             stored=store.open_store(folder / ITEMS),
             queries=store.open_store(folder / QUERIES),
-            record=np.load(folder / RECORD).dtype,
-            vectors=_mapped(folder / VECTORS),
-            sids=_mapped(folder / SIDS),
-            numbers=_mapped(folder / NUMBERS),
-            log_shares=_mapped(folder / LOG_SHARES),
-            categories=_mapped(folder / CATEGORIES),
+            record=_array(folder / RECORD).dtype,
+            vectors=_array(folder / VECTORS),
+            sids=_array(folder / SIDS),
+            numbers=_array(folder / NUMBERS),
+            log_shares=_array(folder / LOG_SHARES),
+            categories=_array(folder / CATEGORIES),
             digests=digested.read_digests(folder / DIGESTS),
             trie=tries.load(folder / TRIE),
-            postings=Postings(**postings),
+            postings=of_sids,
             statistics=_read_statistics(folder / STATISTICS),
-            voters=Voters(voters["vectors"], Judged(voters["items"], voters["verdicts"])),
+            voters=voters,
         )
 
     def __len__(self) -> int:
@@ -167,15 +177,16 @@ class BundleCatalogue:
     def numbers_of(self, item_ids: Iterable[str]) -> Int[np.ndarray, " item"]:
         """Returns the number of each item, int64, `UNKNOWN` where there is none."""
         values = self.ids.get(map(store.key, item_ids))
-        return np.array(
-            [UNKNOWN if value is None else int.from_bytes(value, "big") for value in values],
-            np.int64,
-        )
+        numbers = [UNKNOWN if value is None else int.from_bytes(value, "big") for value in values]
+        if max(numbers, default=UNKNOWN) >= len(self):
+            raise InputError(f"{self.folder / IDS}: an item has no row; {OTHERWISE}")
+        return np.array(numbers, np.int64)
 
     def items(self, numbers: Collection[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
         values = self.stored.existing(store.keys_of_numbers(numbers))
-        return [item_from_json(int(n), value) for n, value in zip(numbers, values, strict=True)]
+        with reading(self.folder / ITEMS, otherwise=OTHERWISE):
+            return [item_from_json(int(n), value) for n, value in zip(numbers, values, strict=True)]
 
     def items_below(self, prefix: Sequence[int]) -> Integer[np.ndarray, " item"]:
         """Returns the numbers of the items whose SID starts with some codes."""
@@ -184,7 +195,33 @@ class BundleCatalogue:
     def cached(self, query: str) -> Cached | None:
         """Returns what is known of a query, which has been cleaned; None where it is not cached."""
         (record,) = self.queries.get([query.encode()])
-        return None if record is None else unpacked(np.frombuffer(record, self.record))
+        if record is None:
+            return None
+        with reading(self.folder / QUERIES, otherwise=OTHERWISE):
+            cached = unpacked(np.frombuffer(record, self.record))
+            if len(cached.vectors) != 1 or not self._has_all_of(cached):
+                raise ValueError("a query refers to what is not there")
+            return cached
+
+    def _has_all_of(self, cached: Cached) -> bool:
+        """Returns whether the items, training queries and SIDs that a record names exist."""
+        beams, sizes = cached.beams, np.array(self.trie.sizes)
+        sids, rows, voters = beams.sids[beams.valid], cached.items.row, cached.queries.row
+        return bool(
+            ((sids >= 0) & (sids < sizes)).all()
+            and ((rows >= 0) & (rows < len(self))).all()
+            and ((voters >= 0) & (voters < len(self.voters.vectors))).all()
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Described:
+    """What the header of `STATISTICS` says."""
+
+    documents: int
+    mean_length: float
+    brands: tuple[str, ...]
+    colours: tuple[str, ...]
 
 
 def record_type(
@@ -366,9 +403,10 @@ def _write_array(
     array.flush()
 
 
-def _mapped(path: Path) -> np.ndarray:
+def _array(path: Path) -> np.ndarray:
     """Maps an array into memory; a plain one, which is faster than `np.memmap`."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+    with reading(path, otherwise=OTHERWISE):
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
@@ -394,11 +432,11 @@ def _write_statistics(path: Path, statistics: CatalogueStatistics) -> None:
 
 def _read_statistics(path: Path) -> CatalogueStatistics:
     named, description = _load(path)
-    pieces = PieceStatistics(
-        description["documents"], named["with_piece"], description["mean_length"]
-    )
-    names = Names(*(frozenset(description[kind]) for kind in Names._fields))
-    return CatalogueStatistics(pieces, names)
+    with reading(path, otherwise=OTHERWISE):
+        known = from_json(_Described, description, name="the description")
+        pieces = PieceStatistics(known.documents, named["with_piece"], known.mean_length)
+        names = Names(*(frozenset(getattr(known, kind)) for kind in Names._fields))
+        return CatalogueStatistics(pieces, names)
 
 
 def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) -> None:
@@ -406,5 +444,4 @@ def _save(path: Path, named: Mapping[str, np.ndarray], description: Any = None) 
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], Any]:
-    otherwise = "not a whole file of a bundle; copy the bundle again, or export it anew"
-    return arrays.load(path, kind=path.stem, otherwise=otherwise, mapped=True)
+    return arrays.load(path, kind=path.stem, otherwise=OTHERWISE, mapped=True)

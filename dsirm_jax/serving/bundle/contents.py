@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from dsirm_jax.io.checksums import checksums, faults
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.manifest import File, Manifest, read_manifest, write_manifest
+from dsirm_jax.io.files import sync
+from dsirm_jax.serving.bundle.manifest import MODEL, REMEDY, Manifest, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
     from dsirm_jax.serving.bundle.models import Models
 
 MANIFEST = "manifest.json"
-MODEL = "model"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,11 @@ class Bundle:
     def catalogue(self) -> BundleCatalogue:
         """Items and queries, mapped into memory."""
         from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
+        from dsirm_jax.serving.bundle.consistency import check_catalogue
 
-        return BundleCatalogue.open(self.path / self.manifest.catalogue_folder)
+        catalogue = BundleCatalogue.open(self.path / self.manifest.catalogue_folder)
+        check_catalogue(catalogue, self.manifest)
+        return catalogue
 
     @functools.cached_property
     def models(self) -> Models:
@@ -62,73 +65,70 @@ class Bundle:
         return read_models(self.model, manifest=self.manifest)
 
 
-def open_bundle(path: str | Path, *, verify: bool = False) -> Bundle:
-    """Opens a bundle. Nothing but the manifest is read yet.
+def open_bundle(path: str | Path, *, trust: bool = False) -> Bundle:
+    """Opens a bundle, of which nothing but checksums has been computed then.
 
     Args:
       path: its folder.
-      verify: also compare the contents of all files with the manifest, which reads them all; that
-        all are there, with the right size, is looked at in any case.
+      trust: takes the contents of files for what was written; that all are there, with the right
+        size, and no others, is looked at in any case. Otherwise all are read once and compared
+        with the manifest.
 
     Raises:
-      InputError: there is no bundle, or one of its files is missing or not what was written.
+      InputError: there is no bundle; one of its files is missing, not what was written or none of
+        those that were written; or it or its folder is a symbolic link.
     """
     path = Path(path)
+    if (path / MANIFEST).is_symlink():
+        raise _linked(path / MANIFEST)
     manifest = read_manifest(path / MANIFEST)
-    faults = damaged_files(path, manifest.files, contents=verify)
-    if faults:
-        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
-        raise InputError(f"{faults[0]}{more}; copy the bundle again, or export it anew")
+    present = files_in(path, manifest.folders)
+    if wrong := faults(path, manifest.files, present=present, contents=not trust):
+        more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
+        raise InputError(f"{wrong[0]}{more}; {REMEDY}")
     return Bundle(path=path, manifest=manifest)
 
 
-def damaged_files(path: Path, files: Mapping[str, File], *, contents: bool) -> list[str]:
-    """Returns what is wrong with files, one line each that begins with the file's path.
+def files_in(path: Path, folders: Sequence[str]) -> list[str]:
+    """Returns the files in some folders of a bundle, by their paths below it.
 
     Args:
       path: of the bundle.
-      files: as its manifest has them.
-      contents: compare their contents too, and not only their sizes.
+      folders: by their paths below it.
+
+    Raises:
+      InputError: one of them, or what is in it, is a symbolic link, which leads out of the bundle
+        or will when it is copied.
     """
-    faults = []
-    for name, known in files.items():
-        file = path / name
-        if not file.is_file():
-            faults.append(f"{file} is missing")
-        elif (size := file.stat().st_size) != known.bytes:
-            faults.append(f"{file} has {size:,} bytes instead of {known.bytes:,}")
-    if contents and not faults:
-        for name, actual in checksums(path, files).items():
-            if actual != files[name]:
-                faults.append(f"{path / name} is not what was written")
-    return faults
+    names = []
+    for folder in folders:
+        places = {folder, *map(str, PurePosixPath(folder).parents)} - {"."}
+        for current, below, files in os.walk(path / folder):
+            here = PurePosixPath(Path(current).relative_to(path).as_posix())
+            places.update(str(here / name) for name in (*below, *files))
+            names += [str(here / name) for name in files]
+        for place in sorted(places):
+            if (path / place).is_symlink():
+                raise _linked(path / place)
+    return sorted(names)
 
 
-def checksums(path: Path, names: Iterable[str]) -> dict[str, File]:
-    """Returns size and checksum of files, given by their paths below `path`."""
-    names = sorted(names)
-    with ThreadPoolExecutor() as threads:
-        return dict(zip(names, threads.map(_describe, (path / name for name in names))))
+def _linked(place: Path) -> InputError:
+    return InputError(f"{place} is a symbolic link; copy the bundle so that it has files in place")
 
 
 def seal_bundle(path: Path, manifest: Manifest) -> None:
-    """Writes a bundle's manifest with the checksums of all its files.
+    """Writes a bundle's manifest with the checksums of all its files, once the disk has these.
 
     Args:
       path: of the bundle.
       manifest: its contents; the files that it names already are not read again.
     """
-    from dsirm_jax.io.storage import files_below
-
-    folders = (MODEL, manifest.saved_model_folder, manifest.catalogue_folder)
-    files = (file for folder in folders for file in files_below(str(path / folder)))
-    names = sorted(Path(file).relative_to(path).as_posix() for file in files)
-    new = checksums(path, (name for name in names if name not in manifest.files))
-    sealed = {name: new.get(name) or manifest.files[name] for name in names}
-    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=sealed))
-
-
-def _describe(path: Path) -> File:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(bytes=file.tell(), sha256=digest)
+    names = files_in(path, manifest.folders)
+    new = [name for name in names if name not in manifest.files]
+    places = {place for name in new for place in (path / name, *(path / name).parents)}
+    for place in places - {*path.parents}:
+        sync(place)
+    known = dict(manifest.files) | checksums(path, new)
+    files_sealed = {name: known[name] for name in names}
+    write_manifest(path / MANIFEST, dataclasses.replace(manifest, files=files_sealed))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import reading
 from dsirm_jax.relevance.digests import ItemDigests
 from dsirm_jax.relevance.pieces import Pieces
 from dsirm_jax.relevance.rows import Ragged
@@ -56,7 +56,7 @@ def read_digests(folder: Path) -> ItemDigests:
     """Maps what `write_digests` wrote into memory.
 
     Raises:
-      InputError: a file is missing.
+      InputError: a file is missing, or ends within a value.
     """
 
     def rows(name: str) -> Ragged:
@@ -72,7 +72,7 @@ def read_digests(folder: Path) -> ItemDigests:
 
 
 def _mapped(path: Path, type_: type) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; copy the bundle again, or export it anew")
-    # A file without contents cannot be mapped; a plain array is faster than np.memmap.
-    return np.asarray(np.memmap(path, type_, "r")) if path.stat().st_size else np.empty(0, type_)
+    with reading(path, otherwise="not a whole file; copy the bundle again, or export it anew"):
+        # What is empty cannot be mapped; a plain array is faster than np.memmap.
+        is_empty = not path.stat().st_size
+        return np.empty(0, type_) if is_empty else np.asarray(np.memmap(path, type_, "r"))

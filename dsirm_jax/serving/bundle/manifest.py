@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dsirm_jax
+from dsirm_jax.io.checksums import Checksum, sealed, unsealed
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import write_text
+from dsirm_jax.io.files import replacing, sync
+from dsirm_jax.io.records import from_json
 from dsirm_jax.serving.limits import whole
 
+MODEL = "model"
 FORMAT = 2
 READABLE = (1, FORMAT)
 """Format 1, which JAX 0.10 wrote, does not say how its programs are written."""
 FULL, DENSE_ONLY = "full", "dense_only"
 """Names of the heads: that of the full model, and one that knows nothing of SIDs."""
+MOST_FILES = 100_000
+REMEDY = "copy the bundle again, or export it anew"
+NOT_WRITTEN = f"is not what was written; {REMEDY}"
 PACKAGES = ("jax", "flax", "numpy", "orbax-checkpoint", "lmdb", "tensorflow")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class File:
-    """What the manifest knows of a file.
-
-    Attributes:
-      bytes: its size.
-      sha256: of its contents, hexadecimal.
-    """
-
-    bytes: int
-    sha256: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +57,9 @@ class EncoderSettings:
       max_item_pieces: pieces read of an item's text.
       query_prefix: precedes every query.
       item_prefix: precedes every item's text.
+
+    Raises:
+      InputError: a number is too small.
     """
 
     kind: str
@@ -73,6 +69,11 @@ class EncoderSettings:
     max_item_pieces: int = 0
     query_prefix: str = ""
     item_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        whole("EncoderSettings.dim", self.dim, least=1)
+        for name in ("max_query_pieces", "max_item_pieces"):
+            whole(f"EncoderSettings.{name}", getattr(self, name), least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,12 @@ class BundleSettings:
                 f"BundleSettings.numbers has {lacking[0]!r}, which is no column of "
                 f"BundleSettings.extras"
             )
-        levels = len(self.generator["sid_sizes"])
+        sizes = self.generator.get("sid_sizes")
+        if not (isinstance(sizes, list | tuple) and sizes):
+            raise InputError("BundleSettings.generator['sid_sizes'] is no list of sizes")
+        for size in sizes:
+            whole("BundleSettings.generator['sid_sizes']", size, least=1)
+        levels = len(sizes)
         if len(self.trie) != levels:
             raise InputError(
                 f"BundleSettings.trie has {len(self.trie)} forms; give one for each of the "
@@ -135,11 +141,18 @@ class Programs:
       jax: version that wrote them.
       stablehlo: version of StableHLO.
       calling_convention: version of JAX's convention of arguments and results.
+
+    Raises:
+      InputError: the version of StableHLO is none.
     """
 
     jax: str
     stablehlo: str
     calling_convention: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){0,9}", self.stablehlo, re.ASCII):
+            raise InputError(f"Programs.stablehlo is {self.stablehlo!r}, which is no version")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,6 +171,9 @@ class Manifest:
       items: in that catalogue.
       queries: cached in that catalogue.
       files: all files of the bundle by path, the manifest itself left out.
+
+    Raises:
+      InputError: a number is too small.
     """
 
     format: int = FORMAT
@@ -170,7 +186,11 @@ class Manifest:
     catalogue: int
     items: int
     queries: int
-    files: Mapping[str, File]
+    files: Mapping[str, Checksum]
+
+    def __post_init__(self) -> None:
+        for name, least in (("catalogue", 1), ("items", 1), ("queries", 0)):
+            whole(f"Manifest.{name}", getattr(self, name), least=least)
 
     @property
     def catalogue_folder(self) -> str:
@@ -182,9 +202,27 @@ class Manifest:
         return f"saved_model/{self.catalogue}"
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """Those that all of the bundle's files are in."""
+        return MODEL, self.saved_model_folder, self.catalogue_folder
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Codes per level."""
         return tuple(self.settings.generator["sid_sizes"])
+
+
+def _check_inside(names: Collection[str], folders: Sequence[str]) -> None:
+    """Raises InputError where one of too many paths, or one that leads out of folders, is given."""
+    if len(names) > MOST_FILES:
+        raise InputError(f"Manifest.files has {len(names):,}, more than any bundle")
+    for name in names:
+        parts = name.split("/")
+        is_plain = name.isprintable() and "\\" not in name and not {"", ".", ".."} & {*parts}
+        if not (is_plain and any(name.startswith(f"{folder}/") for folder in folders)):
+            raise InputError(
+                f"Manifest.files has {ascii(name)[:300]}, which is no file of a bundle"
+            )
 
 
 def package_versions() -> dict[str, str]:
@@ -194,56 +232,45 @@ def package_versions() -> dict[str, str]:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes a manifest, whole or not at all, with a checksum of its own."""
-    content = dataclasses.asdict(manifest)
-    sealed = {"checksum": _checksum(content)} | content
-    write_text(path, json.dumps(sealed, indent=2) + "\n")
+    """Writes a manifest with a checksum of its own; the disk has it, or the one before."""
+    with replacing(path) as partial:
+        partial.write_text(_text(dataclasses.asdict(manifest)), encoding="utf-8")
+        sync(partial)
+    sync(path.parent)
 
 
 def read_manifest(path: Path) -> Manifest:
     """Reads what `write_manifest` wrote.
 
     Raises:
-      InputError: there is no such file, it is not what was written, of another format, or JAX is
-        too old or too new here for the programs.
+      InputError: there is no such file, it is not what was written, of another format, a field is
+        not of its type, a path leads elsewhere than into one of `Manifest.folders`, or JAX is too
+        old or too new here for the programs.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop("checksum")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; name the folder of a bundle") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not what was written; export the bundle anew") from error
-    if seal != _checksum(content):
-        raise InputError(f"{path} is not what was written; export the bundle anew")
-    if content["format"] not in READABLE:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name the folder of a bundle")
+    content = unsealed(path, otherwise=NOT_WRITTEN)
+    # A change that JSON does not tell from what was written is one all the same.
+    if path.read_text(encoding="utf-8") != _text(content):
+        raise InputError(f"{path} {NOT_WRITTEN}")
+    version = content.get("format")
+    if type(version) is not int or not READABLE[0] <= version <= FORMAT:
         raise InputError(
-            f"{path}: the bundle has format {content['format']}, this version of dsirm reads "
+            f"{path}: the bundle has format {version!r}, this version of dsirm reads "
             f"{READABLE[0]} to {FORMAT}; upgrade dsirm here, or export the bundle anew with it"
         )
-    if programs := content.pop("programs", None):
-        content["programs"] = Programs(**programs)
-        check_readable(content["programs"], where=path)
-    settings = content["settings"]
-    return Manifest(
-        **content
-        | {
-            "settings": BundleSettings(
-                **settings
-                | {
-                    "encoder": EncoderSettings(**settings["encoder"]),
-                    "groups": {head: tuple(names) for head, names in settings["groups"].items()},
-                    "numbers": tuple(settings["numbers"]),
-                    "trie": tuple(settings["trie"]),
-                }
-            ),
-            "features": {
-                head: tuple(FeatureColumn(**column) for column in columns)
-                for head, columns in content["features"].items()
-            },
-            "files": {name: File(**known) for name, known in content["files"].items()},
-        }
-    )
+    try:
+        manifest = from_json(Manifest, content, name="the manifest")
+        _check_inside(manifest.files, manifest.folders)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {REMEDY}") from error
+    if manifest.programs is not None:
+        check_readable(manifest.programs, where=path)
+    return manifest
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(sealed(content), indent=2) + "\n"
 
 
 def check_readable(programs: Programs, *, where: str | Path) -> None:
@@ -274,7 +301,3 @@ def check_readable(programs: Programs, *, where: str | Path) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
-
-
-def _checksum(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

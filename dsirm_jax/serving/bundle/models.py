@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from flax import traverse_util
 
 from dsirm_jax.data import vocabulary
 from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.description import architecture_from
 from dsirm_jax.io import arrays
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import InputError, reading
 from dsirm_jax.io.files import replacing
 from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.relevance import fitted as heads
-from dsirm_jax.serving.bundle.manifest import EncoderSettings, Manifest
+from dsirm_jax.serving.bundle.manifest import REMEDY, EncoderSettings, Manifest
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -66,20 +68,60 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     """
     settings = manifest.settings
     params = read_weights(folder / WEIGHTS)
-    processor = vocabulary.processor(folder / VOCABULARY)
-    return Models(
-        encoder=restored_encoder(
+    with reading(folder / VOCABULARY, otherwise=f"no vocabulary; {REMEDY}"):
+        processor = vocabulary.processor(folder / VOCABULARY)
+    with reading(folder / WEIGHTS, otherwise=f"its parameters are not the manifest's; {REMEDY}"):
+        encoder = restored_encoder(
             settings.encoder, params=params.get("encoder", {}), vocabulary=processor, folder=folder
-        ),
+        )
+        config = architecture_from(settings.generator)
+        check_params(params["generator"], like=functools.partial(init_params, config, seed=0))
+        if encoder is not None:
+            pieces = np.zeros((1, 1), np.int32)
+            first = functools.partial(encoder.module.init, jax.random.key(0), pieces)
+            check_params(encoder.params, like=first)
+    return Models(
+        encoder=encoder,
         generator=generators.FittedGenerator(
-            config=architecture_from(settings.generator),
+            config=config,
             params=params["generator"],
             max_pieces=settings.max_pieces,
             sid_version=manifest.sid_version,
         ),
-        heads={name: heads.load(head_file(folder, name)) for name in settings.groups},
+        heads={name: read_head(folder, name, manifest=manifest) for name in settings.groups},
         vocabulary=processor,
     )
+
+
+def read_head(folder: Path, name: str, *, manifest: Manifest) -> heads.FittedHead:
+    """Reads a head of a bundle.
+
+    Args:
+      folder: `model/` of the bundle.
+      name: of the head.
+      manifest: of the bundle.
+
+    Raises:
+      InputError: the file holds no head, or one that reads other features.
+    """
+    file = head_file(folder, name)
+    with reading(file, otherwise=f"no head; {REMEDY}"):
+        head = heads.load(file)
+        columns = tuple(column.name for column in manifest.features[name])
+        if head.features != columns:
+            raise ValueError("it reads other features than the manifest says")
+    return head
+
+
+def check_params(params: Any, *, like: Callable[[], Any]) -> None:
+    """Raises ValueError where parameters are not of the shapes that a function returns."""
+    if _shapes(params) != _shapes(jax.eval_shape(like)):
+        raise ValueError("others are there")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
 
 
 def write_models(folder: Path, models: Models) -> None:

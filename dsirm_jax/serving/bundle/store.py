@@ -5,8 +5,11 @@ LMDB: any number of processes share its pages, and opening takes no longer for a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import struct
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -14,8 +17,14 @@ from pathlib import Path
 
 import lmdb
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import InputError, reading
 
+REMEDY = "copy the bundle again, or export it anew"
+META_AT, LAST_PAGE_AT, META = 16, 136, struct.Struct("=IIQQI")
+"""Where the two meta pages, at the start of a file, have magic, version, address, size of the map
+and of a page; and the number of the last page."""
+PAGE_BYTES = tuple(1 << bits for bits in range(9, 17))
+META_MAGIC, META_VERSION = 0xBEEFC0DE, 1
 MOST_BYTES = 1 << 40
 """Of a file; what is reserved is address space alone."""
 KEY_BYTES = 511
@@ -30,38 +39,69 @@ class KeyValues:
     """A file that `write_store` wrote, open for reading by any number of threads."""
 
     def __init__(self, path: Path):
-        try:
+        self._path = path
+        with self._reading():
+            _check_length(path)
             self._file = lmdb.open(
                 str(path), subdir=False, readonly=True, lock=False, readahead=False, map_size=1
             )
             self._rows = self._file.stat()["entries"]
-        except lmdb.Error as error:
-            raise InputError(f"{path}: not a readable LMDB file ({error})") from error
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        return reading(self._path, otherwise=f"not a readable LMDB file; {REMEDY}")
 
     def __len__(self) -> int:
         return self._rows
 
     def get(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """Returns the value of each key, None where there is none."""
-        with self._file.begin() as reading:
-            return [reading.get(key) if key else None for key in keys]  # no key is empty
+        with self._reading(), self._file.begin() as rows:
+            return [rows.get(key) if key else None for key in keys]  # no key is empty
 
     def existing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Returns the value of each key.
 
         Raises:
-          KeyError: a key has none.
+          InputError: a key has none.
         """
         values = self.get(keys)
         there = [value for value in values if value is not None]
         if len(there) < len(values):
-            raise KeyError(f"{len(values) - len(there)} of {len(values)} keys have no value")
+            lacking = len(values) - len(there)
+            raise InputError(
+                f"{self._path}: {lacking} of {len(values)} keys have no value; {REMEDY}"
+            )
         return there
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Yields keys and values, in the order of the keys' bytes."""
-        with self._file.begin() as reading:
-            yield from reading.cursor()
+        with self._file.begin() as rows:
+            cursor = iter(rows.cursor())
+            while True:
+                with self._reading():
+                    row = next(cursor, None)
+                if row is None:
+                    return
+                yield row
+
+
+def _check_length(path: Path) -> None:
+    """Raises an error where a file ends before the last page that it says it has.
+
+    LMDB maps a file as long as it says it is, and reading beyond its end would end the process.
+    """
+    with path.open("rb") as file:
+        head = file.read(META_AT + META.size)
+        _, version, _, _, page_bytes = META.unpack_from(head, META_AT)
+        if version != META_VERSION or page_bytes not in PAGE_BYTES:
+            raise ValueError("no meta page")
+        for start in (0, page_bytes):
+            file.seek(start)
+            page = file.read(LAST_PAGE_AT + 8)
+            magic, *_ = META.unpack_from(page, META_AT)
+            last = int.from_bytes(page[LAST_PAGE_AT:], sys.byteorder)
+            if magic != META_MAGIC or (last + 1) * page_bytes > path.stat().st_size:
+                raise ValueError("a page is missing")
 
 
 def open_store(path: str | os.PathLike[str]) -> KeyValues:

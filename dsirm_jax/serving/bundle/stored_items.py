@@ -46,8 +46,16 @@ def item_to_json(row: Mapping[str, Any]) -> bytes:
 
 
 def item_from_json(number: int, value: bytes) -> StoredItem:
-    """Undoes `item_to_json`."""
+    """Undoes `item_to_json`.
+
+    Raises:
+      ValueError: it is no item.
+    """
     row = json.loads(value)
     known = {name: row.pop(name, None) for name in STORED_COLUMNS}
     known["category"] = tuple(known["category"] or ())
+    texts = (known["item_id"], known["title"], known["text"], *known["category"])
+    optional = (known["brand"], known["colour"])
+    if not all(isinstance(text, str) for text in (*texts, *filter(None, optional))):
+        raise ValueError("an item's column is no text")
     return StoredItem(number=number, **known, attributes=row)

@@ -116,12 +116,15 @@ class Scorer:
         self._judging = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | Path, *, settings: ScorerSettings | None = None) -> Scorer:
+    def open(
+        cls, path: str | Path, *, settings: ScorerSettings | None = None, trust: bool = False
+    ) -> Scorer:
         """Opens a bundle. From then on this process's BLAS uses one thread.
 
         Args:
           path: the folder that `dsirm export` wrote.
           settings: how to serve.
+          trust: looks at presence and sizes of its files alone, see `open_bundle`.
 
         Raises:
           InputError: there is no bundle, or a file of it is not what it was.
@@ -131,7 +134,7 @@ class Scorer:
             jax.config.update("jax_compilation_cache_dir", os.fspath(settings.programs))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        scorer = cls(open_bundle(path), settings=settings)
+        scorer = cls(open_bundle(path, trust=trust), settings=settings)
         scorer.warm(*settings.warm)
         return scorer
 

@@ -88,6 +88,21 @@ class Bitmap:
     def of_any(cls, arrays: Mapping[str, Any], *, size: int) -> Bitmap:
         return cls(**arrays, size=size)
 
+    def fits(self, *, nodes: int) -> bool:
+        shapes = self.shapes(size=self.size, nodes=nodes, children=0)
+        if not all(
+            of.shape == (a := getattr(self, n)).shape and of.dtype == a.dtype
+            for n, of in shapes.items()
+        ):
+            return False
+        children = np.bitwise_count(self.bitmaps).sum(axis=1, dtype=np.int64)
+        beyond = WORD_BITS * _words(self.size) - self.size
+        return bool(
+            (children > 0).all()
+            and (self.first_child == np.cumsum(children) - children).all()
+            and not (beyond and (self.bitmaps[:, -1] >> np.uint32(WORD_BITS - beyond)).any())
+        )
+
     def mask(self, nodes: Integer[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
         xp = self.bitmaps.__array_namespace__()
         bitmap = self.bitmaps[nodes]  # [..., word]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dsirm_jax.io import arrays as files
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import InputError, reading
 from dsirm_jax.sids.trie.building import form_with
 from dsirm_jax.sids.trie.levels import Level, Trie
 
@@ -31,9 +32,19 @@ def load(path: str | os.PathLike[str]) -> Trie:
     Raises:
       InputError: there is no such file, or it is no whole trie.
     """
-    arrays, sizes = files.load(
-        path, kind=TRIE, otherwise="no trie, or not a whole one; write it again", mapped=True
-    )
+    otherwise = "no trie, or not a whole one; write it again"
+    arrays, sizes = files.load(path, kind=TRIE, otherwise=otherwise, mapped=True)
+    with reading(path, otherwise=otherwise):
+        trie = _trie(arrays, sizes=sizes, path=path)
+        nodes = 1
+        for number, level in enumerate(trie.levels):
+            if not level.fits(nodes=nodes):
+                raise InputError(f"{path}: level {number} is no level of a trie; write it again")
+            nodes = int(level.bounds()[-1])
+    return trie
+
+
+def _trie(arrays: Mapping[str, np.ndarray], *, sizes: Sequence[int], path: object) -> Trie:
     levels: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         number, _, field = name.partition("/")

@@ -78,6 +78,13 @@ class Level(Protocol):
         """
         ...
 
+    def fits(self, *, nodes: int) -> bool:
+        """Returns whether its arrays are a level of so many nodes, with a child of each at least.
+
+        Those of a file may be anything.
+        """
+        ...
+
     def mask(self, nodes: Integer[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
         """Returns which codes continue each node."""
         ...
@@ -127,3 +134,12 @@ class Trie:
 def forms(trie: Trie) -> tuple[str, ...]:
     """Returns the form of each level, `BITMAP` or `RANGES`."""
     return tuple(level.form for level in trie.levels)
+
+
+def has_shapes(level: Level, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> bool:
+    """Returns whether the arrays of a level are of some shapes and dtypes."""
+    arrays = {name: getattr(level, name) for name in shapes}
+    return all(
+        (array.shape, array.dtype) == (shapes[name].shape, shapes[name].dtype)
+        for name, array in arrays.items()
+    )

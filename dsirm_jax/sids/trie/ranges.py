@@ -88,6 +88,20 @@ class Ranges:
         codes = self.codes[xp.minimum(place, self.codes.shape[0] - 1)].astype(xp.int32)
         return xp.where(place < self.starts[nodes + 1][..., None], codes, self.size)
 
+    def fits(self, *, nodes: int) -> bool:
+        shapes = self.shapes(size=self.size, nodes=nodes, children=len(self.codes))
+        if not all(
+            of.shape == (a := getattr(self, n)).shape and of.dtype == a.dtype
+            for n, of in shapes.items()
+        ):
+            return False
+        starts = np.asarray(self.starts)
+        if starts[0] != 0 or starts[-1] != len(self.codes) or (np.diff(starts) < 1).any():
+            return False
+        rises = self.codes[1:] > self.codes[:-1]
+        rises[starts[1:-1] - 1] = True  # from one node's children to the next one's
+        return bool(rises.all() and (self.codes < self.size).all())
+
     def mask(self, nodes: Integer[AnyArray, "*rows"]) -> Bool[AnyArray, "*rows code"]:
         xp = self.codes.__array_namespace__()
         codes = self._codes_below(nodes).reshape(-1, self.widest)

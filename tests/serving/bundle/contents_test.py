@@ -11,7 +11,7 @@ from tests.serving import tiny
 
 def test_a_bundle_is_whole_wherever_it_is_copied(made, tmp_path):
     shutil.copytree(made, tmp_path / "elsewhere")
-    before, after = open_bundle(made), open_bundle(tmp_path / "elsewhere", verify=True)
+    before, after = open_bundle(made), open_bundle(tmp_path / "elsewhere")
     assert after.manifest == before.manifest
     assert after.manifest.sizes == tiny.SIZES
     folders = {name.split("/")[0] for name in after.manifest.files}
@@ -29,16 +29,56 @@ def test_any_file_that_is_truncated_flipped_or_missing_is_named(made, tmp_path):
         if whole:
             flipped[len(whole) // 2] ^= 4
             (path / name).write_bytes(flipped)
+            if name != MANIFEST:
+                open_bundle(path, trust=True)
             with pytest.raises(InputError, match=f"{name} is not what was written"):
-                open_bundle(path, verify=True)
+                open_bundle(path)
             (path / name).write_bytes(whole[: len(whole) // 2])
             with pytest.raises(InputError, match=f"{path / name}"):
-                open_bundle(path)
+                open_bundle(path, trust=True)
         (path / name).unlink()
         with pytest.raises(InputError, match=f"{path / name}( is missing|: no such file)"):
-            open_bundle(path)
+            open_bundle(path, trust=True)
         (path / name).write_bytes(whole)
-    open_bundle(path, verify=True)
+    open_bundle(path)
+
+
+def test_a_file_that_nobody_wrote_is_named_in_the_folders_that_are_sealed_alone(made, tmp_path):
+    path = shutil.copytree(made, tmp_path / "bundle")
+    for name in ("update.lock", "manifest.json.partial-host-1", "catalogue-0002/x", "README"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).touch()
+    (path / "saved_model/partial-2").mkdir()
+    open_bundle(path)
+    for name in ("model/x", "model/parameters/y/z", "saved_model/1/x", "catalogue-0001/digests/x"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).touch()
+        with pytest.raises(InputError, match=f"^{path / name} is none of the files that were writ"):
+            open_bundle(path, trust=True)
+        (path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("manifest.json", id="manifest"),
+        pytest.param("catalogue-0001/sids.npy", id="file"),
+        pytest.param("catalogue-0001/digests", id="folder"),
+        pytest.param("saved_model", id="folder of folders"),
+        pytest.param("model", id="sealed folder"),
+    ],
+)
+def test_a_symbolic_link_among_its_files_is_named(made, tmp_path, name):
+    path = shutil.copytree(made, tmp_path / "bundle")
+    (path / name).rename(tmp_path / "elsewhere")
+    (path / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"^{path / name} is a symbolic link; copy the bundle"):
+        open_bundle(path, trust=True)
+
+
+def test_the_folder_of_a_bundle_may_be_reached_by_a_link(made, tmp_path):
+    (tmp_path / "link").symlink_to(made)
+    assert open_bundle(tmp_path / "link").manifest == open_bundle(made).manifest
 
 
 def test_the_models_of_a_bundle_are_those_that_went_in(made):
