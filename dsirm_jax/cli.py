@@ -49,6 +49,15 @@ SHARED_FLAGS = (
         meaning="further folders of gin files, separated by commas",
     ),
     Flag(
+        name="allow",
+        value="MODULES",
+        kind="list",
+        meaning=(
+            "modules of your own that the config.gin of a run may name beside dsirm_jax,\n"
+            "separated by commas; a gin file that you wrote may name any"
+        ),
+    ),
+    Flag(
         name="distributed",
         kind="switch",
         meaning="be one of several processes, see docs/scaling.md",
@@ -203,6 +212,7 @@ def _configure(flags: Values) -> None:
         files=flags["gin_file"],
         bindings=flags["gin_bindings"],
         search_paths=flags["gin_search_paths"],
+        allowed=flags["allow"],
     )
 
 
