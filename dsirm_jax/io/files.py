@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -10,27 +11,85 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dsirm_jax.io import disk
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path that takes the place of `path` when the block succeeds.
 
-    A reader, or a run that is killed half-way, sees the old file or the new one, never a part.
+    A reader, or a run that is killed half-way, sees the old file or the new one, never a part; so
+    does the system after a loss of power.
 
     Args:
       path: the file to write; its folder is made when missing.
 
     Yields:
       A path in the same folder, to be written by the block.
+
+    Raises:
+      StorageError: the disk refuses it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    with disk.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            sync_tree(partial)
+            os.replace(partial, path)
+            _sync(path.parent)
+        finally:
+            # On a disk that has become read-only what is not there cannot be removed either.
+            if partial.is_file():
+                partial.unlink()
+
+
+def rename_folder(source: Path, target: Path) -> None:
+    """Renames a folder, whose new name stays, come loss of power.
+
+    What is in it has to be on the disk before where others rely on it, see `sync_tree`.
+
+    Args:
+      source: the folder.
+      target: its new path, where nothing may be; on the same file system.
+
+    Raises:
+      StorageError: the disk refuses it.
+    """
+    with disk.writing(target):
+        source.rename(target)
+        for folder in {source.parent, target.parent}:
+            _sync(folder)
+
+
+def sync_tree(path: Path) -> None:
+    """Waits until a file, or a folder with all below it, is on the disk, come loss of power.
+
+    Raises:
+      OSError: the disk has failed to write it.
+    """
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if not file.is_symlink():
+                _sync(file)
+        _sync(Path(folder))
+    if not path.is_dir():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield partial
-        os.replace(partial, path)
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems have nothing of the kind for a folder.
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            error.filename = str(path)
+            raise
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
