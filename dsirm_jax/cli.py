@@ -274,6 +274,16 @@ def _set_up_logging(level: int) -> None:
     ours.setLevel(level)
     ours.propagate = False
 
+    from absl import logging as libraries
+
+    libraries.get_absl_logger().addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leaves the line alone of what a thread of Orbax logs, which is raised or logged here too."""
+    record.exc_info = None
+    return True
+
 
 if __name__ == "__main__":
     sys.exit(main())

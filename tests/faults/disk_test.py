@@ -21,12 +21,23 @@ SMALL = [
     "--gin.simulated_shop.SimulatedShop.queries=120",
     "--gin.encode/settings.Training.epochs=1",
     "--gin.quantize/settings.Training.epochs=1",
+    "--gin.job.Job.rungs=()",
+    "--gin.relevance.run.rungs={'no_sid': @groups.without_sids(), 'full': @groups.all_groups()}",
 ]
 SUFFIXES = (".parquet", ".safetensors", ".model", ".svg", ".npy", ".mdb", ".stablehlo")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """Keeps what one command compiles for the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(compiled, tmp_path_factory):
     """A run that never failed."""
     folder = tmp_path_factory.mktemp("whole")
     dsirm("run", folder, *SMALL)
@@ -96,7 +107,7 @@ def test_a_bundle_is_what_it_was_where_an_update_failed(whole, tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(whole / "export/bundle", bundle)
     items = tmp_path / "items.csv"
-    items.write_text("item_id,title,category\nnew-1,red kettle,Kitchen\n")
+    items.write_text("item_id,title,category,truth_type\nnew-1,red kettle,Kitchen,kettle\n")
     update = [*command("update-bundle", whole)[:4], str(bundle), f"--items={items}"]
     before = (bundle / "manifest.json").read_bytes()
     assert str(bundle) in failed(update, at_most=largest(bundle / "catalogue-0001") // 2)
