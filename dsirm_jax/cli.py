@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from dsirm_jax.commands import COMMANDS
-from dsirm_jax.commands.command import Flag, Values
+from dsirm_jax.commands.command import Command, Flag, Values
+from dsirm_jax.io import disk
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import processes
 
@@ -49,6 +50,15 @@ SHARED_FLAGS = (
         meaning="further folders of gin files, separated by commas",
     ),
     Flag(
+        name="allow",
+        value="MODULES",
+        kind="list",
+        meaning=(
+            "modules of your own that the config.gin of a run may name beside dsirm_jax,\n"
+            "separated by commas; a gin file that you wrote may name any"
+        ),
+    ),
+    Flag(
         name="distributed",
         kind="switch",
         meaning="be one of several processes, see docs/scaling.md",
@@ -78,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments without the program's name; those of the process when not given.
 
     Returns:
-      Exit code: 0; 2 when something the user gave is wrong; 1 when training diverged or a compiled
-      step does not fit; 75 when another process of the job is gone; 130 when interrupted.
+      Exit code: 0; 2 when something the user gave is wrong; 1 when the disk refuses a file,
+      training diverged or a compiled step does not fit; 75 when another process of the job is
+      gone; 130 when interrupted.
 
     Raises:
       SystemExit: 143 when SIGTERM stopped training, which is saved, see `training.preemption`.
@@ -91,17 +102,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The locale's encoding may lack a sign of a table, for which no finished run shall fail.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = _run(argv)
-        sys.stdout.flush()
+        with disk.writing("standard output"):
+            code = _run(argv)
+            sys.stdout.flush()
         return code
     except InputError as error:
-        print(f"dsirm: {error}", file=sys.stderr)
-        return 2
+        known = disk.fault(error)  # such as a full one, where a file of the user's was to be copied
+        print(f"dsirm: {known or error}", file=sys.stderr)
+        return 1 if known else 2
     except FloatingPointError as error:
         print(f"dsirm: {error}", file=sys.stderr)
         return 1
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
+            return 1
+        if known := disk.fault(error):
+            print(f"dsirm: {known}", file=sys.stderr)
+            _keep_output()
             return 1
         if not processes.has_lost_another(error):
             raise
@@ -126,8 +143,20 @@ def _has_lost_reader() -> bool:
     waiting.register(descriptor, 0)  # of errors alone
     if not any(event & select.POLLERR for _, event in waiting.poll(0)):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    _discard_output()
     return True
+
+
+def _keep_output() -> None:
+    """Writes what was printed, unless this is what the disk refuses."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:
@@ -156,7 +185,18 @@ def _run(argv: list[str]) -> int:
         _configure(flags)
     else:
         _set_up_logging(logging.INFO)
-    return command.run(flags, given)
+    with disk.writing(_place(command, given)):
+        return command.run(flags, given)
+
+
+def _place(command: Command, given: Sequence[str]) -> str:
+    """Returns where a command writes, for an error of a disk that does not say."""
+    if command.configured:
+        from dsirm_jax.run import configuration
+        from dsirm_jax.run.job import Job
+
+        given = [str(configuration.bound(Job).get("model_dir", ""))]
+    return f"{' '.join(filter(None, given)) or 'a file'}, or the temporary folder (TMPDIR)"
 
 
 def _scan(argv: Sequence[str]) -> tuple[int | None, bool]:
@@ -203,6 +243,7 @@ def _configure(flags: Values) -> None:
         files=flags["gin_file"],
         bindings=flags["gin_bindings"],
         search_paths=flags["gin_search_paths"],
+        allowed=flags["allow"],
     )
 
 
@@ -232,6 +273,16 @@ def _set_up_logging(level: int) -> None:
     ours.handlers = [handler]
     ours.setLevel(level)
     ours.propagate = False
+
+    from absl import logging as libraries
+
+    libraries.get_absl_logger().addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leaves the line alone of what a thread of Orbax logs, which is raised or logged here too."""
+    record.exc_info = None
+    return True
 
 
 if __name__ == "__main__":

@@ -246,3 +246,28 @@ def test_another_broken_pipe_is_a_fault():
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.endswith("BrokenPipeError: of a worker\n")
+
+
+def test_the_file_of_a_run_is_held_to_the_fence(tmp_path, capsys):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/stage.json").write_text("{}")
+    config = tmp_path / "config.gin"
+    config.write_text("from __gin__ import dynamic_registration\nimport colorsys\n")
+    arguments = ["report", f"--gin_file={config}"]
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == (
+        f"dsirm: {config}:2: 'import colorsys': it runs code of colorsys; if you trust it add "
+        "--allow=colorsys\n"
+    )
+    assert cli.main([*arguments, "--allow=wave,colorsys"]) == 2
+    assert capsys.readouterr().err.startswith("dsirm: gin binding job.Job.seed is missing")
+    assert "colorsys" in sys.modules
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_code_1(tmp_path, capsys):
+    (tmp_path / "run").write_text("a file")
+    flags = ["--gin_file=gin/runs/demo.gin", f"--gin.MODEL_DIR='{tmp_path}/run'"]
+    assert cli.main(["prepare", *flags]) == 1
+    assert capsys.readouterr().err == (
+        f"dsirm: {tmp_path}/run: File exists; move what is there, or name another place\n"
+    )

@@ -38,6 +38,7 @@ from dsirm_jax.data.validate import (
     checked_judgements,
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
+from dsirm_jax.io import disk
 from dsirm_jax.io.checks import check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -263,9 +264,10 @@ def _check_fold(fold: tuple[int, int]) -> None:
 def _staging(folder: Path) -> Iterator[Path]:
     """Yields an empty folder that is gone afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
-        yield folder
+        with disk.writing(folder):
+            folder.mkdir(parents=True)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from jaxtyping import Float
 
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
+from dsirm_jax.io import arrays
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -176,10 +176,9 @@ def copy_vectors(
 
 def _empty(shape: tuple[int, int], scratch: Path | None) -> Float[np.ndarray, "row dim"]:
     """Returns zeros in memory, or in a file that goes when the array does."""
-    if scratch is None or not shape[0]:
+    if scratch is None:
         return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+    return arrays.scratch(shape, np.float32, folder=scratch)
 
 
 def shards(pattern: str | os.PathLike[str]) -> list[str]:

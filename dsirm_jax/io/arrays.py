@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from dsirm_jax.io import disk
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 
@@ -70,6 +73,39 @@ def load(
         return (_mapped(Path(path)) if mapped else arrays), description
     except Exception as error:  # a hostile header raises whatever comes
         raise InputError(f"{path}: {otherwise}") from error
+
+
+def scratch(shape: tuple[int, ...], dtype: Any, *, folder: Path) -> np.ndarray:
+    """Returns zeros, mapped from a temporary file that goes when the array does.
+
+    Args:
+      shape: of the array.
+      dtype: its type.
+      folder: that the file lies in, unnamed.
+
+    Raises:
+      StorageError: there is no room. It is taken here, for a page that the disk has no room for
+        would end the process as it is written.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype)
+    with disk.writing(folder), tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            _write_zeros(file, size)
+        return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def _write_zeros(file: Any, size: int) -> None:
+    """Takes room on a file system that only gives it to what is written."""
+    block = bytes(1 << 20)
+    for begin in range(0, size, len(block)):
+        file.write(block[: size - begin])
+    file.flush()
 
 
 def _mapped(path: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The one error a user is meant to read."""
+"""The errors a user is meant to read, which the command line prints without a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ class InputError(ValueError):
     """Something the user gave is wrong; the message names it and how to fix it.
 
     Every message is one line: the file, row, column or gin binding at fault, then the fix. The
-    command line prints it without a traceback and exits with code 2.
+    command line exits with code 2.
+    """
+
+
+class StorageError(OSError):
+    """The disk is at fault, and nothing that the user gave: it is full, read-only or broken.
+
+    Every message is one line: the path, what the system says of it, then the mend. The command line
+    exits with code 1. See `disk`.
     """
 
 

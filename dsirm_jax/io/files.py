@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -10,34 +11,90 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dsirm_jax.io import disk
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path that takes the place of `path` when the block succeeds.
 
-    A reader, or a run that is killed half-way, sees the old file or the new one, never a part.
+    A reader, or a run that is killed half-way, sees the old file or the new one, never a part; so
+    does the system after a loss of power.
 
     Args:
       path: the file to write; its folder is made when missing.
 
     Yields:
       A path in the same folder, to be written by the block.
+
+    Raises:
+      StorageError: the disk refuses it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with disk.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            sync_tree(partial)
+            os.replace(partial, path)
+            sync(path.parent)
+        finally:
+            # On a disk that has become read-only what is not there cannot be removed either.
+            if partial.is_file():
+                partial.unlink()
 
 
-def sync(path: str | os.PathLike[str]) -> None:
-    """Waits until the disk has what was written to a file, or the names in a folder."""
+def rename_folder(source: Path, target: Path) -> None:
+    """Renames a folder, whose new name stays, come loss of power.
+
+    What is in it has to be on the disk before where others rely on it, see `sync_tree`.
+
+    Args:
+      source: the folder.
+      target: its new path, where nothing may be, on the same file system; its own folder is made
+        when missing.
+
+    Raises:
+      StorageError: the disk refuses it.
+    """
+    with disk.writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        for folder in {source.parent, target.parent}:
+            sync(folder)
+
+
+def sync_tree(path: Path) -> None:
+    """Waits until a file, or a folder with all below it, is on the disk, come loss of power.
+
+    Raises:
+      OSError: the disk has failed to write it.
+    """
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if not file.is_symlink():
+                sync(file)
+        sync(Path(folder))
+    if not path.is_dir():
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Waits until the disk has what was written to a file, or the names in a folder.
+
+    Raises:
+      OSError: the disk has failed to write it.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems have nothing of the kind for a folder.
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            error.filename = str(path)
+            raise
     finally:
         os.close(descriptor)
 
@@ -51,29 +108,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes JSON for people to read, whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def sync_tree(folder: Path) -> None:
-    """Has all files and folders below a folder written to the disk, so that power may fail."""
-    for place, _, names in os.walk(folder):
-        for name in (*names, ""):
-            _sync(Path(place) / name)
-
-
-def rename_folder(source: Path, target: Path) -> None:
-    """Moves a folder, whose new parent is made when missing, and has that written to the disk."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
-    for parent in {source.parent, target.parent}:
-        _sync(parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_partials(folder: Path) -> None:

@@ -18,47 +18,76 @@ from gin import config_parser
 
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.run import translation
+from dsirm_jax.run import fence, origin, translation
 
 log = logging.getLogger(__name__)
 
 _PACKAGE = Path(dsirm_jax.__file__).parent
 # A checkout has `gin/` beside the package, a wheel inside it; `gin/runs/demo.gin` is found in both.
 SEARCH_PATHS = (str(_PACKAGE.parent), str(_PACKAGE))
+MODEL_DIR = "MODEL_DIR"
+"""The macro that gin files bind `Job.model_dir` to."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _File:
+    """A gin file.
+
+    Attributes:
+      path: as the user named it, or below the folder that it was found in.
+      text: its contents, in the names of today.
+      is_old: whether it has names of version 0.2.
+      is_of_run: whether it is that of a run or bundle.
+    """
+
+    path: Path
+    text: str
+    is_old: bool
+    is_of_run: bool
 
 
 def parse(
-    *, files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ()
+    *,
+    files: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str] = (),
+    allowed: Sequence[str] = (),
 ) -> None:
     """Reads gin files in order, then bindings, into gin's global configuration.
+
+    The `config.gin` of a run or bundle is held to the `fence`, before anything is read into effect;
+    that of a run also says that MODEL_DIR is the folder it lies in, whatever its text says.
 
     Args:
       files: paths, looked up as given, then below `search_paths`, then among the files that come
         with this package.
       bindings: `NAME = VALUE` texts that override the files, gin syntax.
       search_paths: further folders to look in.
+      allowed: modules that a fenced file may name beside this package.
 
     Raises:
-      InputError: a file is missing, a line or binding is wrong, a macro is never used, or a
-        REQUIRED value is not given.
+      InputError: a file is missing, a line or binding is wrong, a fenced file names another
+        module, a macro is never used, or a REQUIRED value is not given.
     """
     gin.clear_config(clear_constants=True)
     for folder in (*search_paths, *SEARCH_PATHS):
         gin.add_config_file_search_path(folder)
+    named = [_with_included(_find(file, search_paths), search_paths) for file in files]
+    for file in (file for included in named for file in included if file.is_of_run):
+        with _one_line_errors(f"gin file {file.path}"):
+            label = f"{file.path} in the names of today" if file.is_old else str(file.path)
+            fence.check(file.text, file=label, allowed=allowed)
     imports: list[str] = []
-    for file in files:
-        path = _find(file, search_paths)
-        with _one_line_errors(f"gin file {file}"), _quiet():
-            text = path.read_text("utf-8")
-            is_old = translation.is_old(text)
-            if is_old:
-                text = translation.translated(text)
-                gin.parse_config(text)
-                imports += _import_lines(text)
+    for *included, file in named:
+        with _one_line_errors(f"gin file {file.path}"), _quiet():
+            if file.is_old or file.is_of_run:
+                gin.parse_config(file.text)
             else:
-                imports += _imports(gin.parse_config_file(str(path)), search_paths)
-        if is_old:
-            log.warning("gin file %s: names of version 0.2, read as those of today", file)
+                gin.parse_config_file(str(file.path))
+            imports += [line for each in (*included, file) for line in _import_lines(each.text)]
+            _bind_model_dir(file)
+        if file.is_old:
+            log.warning("gin file %s: names of version 0.2, read as those of today", file.path)
     if bindings:
         # With dynamic registration a binding sees only what its own text imports.
         with _one_line_errors("--gin flag"):
@@ -107,17 +136,8 @@ def bindings(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; it is written by `dsirm run`")
-    bound_values = {}
     with _one_line_errors(str(path)):
-        text = path.read_text("utf-8")
-        if translation.is_old(text):
-            text = translation.translated(text)
-        for statement in config_parser.ConfigParser(text, translation.GinText()):
-            if isinstance(statement, config_parser.BindingStatement):
-                scope, selector, argument, value, _ = statement
-                name = "/".join(filter(None, (scope, selector)))
-                bound_values[f"{name}.{argument}" if argument else name] = repr(value)
-    return bound_values
+        return _bindings(_read(path).text)
 
 
 def call_with_bound(function: Callable[..., Any]) -> Any:
@@ -166,15 +186,74 @@ def _find(file: str, search_paths: Sequence[str]) -> Path:
     )
 
 
-def _imports(parsed: Any, search_paths: Sequence[str]) -> Iterator[str]:
-    """Yields the import statements of a parsed file and of the files that it includes."""
-    for included in parsed.includes:
-        yield from _imports(included, search_paths)
-    yield from _import_lines(_find(parsed.filename, search_paths).read_text("utf-8"))
+def _with_included(path: Path, search_paths: Sequence[str]) -> list[_File]:
+    """Returns the files that a file includes, then itself; none is read into effect."""
+    with _one_line_errors(f"gin file {path}"):
+        file = _read(path)
+        names = [
+            statement.filename
+            for statement in _statements(file.text)
+            if isinstance(statement, config_parser.IncludeStatement)
+        ]
+        # The fence refuses what the file of a run includes.
+        paths = [] if file.is_of_run else [_find(name, search_paths) for name in names]
+        return [*(each for path in paths for each in _with_included(path, search_paths)), file]
 
 
-def _import_lines(text: str) -> Iterator[str]:
-    yield from (line for line in text.splitlines() if re.match(r"(from|import)\s", line))
+def _read(path: Path) -> _File:
+    text = path.read_text("utf-8")
+    is_old = translation.is_old(text)
+    return _File(
+        path=path,
+        text=translation.translated(text) if is_old else text,
+        is_old=is_old,
+        is_of_run=origin.is_of_run(path),
+    )
+
+
+def _statements(text: str) -> Iterator[Any]:
+    """Yields the statements of a gin text, whose names stay text: nothing is imported."""
+    return iter(config_parser.ConfigParser(text, translation.GinText()))
+
+
+def _bindings(text: str) -> dict[str, str]:
+    """Returns what a gin text binds, as text by name."""
+    values = {}
+    for statement in _statements(text):
+        if isinstance(statement, config_parser.BindingStatement):
+            scope, selector, argument, value, _ = statement
+            name = "/".join(filter(None, (scope, selector)))
+            values[f"{name}.{argument}" if argument else name] = repr(value)
+    return values
+
+
+def _import_lines(text: str) -> list[str]:
+    """Returns the import statements of a gin text; a line of a quoted text is none."""
+    return [
+        statement.format()
+        for statement in _statements(text)
+        if isinstance(statement, config_parser.ImportStatement)
+    ]
+
+
+def _bind_model_dir(file: _File) -> None:
+    """Binds MODEL_DIR to the folder of a run whose `config.gin` was read."""
+    folder = origin.model_dir(file.path)
+    if folder is None:
+        return
+    values = _bindings(file.text)
+    said = values.get(MODEL_DIR)
+    if said and said != repr(str(folder)):
+        log.info("gin file %s: MODEL_DIR is %s, where it lies, not %s", file.path, folder, said)
+    if said:
+        gin.parse_config(f"{MODEL_DIR} = {str(folder)!r}")
+    job = [value for name, value in values.items() if name.endswith("Job.model_dir")]
+    if not said or any(value != f"%{MODEL_DIR}" for value in job):
+        gin.parse_config(
+            "from __gin__ import dynamic_registration\n"
+            "from dsirm_jax.run import job\n"
+            f"job.Job.model_dir = {str(folder)!r}"
+        )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, Projection, SentenceEnc
 from dsirm_jax.encoder.embed import embed_tables, embedding
 from dsirm_jax.encoder.hugging_face import TextEncoder
 from dsirm_jax.encoder.sentences import FittedSentenceEncoder
+from dsirm_jax.io import arrays
 from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
@@ -395,8 +395,8 @@ def _tokenised(
     import pyarrow.parquet as pq
 
     most = fitted.max_item_pieces if of_items else fitted.max_query_pieces
-    with pq.ParquetFile(table) as file, tempfile.TemporaryFile(dir=scratch) as backing:
-        tokens = np.memmap(backing, np.int32, "w+", shape=(file.metadata.num_rows, most))
+    with pq.ParquetFile(table) as file:
+        tokens = arrays.scratch((file.metadata.num_rows, most), np.int32, folder=scratch)
         row = 0
         for batch in file.iter_batches(columns=[column]):
             pieces = fitted.pieces(batch.column(column).to_pylist(), of_items=of_items)

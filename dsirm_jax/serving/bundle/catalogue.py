@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from dsirm_jax.io import arrays
+from dsirm_jax.io import arrays, disk
 from dsirm_jax.io.errors import InputError, reading
 from dsirm_jax.io.records import from_json
 from dsirm_jax.relevance import digests
@@ -390,17 +390,18 @@ def _columns(table: pa.Table, names: Sequence[str]) -> Float[np.ndarray, "row co
 def _write_array(
     path: Path, blocks: Iterable[np.ndarray], *, rows: int, type_: type[np.floating]
 ) -> None:
-    """Writes blocks of rows as one array."""
-    array, row = None, 0
-    for block in blocks:
-        if array is None:
-            shape = (rows, block.shape[1])
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=type_, shape=shape)
-        array[row : row + len(block)] = block
-        row += len(block)
-    if array is None or row != rows:
+    """Writes blocks of rows as one array; not into a mapped one, which ends with a full disk."""
+    row = 0
+    with disk.writing(path), path.open("wb") as file:
+        for block in blocks:
+            if not file.tell():
+                header = np.lib.format.header_data_from_array_1_0(np.empty(0, type_))
+                shape = (rows, block.shape[1])
+                np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
+            file.write(np.ascontiguousarray(block, type_).tobytes())
+            row += len(block)
+    if not path.stat().st_size or row != rows:
         raise ValueError(f"{path}: {row} rows instead of {rows}")
-    array.flush()
 
 
 def _array(path: Path) -> np.ndarray:

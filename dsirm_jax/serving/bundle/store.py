@@ -17,6 +17,7 @@ from pathlib import Path
 
 import lmdb
 
+from dsirm_jax.io import disk
 from dsirm_jax.io.errors import InputError, reading
 
 REMEDY = "copy the bundle again, or export it anew"
@@ -124,19 +125,23 @@ def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]
     Args:
       path: where to; nothing may be there.
       rows: keys of at most `KEY_BYTES`, and values. Of a key's values the last one stays.
+
+    Raises:
+      StorageError: the disk refuses it. LMDB maps a file to read it, and writes it as any other.
     """
-    file = lmdb.open(str(path), subdir=False, lock=False, map_size=MOST_BYTES, sync=False)
-    try:
-        writing = file.begin(write=True)
-        for number, (key, value) in enumerate(rows, 1):
-            writing.put(key, value)
-            if number % PUT_AT_ONCE == 0:
-                writing.commit()
-                writing = file.begin(write=True)
-        writing.commit()
-        file.sync(True)
-    finally:
-        file.close()
+    with disk.writing(path):
+        file = lmdb.open(str(path), subdir=False, lock=False, map_size=MOST_BYTES, sync=False)
+        try:
+            writing = file.begin(write=True)
+            for number, (key, value) in enumerate(rows, 1):
+                writing.put(key, value)
+                if number % PUT_AT_ONCE == 0:
+                    writing.commit()
+                    writing = file.begin(write=True)
+            writing.commit()
+            file.sync(True)
+        finally:
+            file.close()
 
 
 def key(text: str) -> bytes:
