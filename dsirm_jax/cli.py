@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dsirm_jax.commands import COMMANDS
 from dsirm_jax.commands.command import Flag, Values
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import masked
 from dsirm_jax.training import processes
 
 USAGE = """usage: dsirm COMMAND --gin_file=FILE [--gin_file=FILE ...] [--gin.NAME=VALUE ...]
@@ -95,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except InputError as error:
-        print(f"dsirm: {error}", file=sys.stderr)
+        print(f"dsirm: {masked(str(error))}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
-        print(f"dsirm: {error}", file=sys.stderr)
+        print(f"dsirm: {masked(str(error))}", file=sys.stderr)
         return 1
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not processes.has_lost_another(error):
             raise
         print(
-            f"dsirm: another process of this job is gone ({str(error).splitlines()[0]}); "
+            f"dsirm: another process of this job is gone ({masked(str(error).splitlines()[0])}); "
             f"start all of them again, they go on from the last checkpoint",
             file=sys.stderr,
         )
@@ -224,10 +225,17 @@ def _as_binding(argument: str) -> str:
     return f"--gin_bindings={name} = {value}"
 
 
+class _Masked(logging.Formatter):
+    """Formats a line of the log without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 def _set_up_logging(level: int) -> None:
     """Sends this package's log to standard error, and of the libraries' only warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Masked("%(message)s"))
     ours = logging.getLogger("dsirm_jax")
     ours.handlers = [handler]
     ours.setLevel(level)

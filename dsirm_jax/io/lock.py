@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import masked
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def _self() -> dict[str, str | int]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
-        "command": shlex.join(["dsirm", *sys.argv[1:]]),
+        "command": shlex.join(["dsirm", *map(masked, sys.argv[1:])]),
     }
 
 

@@ -18,6 +18,7 @@ from gin import config_parser
 
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import check_texts, masked
 from dsirm_jax.run import translation
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ def parse(
       search_paths: further folders to look in.
 
     Raises:
-      InputError: a file is missing, a line or binding is wrong, a macro is never used, or a
-        REQUIRED value is not given.
+      InputError: a file is missing, a line or binding is wrong, a macro is never used, a
+        REQUIRED value is not given, or a URL holds a secret.
     """
     gin.clear_config(clear_constants=True)
     for folder in (*search_paths, *SEARCH_PATHS):
@@ -66,6 +67,9 @@ def parse(
     _check_macros_are_used()
     with _one_line_errors("configuration"):
         gin.finalize()
+        # All of it is written to MODEL_DIR/config.gin, whichever stage runs.
+        for name, value in _statements(gin.config_str()):
+            check_texts(value, binding=f"gin binding {name}")
 
 
 def bound(function: Callable[..., Any], *, scope: str | None = None) -> dict[str, Any]:
@@ -107,17 +111,20 @@ def bindings(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; it is written by `dsirm run`")
-    bound_values = {}
     with _one_line_errors(str(path)):
         text = path.read_text("utf-8")
         if translation.is_old(text):
             text = translation.translated(text)
-        for statement in config_parser.ConfigParser(text, translation.GinText()):
-            if isinstance(statement, config_parser.BindingStatement):
-                scope, selector, argument, value, _ = statement
-                name = "/".join(filter(None, (scope, selector)))
-                bound_values[f"{name}.{argument}" if argument else name] = repr(value)
-    return bound_values
+        return {name: repr(value) for name, value in _statements(text)}
+
+
+def _statements(text: str) -> Iterator[tuple[str, Any]]:
+    """Yields names and values of what a gin text binds, which includes no other."""
+    for statement in config_parser.ConfigParser(text, translation.GinText()):
+        if isinstance(statement, config_parser.BindingStatement):
+            scope, selector, argument, value, _ = statement
+            name = "/".join(filter(None, (scope, selector)))
+            yield f"{name}.{argument}" if argument else name, value
 
 
 def call_with_bound(function: Callable[..., Any]) -> Any:
@@ -218,4 +225,5 @@ def _one_line_errors(where: str) -> Iterator[None]:
                 f"gin value {name} is REQUIRED and not given; add --gin.{name}=VALUE "
                 f"(a text needs quotes: --gin.{name}=\"'text'\")"
             ) from error
-        raise InputError(f"{where}: {lines[0] if lines else type(error).__name__}") from error
+        reason = masked(lines[0]) if lines else type(error).__name__
+        raise InputError(f"{where}: {reason}") from error

@@ -124,7 +124,7 @@ def test_a_missing_database_is_not_made(tmp_path):
     [
         "duckdb:///nowhere/${SECRET}",
         "no-such-engine://user:${SECRET}@host/shop",
-        "no-such-engine://user@host/shop?token=hunter2",
+        "no-such-engine://user@host/shop?token=${SECRET}",
         "duckdb:///nowhere/a.duckdb?access_mode=hunter2",
     ],
 )
@@ -139,6 +139,8 @@ def test_messages_keep_secrets(monkeypatch, url):
 def test_passwords_come_from_the_environment():
     for url, message in [
         ("postgres://user:hunter2@host/shop", "holds a password"),
+        ("no-such-engine://user@host/shop?token=hunter2", "holds a password, token"),
+        ("postgres://user:$SECRET@host/shop", r"write \$\{NAME\} in its place"),
         ("postgres://user:${NO_SUCH_SECRET}@host/shop", "variable NO_SUCH_SECRET is not set"),
     ]:
         with pytest.raises(InputError, match=message) as error:
