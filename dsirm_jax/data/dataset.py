@@ -50,7 +50,7 @@ _FEATURES = {
 
 
 class _SortedWriter(tfds.core.ExampleWriter):
-    """Writes the features of an example by their names.
+    """Writes the features of an example in one order.
 
     They are a map, which protobuf otherwise writes in an order of each process's own.
     """

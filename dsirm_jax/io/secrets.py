@@ -264,7 +264,7 @@ def _secret_values(pairs: re.Pattern[str], text: str) -> Iterator[tuple[int, int
 
 
 def _is_secret(name: str, value: str) -> bool:
-    value = re.sub(r"^(['\"])(.*)\1$|^\{(.*)\}$", r"\2\3", value)
+    value = re.sub(r"^(['\"])(.*)\1$|^\{(.*)\}$", r"\2\3", value).rstrip(":,.)]")  # of a sentence
     if value.lower() in _NO_SECRETS or _is_reference(value):
         return False
     words = re.split(r"[._+\s-]+", urllib.parse.unquote(name).lower())
