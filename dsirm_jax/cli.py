@@ -13,6 +13,7 @@ from dsirm_jax.commands import COMMANDS
 from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.io import disk
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import masked
 from dsirm_jax.training import processes
 
 USAGE = """usage: dsirm COMMAND --gin_file=FILE [--gin_file=FILE ...] [--gin.NAME=VALUE ...]
@@ -108,22 +109,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except InputError as error:
         known = disk.fault(error)  # such as a full one, where a file of the user's was to be copied
-        print(f"dsirm: {known or error}", file=sys.stderr)
+        print(f"dsirm: {masked(str(known or error))}", file=sys.stderr)
         return 1 if known else 2
     except FloatingPointError as error:
-        print(f"dsirm: {error}", file=sys.stderr)
+        print(f"dsirm: {masked(str(error))}", file=sys.stderr)
         return 1
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
             return 1
         if known := disk.fault(error):
-            print(f"dsirm: {known}", file=sys.stderr)
+            print(f"dsirm: {masked(str(known))}", file=sys.stderr)
             _keep_output()
             return 1
         if not processes.has_lost_another(error):
             raise
         print(
-            f"dsirm: another process of this job is gone ({str(error).splitlines()[0]}); "
+            f"dsirm: another process of this job is gone ({masked(str(error).splitlines()[0])}); "
             f"start all of them again, they go on from the last checkpoint",
             file=sys.stderr,
         )
@@ -265,10 +266,17 @@ def _as_binding(argument: str) -> str:
     return f"--gin_bindings={name} = {value}"
 
 
+class _Masked(logging.Formatter):
+    """Formats a line of the log without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 def _set_up_logging(level: int) -> None:
     """Sends this package's log to standard error, and of the libraries' only warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Masked("%(message)s"))
     ours = logging.getLogger("dsirm_jax")
     ours.handlers = [handler]
     ours.setLevel(level)

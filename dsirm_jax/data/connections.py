@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import string
-import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import check_public, erased, public_url, resolved
+
+_READ_ONLY = {
+    "postgres": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+    "sqlite": "PRAGMA query_only = ON",
+}
+"""What makes a session one that only reads, by Ibis's name of the engine."""
 
 
 @contextlib.contextmanager
@@ -23,54 +28,49 @@ def connect(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
       **options: further arguments of the backend's `connect`.
 
     Raises:
-      InputError: the URL holds a password, a variable is not set, or the connection fails.
+      InputError: the URL holds a secret, a variable is not set, the file of a database is missing,
+        or the connection fails.
     """
     import ibis
 
-    if re.search(r"://[^/@]*:(?!\$)[^/@]+@", url):
-        raise InputError(
-            f"{binding} holds a password, which MODEL_DIR would keep: write ${{PASSWORD}} in its "
-            "place and set that environment variable"
-        )
+    check_public(binding, url)
+    target = resolved(url, binding=binding)
+    engine, _, path = target.partition("://")
+    # SQLite would make an empty database.
+    if engine == "sqlite" and path not in ("", ":memory:") and not Path(path).is_file():
+        raise InputError(f"{binding} ({public_url(url)}): no such file; bind that of a database")
     with naming_binding(url, binding=binding):
-        backend = ibis.connect(_substitute(url, binding=binding), **options)
+        backend = ibis.connect(target, **options)
     try:
         yield backend
     finally:
         backend.disconnect()
 
 
+def only_read(database: Any) -> None:
+    """Makes a session of an engine that can do so refuse whatever is no reading.
+
+    Args:
+      database: an Ibis backend, which may have made its temporary views already.
+    """
+    if statement := _READ_ONLY.get(database.name):
+        with contextlib.closing(database.raw_sql(statement)):
+            pass
+
+
 @contextlib.contextmanager
-def naming_binding(url: str, *, binding: str) -> Iterator[None]:
-    """Names the binding that an engine's error is about, without what the URL keeps secret."""
+def naming_binding(url: str, *, binding: str, statement: str = "") -> Iterator[None]:
+    """Names the binding that an engine's error is about, without what it keeps secret.
+
+    Args:
+      url: of the connection, with references to the environment.
+      binding: the gin binding.
+      statement: what the engine runs, likewise with references.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # every engine has errors of its own
-        text = " ".join(str(error).split())[:500]
-        for secret in _secrets(url):
-            text = text.replace(secret, "…")
+        text = " ".join(erased(str(error), f"{url} {statement}").split())[:500]
         raise InputError(f"{binding} ({public_url(url)}): {text}") from None
-
-
-def public_url(url: str) -> str:
-    """Returns a connection URL without user, password and options."""
-    return re.sub(r"//[^/]*@", "//", url.split("?")[0])
-
-
-def _substitute(url: str, *, binding: str) -> str:
-    try:
-        return string.Template(url).substitute(os.environ)
-    except KeyError as error:
-        raise InputError(
-            f"{binding}: the environment variable {error.args[0]} is not set"
-        ) from None
-
-
-def _secrets(url: str) -> list[str]:
-    names = re.findall(r"\$\{?(\w+)", url)
-    values = [os.environ.get(name, "") for name in names]
-    values += [value for _, value in urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query)]
-    values += map(urllib.parse.unquote, list(values))
-    return sorted(filter(None, values), key=len, reverse=True)

@@ -7,7 +7,7 @@ import functools
 import io
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_IRRELEVANT, TRAIN_RELEVANT
 from dsirm_jax.io.errors import InputError
@@ -46,6 +47,21 @@ _FEATURES = {
         "item_index": tfds.features.Scalar(np.int64, doc="row of items.parquet"),
     },
 }
+
+
+class _SortedWriter(tfds.core.ExampleWriter):
+    """Writes the features of an example in one order.
+
+    They are a map, which protobuf otherwise writes in an order of each process's own.
+    """
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
+        return super().write(path, ((key, _sorted(example)) for key, example in examples))
+
+
+def _sorted(example: bytes) -> bytes:
+    parsed = tf_example_pb2.Example.FromString(example)
+    return parsed.SerializeToString(deterministic=True)
 
 
 class ShopSearch(tfds.core.GeneratorBasedBuilder):
@@ -104,6 +120,9 @@ class ShopSearch(tfds.core.GeneratorBasedBuilder):
 
         return apache_beam.Create(row_groups) | apache_beam.Reshuffle() | apache_beam.FlatMap(read)
 
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return _SortedWriter(file_format=self.info.file_format)
+
     @property
     def _file(self) -> Path:
         assert self._prepare_dir is not None  # a builder that reads has it, see `write_dataset`
@@ -132,8 +151,9 @@ def write_dataset(
 ) -> None:
     """Writes the TFDS dataset; a finished one is written anew, a half-written one is discarded.
 
-    The examples and their order are the same with and without Beam, which may cut them into files
-    elsewhere. Without it, up to 1 GB of examples are sorted in memory, and more on disk.
+    The same tables give the same bytes. The examples and their order are also the same under Beam,
+    which may cut them into files elsewhere. Without it, up to 1 GB of examples are sorted in
+    memory, and more on disk.
 
     Args:
       prepare_dir: folder with `items.parquet` and `examples.parquet`.

@@ -76,7 +76,7 @@ def _parts(file: str, *, mapping: ColumnMap, limits: Limits) -> list[Part]:
         ".tsv": functools.partial(csv_parts, delimiter="\t"),
         ".jsonl": jsonl_parts,
     }
-    suffix = Path(file.removesuffix(".gz")).suffix.lower()
+    suffix = Path(storage.name(file).removesuffix(".gz")).suffix.lower()
     if suffix not in formats:
         raise InputError(
             f"{file}: unknown suffix {suffix!r}; name the file .parquet, .csv, .tsv or .jsonl, "
@@ -88,7 +88,7 @@ def _parts(file: str, *, mapping: ColumnMap, limits: Limits) -> list[Part]:
 def parquet_parts(file: str, *, mapping: ColumnMap, limits: Limits = _LIMITS) -> list[Part]:
     """Returns a part for each run of row groups; see `parts`."""
     storage.require_file(file)
-    if file.endswith(".gz"):
+    if storage.name(file).endswith(".gz"):
         return [functools.partial(_packed_parquet_rows, file, mapping, limits)]
     with _readable(file, "Parquet"), storage.open_file(file) as source:
         metadata = pq.ParquetFile(source).metadata

@@ -276,10 +276,10 @@ def _connected(
     engine: str | None, *, memory_limit: str, spill: Path
 ) -> contextlib.AbstractContextManager[ibis.BaseBackend]:
     if engine:
-        return connect(engine, binding="prepare.engine")
+        return connect(engine, binding="prepare.run.engine")
     return connect(
         "duckdb://",
-        binding="prepare.memory_limit",
+        binding="prepare.run.memory_limit",
         temp_directory=str(spill),
         memory_limit=memory_limit,
         # Every result is sorted; keeping the order before that would cost memory.

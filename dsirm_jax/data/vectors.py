@@ -56,6 +56,19 @@ def shard(pattern: Path, *, number: int, total: int) -> Path:
     return pattern.with_name(pattern.name.replace("*", f"{number:05d}-of-{total:05d}"))
 
 
+def remove_other_shards(pattern: Path, paths: Sequence[Path]) -> None:
+    """Removes the shards of an earlier division of a table into shards.
+
+    Args:
+      pattern: see `shard`.
+      paths: of all shards of the division that holds.
+    """
+    digits = "[0-9]" * 5
+    for path in pattern.parent.glob(pattern.name.replace("*", f"{digits}-of-{digits}")):
+        if path not in paths:
+            path.unlink(missing_ok=True)
+
+
 def write_vectors(
     path: str | os.PathLike[str],
     ids: Sequence[str],
@@ -167,9 +180,11 @@ def copy_vectors(
     ids = pq.read_table(table, columns=[id_column])[id_column]
     vectors = read_vectors(source, ids=ids, id_column=id_column, scratch=pattern.parent)
     groups, row = pq.read_metadata(table), 0
-    for number in range(groups.num_row_groups):
+    total = groups.num_row_groups
+    paths = [shard(pattern, number=number, total=total) for number in range(total)]
+    remove_other_shards(pattern, paths)
+    for number, path in enumerate(paths):
         rows = slice(row, row + groups.row_group(number).num_rows)
-        path = shard(pattern, number=number, total=groups.num_row_groups)
         write_vectors(path, ids[rows].to_pylist(), vectors[rows], id_column=id_column)
         row = rows.stop
 

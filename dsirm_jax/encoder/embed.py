@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.data.vectors import shard, write_vectors
+from dsirm_jax.data.vectors import remove_other_shards, shard, write_vectors
 from dsirm_jax.data.vocabulary import PAD, rectangle
 from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
 from dsirm_jax.sids.arrays import AnyArray
@@ -64,7 +64,8 @@ def embed_table(
 ) -> None:
     """Writes the vectors of a table's texts, one shard a row group: memory does not grow with it.
 
-    A shard that is already there is left as it is, so an interrupted pass goes on where it stopped.
+    A shard that is already there is left as it is, so an interrupted pass goes on where it stopped;
+    those of another number of shards are removed.
     Processes write every n-th shard each, and return when all are there.
 
     Args:
@@ -75,8 +76,12 @@ def embed_table(
       pattern: of the shards' paths, with one `*`.
     """
     with pq.ParquetFile(table) as file:
-        for number in range(jax.process_index(), file.num_row_groups, jax.process_count()):
-            path = shard(pattern, number=number, total=file.num_row_groups)
+        total = file.num_row_groups
+        paths = [shard(pattern, number=number, total=total) for number in range(total)]
+        if jax.process_index() == 0:
+            remove_other_shards(pattern, paths)
+        for number in range(jax.process_index(), total, jax.process_count()):
+            path = paths[number]
             if path.exists():
                 log.info("%s is there already", path)
                 continue

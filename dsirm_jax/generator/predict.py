@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
-from dsirm_jax.data.vectors import shard
+from dsirm_jax.data.vectors import remove_other_shards, shard
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search, check_beams
@@ -158,8 +158,8 @@ def predict_shards(
     """Writes the SIDs of a table of queries, in shards and in its order.
 
     Memory holds a shard. One that exists already, from the same generator and search, is left as
-    it is, so an interrupted pass goes on where it stopped. Processes share the shards, and each
-    returns when all are written.
+    it is, so an interrupted pass goes on where it stopped; those of another number of shards are
+    removed. Processes share the shards, and each returns when all are written.
 
     Args:
       fitted: the generator.
@@ -178,6 +178,8 @@ def predict_shards(
     number = max(1, -(-pq.read_metadata(queries).num_rows // shard_rows))
     paths = [shard(pattern, number=n, total=number) for n in range(number)]
     version = f"{fitted.sid_version}/{fitted.version}/{beams}"
+    if jax.process_index() == 0:
+        remove_other_shards(pattern, paths)
     with pq.ParquetFile(queries, pre_buffer=False) as file:
         blocks = file.iter_batches(shard_rows, columns=["query"])
         for place, path in enumerate(paths):

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,5 +112,37 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def remove_partials(folder: Path) -> None:
-    """Removes what writers that are gone have left below a folder."""
+def remove_partials(folder: str | os.PathLike[str]) -> list[Path]:
+    """Removes what writers of this machine that were killed have left in a folder, see `replacing`.
+
+    Only while no other process begins to write there: who stops between a look at it and now may
+    be taken for dead.
+
+    Args:
+      folder: with all folders below it.
+
+    Returns:
+      What was removed, in order.
+    """
+    host = re.escape(socket.gethostname())
+    removed = []
+    for path in sorted(Path(folder).rglob("*.partial-*")):
+        writer = re.search(rf"\.partial-{host}-(\d+)$", path.name)
+        if writer and not _is_alive(int(writer[1])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    # A process that asks has no partial file of a time before it.
+    return process != os.getpid()

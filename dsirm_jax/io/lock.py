@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
+import logging
 import os
 import shlex
 import socket
@@ -14,6 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import masked
+
+log = logging.getLogger(__name__)
+LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -36,6 +42,13 @@ def held(path: Path, *, what: str) -> Iterator[None]:
             raise InputError(
                 f"{what} is in use{_holder(file.read())}; wait until it is done, or stop it"
             ) from None
+        except OSError as error:
+            if error.errno not in LOCKLESS:
+                raise
+            log.warning(
+                "%s: this file system has no locks (%s); see that nobody else writes there",
+                *(path, error.strerror),
+            )
         file.truncate()
         json.dump(_self(), file)
         file.flush()
@@ -47,7 +60,7 @@ def _self() -> dict[str, str | int]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
-        "command": shlex.join(["dsirm", *sys.argv[1:]]),
+        "command": shlex.join(["dsirm", *map(masked, sys.argv[1:])]),
     }
 
 

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.data.vectors import shard, vector_blocks
+from dsirm_jax.data.vectors import remove_other_shards, shard, vector_blocks
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
@@ -225,8 +225,8 @@ def assign_shards(
     """Writes the SIDs of a catalogue that lies in shards, one shard for each, in their order.
 
     Memory holds a few chunks. A finished shard of this version is left as it is, so an interrupted
-    pass goes on where it stopped. Processes share the shards, and each returns when
-    all are written.
+    pass goes on where it stopped; those of another number of shards are removed. Processes share
+    the shards, and each returns when all are written.
 
     Args:
       fitted: see `assign`.
@@ -251,6 +251,7 @@ def assign_shards(
     numbers = range(jax.process_index(), len(vectors), jax.process_count())
     mine: Iterable[int] = numbers
     if jax.process_index() == 0:
+        remove_other_shards(pattern, paths)
         mine = progress(numbers, total=len(numbers), name="assign", unit="shard")
     for number in mine:
         path = paths[number]

@@ -18,6 +18,7 @@ from gin import config_parser
 
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import check_texts, masked
 from dsirm_jax.run import fence, origin, translation
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def parse(
 
     Raises:
       InputError: a file is missing, a line or binding is wrong, a fenced file names another
-        module, a macro is never used, or a REQUIRED value is not given.
+        module, a macro is never used, a REQUIRED value is not given, or a URL holds a secret.
     """
     gin.clear_config(clear_constants=True)
     for folder in (*search_paths, *SEARCH_PATHS):
@@ -95,6 +96,9 @@ def parse(
     _check_macros_are_used()
     with _one_line_errors("configuration"):
         gin.finalize()
+        # All of it is written to MODEL_DIR/config.gin, whichever stage runs.
+        for name, value in _values(gin.config_str()).items():
+            check_texts(value, binding=f"gin binding {name}")
 
 
 def bound(function: Callable[..., Any], *, scope: str | None = None) -> dict[str, Any]:
@@ -216,15 +220,19 @@ def _statements(text: str) -> Iterator[Any]:
     return iter(config_parser.ConfigParser(text, translation.GinText()))
 
 
-def _bindings(text: str) -> dict[str, str]:
-    """Returns what a gin text binds, as text by name."""
+def _values(text: str) -> dict[str, Any]:
+    """Returns what a gin text binds, by name; what it refers to stays a reference."""
     values = {}
     for statement in _statements(text):
         if isinstance(statement, config_parser.BindingStatement):
             scope, selector, argument, value, _ = statement
             name = "/".join(filter(None, (scope, selector)))
-            values[f"{name}.{argument}" if argument else name] = repr(value)
+            values[f"{name}.{argument}" if argument else name] = value
     return values
+
+
+def _bindings(text: str) -> dict[str, str]:
+    return {name: repr(value) for name, value in _values(text).items()}
 
 
 def _import_lines(text: str) -> list[str]:
@@ -297,4 +305,5 @@ def _one_line_errors(where: str) -> Iterator[None]:
                 f"gin value {name} is REQUIRED and not given; add --gin.{name}=VALUE "
                 f"(a text needs quotes: --gin.{name}=\"'text'\")"
             ) from error
-        raise InputError(f"{where}: {lines[0] if lines else type(error).__name__}") from error
+        reason = masked(lines[0]) if lines else type(error).__name__
+        raise InputError(f"{where}: {reason}") from error

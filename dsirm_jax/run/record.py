@@ -18,6 +18,7 @@ from dsirm_jax.io import checksums
 from dsirm_jax.io.checksums import Checksum
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json
+from dsirm_jax.io.records import from_json
 from dsirm_jax.run.layout import CONFIG
 from dsirm_jax.run.old_record import OldRecord, old_record
 
@@ -86,12 +87,10 @@ def read_record(folder: Path) -> StageRecord | OldRecord | None:
     otherwise = f"is not what was written; move {folder} away and run the stage again"
     content = checksums.unsealed(path, otherwise=otherwise)
     try:
-        files = {name: Checksum(**file) for name, file in content.pop("files").items()}
-        return StageRecord(files=files, **content)
-    except (TypeError, KeyError, AttributeError) as error:
+        return from_json(StageRecord, content, name="the record")
+    except InputError as error:
         raise InputError(
-            f"{path} is of another version of dsirm ({error}); read it with that one, or move "
-            f"{folder} away"
+            f"{path}: {error}; another version of dsirm wrote it: use that one, or move {folder} away"
         ) from error
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import operator
+import os
 import shutil
 import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -126,6 +128,28 @@ def test_building_again_replaces_and_gives_the_same_bytes(built, tmp_path):
     pq.write_table(pq.read_table(folder / "items.parquet").slice(0, 10), other / "items.parquet")
     dataset.write_dataset(prepare_dir=other, data_dir=tmp_path)
     assert len(_read("items", "train", tmp_path)) == 10
+
+
+ANEW = """
+import sys
+from dsirm_jax.data import dataset
+dataset.write_dataset(prepare_dir=sys.argv[1], data_dir=sys.argv[2])
+"""
+
+
+def test_all_bytes_are_the_same_in_another_process(built, tmp_path):
+    folder, *_ = built
+    subprocess.run(
+        [sys.executable, "-c", ANEW, str(folder), str(tmp_path)],
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONHASHSEED": "7"},
+    )
+    contents = [
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (folder / "tfds", tmp_path)
+    ]
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 10
 
 
 def test_row_groups_and_their_order_change_nothing(built, tmp_path):

@@ -4,7 +4,10 @@ import collections
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -202,6 +205,28 @@ def test_same_rows_from_several_processes(tmp_path):
         prepare(source=rows, out_dir=tmp_path / str(workers), **SETTINGS | {"workers": workers})
     for name in ("items", "queries", "judgements", "examples"):
         assert read(tmp_path / "1", name) == read(tmp_path / "3", name)
+
+
+ANEW = """
+import sys
+from dsirm_jax.data.prepare import prepare
+from tests.data.shop_rows import SETTINGS, Rows, shop
+prepare(source=Rows(*shop(), parts=3), out_dir=sys.argv[1], **SETTINGS)
+"""
+
+
+def test_same_bytes_from_several_processes_and_in_another(tmp_path):
+    for workers in (1, 3):
+        folder = tmp_path / str(workers)
+        prepare(source=Rows(*shop(), parts=3), out_dir=folder, **SETTINGS | {"workers": workers})
+    subprocess.run(
+        [sys.executable, "-c", ANEW, str(tmp_path / "other")],
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONHASHSEED": "7"},
+    )
+    for name in prepare_module.OUTPUTS:
+        contents = {(folder / name).read_bytes() for folder in tmp_path.iterdir()}
+        assert len(contents) == 1, name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import json
 import os
+import time
 
 import fsspec
 import pytest
@@ -81,10 +83,23 @@ def test_a_version_follows_the_contents(tmp_path, bucket):
         put(path, url)
         versions = [storage.version(file) for file in (str(path), url)]
         assert versions == [storage.version(file) for file in (str(path), url)]
-        assert versions[0] == [len(content), content[0]]
+        assert versions[0] == hashlib.sha256(content).hexdigest()
         assert json.loads(json.dumps(versions)) == versions
         seen.append(versions)
     assert all(a != b for before, after in itertools.pairwise(seen) for a, b in zip(before, after))
+
+
+def test_of_a_local_file_nothing_but_the_contents_counts(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"one")
+    os.utime(path, ns=(0, 1))
+    first = storage.version(str(path))
+    path.touch()
+    assert storage.version(str(path)) == first
+    time.sleep(0.05)  # longer than a tick of the clock of a file system
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, 1))
+    assert storage.version(str(path)) == hashlib.sha256(b"two").hexdigest() != first
 
 
 def test_what_cannot_be_reached_is_named(tmp_path, bucket):

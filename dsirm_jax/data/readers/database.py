@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -21,9 +20,12 @@ from dsirm_jax.data.columns import (
     present_columns,
     split_category,
 )
-from dsirm_jax.data.connections import connect, naming_binding, public_url
+from dsirm_jax.data.connections import connect, naming_binding, only_read
 from dsirm_jax.data.schema import Chunk, Source
+from dsirm_jax.data.statements import is_select, regenerated, select_statement
 from dsirm_jax.io.checks import check_text
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.secrets import check_public, public_url, resolved
 
 if TYPE_CHECKING:
     import ibis
@@ -36,13 +38,16 @@ class Database:
     The engine writes what it selects to a temporary Parquet file in the folder `TMPDIR`, which a
     cluster must share with this machine, and which is streamed from there. Rows have no numbers in
     a database: `row` in messages is the place in this reading, beside which query and item_id are
-    named. Nothing tells when a table has changed: use --force then.
+    named. Nothing tells when a table has changed: use --force then. Nothing is written to the
+    database: statements that do so are refused, and where the engine has sessions that only read
+    (DuckDB's files, PostgreSQL, MySQL, SQLite), it is one.
 
     Attributes:
       url: such as "duckdb://shop.ddb", "postgres://user:${PASSWORD}@host/shop", "bigquery://…" or
         "pyspark://…"; ${NAME} is taken from the environment, so that no password (percent-encoded)
         stands in a gin file. The engine's extra of ibis-framework must be installed.
-      items: name of a table, as the engine's SQL writes it, or a SELECT (or WITH) statement.
+      items: name of a table, as the engine's SQL writes it, or one SELECT (or WITH … SELECT)
+        statement; ${NAME} likewise.
       judgements: likewise; a log of single events is counted by a SELECT.
       item_columns: our column name to yours, as in `tables.Tables`.
       judgement_columns: likewise.
@@ -61,6 +66,7 @@ class Database:
     def __post_init__(self) -> None:
         for name in ("url", "items", "judgements"):
             check_text(f"Database.{name}", getattr(self, name))
+            check_public(f"Database.{name}", getattr(self, name))
         check_column_settings(self)
 
     def files(self) -> list[str]:
@@ -93,7 +99,8 @@ class Database:
             rows = Path(folder) / "rows.parquet"
             with self._connected() as database:
                 table = self._table(database, name, mapping)
-                with naming_binding(self.url, binding=f"Database.{name}"):
+                with self._naming(name):
+                    only_read(database)
                     table.to_parquet(rows)
             # Spark writes a folder of files.
             files = sorted(rows.glob("*.parquet")) if rows.is_dir() else [rows]
@@ -106,12 +113,20 @@ class Database:
 
     def _table(self, database: Any, name: str, mapping: ColumnMap) -> ibis.Table:
         """Returns the columns of a table that are mapped, which the engine has not read yet."""
-        query = getattr(self, name).strip().rstrip(";")
-        if not _is_select(query):
-            query = f"SELECT * FROM {query}"
-        with naming_binding(self.url, binding=f"Database.{name}"):
-            if database.name == "duckdb":
-                # Ibis 12 asks DuckDB 2 for the columns of a table, but cannot for those of a query.
+        binding = f"Database.{name}"
+        query = select_statement(
+            resolved(getattr(self, name), binding=binding),
+            dialect=database.dialect,
+            binding=binding,
+        )
+        with self._naming(name):
+            if database.name in ("duckdb", "postgres"):
+                # What DuckDB takes for statements is what counts.
+                if database.name == "duckdb" and len(database.con.extract_statements(query)) != 1:
+                    raise InputError(f"{binding} has several statements; bind one SELECT")
+                if database.name == "postgres":
+                    query = regenerated(query, dialect=database.dialect)
+                # Ibis 12 asks either for the columns of a table, but cannot for those of a query.
                 database.raw_sql(f"CREATE TEMPORARY VIEW dsirm_{name} AS {query}")
                 table = database.table(f"dsirm_{name}")
             else:
@@ -130,9 +145,8 @@ class Database:
 
     def _label(self, name: str) -> str:
         table = getattr(self, name)
-        label = f"SELECT of Database.{name}" if _is_select(table) else f"table {table}"
+        label = f"SELECT of Database.{name}" if is_select(table) else f"table {table}"
         return f"{public_url(self.url)} {label}"
 
-
-def _is_select(text: str) -> bool:
-    return re.match(r"\s*(select|with)\b", text, re.IGNORECASE) is not None
+    def _naming(self, name: str) -> AbstractContextManager[None]:
+        return naming_binding(self.url, binding=f"Database.{name}", statement=getattr(self, name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import dsirm_jax
 from dsirm_jax.io.checksums import Checksum, sealed, unsealed
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import replacing, sync
+from dsirm_jax.io.files import write_json
 from dsirm_jax.io.records import from_json
 from dsirm_jax.serving.limits import whole
 
@@ -233,10 +232,7 @@ def package_versions() -> dict[str, str]:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest with a checksum of its own; the disk has it, or the one before."""
-    with replacing(path) as partial:
-        partial.write_text(_text(dataclasses.asdict(manifest)), encoding="utf-8")
-        sync(partial)
-    sync(path.parent)
+    write_json(path, sealed(dataclasses.asdict(manifest)))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -250,9 +246,6 @@ def read_manifest(path: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the folder of a bundle")
     content = unsealed(path, otherwise=NOT_WRITTEN)
-    # A change that JSON does not tell from what was written is one all the same.
-    if path.read_text(encoding="utf-8") != _text(content):
-        raise InputError(f"{path} {NOT_WRITTEN}")
     version = content.get("format")
     if type(version) is not int or not READABLE[0] <= version <= FORMAT:
         raise InputError(
@@ -267,10 +260,6 @@ def read_manifest(path: Path) -> Manifest:
     if manifest.programs is not None:
         check_readable(manifest.programs, where=path)
     return manifest
-
-
-def _text(content: Mapping[str, Any]) -> str:
-    return json.dumps(sealed(content), indent=2) + "\n"
 
 
 def check_readable(programs: Programs, *, where: str | Path) -> None:

@@ -6,6 +6,7 @@ import uuid
 import duckdb
 import pytest
 
+from dsirm_jax.data.connections import connect, only_read
 from dsirm_jax.data.readers.database import Database
 from dsirm_jax.io.errors import InputError
 from tests.data.reading import items_of, judgements_of
@@ -74,6 +75,65 @@ def test_unusable_bindings_are_named(url):
         assert "\n" not in str(error.value)
 
 
+HOSTILE = {
+    "second": "items; DROP TABLE items",
+    "after a select": "SELECT sku, name FROM items; DELETE FROM items",
+    "behind a comment": "SELECT sku, name FROM items -- ;\n; DELETE FROM items",
+    "delete": "DELETE FROM items RETURNING *",
+    "insert": "INSERT INTO items VALUES (9, 'evil', 1, 1) RETURNING *",
+    "in a cte": "WITH a AS (DELETE FROM items RETURNING *) SELECT * FROM a",
+    "copy": "COPY items TO 'copied.csv'",
+    "attach": "ATTACH 'copied.db' AS copied",
+    "pragma": "PRAGMA user_version = 5",
+    "create": "CREATE TABLE copied AS SELECT * FROM items",
+    "vacuum": "VACUUM INTO 'copied.db'",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_is_written_to_a_database_or_beside_it(url, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (before,) = ((path, path.read_bytes()) for path in tmp_path.iterdir())
+    good = {"url": url, "items": "items", "judgements": COUNTED, **COLUMNS}
+    for name in ("items", "judgements"):
+        with pytest.raises(InputError, match=rf"^Database\.{name} .*bind a table's name or one"):
+            Database(**(good | {name: text})).read()
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [before]
+
+
+def test_reading_leaves_the_file_as_it_is(url, tmp_path):
+    (before,) = ((path, path.read_bytes()) for path in tmp_path.iterdir())
+    source = Database(url=url, items="items", judgements=COUNTED, **COLUMNS).read()
+    assert items_of(source)[0] and judgements_of(source, ())[0]
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "sqlite"])
+def test_the_session_itself_only_reads(engine, tmp_path):
+    path = tmp_path / "shop.db"
+    {"duckdb": duckdb, "sqlite": sqlite3}[engine].connect(str(path)).close()
+    if engine == "sqlite":
+        path.touch()
+    options = {"read_only": True} if engine == "duckdb" else {}
+    with connect(f"{engine}://{path}", binding="Database.url", **options) as database:
+        only_read(database)
+        with pytest.raises(Exception, match=r"read-?only"):
+            database.raw_sql("CREATE TABLE a (b INT)")
+
+
+def test_a_statement_takes_values_from_the_environment_and_is_checked_with_them(monkeypatch):
+    monkeypatch.setenv("WORD", "hunter2")
+    settings = {"url": "duckdb://", "judgements": "SELECT 'q' AS query, '1' AS item_id, 1 AS label"}
+    source = Database(items="SELECT '1' AS item_id, '${WORD}' AS title", **settings).read()
+    assert [row["title"] for row in items_of(source)[0]] == ["hunter2"]
+    with pytest.raises(InputError, match=r"^Database\.items ") as error:
+        Database(items="SELECT '1' AS item_id, ${WORD} AS title", **settings).read()
+    assert "hunter2" not in str(error.value)
+    monkeypatch.setenv("WORD", "a; DROP TABLE b")
+    with pytest.raises(InputError, match="one SELECT"):
+        Database(items="SELECT '1' AS item_id, ${WORD}", **settings).read()
+
+
 def test_a_duckdb_with_every_kind_of_id(tmp_path):
     path = tmp_path / "my.duckdb"
     ids = [uuid.UUID(int=number) for number in range(3)]
@@ -112,10 +172,11 @@ def test_the_embedded_duckdb_reads_what_a_statement_names(tmp_path):
     assert [row["query"] for row in judgements_of(source, "1")[0]] == ["q"]
 
 
-def test_a_missing_database_is_not_made(tmp_path):
-    path = tmp_path / "none.duckdb"
-    with pytest.raises(InputError, match="^Database.url .*none.duckdb"):
-        Database(url=f"duckdb://{path}", items="a", judgements="b").read()
+@pytest.mark.parametrize("engine", ["duckdb", "sqlite"])
+def test_a_missing_database_is_not_made(engine, tmp_path):
+    path = tmp_path / f"none.{engine}"
+    with pytest.raises(InputError, match=f"^Database.url .*none.{engine}"):
+        Database(url=f"{engine}://{path}", items="a", judgements="b").read()
     assert not path.exists()
 
 
@@ -124,7 +185,7 @@ def test_a_missing_database_is_not_made(tmp_path):
     [
         "duckdb:///nowhere/${SECRET}",
         "no-such-engine://user:${SECRET}@host/shop",
-        "no-such-engine://user@host/shop?token=hunter2",
+        "no-such-engine://user@host/shop?token=${SECRET}",
         "duckdb:///nowhere/a.duckdb?access_mode=hunter2",
     ],
 )
@@ -139,6 +200,8 @@ def test_messages_keep_secrets(monkeypatch, url):
 def test_passwords_come_from_the_environment():
     for url, message in [
         ("postgres://user:hunter2@host/shop", "holds a password"),
+        ("no-such-engine://user@host/shop?token=hunter2", "holds a password, token"),
+        ("postgres://user:$SECRET@host/shop", r"write \$\{NAME\} in its place"),
         ("postgres://user:${NO_SUCH_SECRET}@host/shop", "variable NO_SUCH_SECRET is not set"),
     ]:
         with pytest.raises(InputError, match=message) as error:
