@@ -11,7 +11,7 @@ TESTS :=
 
 demo: environment
 	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
-	$(BIN)/dsirm export --gin_file=out/demo/config.gin
+	$(BIN)/dsirm export --gin_file=out/demo/config.gin --show_queries
 	@echo "explore it: $(BIN)/dsirm serve --bundle=out/demo/export/bundle"
 
 test: environment

@@ -269,5 +269,6 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_code_1(tmp_path, capsys
     flags = ["--gin_file=gin/runs/demo.gin", f"--gin.MODEL_DIR='{tmp_path}/run'"]
     assert cli.main(["prepare", *flags]) == 1
     assert capsys.readouterr().err == (
-        f"dsirm: {tmp_path}/run: File exists; move what is there, or name another place\n"
+        f"dsirm: {tmp_path}/run/locks: Not a directory; move the file that is in the way, or name "
+        "another place\n"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsirm_jax.commands.command import Command, Values
+from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.commands.stage import TRUST
 from dsirm_jax.stages import STAGES, encode, export, features, generate, relevance
 
@@ -24,6 +24,8 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         "language": configuration.bound(features.run).get("language"),
         "crossfit": job.crossfit,
     }
+    if flags["show_queries"]:
+        described["show_queries"] = True
     check_servable(described["rungs"], crossfit=job.crossfit)
     with sole_writer(job.layout, name=export.STAGE.name):
         check_agreement(job, STAGES)
@@ -45,7 +47,14 @@ COMMAND = Command(
     name="export",
     summary="a finished run -> one folder that serves it: JAX, StableHLO, TensorFlow",
     run=run,
-    flags=(TRUST,),
+    flags=(
+        TRUST,
+        Flag(
+            name="show_queries",
+            kind="switch",
+            meaning="let the explorer show anybody some of the run's queries, as examples",
+        ),
+    ),
     details=lambda: (
         "beside the --gin_file=MODEL_DIR/config.gin of a finished run; writes\n"
         "MODEL_DIR/export/bundle, a folder that can be copied anywhere, see docs/serving.md"

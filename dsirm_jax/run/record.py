@@ -90,7 +90,8 @@ def read_record(folder: Path) -> StageRecord | OldRecord | None:
         return from_json(StageRecord, content, name="the record")
     except InputError as error:
         raise InputError(
-            f"{path}: {error}; another version of dsirm wrote it: use that one, or move {folder} away"
+            f"{path}: {error}; another version of dsirm wrote it: use that one, or move {folder} "
+            f"away"
         ) from error
 
 

@@ -195,7 +195,7 @@ def test_same_rows_from_another_engine(tmp_path, engine):
 
 
 def test_an_engine_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"prepare\.engine \(nosuch://\): .*nosuch"):
+    with pytest.raises(InputError, match=r"prepare\.run\.engine \(nosuch://\): .*nosuch"):
         prepare(source=Rows(*shop()), out_dir=tmp_path, engine="nosuch://", **SETTINGS)
 
 

@@ -185,7 +185,11 @@ def test_a_finished_shard_is_kept_unless_it_is_of_another_version(tmp_path):
     catalogue = shared.pop("catalogue")
     _, vectors = write_shards(tmp_path, catalogue, [20, 30])
     shared |= {"vectors": vectors, "pattern": tmp_path / "sids-*.parquet"}
+    for name in ("sids-00001-of-00003.parquet", "sids-mine.parquet"):
+        (tmp_path / name).touch()
     first, second = assign_module.assign_shards(**shared)
+    mine = tmp_path / "sids-mine.parquet"
+    assert sorted(tmp_path.glob("sids-*")) == [first, second, mine]
     os.utime(first, ns=(0, 0))  # a clock may show the same when the shard is written anew
     whole = pq.read_table(second)
     second.unlink()

@@ -99,9 +99,11 @@ def test_a_successor_takes_its_place_though_the_process_died_before(go):
     go("prepare", value="new")
     model_dir = go.layout.model_dir
     # As if it had died between both renames, then before the first.
+    (model_dir / "successors").mkdir()
     go.layout.stage("prepare").rename(model_dir / "successors/prepare")
     assert go("prepare", value="new") == 2
     assert output(go).read_text() == "new"
+    (model_dir / "successors").mkdir()
     go.layout.stage("prepare").rename(model_dir / "successors/prepare")
     (model_dir / "replaced/prepare-1").rename(go.layout.stage("prepare"))
     assert go("prepare", value="new") == 2
