@@ -109,13 +109,13 @@ class Connection(H11Protocol):
         return Stage.BODY if self.cycle.more_body else Stage.ANSWER
 
     def _enter(self, stage: Stage) -> None:
-        # Its deadline is the stage's: a byte a second does not put it off.
-        if stage is self.stage or self.transport.is_closing():
-            return
-        self.stage = stage
-        settings = self._settings
+        settings, closing = self._settings, self.transport.is_closing()
         seconds = {Stage.HEADER: settings.header_seconds, Stage.NEXT: settings.idle_seconds}
-        self._set_deadline(seconds.get(stage))  # the gate sees to bodies
+        if closing:  # as soon as the client has taken what is written
+            self._set_deadline(settings.body_seconds)
+        elif stage is not self.stage:  # or else a byte a second would put the deadline off
+            self._set_deadline(seconds.get(stage))  # the gate sees to bodies
+        self.stage = stage
         if stage is Stage.ANSWER:
             self._room.owe(self)
         elif stage is Stage.NEXT:

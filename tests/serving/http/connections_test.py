@@ -119,6 +119,23 @@ def test_a_client_that_does_not_take_its_answers_loses_the_connection(scorer):
         client.close()
 
 
+def test_a_last_answer_that_is_not_taken_does_not_keep_the_connection(scorer):
+    last = b"GET /api/items?most=150 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with listening(scorer, body_seconds=0.5) as (server, port):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", port))
+        until(lambda: server.server_state.connections)
+        (connection,) = server.server_state.connections
+        of_server = connection.transport.get_extra_info("socket")
+        of_server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        client.sendall(last)
+        until(connection.transport.is_closing)
+        assert 0 < connection.transport.get_write_buffer_size() < 1 << 16  # too little for a pause
+        until(lambda: not server.server_state.connections)
+        client.close()
+
+
 def test_a_wrong_chunk_behind_an_answer_ends_the_connection_and_is_no_fault(scorer, caplog):
     head = b"POST /api/score HTTP/1.1\r\nHost: evil\r\nTransfer-Encoding: chunked\r\n\r\n"
     with listening(scorer) as (_, port), connect(port) as client:
