@@ -1,7 +1,7 @@
 """A bundle made to break whoever opens it, its manifest sealed anew: one line, no traceback.
 
 LMDB follows offsets within its pages without looking where they lead, so that a page made for it
-may end the process; of its files only what LMDB reads by itself, and the values, are hostile here.
+may end the process; of its files only the meta pages and the values are made hostile here.
 """
 
 import json

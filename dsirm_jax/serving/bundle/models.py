@@ -70,11 +70,14 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     params = read_weights(folder / WEIGHTS)
     with reading(folder / VOCABULARY, otherwise=f"no vocabulary; {REMEDY}"):
         processor = vocabulary.processor(folder / VOCABULARY)
+        processor.encode("", out_type=int)  # one that holds no model says so only here
     with reading(folder / WEIGHTS, otherwise=f"its parameters are not the manifest's; {REMEDY}"):
         encoder = restored_encoder(
             settings.encoder, params=params.get("encoder", {}), vocabulary=processor, folder=folder
         )
         config = architecture_from(settings.generator)
+        if processor.vocab_size() > config.text_vocab_size:
+            raise ValueError("the vocabulary has more pieces than the generator")
         check_params(params["generator"], like=functools.partial(init_params, config, seed=0))
         if encoder is not None:
             pieces = np.zeros((1, 1), np.int32)

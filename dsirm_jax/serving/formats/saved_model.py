@@ -39,6 +39,7 @@ from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import encode_texts, score_sids
+from dsirm_jax.io import errors
 from dsirm_jax.relevance.compute import beam_features
 from dsirm_jax.relevance.features.group import BEAMS, ItemContext
 from dsirm_jax.relevance.fitted import FittedHead, plain_params
@@ -260,13 +261,19 @@ def with_catalogue(folder: Path, catalogue: BundleCatalogue, *, into: Path) -> N
       folder: a SavedModel that `write_saved_model` wrote.
       catalogue: whose SIDs the new one has.
       into: where to; nothing may be there.
+
+    Raises:
+      InputError: TensorFlow cannot read the variables.
     """
     import tensorflow as tf
 
     shutil.copytree(folder, into, ignore=shutil.ignore_patterns("variables"))
     (into / "variables").mkdir()
-    saved = tf.train.load_checkpoint(str(folder / VARIABLES))
-    arrays = {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map()}
+    with errors.reading(
+        folder / VARIABLES, otherwise="TensorFlow cannot read it; export the bundle anew"
+    ):
+        saved = tf.train.load_checkpoint(str(folder / VARIABLES))
+        arrays = {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map()}
     new = traverse_util.flatten_dict(_numbered({"catalogue": of_catalogue(catalogue)}), sep="/")
     arrays |= {f"{name}/.ATTRIBUTES/VARIABLE_VALUE": array for name, array in new.items()}
     names = sorted(arrays)

@@ -59,7 +59,7 @@ def _branch(catalogue: BundleCatalogue, prefix: tuple[int, ...]) -> Branch:
         counts = np.bincount(known)
         purity = float(counts.max() / len(known))
         (one,) = catalogue.items(numbers[categories == counts.argmax()][:1])
-        category = one.category[-1]
+        category = one.category[-1] if one.category else None
     places = np.linspace(0, len(numbers) - 1, min(TITLES, len(numbers))).astype(int)
     return Branch(
         code=prefix[-1],

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import compute
 from dsirm_jax.relevance.digests import QueryDigests, Reading, digest_queries
 from dsirm_jax.relevance.features.group import (
@@ -29,8 +30,9 @@ from dsirm_jax.relevance.neighbours import (
     nearest_to,
 )
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Known
+from dsirm_jax.serving.bundle.catalogue import STATISTICS, BundleCatalogue, Known
 from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.bundle.manifest import REMEDY
 from dsirm_jax.sids import codes
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -87,9 +89,17 @@ class CachedQuery(NamedTuple):
 
 
 def evidence_in(bundle: Bundle, *, pair_groups: tuple[Group, ...]) -> Evidence:
-    """Returns the evidence that a bundle holds, for heads that read some groups without SIDs."""
+    """Returns the evidence that a bundle holds, for heads that read some groups without SIDs.
+
+    Raises:
+      InputError: models and catalogue are of two vocabularies.
+    """
     manifest, catalogue = bundle.manifest, bundle.catalogue
-    names = catalogue.statistics.names
+    pieces, names = catalogue.statistics
+    if len(pieces.with_piece) != bundle.models.vocabulary.vocab_size():
+        raise InputError(
+            f"{catalogue.folder / STATISTICS} is of another vocabulary than the bundle's; {REMEDY}"
+        )
     columns = zip(manifest.settings.numbers, catalogue.numbers.T, strict=True)
     return Evidence(
         catalogue=catalogue,
