@@ -80,6 +80,7 @@ SHARED_FLAGS = (
         meaning="this text; `dsirm COMMAND --help` has flags and gin bindings of a command",
     ),
 )
+_show_unraisable = sys.unraisablehook
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -285,12 +286,22 @@ def _set_up_logging(level: int) -> None:
     from absl import logging as libraries
 
     libraries.get_absl_logger().addFilter(_without_traceback)
+    sys.unraisablehook = _unraisable
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Leaves the line alone of what a thread of Orbax logs, which is raised or logged here too."""
     record.exc_info = None
     return True
+
+
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """Shows an error as it was before, but for the writes of a save that Orbax has given up.
+
+    Threads of Tensorstore come back with them to an event loop that is closed by then.
+    """
+    if lost.object is not None or str(lost.exc_value) != "Event loop is closed":
+        _show_unraisable(lost)
 
 
 if __name__ == "__main__":

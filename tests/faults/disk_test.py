@@ -107,7 +107,10 @@ def test_a_bundle_is_what_it_was_where_an_update_failed(whole, tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(whole / "export/bundle", bundle)
     items = tmp_path / "items.csv"
-    items.write_text("item_id,title,category,truth_type\nnew-1,red kettle,Kitchen,kettle\n")
+    items.write_text(
+        "item_id,title,category,truth_type,truth_attributes\n"
+        "new-1,red kettle,Kitchen,kettle,colour=red\n"
+    )
     update = [*command("update-bundle", whole)[:4], str(bundle), f"--items={items}"]
     before = (bundle / "manifest.json").read_bytes()
     assert str(bundle) in failed(update, at_most=largest(bundle / "catalogue-0001") // 2)
