@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
-CONFIG = "config.gin"
-RECORD = "stage.json"
+from dsirm_jax.run.layout import CONFIG
+from dsirm_jax.run.record import RECORD
 
 
 def is_of_run(path: Path) -> bool:
@@ -35,8 +37,16 @@ def model_dir(path: Path) -> Path | None:
     if any(folder.glob(f"*/{RECORD}")):
         return folder
     if (folder / RECORD).is_file():
-        return folder.parent if folder.name not in ("", "..") else folder / ".."
+        return Path(os.path.normpath(folder.joinpath(*[".."] * _depth(folder / RECORD))))
     return None
+
+
+def _depth(record: Path) -> int:
+    """Returns how many folders below MODEL_DIR a stage lies, such as `ablation/RUNG/quantize`."""
+    try:
+        return len(Path(json.loads(record.read_text("utf-8"))["stage"]).parts)
+    except (ValueError, KeyError, TypeError):
+        return 1
 
 
 def _is_in_bundle(path: Path) -> bool:

@@ -91,3 +91,11 @@ def test_a_flag_or_a_later_file_says_otherwise(run, tmp_path):
 def test_a_copy_that_lies_in_no_run_means_what_it_says(run, tmp_path):
     (tmp_path / "config.gin").write_text((run / "config.gin").read_text())
     assert bound(tmp_path / "config.gin") == "out/then"
+
+
+def test_a_stage_of_a_rung_lies_deeper(tmp_path):
+    folder = tmp_path / "out/run/ablation/unsupervised/quantize"
+    folder.mkdir(parents=True)
+    (folder / "stage.json").write_text('{"stage": "ablation/unsupervised/quantize"}')
+    (folder / "config.gin").write_text(MACRO)
+    assert bound(folder / "config.gin") == str(tmp_path / "out/run")
