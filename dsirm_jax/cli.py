@@ -7,7 +7,9 @@ import logging
 import os
 import select
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from dsirm_jax.commands import COMMANDS
 from dsirm_jax.commands.command import Command, Flag, Values
@@ -98,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       SystemExit: 143 when SIGTERM stopped training, which is saved, see `training.preemption`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    sys.excepthook = _print_masked
     # TensorFlow reads its log level when it is imported, and it has nothing to say to the user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -133,6 +136,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dsirm: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Prints a traceback without the secrets that an engine's error may have."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(masked(text), end="", file=sys.stderr)
 
 
 def _has_lost_reader() -> bool:

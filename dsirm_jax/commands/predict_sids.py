@@ -14,12 +14,15 @@ from dsirm_jax.training import processes
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints the SIDs of some queries, and writes those of a table as a stage `predict`."""
     from dsirm_jax.io import storage
+    from dsirm_jax.io.secrets import check_public
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import Job, check_agreement
     from dsirm_jax.run.record import check_lineage
     from dsirm_jax.run.runner import run_stage
     from dsirm_jax.run.writer import sole_writer
 
+    if flags["queries"]:
+        check_public("--queries", flags["queries"])
     job = configuration.call_with_bound(Job)
     layout, beams = job.layout, configuration.bound(generate.run)["beams"]
     processes.first(functools.partial(check_agreement, job, STAGES))

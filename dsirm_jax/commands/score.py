@@ -23,12 +23,15 @@ from dsirm_jax.stages import (
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Scores a table of (query, item_id), as a stage `score`."""
     from dsirm_jax.io import storage
+    from dsirm_jax.io.secrets import check_public
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import Job, check_agreement
     from dsirm_jax.run.runner import run_stage
     from dsirm_jax.run.writer import sole_writer
 
-    job, pairs = configuration.call_with_bound(Job), flags["pairs"]
+    pairs = flags["pairs"]
+    check_public("--pairs", pairs)
+    job = configuration.call_with_bound(Job)
     if FULL not in configuration.bound(relevance.run)["rungs"]:
         raise InputError(f"relevance.run.rungs has no {FULL!r}, whose head scores")
     matching, about_pairs = configuration.bound(match.run), configuration.bound(features.run)
