@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dsirm_jax
+from dsirm_jax.io import disk
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import remove_partials, rename_folder, sync_tree, write_text
 from dsirm_jax.run.layout import CONFIG, Layout
@@ -151,10 +152,11 @@ def run_stage(
     work = layout.succeeding(stage.name) if replaces else layout
     started = time.monotonic()
     call = functools.partial(stage.function, work, **bindings)
-    if stage.alone:
-        processes.first(call)
-    else:
-        call()
+    with disk.writing(work.stage(stage.name)):
+        if stage.alone:
+            processes.first(call)
+        else:
+            call()
     seconds = time.monotonic() - started
 
     def end() -> None:

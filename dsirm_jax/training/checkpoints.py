@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from dsirm_jax.io.checksums import checksums
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import InputError, StorageError
 from dsirm_jax.io.files import write_text
 from dsirm_jax.training import processes
 
@@ -49,7 +49,7 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
       best: the step of least loss is kept beside the newest, and every step is verified.
 
     Raises:
-      InputError: the last save failed.
+      StorageError: the last save failed.
     """
     directory = Path(directory).absolute()
     processes.first(functools.partial(_set_damaged_aside, directory, every=best))
@@ -80,7 +80,7 @@ def manager(directory: Path, *, best: bool = False) -> Iterator[ocp.CheckpointMa
         finally:
             failure = _failure(opened.wait_until_finished, opened)
         if failure:
-            raise InputError(f"{failure}; make room or repair the disk, and run the same again")
+            raise StorageError(f"{failure}; make room or repair the disk, and run the same again")
 
 
 def save(
@@ -129,10 +129,11 @@ def restore_best(opened: ocp.CheckpointManager, *, like: Any) -> tuple[Any, int]
       like: see `restore_newest`.
 
     Raises:
-      InputError: the last save failed, or the checkpoint is not what was written.
+      StorageError: the last save failed.
+      InputError: the checkpoint is not what was written.
     """
     if failure := _failure(opened.wait_until_finished, opened):
-        raise InputError(f"{failure}; make room or repair the disk, and run the same again")
+        raise StorageError(f"{failure}; make room or repair the disk, and run the same again")
     step = Path(opened.directory) / str(opened.best_step())
     if reason := step_damage(step):
         raise InputError(f"{step} is damaged ({reason}); run the same again")

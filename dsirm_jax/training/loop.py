@@ -73,8 +73,8 @@ def fit(
       FloatingPointError: a loss, a gradient or the state was not finite, more often than
         `training.max_skipped_steps` lets pass; the message names the step and its rows. No
         checkpoint is written after the last finite one.
-      InputError: a step does not fit into memory, the last checkpoint could not be written, or the
-        one there is of another model.
+      InputError: a step does not fit into memory, or the last checkpoint is of another model.
+      StorageError: the last checkpoint could not be written.
       SystemExit: SIGTERM came; the state is saved. Its code is `preemption.EXIT_CODE`.
     """
     directory = Path(directory)

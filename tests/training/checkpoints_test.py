@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import InputError, StorageError
 from dsirm_jax.training import checkpoints
 from dsirm_jax.training.meshes import data_mesh, sharded
 
@@ -202,7 +202,7 @@ def test_a_last_save_that_fails_is_an_error(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(checkpoints, "seal_step", full)
-    with pytest.raises(InputError, match="No space left on device.*make room"):
+    with pytest.raises(StorageError, match="No space left on device.*make room"):
         save(tmp_path, 1)
     assert committed(tmp_path) == []
     monkeypatch.undo()
