@@ -168,7 +168,10 @@ def dense_features(
         return compute.pair_features(pairs, groups=evidence.pair_groups)
     except ValueError as error:
         numbers = (values[items] for values in evidence.numbers.values())
-        if all(np.isfinite(part).all() for part in (catalogue.vectors[items], *numbers)):
+        if all(
+            np.isfinite(part.astype(np.float32)).all()
+            for part in (catalogue.vectors[items], *numbers)
+        ):
             raise
         raise InputError(f"{catalogue.folder}: {error}; {REMEDY}") from error
 
