@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import trie as tries
 
@@ -172,6 +173,33 @@ def test_what_is_no_whole_trie_is_refused(damage, tmp_path):
     if damage == "other":
         path.write_bytes(b"0" * 100)
     with pytest.raises(InputError, match="trie.safetensors: no trie"):
+        tries.load(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        pytest.param(tries.BITMAP, "1/bitmaps", [[2], [0]], id="no child"),
+        pytest.param(tries.BITMAP, "1/bitmaps", [[8], [1]], id="bit beyond the codes"),
+        pytest.param(tries.BITMAP, "1/first_child", [0, 7], id="child beyond the leaves"),
+        pytest.param(tries.BITMAP, "0/first_child", [0, 1], id="more nodes than the root"),
+        pytest.param(tries.RANGES, "1/codes", [1, 3], id="code beyond the level"),
+        pytest.param(tries.RANGES, "1/starts", [0, 2, 1], id="falling starts"),
+        pytest.param(tries.RANGES, "1/starts", [0, 1, 9], id="start beyond the codes"),
+    ],
+)
+def test_arrays_that_are_no_trie_are_refused(kind, name, values, tmp_path):
+    path = tmp_path / "trie.safetensors"
+    trie = tries.build(np.array([[0, 1], [1, 0]]), sizes=(2, 3), kind=kind)
+    tries.save(path, trie)
+    arrays, sizes = files.load(path, kind="trie", otherwise="")
+    files.save(
+        path,
+        arrays | {name: np.array(values, arrays[name].dtype)},
+        kind="trie",
+        description=sizes,
+    )
+    with pytest.raises(InputError, match=r"trie\.safetensors: level \d is no level of a trie"):
         tries.load(path)
 
 

@@ -100,8 +100,10 @@ def _check_digests(catalogue: BundleCatalogue) -> None:
         _check(folder / f"{name}_starts.bin", holds)
     _check(folder / "counts.bin", len(counts) == len(pieces.values))
     _check(folder / "lengths.bin", len(lengths) == items)
-    with_piece = catalogue.statistics.pieces.with_piece
+    documents, with_piece, mean_length = catalogue.statistics.pieces
     holds = with_piece.ndim == 1 and np.issubdtype(with_piece.dtype, np.integer)
+    holds = holds and documents == items and mean_length > 0
+    holds = holds and _within(with_piece, 0, documents + 1)
     _check(catalogue.folder / files.STATISTICS, holds)
     _check(folder / "pieces.bin", _within(pieces.values, 0, len(with_piece)))
 

@@ -148,7 +148,11 @@ def _near(catalogue: BundleCatalogue, *, items: Neighbours, queries: Neighbours)
 def dense_features(
     evidence: Evidence, context: QueryEvidence, items: Int[np.ndarray, " item"]
 ) -> FeatureTable:
-    """Returns the features that know nothing of SIDs, of a query and items by their numbers."""
+    """Returns the features that know nothing of SIDs, of a query and items by their numbers.
+
+    Raises:
+      InputError: a vector or number of the catalogue is such that a feature is not finite.
+    """
     catalogue = evidence.catalogue
     pairs = PairContext(
         query_index=np.zeros(len(items), int),
@@ -160,7 +164,16 @@ def dense_features(
         texts=PairTexts(context.digests, catalogue.digests, catalogue.statistics.pieces),
         numbers=evidence.numbers,
     )
-    return compute.pair_features(pairs, groups=evidence.pair_groups)
+    try:
+        return compute.pair_features(pairs, groups=evidence.pair_groups)
+    except ValueError as error:
+        numbers = (values[items] for values in evidence.numbers.values())
+        if all(
+            np.isfinite(part.astype(np.float32)).all()
+            for part in (catalogue.vectors[items], *numbers)
+        ):
+            raise
+        raise InputError(f"{catalogue.folder}: {error}; {REMEDY}") from error
 
 
 def query_features(evidence: Evidence, context: QueryEvidence, beams: Beams) -> QueryContext:

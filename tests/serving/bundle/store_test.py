@@ -46,3 +46,22 @@ def test_keys_of_long_texts_differ_where_the_texts_do():
 def test_keys_of_numbers_sort_as_the_numbers_do():
     numbers = [0, 1, 255, 256, 65536, 2**32 - 1]
     assert store.keys_of_numbers(numbers) == sorted(store.keys_of_numbers(numbers))
+
+
+def test_a_file_that_ends_before_its_last_page_is_named_and_not_mapped(tmp_path):
+    path = tmp_path / "file.mdb"
+    store.write_store(path, [(bytes([n]), bytes(3000)) for n in range(40)])
+    whole = path.read_bytes()
+    for length in (0, 100, 4096, 4200, len(whole) // 2, len(whole) - 1):
+        path.unlink()
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"file\.mdb: not a readable LMDB file; copy"):
+            store.open_store(path)
+
+
+def test_a_key_without_a_value_is_named_with_the_file(tmp_path):
+    path = tmp_path / "file.mdb"
+    store.write_store(path, [(b"a", b"1")])
+    assert store.open_store(path).existing([b"a", b"a"]) == [b"1", b"1"]
+    with pytest.raises(InputError, match=r"file\.mdb: 1 of 2 keys have no value; copy the bundle"):
+        store.open_store(path).existing([b"a", b"b"])
