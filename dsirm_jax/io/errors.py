@@ -15,6 +15,13 @@ class InputError(ValueError):
     """
 
 
+class ContentError(InputError):
+    """A file does not hold what was written into it, or what it has to hold.
+
+    Who calls a server that reads it is not to blame.
+    """
+
+
 class StorageError(OSError):
     """The disk is at fault, and nothing that the user gave: it is full, read-only or broken.
 
@@ -32,15 +39,16 @@ def reading(path: str | os.PathLike[str], *, otherwise: str) -> Iterator[None]:
       otherwise: message, after the path, where its contents cannot be read.
 
     Raises:
-      InputError: the block raised an error.
+      ContentError: the block raised an error.
     """
     try:
         yield
+    except ContentError:
+        raise
     except InputError as error:
         message = str(error)
-        if os.fspath(path) in message:
-            raise
-        raise InputError(f"{path}: {message}") from error
+        named = message if os.fspath(path) in message else f"{path}: {message}"
+        raise ContentError(named) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: {otherwise} ({reason})") from error
+        raise ContentError(f"{path}: {otherwise} ({reason})") from error

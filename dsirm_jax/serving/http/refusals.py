@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import ContentError, InputError
 from dsirm_jax.serving.http.messages import Problem
 from dsirm_jax.serving.http.metrics import ServerMetrics
 from dsirm_jax.serving.scorer.batching import Overloaded
@@ -70,6 +70,8 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 async def _wrong(request: Request, error: InputError) -> Response:
+    if isinstance(error, ContentError):
+        raise error  # of the bundle, whose paths are nobody else's business
     return refusal(422, str(error))
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
+from dsirm_jax.io.errors import InputError, reading
 from dsirm_jax.serving import Overloaded
 from dsirm_jax.serving.http.gate import BODY_BYTES
 from dsirm_jax.serving.http.messages import ITEMS, QUERY_LENGTH
@@ -217,6 +218,18 @@ def test_a_scorer_that_fails_or_is_full_has_an_answer():
     with client_of(Failing()) as client:
         full = client.get("/api/sids?query=full")
         assert (full.status_code, full.headers["retry-after"]) == (503, "1")
+        failed = client.get("/api/sids?query=x")
+        assert (failed.status_code, failed.json()["code"]) == (500, "failed")
+        assert "secret" not in failed.text
+
+
+def test_a_damaged_file_is_not_the_clients_fault():
+    class Damaged(StandIn):
+        def query_sids(self, query, *, deadline=None):
+            with reading("/secret/items.mdb", otherwise="no catalogue"):
+                raise InputError("a page is gone")
+
+    with client_of(Damaged()) as client:
         failed = client.get("/api/sids?query=x")
         assert (failed.status_code, failed.json()["code"]) == (500, "failed")
         assert "secret" not in failed.text
