@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.report.compare import compare_runs
 from dsirm_jax.run.layout import Layout
+from dsirm_jax.run.record import StageRecord, complete, write_record
 
 
 def finished(folder, *, queries, seed, rungs=("no_sid", "full"), config="SEED = 0\n", flip=False):
@@ -29,7 +30,12 @@ def finished(folder, *, queries, seed, rungs=("no_sid", "full"), config="SEED = 
         **{rung: random.random(len(names)).astype(np.float32) for rung in rungs},
     }
     pq.write_table(pa.table({name: of[order] for name, of in columns.items()}), layout.predictions)
-    layout.config.write_text(config)
+    folder = layout.predictions.parent
+    (folder / "config.gin").write_text(config)
+    record = StageRecord(
+        stage="relevance", stage_version=1, version="0.3.0", bindings={}, inputs={}
+    )
+    write_record(folder, complete(folder, record, seconds=1.0))
     return columns
 
 

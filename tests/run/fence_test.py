@@ -229,4 +229,6 @@ def test_what_a_run_writes_is_read_again(folder, name):
     configuration.parse(files=files, bindings=["MODEL_DIR = 'out/then'"])
     text = configuration.text()
     parse(folder, text)
-    assert configuration.text() == text.replace("'out/then'", f"'{folder}/run'")
+    # A long path has a line of its own.
+    again = configuration.text().replace("= \\\n    '", "= '")
+    assert again == text.replace("'out/then'", f"'{folder}/run'")

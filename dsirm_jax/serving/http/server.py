@@ -119,6 +119,7 @@ def http_server(
         loop="asyncio",
         backlog=ACCEPTED_AT_ONCE,
         h11_max_incomplete_event_size=HEADER_BYTES,
+        log_config=None,  # that of uvicorn would close the handlers of whoever calls this
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -92,6 +92,10 @@ def test_new_contents_of_the_folder_are_noticed(name, tmp_path):
         return {file: storage.version(file) for file in encoder.files()}
 
     before = versions()
+    os.utime(folder / name, ns=(1, 1))  # touched, and the same
+    assert versions() == before
+    contents = (folder / name).read_bytes()
+    (folder / name).write_bytes(contents[:-1] + bytes([contents[-1] ^ 1]))
     os.utime(folder / name, ns=(1, 1))
     assert versions() != before
     # What is read if it is there counts once it is there.
