@@ -109,10 +109,10 @@ def run_stage(
     """
     folder, successor = layout.stage(stage.name), layout.succeeding(stage.name).stage(stage.name)
     label = str(folder.relative_to(layout.model_dir))
-    takes_up = False
+    takes_up = replaces = False
 
     def begin() -> bool:
-        nonlocal takes_up
+        nonlocal takes_up, replaces
         settle(layout, stage.name)
         check_lineage(needed.values(), trust=trust)
         record = StageRecord(
@@ -148,8 +148,8 @@ def run_stage(
 
     if not processes.first(begin):
         return processes.first(lambda: takes_up)
-    replaces = processes.first(successor.is_dir)
-    work = layout.succeeding(stage.name) if replaces else layout
+    # The first process alone has looked.
+    work = layout.succeeding(stage.name) if processes.first(lambda: replaces) else layout
     started = time.monotonic()
     call = functools.partial(stage.function, work, **bindings)
     with disk.writing(work.stage(stage.name)):

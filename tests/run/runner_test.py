@@ -111,6 +111,18 @@ def test_a_successor_takes_its_place_though_the_process_died_before(go):
     assert (model_dir / "replaced/prepare-1/output.txt").read_text() == "old"
 
 
+def test_a_successor_that_nobody_finishes_is_in_nobodys_way(go):
+    go("prepare", value="abc")
+    go.functions["prepare"].fails = True
+    with pytest.raises(KeyboardInterrupt):
+        go("prepare", value="abc", force=True)
+    go.functions["prepare"].fails = False
+    go.layout.stage("prepare").rename(go.layout.model_dir / "deleted by its owner")
+    assert go("prepare", value="abc") == 3
+    assert output(go).read_text() == "abc"
+    assert go("prepare", value="abc") == 3
+
+
 def test_an_interrupted_stage_keeps_its_folder_and_goes_on(go):
     go.functions["prepare"].fails = True
     with pytest.raises(KeyboardInterrupt):
