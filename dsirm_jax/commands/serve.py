@@ -14,7 +14,21 @@ EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
-    """Serves a bundle over HTTP until SIGINT or SIGTERM."""
+    """Serves a bundle over HTTP until SIGINT or SIGTERM, and ends the process soon after."""
+    serve_bundle(flags)
+    # No request is left, but a compilation under way would hold the process for minutes.
+    last = threading.Timer(LAST_SECONDS, os._exit, (0,))
+    last.daemon = True
+    last.start()
+    return 0
+
+
+def serve_bundle(flags: Values) -> None:
+    """Serves a bundle over HTTP until SIGINT or SIGTERM.
+
+    Raises:
+      InputError: the bundle is not what was written, or a package is missing.
+    """
     from dsirm_jax.serving import Scorer, ScorerSettings
 
     try:
@@ -29,11 +43,6 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     settings = ScorerSettings(warm=(), programs=flags["programs"])
     with Scorer.open(flags["bundle"], settings=settings, trust=flags["trust"]) as scorer:
         server.serve(scorer, host=flags["host"], port=flags["port"])
-        # No request is left, but a compilation under way would hold the process for minutes.
-        last = threading.Timer(LAST_SECONDS, os._exit, (0,))
-        last.daemon = True
-        last.start()
-    return 0
 
 
 COMMAND = Command(

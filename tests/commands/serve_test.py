@@ -16,8 +16,8 @@ def test_what_is_damaged_is_served_where_it_is_trusted_alone(tmp_path, monkeypat
     monkeypatch.setattr(server, "serve", lambda scorer, **_: served.append(scorer.sizes))
     given, _ = serve.COMMAND.parse([f"--bundle={path}"], shared=())
     with pytest.raises(InputError, match=f"^{vectors} is not what was written"):
-        serve.run(given, [])
+        serve.serve_bundle(given)
     assert not served
     given, _ = serve.COMMAND.parse([f"--bundle={path}", "--trust"], shared=())
-    assert serve.run(given, []) == 0
+    serve.serve_bundle(given)
     assert served == [tiny.SIZES]
