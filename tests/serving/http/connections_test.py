@@ -142,7 +142,8 @@ def test_a_wrong_chunk_behind_an_answer_ends_the_connection_and_is_no_fault(scor
         assert answered(client, head) == 400
         client.sendall(b"no chunk\r\n")
         until(lambda: is_closed(client))
-    assert caplog.records == []  # asyncio would write of a fatal error
+    # asyncio would write of a fatal error.
+    assert caplog.messages == ["Invalid HTTP request received."]
 
 
 def test_a_newcomer_takes_the_room_of_whoever_has_waited_longest_in_silence(scorer):
