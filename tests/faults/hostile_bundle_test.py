@@ -179,6 +179,10 @@ def mutations(file, chance):
     return made
 
 
+MOST = 14
+"""Mutations of a file that are tried, of some 40."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["safetensors", "npy", "bin", "mdb", "model"])
 def test_whatever_its_files_are_made_into_is_served_or_refused_in_one_line(made, tmp_path, kind):
@@ -188,7 +192,9 @@ def test_whatever_its_files_are_made_into_is_served_or_refused_in_one_line(made,
     outcomes = {}
     for file in files:
         whole = file.read_bytes()
-        for number, content in enumerate(mutations(file, chance)):
+        made_of_it = mutations(file, chance)
+        for number in sorted(chance.sample(range(len(made_of_it)), min(len(made_of_it), MOST))):
+            content = made_of_it[number]
             file.unlink()  # whoever has it mapped keeps it
             file.write_bytes(content)
             seal(path)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.errors import ContentError, InputError
 from dsirm_jax.relevance import compute
 from dsirm_jax.relevance.digests import QueryDigests, Reading, digest_queries
 from dsirm_jax.relevance.features.group import (
@@ -35,6 +35,9 @@ from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import REMEDY
 from dsirm_jax.sids import codes
 from dsirm_jax.sids.prefix_match import Beams
+
+LONGEST = 1.01
+"""Length of a vector of a catalogue, which is 1 in float16."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,8 +117,17 @@ def evidence_in(bundle: Bundle, *, pair_groups: tuple[Group, ...]) -> Evidence:
 def query_evidence(
     evidence: Evidence, text: str, vector: Float[np.ndarray, " dim"]
 ) -> QueryEvidence:
-    """Returns what is known of a query by its text and vector."""
+    """Returns what is known of a query by its text and vector.
+
+    Raises:
+      ContentError: the vector is not finite, which parameters that were fitted do not make it.
+    """
     catalogue = evidence.catalogue
+    if not np.isfinite(vector).all():
+        raise ContentError(
+            f"{catalogue.folder.parent}: its encoder gives a query a vector that is not finite; "
+            f"{REMEDY}"
+        )
     near = _near(
         catalogue,
         items=nearest_to(vector, catalogue.vectors, k=NEAR_ITEMS),
@@ -151,7 +163,7 @@ def dense_features(
     """Returns the features that know nothing of SIDs, of a query and items by their numbers.
 
     Raises:
-      InputError: a vector or number of the catalogue is such that a feature is not finite.
+      ContentError: a vector or number of the catalogue is such that a feature is not finite.
     """
     catalogue = evidence.catalogue
     pairs = PairContext(
@@ -167,13 +179,11 @@ def dense_features(
     try:
         return compute.pair_features(pairs, groups=evidence.pair_groups)
     except ValueError as error:
-        numbers = (values[items] for values in evidence.numbers.values())
-        if all(
-            np.isfinite(part.astype(np.float32)).all()
-            for part in (catalogue.vectors[items], *numbers)
-        ):
+        numbers = [values[items].astype(np.float32) for values in evidence.numbers.values()]
+        lengths = np.linalg.norm(catalogue.vectors[items].astype(np.float32), axis=1)
+        if all(np.isfinite(part).all() for part in numbers) and np.all(lengths < LONGEST):
             raise
-        raise InputError(f"{catalogue.folder}: {error}; {REMEDY}") from error
+        raise ContentError(f"{catalogue.folder}: {error}; {REMEDY}") from error
 
 
 def query_features(evidence: Evidence, context: QueryEvidence, beams: Beams) -> QueryContext:
