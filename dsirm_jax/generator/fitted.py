@@ -14,8 +14,8 @@ from jaxtyping import Int
 
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
+from dsirm_jax.io.artefacts import Artefact, version_of
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.sids.trie import Trie

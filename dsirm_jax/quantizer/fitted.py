@@ -11,9 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from dsirm_jax.io.artefacts import Artefact, version_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.kinds import class_name, class_named
-from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.kind import Kind
 from dsirm_jax.quantizer.model import Codebooks, LevelCodebook

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 from flax import serialization
 
+from dsirm_jax.io.artefacts import Artefact, version_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.kinds import class_name, class_named
-from dsirm_jax.io.sealed import Artefact, version_of
 from dsirm_jax.relevance.calibration import Curve
 from dsirm_jax.relevance.heads.head import Head
 

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
+from dsirm_jax.io.artefacts import Artefact
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.kinds import class_name, class_named
-from dsirm_jax.io.sealed import Artefact
 
 HOME = "dsirm_jax.io"
 
