@@ -28,7 +28,7 @@ OTHER_FILES = 256
 """Files that a server opens beside its connections, and connections on their way in or out."""
 
 
-class Stage(enum.Enum):
+class Wait(enum.Enum):
     """What a connection waits for."""
 
     HEADER = "the rest of a request's header"
@@ -42,13 +42,13 @@ class Connection(H11Protocol):
 
     Attributes:
       address: by which its client's connections are counted, see `counted_address`.
-      stage: what it waits for; None until it is open.
+      waits_for: what of; None until it is open.
     """
 
     def __init__(self, *, room: Room, settings: ServerSettings, **uvicorns: Any):
         super().__init__(**uvicorns)
         self.address: bytes = b""
-        self.stage: Stage | None = None
+        self.waits_for: Wait | None = None
         self._room, self._settings = room, settings
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -64,7 +64,7 @@ class Connection(H11Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = counted_address(self.client[0]) if self.client else b""
         if self._room.admit(self):
-            self._enter(Stage.HEADER)
+            self._enter(Wait.HEADER)
         else:
             transport.abort()
 
@@ -75,12 +75,12 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._enter(self._reached(Stage.HEADER))
+        self._enter(self._reached(Wait.HEADER))
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._unset_keepalive_if_required()  # one byte would end uvicorn's own deadline
-        self._enter(self._reached(Stage.NEXT))
+        self._enter(self._reached(Wait.NEXT))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -89,7 +89,7 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.stage in (Stage.BODY, Stage.ANSWER):
+        if self.waits_for in (Wait.BODY, Wait.ANSWER):
             self._set_deadline(None)
 
     def send_400_response(self, msg: str) -> None:
@@ -102,23 +102,23 @@ class Connection(H11Protocol):
         """Closes at once, whatever is under way."""
         self.transport.abort()
 
-    def _reached(self, between: Stage) -> Stage:
+    def _reached(self, between: Wait) -> Wait:
         """Returns how far the request is; `between` where there is none."""
         if self.cycle is None or self.cycle.response_complete:
             return between
-        return Stage.BODY if self.cycle.more_body else Stage.ANSWER
+        return Wait.BODY if self.cycle.more_body else Wait.ANSWER
 
-    def _enter(self, stage: Stage) -> None:
+    def _enter(self, wait: Wait) -> None:
         settings, closing = self._settings, self.transport.is_closing()
-        seconds = {Stage.HEADER: settings.header_seconds, Stage.NEXT: settings.idle_seconds}
+        seconds = {Wait.HEADER: settings.header_seconds, Wait.NEXT: settings.idle_seconds}
         if closing:  # as soon as the client has taken what is written
             self._set_deadline(settings.body_seconds)
-        elif stage is not self.stage:  # or else a byte a second would put the deadline off
-            self._set_deadline(seconds.get(stage))  # the gate sees to bodies
-        self.stage = stage
-        if stage is Stage.ANSWER:
+        elif wait is not self.waits_for:  # or else a byte a second would put the deadline off
+            self._set_deadline(seconds.get(wait))  # the gate sees to bodies
+        self.waits_for = wait
+        if wait is Wait.ANSWER:
             self._room.owe(self)
-        elif stage is Stage.NEXT:
+        elif wait is Wait.NEXT:
             self._room.wait(self)
 
     def _set_deadline(self, seconds: float | None) -> None:
@@ -128,7 +128,7 @@ class Connection(H11Protocol):
         self._deadline = late
 
     def _late(self) -> None:
-        if self.transport.is_closing() or self.stage in (Stage.BODY, Stage.ANSWER):
+        if self.transport.is_closing() or self.waits_for in (Wait.BODY, Wait.ANSWER):
             self.transport.abort()
         else:
             self.transport.close()  # which waits until the client has taken what is written
