@@ -23,7 +23,7 @@ from dsirm_jax.io.errors import InputError
 SEAL = "checksum"
 """Name, in a sealed JSON object, of the checksum of all the rest."""
 SETTLED_NS = 2 * 10**9
-MOST_BYTES = 256 << 20
+MANIFEST_BYTES = 256 << 20
 """Of a sealed JSON file: one that is larger is no manifest."""
 
 
@@ -127,7 +127,7 @@ def unsealed(path: Path, *, otherwise: str) -> dict[str, Any]:
       InputError: it is missing or not what was written.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MANIFEST_BYTES:
             raise InputError(f"{path} {otherwise}")
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)

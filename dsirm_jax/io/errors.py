@@ -31,7 +31,7 @@ class StorageError(OSError):
 
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str], *, otherwise: str) -> Iterator[None]:
+def naming(path: str | os.PathLike[str], *, otherwise: str) -> Iterator[None]:
     """Names a file in whatever its contents make the block raise, for they may be anything.
 
     Args:

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-KEYS = {"bindings", "fingerprint", "finished", "inputs", "stage", "version"}
-KINDS = {
+RECORD_KEYS = {"bindings", "fingerprint", "finished", "inputs", "stage", "version"}
+QUANTIZER_KINDS = {
     "rq_vae": ("RqVae", ("hidden_dim", "latent_dim")),
     "residual_kmeans": ("ResidualKmeans", ()),
     "hierarchical_kmeans": ("HierarchicalKmeans", ()),
 }
 """Kinds of quantizers that were texts: their classes, and the settings that moved into these."""
-MOVED = ("kind", "hidden_dim", "latent_dim")
+MOVED_SETTINGS = ("kind", "hidden_dim", "latent_dim")
 OBJECTIVES = {"quantize": "QuantizerObjective", "generate": "GeneratorObjective"}
 
 
@@ -51,7 +51,7 @@ def old_record(path: Path) -> OldRecord | None:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or content.keys() - {"seconds"} != KEYS:
+    if not isinstance(content, dict) or content.keys() - {"seconds"} != RECORD_KEYS:
         return None
     if not re.fullmatch(r"0\.2\..*", str(content.pop("version"))):
         return None
@@ -106,9 +106,13 @@ def _in_words_of_today(stage: str, bindings: Mapping[str, Any]) -> dict[str, Any
     if isinstance(objective, dict) and objective.get("") == "Objective" and stage in OBJECTIVES:
         described["objective"] = objective | {"": OBJECTIVES[stage]}
     config = described.get("config")
-    if isinstance(config, dict) and isinstance(config.get("kind"), str) and config["kind"] in KINDS:
-        name, settings = KINDS[config["kind"]]
-        kept = {key: value for key, value in config.items() if key not in MOVED}
+    if (
+        isinstance(config, dict)
+        and isinstance(config.get("kind"), str)
+        and config["kind"] in QUANTIZER_KINDS
+    ):
+        name, settings = QUANTIZER_KINDS[config["kind"]]
+        kept = {key: value for key, value in config.items() if key not in MOVED_SETTINGS}
         moved = {key: config[key] for key in settings if key in config}
         described["config"] = kept | {"kind": {"": name} | moved}
     return described

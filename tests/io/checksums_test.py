@@ -103,7 +103,7 @@ def test_what_is_no_sealed_object_is_one_line(tmp_path, text):
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     path = tmp_path / "manifest.json"
     write_json(path, checksums.sealed({}))
-    monkeypatch.setattr(checksums, "MOST_BYTES", 10)
+    monkeypatch.setattr(checksums, "MANIFEST_BYTES", 10)
     with pytest.raises(InputError, match="is damaged"):
         checksums.unsealed(path, otherwise="is damaged")
 

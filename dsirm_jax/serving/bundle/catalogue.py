@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from dsirm_jax.io import arrays, disk
-from dsirm_jax.io.errors import InputError, reading
+from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.records import from_json
 from dsirm_jax.relevance import digests
 from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
@@ -148,9 +148,9 @@ class BundleCatalogue:
           InputError: a file is missing or cannot be read.
         """
         postings, _ = _load(folder / POSTINGS)
-        with reading(folder / POSTINGS, otherwise=OTHERWISE):
+        with naming(folder / POSTINGS, otherwise=OTHERWISE):
             of_sids = Postings(**postings)
-        with reading(folder / VOTERS, otherwise=OTHERWISE):
+        with naming(folder / VOTERS, otherwise=OTHERWISE):
             named, _ = _load(folder / VOTERS)
             voters = Voters(named["vectors"], Judged(named["items"], named["verdicts"]))
         return cls(
@@ -185,7 +185,7 @@ class BundleCatalogue:
     def items(self, numbers: Collection[int]) -> list[StoredItem]:
         """Returns items by their numbers, which have to exist."""
         values = self.stored.existing(store.keys_of_numbers(numbers))
-        with reading(self.folder / ITEMS, otherwise=OTHERWISE):
+        with naming(self.folder / ITEMS, otherwise=OTHERWISE):
             return [item_from_json(int(n), value) for n, value in zip(numbers, values, strict=True)]
 
     def items_below(self, prefix: Sequence[int]) -> Integer[np.ndarray, " item"]:
@@ -197,7 +197,7 @@ class BundleCatalogue:
         (record,) = self.queries.get([query.encode()])
         if record is None:
             return None
-        with reading(self.folder / QUERIES, otherwise=OTHERWISE):
+        with naming(self.folder / QUERIES, otherwise=OTHERWISE):
             cached = unpacked(np.frombuffer(record, self.record))
             if len(cached.vectors) != 1 or not self._has_all_of(cached):
                 raise ValueError("a query refers to what is not there")
@@ -406,7 +406,7 @@ def _write_array(
 
 def _array(path: Path) -> np.ndarray:
     """Maps an array into memory; a plain one, which is faster than `np.memmap`."""
-    with reading(path, otherwise=OTHERWISE):
+    with naming(path, otherwise=OTHERWISE):
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
@@ -433,7 +433,7 @@ def _write_statistics(path: Path, statistics: CatalogueStatistics) -> None:
 
 def _read_statistics(path: Path) -> CatalogueStatistics:
     named, description = _load(path)
-    with reading(path, otherwise=OTHERWISE):
+    with naming(path, otherwise=OTHERWISE):
         known = from_json(_Described, description, name="the description")
         pieces = PieceStatistics(known.documents, named["with_piece"], known.mean_length)
         names = Names(*(frozenset(getattr(known, kind)) for kind in Names._fields))

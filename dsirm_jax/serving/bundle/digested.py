@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dsirm_jax.io.errors import reading
+from dsirm_jax.io.errors import naming
 from dsirm_jax.relevance.digests import ItemDigests
 from dsirm_jax.relevance.pieces import Pieces
 from dsirm_jax.relevance.rows import Ragged
@@ -72,7 +72,7 @@ def read_digests(folder: Path) -> ItemDigests:
 
 
 def _mapped(path: Path, type_: type) -> np.ndarray:
-    with reading(path, otherwise="not a whole file; copy the bundle again, or export it anew"):
+    with naming(path, otherwise="not a whole file; copy the bundle again, or export it anew"):
         # What is empty cannot be mapped; a plain array is faster than np.memmap.
         is_empty = not path.stat().st_size
         return np.empty(0, type_) if is_empty else np.asarray(np.memmap(path, type_, "r"))

@@ -17,7 +17,7 @@ from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.description import architecture_from
 from dsirm_jax.io import arrays
-from dsirm_jax.io.errors import InputError, reading
+from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.files import replacing
 from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.relevance import fitted as heads
@@ -68,10 +68,10 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     """
     settings = manifest.settings
     params = read_weights(folder / WEIGHTS)
-    with reading(folder / VOCABULARY, otherwise=f"no vocabulary; {REMEDY}"):
+    with naming(folder / VOCABULARY, otherwise=f"no vocabulary; {REMEDY}"):
         processor = vocabulary.processor(folder / VOCABULARY)
         processor.encode("", out_type=int)  # one that holds no model says so only here
-    with reading(folder / WEIGHTS, otherwise=f"its parameters are not the manifest's; {REMEDY}"):
+    with naming(folder / WEIGHTS, otherwise=f"its parameters are not the manifest's; {REMEDY}"):
         encoder = restored_encoder(
             settings.encoder, params=params.get("encoder", {}), vocabulary=processor, folder=folder
         )
@@ -108,7 +108,7 @@ def read_head(folder: Path, name: str, *, manifest: Manifest) -> heads.FittedHea
       InputError: the file holds no head, or one that reads other features.
     """
     file = head_file(folder, name)
-    with reading(file, otherwise=f"no head; {REMEDY}"):
+    with naming(file, otherwise=f"no head; {REMEDY}"):
         head = heads.load(file)
         columns = tuple(column.name for column in manifest.features[name])
         if head.features != columns:

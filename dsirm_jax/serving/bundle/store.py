@@ -18,9 +18,9 @@ from pathlib import Path
 import lmdb
 
 from dsirm_jax.io import disk
-from dsirm_jax.io.errors import InputError, reading
+from dsirm_jax.io.errors import InputError, naming
+from dsirm_jax.serving.bundle.manifest import REMEDY
 
-REMEDY = "copy the bundle again, or export it anew"
 META_AT, LAST_PAGE_AT, META = 16, 136, struct.Struct("=IIQQI")
 """Where the two meta pages, at the start of a file, have magic, version, address, size of the map
 and of a page; and the number of the last page."""
@@ -49,7 +49,7 @@ class KeyValues:
             self._rows = self._file.stat()["entries"]
 
     def _reading(self) -> contextlib.AbstractContextManager[None]:
-        return reading(self._path, otherwise=f"not a readable LMDB file; {REMEDY}")
+        return naming(self._path, otherwise=f"not a readable LMDB file; {REMEDY}")
 
     def __len__(self) -> int:
         return self._rows

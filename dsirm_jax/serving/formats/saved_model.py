@@ -269,7 +269,7 @@ def with_catalogue(folder: Path, catalogue: BundleCatalogue, *, into: Path) -> N
 
     shutil.copytree(folder, into, ignore=shutil.ignore_patterns("variables"))
     (into / "variables").mkdir()
-    with errors.reading(
+    with errors.naming(
         folder / VARIABLES, otherwise="TensorFlow cannot read it; export the bundle anew"
     ):
         saved = tf.train.load_checkpoint(str(folder / VARIABLES))

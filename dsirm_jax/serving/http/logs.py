@@ -22,7 +22,7 @@ RECORDS, SECONDS = 3, 60.0
 """Records of a kind that are shown in so many seconds."""
 MESSAGE_CHARACTERS = 500
 """Characters shown of an exception's message, which may quote a client."""
-Kind = tuple[str, int, str]
+RecordKind = tuple[str, int, str]
 """A line of code that logs, and the type of exception that it logs."""
 
 
@@ -32,8 +32,8 @@ class Bound(logging.Filter):
     def __init__(self, *, most: int = RECORDS):
         super().__init__()
         self._most, self._lock = most, threading.Lock()
-        self._seen: collections.Counter[Kind] = collections.Counter()
-        self._messages: dict[Kind, str] = {}
+        self._seen: collections.Counter[RecordKind] = collections.Counter()
+        self._messages: dict[RecordKind, str] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

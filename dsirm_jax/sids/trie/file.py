@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dsirm_jax.io import arrays as files
-from dsirm_jax.io.errors import InputError, reading
+from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.sids.trie.building import form_with
 from dsirm_jax.sids.trie.levels import Level, Trie
 
@@ -34,7 +34,7 @@ def load(path: str | os.PathLike[str]) -> Trie:
     """
     otherwise = "no trie, or not a whole one; write it again"
     arrays, sizes = files.load(path, kind=TRIE, otherwise=otherwise, mapped=True)
-    with reading(path, otherwise=otherwise):
+    with naming(path, otherwise=otherwise):
         trie = _trie(arrays, sizes=sizes, path=path)
         nodes = 1
         for number, level in enumerate(trie.levels):

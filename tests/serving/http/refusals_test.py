@@ -6,7 +6,7 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
-from dsirm_jax.io.errors import InputError, reading
+from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.serving import Overloaded
 from dsirm_jax.serving.http.gate import BODY_BYTES
 from dsirm_jax.serving.http.messages import ITEMS, QUERY_LENGTH
@@ -226,7 +226,7 @@ def test_a_scorer_that_fails_or_is_full_has_an_answer():
 def test_a_damaged_file_is_not_the_clients_fault():
     class Damaged(StandIn):
         def query_sids(self, query, *, deadline=None):
-            with reading("/secret/items.mdb", otherwise="no catalogue"):
+            with naming("/secret/items.mdb", otherwise="no catalogue"):
                 raise InputError("a page is gone")
 
     with client_of(Damaged()) as client:
