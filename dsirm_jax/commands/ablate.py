@@ -53,7 +53,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
             trust=trust,
         )
         if is_finished(layout.stage("relevance")):
-            run_tasks(plan([report.STAGE], job), job=job, trust=trust)
+            run_tasks(plan([report.STAGE], job), job=job, trust=trust, keeps_config=False)
     if processes.is_first():
         print(metrics_table(json.loads(layout.ladder.read_text("utf-8"))))
     return 0
@@ -94,7 +94,8 @@ def _shared_vectors(job: Job, *, trust: bool) -> dict[str, dict[str, Any]]:
     if encoder is None or not encoder.made_once:
         return {}
     whole = dataclasses.replace(job, crossfit=False)
-    run_tasks(plan([prepare.STAGE, encode.STAGE], whole), job=whole, trust=trust)
+    tasks = plan([prepare.STAGE, encode.STAGE], whole)
+    run_tasks(tasks, job=whole, trust=trust, keeps_config=False)
     layout = whole.layout
     vectors = Precomputed(items=str(layout.item_vectors), queries=str(layout.query_vectors))
     return {"encode": {"encoder": vectors}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.io.errors import InputError
@@ -15,16 +15,23 @@ EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Serves a bundle over HTTP until SIGINT or SIGTERM, and ends the process soon after."""
-    serve_bundle(flags)
+    serve_bundle(flags, stopped=_end_soon)
+    return 0
+
+
+def _end_soon() -> None:
     # No request is left, but a compilation under way would hold the process for minutes.
     last = threading.Timer(LAST_SECONDS, os._exit, (0,))
     last.daemon = True
     last.start()
-    return 0
 
 
-def serve_bundle(flags: Values) -> None:
+def serve_bundle(flags: Values, *, stopped: Callable[[], None]) -> None:
     """Serves a bundle over HTTP until SIGINT or SIGTERM.
+
+    Args:
+      flags: of the command.
+      stopped: called when no request is left, before the bundle is closed.
 
     Raises:
       InputError: the bundle is not what was written, or a package is missing.
@@ -43,6 +50,7 @@ def serve_bundle(flags: Values) -> None:
     settings = ScorerSettings(warm=(), programs=flags["programs"])
     with Scorer.open(flags["bundle"], settings=settings, trust=flags["trust"]) as scorer:
         server.serve(scorer, host=flags["host"], port=flags["port"])
+        stopped()
 
 
 COMMAND = Command(

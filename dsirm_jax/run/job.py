@@ -138,8 +138,7 @@ def run_tasks(
       job: theirs.
       force: run them even when nothing changed.
       trust: see `runner.run_stage`.
-      keeps_config: whether the configuration in effect is that of this job; a fold of a ladder
-        differs from it.
+      keeps_config: whether the configuration in effect is that of the run; a ladder's differs.
     """
     for task in tasks:
         config = configuration.text()

@@ -16,8 +16,8 @@ def test_what_is_damaged_is_served_where_it_is_trusted_alone(tmp_path, monkeypat
     monkeypatch.setattr(server, "serve", lambda scorer, **_: served.append(scorer.sizes))
     given, _ = serve.COMMAND.parse([f"--bundle={path}"], shared=())
     with pytest.raises(InputError, match=f"^{vectors} is not what was written"):
-        serve.serve_bundle(given)
+        serve.serve_bundle(given, stopped=lambda: served.append("stopped"))
     assert not served
     given, _ = serve.COMMAND.parse([f"--bundle={path}", "--trust"], shared=())
-    serve.serve_bundle(given)
-    assert served == [tiny.SIZES]
+    serve.serve_bundle(given, stopped=lambda: served.append("stopped"))
+    assert served == [tiny.SIZES, "stopped"]
