@@ -75,7 +75,7 @@ def test_a_second_writer_is_told_who_is_there(own):
         file.flush()
         text = fails(*command("quantize", own, "--force"))
     assert f"{own} is in use: process 4711 on elsewhere since 2026-01-02 (dsirm run)" in text
-    assert not (own / "successors").exists()
+    assert not (own / "successors/quantize").exists()
 
 
 @pytest.mark.slow
