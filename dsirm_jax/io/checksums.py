@@ -111,9 +111,14 @@ def faults(
     return lines
 
 
+def summary(lines: list[str]) -> str:
+    """Returns the first of some faults, and how many more files have one."""
+    return lines[0] + (f" (and {len(lines) - 1} more files)" if len(lines) > 1 else "")
+
+
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a JSON object with a checksum of its own."""
-    return {SEAL: _content_checksum(content)} | dict(content)
+    return {SEAL: digest(content)} | dict(content)
 
 
 def unsealed(path: Path, *, otherwise: str) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def unsealed(path: Path, *, otherwise: str) -> dict[str, Any]:
         content = json.loads(text)
         # By the byte: 1e-05 and 1E-05 are one number, and two files.
         is_whole = text == json.dumps(content, indent=2) + "\n"
-        is_whole &= content.pop(SEAL) == _content_checksum(content)
+        is_whole &= content.pop(SEAL) == digest(content)
     # A hostile file may also be nested more deeply than Python reads.
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path} {otherwise}") from error
@@ -142,5 +147,6 @@ def unsealed(path: Path, *, otherwise: str) -> dict[str, Any]:
     return content
 
 
-def _content_checksum(content: Mapping[str, Any]) -> str:
+def digest(content: Any) -> str:
+    """Returns the SHA-256 of a JSON value, whatever the order of its names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

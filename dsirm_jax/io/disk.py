@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from dsirm_jax.io.errors import InputError, StorageError
+from dsirm_jax.io.errors import InputError, StorageError, causes
 
 AGAIN = "and run the same again, which goes on from here"
 ROOM = f"make room, {AGAIN}"
@@ -59,7 +59,7 @@ def fault(error: BaseException, *, place: str = "a file") -> StorageError | None
       error: as any library raised it, with what caused it.
       place: what was being written, where the error does not say.
     """
-    chain = [*_causes(error)]
+    chain = [*causes(error)]
     for each in chain:
         if isinstance(each, StorageError):
             return each
@@ -81,14 +81,6 @@ def fault(error: BaseException, *, place: str = "a file") -> StorageError | None
 def _numbered(error: StorageError, number: int) -> StorageError:
     error.errno = number  # the message stays the one line
     return error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _number(error: BaseException) -> int | None:

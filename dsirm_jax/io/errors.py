@@ -52,3 +52,12 @@ def naming(path: str | os.PathLike[str], *, otherwise: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ContentError(f"{path}: {otherwise} ({reason})") from error
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, then what led to it, as far as a traceback would show."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -8,8 +8,6 @@ reads: both may be deleted; and `bundle/`, which has a manifest and changes when
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,13 +57,13 @@ class StageRecord:
     @property
     def fingerprint(self) -> str:
         """What tells this stage from one of other bindings, inputs or meaning."""
-        return _digest([self.stage, self.stage_version, self.bindings, self.inputs])
+        return checksums.digest([self.stage, self.stage_version, self.bindings, self.inputs])
 
     @property
     def identity(self) -> str:
         """What tells this stage's output from any other: its fingerprint and its contents."""
         contents = {name: file.sha256 for name, file in self.files.items() if name != CONFIG}
-        return _digest([self.fingerprint, contents])
+        return checksums.digest([self.fingerprint, contents])
 
 
 def read_record(folder: Path) -> StageRecord | OldRecord | None:
@@ -186,9 +184,8 @@ def check_lineage(folders: Iterable[Path], *, trust: bool) -> None:
         seen.add(folder)
         record = finished_record(folder)
         if wrong := faults(folder, record, trust=trust):
-            more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
             raise InputError(
-                f"{wrong[0]}{more}; `dsirm {folder.name}` (or `dsirm run`) makes it again"
+                f"{checksums.summary(wrong)}; `dsirm {folder.name}` (or `dsirm run`) makes it again"
             )
         model_dir = folder.parents[len(Path(record.stage).parts) - 1]
         for name, identity in record.inputs.items():
@@ -220,7 +217,3 @@ def difference(before: StageRecord, after: StageRecord) -> str:
 def _is_untouched(path: Path, known: Checksum, modified: int) -> bool:
     state = path.stat()
     return (state.st_size, state.st_mtime_ns) == (known.bytes, modified)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -124,11 +124,13 @@ def run_stage(
         )
         before = read_record(folder)
         reason = None if before is None else _reason(before, record, needed=needed)
-        if isinstance(before, OldRecord) and before.finished and not reason and not force:
+        replaces = before is not None and before.finished
+        is_current = replaces and not reason and not force
+        if is_current and isinstance(before, OldRecord):
             _take_up(folder, before, record, config=config)
             takes_up = True
             return False
-        if isinstance(before, StageRecord) and before.finished and not reason and not force:
+        if is_current and isinstance(before, StageRecord):
             wrong = faults(folder, before, trust=trust)
             if stage.faults and not wrong:
                 wrong = stage.faults(layout)
@@ -137,7 +139,6 @@ def run_stage(
                 return False
             log.warning("%s: %s", label, wrong[0])
             reason = "it is not whole"
-        replaces = before is not None and before.finished
         if replaces:
             log.info(
                 "%s: runs again (%s); what is there stays until its successor is whole",

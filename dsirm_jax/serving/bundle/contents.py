@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from dsirm_jax.io.checksums import checksums, faults
+from dsirm_jax.io.checksums import checksums, faults, summary
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import sync
 from dsirm_jax.serving.bundle.manifest import MODEL, REMEDY, Manifest, read_manifest, write_manifest
@@ -84,8 +84,7 @@ def open_bundle(path: str | Path, *, trust: bool = False) -> Bundle:
     manifest = read_manifest(path / MANIFEST)
     present = files_in(path, manifest.folders)
     if wrong := faults(path, manifest.files, present=present, contents=not trust):
-        more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
-        raise InputError(f"{wrong[0]}{more}; {REMEDY}")
+        raise InputError(f"{summary(wrong)}; {REMEDY}")
     return Bundle(path=path, manifest=manifest)
 
 

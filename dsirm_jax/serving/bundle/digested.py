@@ -13,6 +13,7 @@ from dsirm_jax.io.errors import naming
 from dsirm_jax.relevance.digests import ItemDigests
 from dsirm_jax.relevance.pieces import Pieces
 from dsirm_jax.relevance.rows import Ragged
+from dsirm_jax.serving.bundle.manifest import REMEDY
 
 TYPES = {
     "pieces": np.int32,
@@ -72,7 +73,7 @@ def read_digests(folder: Path) -> ItemDigests:
 
 
 def _mapped(path: Path, type_: type) -> np.ndarray:
-    with naming(path, otherwise="not a whole file; copy the bundle again, or export it anew"):
+    with naming(path, otherwise=f"not a whole file; {REMEDY}"):
         # What is empty cannot be mapped; a plain array is faster than np.memmap.
         is_empty = not path.stat().st_size
         return np.empty(0, type_) if is_empty else np.asarray(np.memmap(path, type_, "r"))

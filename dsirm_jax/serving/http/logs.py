@@ -8,7 +8,9 @@ import contextlib
 import logging
 import threading
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+
+from dsirm_jax.io.errors import causes
 
 log = logging.getLogger(__name__)
 BOUNDED = (
@@ -84,18 +86,8 @@ def described(error: BaseException) -> str:
     """Returns an exception and what led to it; messages are escaped, on one line each, and cut."""
     return "\n\n".join(
         "".join(traceback.format_tb(one.__traceback__)) + f"{type(one).__name__}: {_escaped(one)}"
-        for one in _causes_first(error)
+        for one in reversed([*causes(error)])
     )
-
-
-def _causes_first(error: BaseException) -> Iterator[BaseException]:
-    chain = [error]
-    while True:
-        last = chain[-1]
-        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
-        if before is None or before in chain:
-            return reversed(chain)
-        chain.append(before)
 
 
 def _escaped(error: BaseException) -> str:

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 from dsirm_jax.serving.http.connections import Connection, Room, counted_address
 from tests.serving.http.clients import listening, payload, until
 from tests.serving.http.flood import HALF, flooded
-from tests.serving.stand_in import StandIn, served
+from tests.serving.stand_in import Gated, served
 
 WHOLE = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -160,18 +159,6 @@ def test_a_newcomer_takes_the_room_of_whoever_has_waited_longest_in_silence(scor
             until(lambda gone=newcomers: is_closed(silent[gone - 1]))
             assert [is_closed(one) for one in silent] == [number < newcomers for number in range(3)]
         assert answered(resting) == 200
-
-
-class Gated(StandIn):
-    """Every call waits until it is let through."""
-
-    def __init__(self):
-        super().__init__(items=40)
-        self.gate = threading.Event()
-
-    def query_sids(self, query, *, deadline=None):
-        assert self.gate.wait(600)
-        return super().query_sids(query, deadline=deadline)
 
 
 def test_a_connection_that_is_owed_an_answer_is_not_closed_for_room():

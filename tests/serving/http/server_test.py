@@ -32,19 +32,7 @@ from tests.serving.http.clients import (
     until,
     wait_until_ready,
 )
-from tests.serving.stand_in import StandIn, served
-
-
-class Gated(StandIn):
-    """Every call waits until it is let through."""
-
-    def __init__(self):
-        super().__init__(items=40)
-        self.gate = threading.Event()
-
-    def query_sids(self, query, *, deadline=None):
-        assert self.gate.wait(600)
-        return super().query_sids(query, deadline=deadline)
+from tests.serving.stand_in import Gated, StandIn, served
 
 
 def test_more_than_may_wait_is_refused_at_once_and_the_rest_answered():
@@ -345,7 +333,7 @@ COMPILING = """
 import time
 import dsirm_jax.serving
 from dsirm_jax.commands import serve
-from tests.serving.stand_in import StandIn
+from tests.serving.stand_in import Gated, StandIn
 
 class Compiling(StandIn):
     def close(self):
