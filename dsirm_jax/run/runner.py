@@ -158,6 +158,7 @@ def run_stage(
             processes.first(call)
         else:
             call()
+    processes.wait()  # what another is still writing under a temporary name is none of its files
     seconds = time.monotonic() - started
 
     def end() -> None:
