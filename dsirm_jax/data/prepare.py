@@ -9,6 +9,7 @@ same rows come out whatever the order, the files or the chunks they came in.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import json
@@ -16,7 +17,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
 from dsirm_jax.data.connections import connect
+from dsirm_jax.data.findings import say
 from dsirm_jax.data.labels import label_rows
 from dsirm_jax.data.readers.reader import Reader
+from dsirm_jax.data.rejection import settle_rows
+from dsirm_jax.data.rows import BATCH_ROWS, write_rows
 from dsirm_jax.data.staging import Staged, stage
 from dsirm_jax.data.validate import (
     CHECKED_JUDGEMENTS,
@@ -41,7 +45,6 @@ from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.io import disk
 from dsirm_jax.io.checks import check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import replacing
 
 log = logging.getLogger(__name__)
 MOST_VOCABULARY_TEXTS = 200_000
@@ -51,7 +54,6 @@ SentencePiece holds its training text in memory."""
 NAMED_CATEGORIES = 20
 """First-level categories that the summary counts by name."""
 
-BATCH_ROWS = 65_536
 OUTPUTS = (
     "items.parquet",
     "queries.parquet",
@@ -147,77 +149,50 @@ def prepare(
         _staging(out_dir.absolute() / "staging") as staging,
         _connected(engine, memory_limit=memory_limit, spill=staging / "spill") as database,
     ):
-        settle = functools.partial(
-            _settle,
-            database,
-            folder=staging,
-            rejected=out_dir / "rejected.parquet",
-            most=max_rejected_share,
-        )
         contents = source.read()
+        findings = list(contents.findings)
+        say(findings)
         staged = functools.partial(
             stage,
             folder=staging,
             workers=workers or len(os.sched_getaffinity(0)),
             if_empty=contents.if_empty,
         )
-
-        items_staged = staged(
-            "items",
-            parts=contents.items,
-            check=functools.partial(checked_items, extras=contents.extras),
-            columns=checked_items_schema(contents.extras),
+        settle = functools.partial(
+            settle_rows,
+            database,
+            folder=staging,
+            rejected=out_dir / "rejected.parquet",
+            most=max_rejected_share,
         )
-        raw_items = database.read_parquet(items_staged.kept)
-        copies = relations.copies(raw_items, extras=contents.extras.names)
-        items_summary = settle(items_staged, copies, "duplicate item_id")
-        _write(
-            raw_items.anti_join(copies, ORIGIN.names).order_by("item_id"),
-            staging / "items.parquet",
-            pa.schema([*schema.ITEMS, *contents.extras]),
-            index="item_index",
+        items, items_summary = _items(
+            database, contents, folder=staging, staged=staged, settle=settle
         )
-        items = database.read_parquet(str(staging / "items.parquet"))
-
-        judgements_staged = staged(
-            "judgements",
-            parts=contents.judgements,
-            check=functools.partial(checked_judgements, labels=tuple(label_gains), seed=seed),
-            columns=CHECKED_JUDGEMENTS,
+        judgements, judgements_summary = _judgements(
+            database,
+            contents,
+            items,
+            labels=tuple(label_gains),
+            seed=seed,
+            staged=staged,
+            settle=settle,
         )
-        raw_judgements = database.read_parquet(judgements_staged.kept)
-        unknown = raw_judgements.anti_join(items, "item_id")
-        judgements_summary = settle(judgements_staged, unknown, "unknown item_id")
-        judgements = raw_judgements.semi_join(items, "item_id")
-        _write(
-            relations.query_rows(
-                judgements,
-                test_share=test_share,
-                head_share=head_share,
-                fold=fold,
-                exchanged=exchanged,
-            ).order_by("query"),
+        rows = relations.query_rows(
+            judgements,
+            test_share=test_share,
+            head_share=head_share,
+            fold=fold,
+            exchanged=exchanged,
+        )
+        write_rows(
+            rows.order_by("query"),
             staging / "queries.parquet",
             schema.QUERIES,
             index="query_index",
         )
         queries = database.read_parquet(str(staging / "queries.parquet"))
-        pairs = (
-            relations.pair_rows(judgements, labels=labels)
-            .join(items.select("item_id", "item_index"), "item_id")
-            .join(queries.select("query", "query_index", "split"), "query")
-        )
-        _write(
-            pairs.order_by("query", "item_id"), staging / "judgements.parquet", schema.JUDGEMENTS
-        )
-        pairs = database.read_parquet(str(staging / "judgements.parquet"))
-        _write(
-            pairs.join(items.select("item_index", "text"), "item_index").order_by(
-                "query", "item_id"
-            ),
-            staging / "examples.parquet",
-            schema.EXAMPLES,
-        )
+        rows = relations.pair_rows(judgements, labels=labels)
+        pairs = _pairs(database, rows, items, queries, folder=staging)
         splits = relations.splits(pairs)
         _check_splits(splits)
 
@@ -239,6 +214,7 @@ def prepare(
             },
             "queries": {"splits": splits} | relations.query_counts(queries, pairs),
             "vocabulary": {"pieces": pieces},
+            "findings": [dataclasses.asdict(finding) for finding in findings],
         }
         (staging / "summary.json").write_text(
             json.dumps(summary, indent=2, ensure_ascii=False), "utf-8"
@@ -247,6 +223,75 @@ def prepare(
             if name != "rejected.parquet":
                 os.replace(staging / name, out_dir / name)
     return summary
+
+
+def _items(
+    database: ibis.BaseBackend,
+    contents: schema.Source,
+    *,
+    folder: Path,
+    staged: Callable[..., Staged],
+    settle: Callable[..., dict[str, Any]],
+) -> tuple[ibis.Table, dict[str, Any]]:
+    """Writes the prepared items; returns them, and how many rows were read, kept and rejected."""
+    raw = staged(
+        "items",
+        parts=contents.items,
+        check=functools.partial(checked_items, extras=contents.extras),
+        columns=checked_items_schema(contents.extras),
+    )
+    rows = database.read_parquet(raw.kept)
+    copies = relations.copies(rows, extras=contents.extras.names)
+    summary = settle(raw, copies, "duplicate item_id")
+    write_rows(
+        rows.anti_join(copies, ORIGIN.names).order_by("item_id"),
+        folder / "items.parquet",
+        pa.schema([*schema.ITEMS, *contents.extras]),
+        index="item_index",
+    )
+    return database.read_parquet(str(folder / "items.parquet")), summary
+
+
+def _judgements(
+    database: ibis.BaseBackend,
+    contents: schema.Source,
+    items: ibis.Table,
+    *,
+    labels: Sequence[str],
+    seed: int,
+    staged: Callable[..., Staged],
+    settle: Callable[..., dict[str, Any]],
+) -> tuple[ibis.Table, dict[str, Any]]:
+    """Returns the judgements of known items, and how many rows were read, kept and rejected."""
+    raw = staged(
+        "judgements",
+        parts=contents.judgements,
+        check=functools.partial(checked_judgements, labels=labels, seed=seed),
+        columns=CHECKED_JUDGEMENTS,
+    )
+    rows = database.read_parquet(raw.kept)
+    summary = settle(raw, rows.anti_join(items, "item_id"), "unknown item_id")
+    return rows.semi_join(items, "item_id"), summary
+
+
+def _pairs(
+    database: ibis.BaseBackend,
+    rows: ibis.Table,
+    items: ibis.Table,
+    queries: ibis.Table,
+    *,
+    folder: Path,
+) -> ibis.Table:
+    """Writes the prepared judgements, and the examples; returns the former."""
+    pairs = rows.join(items.select("item_id", "item_index"), "item_id").join(
+        queries.select("query", "query_index", "split"), "query"
+    )
+    path = folder / "judgements.parquet"
+    write_rows(pairs.order_by("query", "item_id"), path, schema.JUDGEMENTS)
+    pairs = database.read_parquet(str(path))
+    examples = pairs.join(items.select("item_index", "text"), "item_index")
+    write_rows(examples.order_by("query", "item_id"), folder / "examples.parquet", schema.EXAMPLES)
+    return pairs
 
 
 def _check_fold(fold: tuple[int, int]) -> None:
@@ -287,79 +332,6 @@ def _connected(
     )
 
 
-def _settle(
-    database: ibis.BaseBackend,
-    staged: Staged,
-    bad_rows: ibis.Table,
-    reason: str,
-    *,
-    folder: Path,
-    rejected: Path,
-    most: float,
-) -> dict[str, Any]:
-    """Rejects the rows that only whole tables show to be bad, writes them out and counts.
-
-    Args:
-      database: where `bad_rows` lives.
-      staged: the raw table.
-      bad_rows: rows of it that are to be rejected for their item_id.
-      reason: why.
-      folder: for intermediate files.
-      rejected: the user's table of rejected rows, to which those of this table are added.
-      most: share of the rows that may be rejected.
-
-    Returns:
-      Number of rows read, kept and rejected, and the latter by reason.
-
-    Raises:
-      InputError: too many are rejected.
-    """
-    bad_rows = bad_rows.select(
-        table=ibis.literal(staged.name),
-        file=bad_rows._file,
-        row=bad_rows._row,
-        query=bad_rows.query if "query" in bad_rows.columns else ibis.null("string"),
-        item_id=bad_rows.item_id,
-        column=ibis.literal(staged.columns.get("item_id", "item_id")),
-        value=bad_rows.item_id,
-        reason=ibis.literal(reason),
-    )
-    unreadable = database.read_parquet(staged.rejected)
-    rejected_rows = unreadable.union(bad_rows.cast(unreadable.schema()))
-    path = folder / f"rejected_{staged.name}.parquet"
-    _write(rejected_rows.order_by("file", "row"), path, schema.REJECTED)
-    rejected_rows = database.read_parquet(str(path))
-    with replacing(rejected) as partial, pq.ParquetWriter(partial, schema.REJECTED) as writer:
-        for part in sorted(path.parent.glob("rejected_*.parquet")):
-            for batch in pq.ParquetFile(part).iter_batches():
-                writer.write_batch(batch)
-    reasons = relations.counts(rejected_rows, "reason")
-    bad = sum(reasons.values())
-    if bad:
-        first = rejected_rows.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
-        where = f"{first['file']} row {first['row']}"
-        where += f" column {first['column']}" if first["column"] else ""
-        where += f" = {first['value']!r}" if first["value"] else ""
-        keys = [f"{name} {first[name]!r}" for name in ("query", "item_id") if first[name]]
-        message = (
-            f"{bad} of {staged.read} {staged.name} rejected ("
-            + ", ".join(f"{count} {name}" for name, count in reasons.items())
-            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); all are in "
-            + f"{rejected}"
-        )
-        if bad > most * staged.read:
-            raise InputError(
-                f"{message}; fix them or raise prepare.run.max_rejected_share ({most})"
-            )
-        log.warning("prepare: %s", message)
-    return {
-        "read": staged.read,
-        "kept": staged.read - bad,
-        "rejected": bad,
-        "reasons": reasons,
-    }
-
-
 def _check_splits(splits: Mapping[str, Mapping[str, int]]) -> None:
     """Raises InputError for a split that nothing could be learnt from or measured on."""
     for name, split in splits.items():
@@ -386,23 +358,3 @@ def _training_texts(items: Path, queries: Path) -> Iterator[str]:
         )
         step = math.ceil(file.metadata.num_rows / MOST_VOCABULARY_TEXTS)
         yield from itertools.islice(texts, 0, None, step)
-
-
-def _write(rows: ibis.Table, path: Path, columns: pa.Schema, *, index: str | None = None) -> None:
-    """Streams rows to Parquet in the columns and types of a schema, perhaps numbering them."""
-    rows = rows.select([name for name in columns.names if name != index])
-    ordered = path.with_name(f"{path.stem}.ordered")
-    rows.to_parquet(str(ordered))
-    # Distributed engines write a folder of files, whose names sort as the rows do.
-    files = sorted(ordered.glob("*.parquet")) if ordered.is_dir() else [ordered]
-    first = 0
-    with pq.ParquetWriter(path, columns) as writer:
-        for file in files:
-            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
-                table = pa.Table.from_batches([batch])
-                if index:
-                    numbers = pa.array(range(first, first + len(table)), pa.int64())
-                    table = table.append_column(index, numbers)
-                writer.write_table(table.select(columns.names).cast(columns))
-                first += len(table)
-    shutil.rmtree(ordered) if ordered.is_dir() else ordered.unlink()

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from dsirm_jax.data.findings import Finding
+
 
 def _field(name: str, type_: pa.DataType, doc: str, *, required: bool = False) -> pa.Field:
     return pa.field(name, type_, nullable=not required, metadata={"doc": doc})
@@ -206,9 +208,11 @@ class Source:
       judgements: parts of the raw judgements.
       extras: further item columns that pass through to `prepare/items.parquet`.
       if_empty: what to look at when a table turns out to have no rows.
+      findings: what the reader saw while it opened the tables, and how it reads them.
     """
 
     items: Sequence[Part]
     judgements: Sequence[Part]
     extras: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
     if_empty: str = "add at least one row"
+    findings: Sequence[Finding] = ()

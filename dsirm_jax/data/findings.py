@@ -1,0 +1,31 @@
+"""What a user should know of their tables: how they were read, and what is probably wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line about a table.
+
+    Attributes:
+      table: items, judgements or queries.
+      text: what was seen, with its number, and what to bind or mend where that would be better.
+      is_fault: something is probably wrong; otherwise the line says how the table was read.
+    """
+
+    table: str
+    text: str
+    is_fault: bool = True
+
+
+def say(findings: Iterable[Finding]) -> None:
+    """Logs findings, a line each: faults as warnings."""
+    for finding in findings:
+        level = logging.WARNING if finding.is_fault else logging.INFO
+        log.log(level, "prepare: %s: %s", finding.table, finding.text)

@@ -1,0 +1,91 @@
+"""Rows that cannot be used: where they go, and what is said of them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow.parquet as pq
+
+from dsirm_jax.data import relations, schema
+from dsirm_jax.data.rows import write_rows
+from dsirm_jax.data.staging import Staged
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+def settle_rows(
+    database: ibis.BaseBackend,
+    staged: Staged,
+    bad_rows: ibis.Table,
+    reason: str,
+    *,
+    folder: Path,
+    rejected: Path,
+    most: float,
+) -> dict[str, Any]:
+    """Rejects the rows that only whole tables show to be bad, writes them out and counts.
+
+    Args:
+      database: where `bad_rows` lives.
+      staged: the raw table.
+      bad_rows: rows of it that are to be rejected for their item_id.
+      reason: why.
+      folder: for intermediate files.
+      rejected: the user's table of rejected rows, to which those of this table are added.
+      most: share of the rows that may be rejected.
+
+    Returns:
+      Number of rows read, kept and rejected, and the latter by reason.
+
+    Raises:
+      InputError: too many are rejected.
+    """
+    bad_rows = bad_rows.select(
+        table=ibis.literal(staged.name),
+        file=bad_rows._file,
+        row=bad_rows._row,
+        query=bad_rows.query if "query" in bad_rows.columns else ibis.null("string"),
+        item_id=bad_rows.item_id,
+        column=ibis.literal(staged.columns.get("item_id", "item_id")),
+        value=bad_rows.item_id,
+        reason=ibis.literal(reason),
+    )
+    unreadable = database.read_parquet(staged.rejected)
+    rejected_rows = unreadable.union(bad_rows.cast(unreadable.schema()))
+    path = folder / f"rejected_{staged.name}.parquet"
+    write_rows(rejected_rows.order_by("file", "row"), path, schema.REJECTED)
+    rejected_rows = database.read_parquet(str(path))
+    with replacing(rejected) as partial, pq.ParquetWriter(partial, schema.REJECTED) as writer:
+        for part in sorted(path.parent.glob("rejected_*.parquet")):
+            for batch in pq.ParquetFile(part).iter_batches():
+                writer.write_batch(batch)
+    reasons = relations.counts(rejected_rows, "reason")
+    bad = sum(reasons.values())
+    if bad:
+        first = rejected_rows.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
+        where = f"{first['file']} row {first['row']}"
+        where += f" column {first['column']}" if first["column"] else ""
+        where += f" = {first['value']!r}" if first["value"] else ""
+        keys = [f"{name} {first[name]!r}" for name in ("query", "item_id") if first[name]]
+        message = (
+            f"{bad} of {staged.read} {staged.name} rejected ("
+            + ", ".join(f"{count} {name}" for name, count in reasons.items())
+            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); all are in "
+            + f"{rejected}"
+        )
+        if bad > most * staged.read:
+            raise InputError(
+                f"{message}; fix them or raise prepare.run.max_rejected_share ({most})"
+            )
+        log.warning("prepare: %s", message)
+    return {
+        "read": staged.read,
+        "kept": staged.read - bad,
+        "rejected": bad,
+        "reasons": reasons,
+    }
