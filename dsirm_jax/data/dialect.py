@@ -21,15 +21,20 @@ class Dialect:
         quotes written twice; a quote inside any other value is text. "backslash": a quote, a
         delimiter or a backslash may also be written with a backslash before it (Spark, MySQL,
         PHP). "none": a line is a row, and quotes are text.
+      decimal: of CSV and TSV: the character before decimals, "." or ","; the other one may stand
+        between thousands. None: a point, and a comma where it can be nothing else, as in "0,5"; a
+        number such as "1,204" is then rejected.
       encoding: a name that Python knows, such as "utf-8", "cp1252" (Windows in the West), "utf-16".
     """
 
     delimiter: str | None = None
     quoting: str | None = None
     encoding: str | None = None
+    decimal: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("Dialect.quoting", self.quoting, (*QUOTINGS, None))
+        check_choice("Dialect.decimal", self.decimal, (".", ",", None))
         is_character = isinstance(self.delimiter, str) and len(self.delimiter) == 1
         if self.delimiter is not None and not (is_character and self.delimiter not in '"\\\r\n'):
             raise InputError(

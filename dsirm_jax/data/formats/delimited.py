@@ -6,6 +6,7 @@ import contextlib
 import csv
 import functools
 import io
+import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import cast
 
@@ -66,7 +67,9 @@ def open_csv(
         )
     except TwoReadings as error:
         raise InputError(f"{file}: {error}") from error
-    read = functools.partial(_rows, file, mapping, layout, encoding, binding, limits)
+    read = functools.partial(
+        _rows, file, mapping, layout, encoding, binding, limits, dialect.decimal
+    )
     records = _records(file, layout, encoding, binding, limits)
     with contextlib.closing(records):
         header = next(records, [])
@@ -98,6 +101,7 @@ def _rows(
     encoding: Encoding,
     binding: str | None,
     limits: Limits,
+    decimal: str | None,
 ) -> Iterator[Chunk]:
     records = _records(file, layout, encoding, binding, limits)
     header = _names(next(records, []), mapping)
@@ -124,6 +128,7 @@ def _rows(
             first_row=first_row,
             columns=names,
             unreadable=unreadable,
+            decimal=decimal,
         )
         first_row += len(block)
 
@@ -136,16 +141,12 @@ def _records(
     Bytes that are no UTF-8 stay for the check of their column.
     """
     csv.field_size_limit(limits.bytes)
-    row, skipped = -1, 0
+    row, most = -1, limits.bytes
 
     def lines(text: io.TextIOWrapper) -> Iterator[str]:
-        nonlocal skipped
-        for line in iter(functools.partial(text.readline, limits.bytes + 1), ""):
-            if len(line) > limits.bytes:
-                raise csv.Error(f"a line is longer than {limits.bytes} characters")
-            if row < 0 and not skipped and is_excel_line(line):
-                skipped = 1
-                continue
+        for line in iter(functools.partial(text.readline, most + 1), ""):
+            if len(line) > most:
+                raise csv.Error(f"a line is longer than {most} characters")
             yield line
 
     try:
@@ -153,7 +154,11 @@ def _records(
             opened_utf8(file, encoding, binding=binding) as source,
             io.TextIOWrapper(source, encoding=UTF8, errors=ESCAPE, newline="") as text,
         ):
-            records = Records(lines(text), layout)
+            read = lines(text)
+            first = next(read, "")
+            if not (skipped := is_excel_line(first)):
+                read = itertools.chain([first], read)
+            records = Records(read, layout)
             for row, record in enumerate(records):
                 if not row:
                     "".join(record).encode()

@@ -221,9 +221,7 @@ def told_encoding(
     if found.example and binding:
         guess = f"{found.fault}; the file is read as {found.name} (such as {found.example!r}); "
         guess += f"if that is wrong, {_mend(binding, '...')}"
-        return found, [
-            Remark(text=f"{guess}if that is wrong, {_mend(binding, '...')}", is_fault=True)
-        ]
+        return found, [Remark(text=guess, is_fault=True)]
     if found.fault:
         lost = f"{found.fault}; rows with such bytes are rejected; {mend}"
         return Encoding(name=UTF8), [Remark(text=lost, is_fault=True)]

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from dsirm_jax.data.dialect import BACKSLASH, DOUBLED, NONE
 
@@ -57,8 +58,8 @@ class Records:
         self._source, self._layout = lines, layout
         self._pending: collections.deque[str] = collections.deque()
         self._taken: list[str] = []
-        self._has_escapes = False
-        self._lines = self.unclosed = self.spanning = 0
+        self._reader: Any = None
+        self._plain_lines = self._again = self.unclosed = self.spanning = 0
         self.width = layout.width
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -67,7 +68,7 @@ class Records:
     @property
     def lines(self) -> int:
         """Number of lines that are in the records so far, or blank."""
-        return self._lines - len(self._pending)
+        return (self._reader.line_num if self._reader else self._plain_lines) - self._again
 
     @property
     def taken(self) -> list[str]:
@@ -77,61 +78,61 @@ class Records:
     def _plain(self) -> Iterator[list[str]]:
         delimiter = self._layout.delimiter
         for line in self._source:
-            self._lines += 1
+            self._plain_lines += 1
             line = line.rstrip("\r\n")
             if line and not (line.isspace() and delimiter not in line):
                 yield line.split(delimiter)
 
     def _quoted(self) -> Iterator[list[str]]:
         layout, taken = self._layout, self._taken
-        reader = csv.reader(
-            self._fed(),
+        has_escapes = layout.quoting == BACKSLASH
+        reader = self._reader = csv.reader(
+            self._fed(has_escapes),
             delimiter=layout.delimiter,
             skipinitialspace=layout.has_spaces,
             strict=True,
         )
         while True:
-            taken.clear()
-            self._has_escapes = False
             try:
-                record = next(reader, None)
+                for record in reader:
+                    if len(taken) > 1:
+                        self._check_lines()
+                    if has_escapes:
+                        record = self._unescaped(record)
+                    if len(record) > 1 or (record and not taken[0].isspace()):
+                        yield record
+                    taken.clear()
+                return
             except csv.Error as error:
                 if _NOT_CLOSED not in str(error):
                     raise
                 line, *rest = taken
+                taken[:] = [line]
                 self._pending.extendleft(reversed(rest))
+                self._again += len(rest)
                 self.unclosed += 1
-                record = _values(line, layout)
-            else:
-                if record is None:
-                    return
-                if len(taken) > 1:
-                    self._check_lines()
-            if self._has_escapes:
-                record = [_unescaped(value, layout.delimiter) for value in record]
-            if len(record) > 1 or (record and not taken[0].isspace()):
-                yield record
+                yield self._unescaped(_values(line, layout))
+                taken.clear()
 
-    def _fed(self) -> Iterator[str]:
+    def _fed(self, has_escapes: bool) -> Iterator[str]:
         """Yields the lines that the parser asks for, and remembers those of one record."""
-        pending, taken, source = self._pending, self._taken, self._source
-        escaped = self._layout.quoting == BACKSLASH
+        pending, taken = self._pending, self._taken
         escapes = re.compile(rf'\\(["\\{re.escape(self._layout.delimiter)}])')
-        while True:
-            if pending:
-                line = pending.popleft()
-            else:
-                following = next(source, None)
-                if following is None:
-                    return
-                line = following
-                self._lines += 1
-                if escaped and "\\" in line:
-                    line = escapes.sub(_placeholder, line)
-            if escaped and (_QUOTE in line or _DELIMITER in line):
-                self._has_escapes = True
+        for line in self._source:
+            if has_escapes and "\\" in line:
+                line = escapes.sub(_placeholder, line)
             taken.append(line)
             yield line
+            while pending:
+                line = pending.popleft()
+                taken.append(line)
+                yield line
+
+    def _unescaped(self, record: list[str]) -> list[str]:
+        if not any(_QUOTE in line or _DELIMITER in line for line in self._taken):
+            return record
+        delimiter = self._layout.delimiter
+        return [value.replace(_QUOTE, '"').replace(_DELIMITER, delimiter) for value in record]
 
     def _check_lines(self) -> None:
         self.spanning += 1
@@ -147,10 +148,6 @@ class Records:
 
 def _placeholder(match: re.Match[str]) -> str:
     return {'"': _QUOTE, "\\": "\\"}.get(match[1], _DELIMITER)
-
-
-def _unescaped(value: str, delimiter: str) -> str:
-    return value.replace(_QUOTE, '"').replace(_DELIMITER, delimiter)
 
 
 def _values(line: str, layout: Layout) -> list[str]:
