@@ -28,8 +28,10 @@ import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
 from dsirm_jax.data.connections import connect
-from dsirm_jax.data.findings import say
+from dsirm_jax.data.findings import Finding, say
 from dsirm_jax.data.labels import label_rows
+from dsirm_jax.data.missing import MISSING
+from dsirm_jax.data.oddities import oddity_findings
 from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.data.rejection import settle_rows
 from dsirm_jax.data.rows import BATCH_ROWS, write_rows
@@ -79,6 +81,7 @@ def prepare(
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
     max_rejected_share: float = 0.05,
+    missing: Sequence[str] = MISSING,
     engine: str | None = None,
     memory_limit: str = "1GB",
     workers: int | None = None,
@@ -114,6 +117,8 @@ def prepare(
         and query, whatever share or split is bound. Over all k, each query is one of them once.
       exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
+      missing: texts that stand for a missing value in brand, colour, category, description and
+        numbers; a title, a query and an id are texts whatever they are.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
         Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
         DuckDB.
@@ -138,6 +143,10 @@ def prepare(
     check_text("prepare.run.memory_limit", memory_limit)
     if fold is not None:
         _check_fold(fold)
+    if isinstance(missing, str) or not all(isinstance(text, str) for text in missing):
+        raise InputError(
+            f"gin binding prepare.run.missing is {missing!r}; bind texts, such as ('NULL', 'N/A')"
+        )
     if isinstance(source, type) or not isinstance(source, Reader):
         raise InputError(
             f"gin binding prepare.run.source is {source!r}; bind a reader, such as @tables.Tables()"
@@ -153,7 +162,9 @@ def prepare(
         findings = list(contents.findings)
         say(findings)
         staged = functools.partial(
-            stage,
+            _staged,
+            findings=findings,
+            missing=tuple(missing),
             folder=staging,
             workers=workers or len(os.sched_getaffinity(0)),
             if_empty=contents.if_empty,
@@ -223,6 +234,22 @@ def prepare(
             if name != "rejected.parquet":
                 os.replace(staging / name, out_dir / name)
     return summary
+
+
+def _staged(
+    name: str,
+    *,
+    check: Callable[..., tuple[pa.Table, pa.Table]],
+    missing: Sequence[str],
+    findings: list[Finding],
+    **settings: Any,
+) -> Staged:
+    """Stages a table, see `stage`; adds what is odd in it to the findings."""
+    raw = stage(name, check=functools.partial(check, missing=missing), **settings)
+    found = list(oddity_findings(raw.oddities, table=name, rows=raw.read, columns=raw.columns))
+    say(found)
+    findings += found
+    return raw
 
 
 def _items(

@@ -178,6 +178,8 @@ class Chunk:
       columns: our column name to the user's, where they differ.
       unreadable: position in `table` to (its contents, reason), for rows that could not be
         parsed; `table` holds nulls in their place.
+      decimal: the character before decimals in numbers that are text, "." or ","; None: a point,
+        and a comma where it can be nothing else.
     """
 
     table: pa.Table
@@ -186,6 +188,7 @@ class Chunk:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unreadable: Mapping[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
     rows: Sequence[int] | None = None
+    decimal: str | None = None
 
     def row_numbers(self) -> Sequence[int]:
         if self.rows is not None:

@@ -6,18 +6,27 @@ import concurrent.futures
 import dataclasses
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsirm_jax.data.oddities import Oddities
 from dsirm_jax.data.schema import REJECTED, Chunk, Part
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
-Check = Callable[[Chunk], tuple[pa.Table, pa.Table]]
+
+
+class Check(Protocol):
+    """Checks single rows; it travels to the workers."""
+
+    def __call__(self, chunk: Chunk, *, oddities: Oddities) -> tuple[pa.Table, pa.Table]:
+        """Returns the rows that pass and those that do not, and adds what is odd to `oddities`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,7 @@ class Staged:
       kept: pattern of the Parquet files of the rows that passed.
       rejected: pattern of those of the rows that did not.
       columns: our column name to the user's.
+      oddities: what is odd in its values.
     """
 
     name: str
@@ -37,6 +47,7 @@ class Staged:
     kept: str
     rejected: str
     columns: Mapping[str, str]
+    oddities: Oddities
 
 
 def stage(
@@ -79,9 +90,11 @@ def stage(
     )
     read = 0
     users_names: dict[str, str] = {}
-    for rows, names in results:
+    oddities = Oddities()
+    for rows, names, odd in results:
         read += rows
         users_names |= names
+        oddities.update(odd)
     if not read:
         raise InputError(f"the source has no {name}; {if_empty}")
     log.info("prepare: %d %s read", read, name)
@@ -91,10 +104,11 @@ def stage(
         kept=str(kept / "*.parquet"),
         rejected=str(rejected / "*.parquet"),
         columns=users_names,
+        oddities=oddities,
     )
 
 
-def _run(jobs: Sequence[tuple], *, workers: int) -> Iterator[tuple[int, dict[str, str]]]:
+def _run(jobs: Sequence[tuple], *, workers: int) -> Iterator[tuple[int, dict[str, str], Oddities]]:
     if workers <= 1:
         yield from (_stage_part(*job) for job in jobs)
         return
@@ -112,15 +126,23 @@ def _run(jobs: Sequence[tuple], *, workers: int) -> Iterator[tuple[int, dict[str
 
 def _stage_part(
     part: Part, check: Check, columns: pa.Schema, kept: Path, rejected: Path
-) -> tuple[int, dict[str, str]]:
-    """Returns the number of rows read and the user's names of the columns."""
+) -> tuple[int, dict[str, str], Oddities]:
+    """Returns the number of rows read, the user's names of the columns, and what is odd."""
     rows = 0
     names: dict[str, str] = {}
+    oddities = Oddities()
     with pq.ParquetWriter(kept, columns) as passed, pq.ParquetWriter(rejected, REJECTED) as failed:
         for chunk in part():
-            for writer, table in zip((passed, failed), check(chunk), strict=True):
+            sides = check(chunk, oddities=oddities)
+            if sum(side.num_rows for side in sides) != chunk.table.num_rows:
+                raise InputError(
+                    f"{chunk.file}: of {chunk.table.num_rows} rows from row "
+                    f"{chunk.row_numbers()[0]}, {sides[0].num_rows} were kept and "
+                    f"{sides[1].num_rows} rejected"
+                )
+            for writer, table in zip((passed, failed), sides, strict=True):
                 if table.num_rows:
                     writer.write_table(table)
             rows += chunk.table.num_rows
             names |= chunk.columns
-    return rows, names
+    return rows, names, oddities

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from dsirm_jax.data.missing import MISSING
+from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
+from dsirm_jax.data.oddities import Oddities
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
@@ -31,6 +36,9 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
+GARBLED = ("title", "brand", "query")
+"""Columns of text that are searched for characters which an earlier conversion spoilt."""
+
 PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
 CHECKED_PAIRS = pa.schema([*PAIR_COLUMNS, *ORIGIN])
 """Pairs to be scored that passed."""
@@ -41,7 +49,13 @@ def checked_items_schema(extras: pa.Schema) -> pa.Schema:
     return pa.schema([*RAW_ITEMS, ("text", pa.string()), *extras, *ORIGIN])
 
 
-def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Table]:
+def checked_items(
+    chunk: Chunk,
+    *,
+    extras: pa.Schema,
+    missing: Collection[str] = MISSING,
+    oddities: Oddities | None = None,
+) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw items.
 
     Rejects a row that could not be parsed, an empty item_id or title, invalid UTF-8 in any text,
@@ -50,6 +64,8 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
     Args:
       chunk: raw items.
       extras: further columns to keep, with their types.
+      missing: texts that stand for no value in every column but item_id, title and extra texts.
+      oddities: what is odd is added to it.
 
     Returns:
       kept: columns of `checked_items_schema`.
@@ -58,11 +74,14 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
     Raises:
       InputError: a column's type cannot be turned into the schema's in any row.
     """
-    rows = _Rows(chunk, "items", pa.schema([*RAW_ITEMS, *extras]))
+    rows = _Rows(chunk, "items", pa.schema([*RAW_ITEMS, *extras]), missing, oddities)
     for name in ("title", "description", "brand", "colour"):
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
+    for name in ("description", "brand", "colour", "category"):
+        rows.drop_missing(name)
+    rows.note_markers("title")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
     rows.require("title", bool, "empty title")
     rows.columns["text"] = [
@@ -73,7 +92,12 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
 
 
 def checked_judgements(
-    chunk: Chunk, *, labels: Collection[str], seed: int
+    chunk: Chunk,
+    *,
+    labels: Collection[str],
+    seed: int,
+    missing: Collection[str] = MISSING,
+    oddities: Oddities | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw judgements.
 
@@ -86,6 +110,8 @@ def checked_judgements(
       chunk: raw judgements.
       labels: the legal labels.
       seed: of the draws, which are made here because databases disagree on lower case.
+      missing: texts that stand for no number; a query and an item_id are texts whatever they are.
+      oddities: what is odd is added to it.
 
     Returns:
       kept: columns of `CHECKED_JUDGEMENTS`.
@@ -94,7 +120,7 @@ def checked_judgements(
     Raises:
       InputError: a column's type cannot be turned into the schema's in any row.
     """
-    rows = _Rows(chunk, "judgements", RAW_JUDGEMENTS)
+    rows = _Rows(chunk, "judgements", RAW_JUDGEMENTS, missing, oddities)
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
@@ -157,8 +183,16 @@ def _text(title: str, brand: str | None, colour: str | None) -> str:
 class _Rows:
     """The columns of one chunk as Python values, and the first fault of each row."""
 
-    def __init__(self, chunk: Chunk, table: str, schema: pa.Schema):
-        self.chunk, self.table = chunk, table
+    def __init__(
+        self,
+        chunk: Chunk,
+        table: str,
+        schema: pa.Schema,
+        missing: Collection[str] = MISSING,
+        oddities: Oddities | None = None,
+    ):
+        self.chunk, self.table, self.missing = chunk, table, frozenset(missing)
+        self.oddities = Oddities() if oddities is None else oddities
         self.faults: dict[int, tuple[str | None, str | None, str]] = {}
         for position, (value, reason) in chunk.unreadable.items():
             self.fault(position, None, value, reason)
@@ -179,6 +213,30 @@ class _Rows:
         for position, value in enumerate(self.columns[name]):
             if not holds(value):
                 self.fault(position, name, value, reason)
+
+    def drop_missing(self, name: str) -> None:
+        """Turns the markers of missing values into nulls; those of a path's levels go."""
+        if self._markers("missing", name):
+            missing = self.missing
+            if name == "category":
+                self.replace(name, lambda path: [part for part in path if part not in missing])
+                self.replace(name, lambda path: path or None)
+            else:
+                self.replace(name, lambda text: None if text in missing else text)
+
+    def note_markers(self, name: str) -> None:
+        """Counts the markers of missing values, which stay."""
+        self._markers("marker", name)
+
+    def _markers(self, kind: str, name: str) -> bool:
+        values = self.columns[name]
+        if name == "category":
+            values = list(itertools.chain.from_iterable(filter(None, values)))
+        found = self.missing.intersection(values)
+        if found:
+            for marker, rows in collections.Counter(filter(found.__contains__, values)).items():
+                self.oddities.add(kind, name, rows, marker, marker)
+        return bool(found)
 
     def split(self, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
         rows = self.chunk.table.num_rows
@@ -209,8 +267,14 @@ class _Rows:
         column = table[field.name].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
+        column = without_nan(column)
         try:
-            return _cast(column, field.type).to_pylist()
+            if _is_number(field.type) and _is_text(column.type):
+                column = self._plain_numbers(column, field)
+            values = without_nan(_cast(column, field.type))
+            if field.name in GARBLED and pa.types.is_string(values.type):
+                self.oddities.add_garbled(field.name, values)
+            return values.to_pylist()
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             name = self.chunk.columns.get(field.name, field.name)
             raise InputError(
@@ -220,6 +284,15 @@ class _Rows:
         except pa.ArrowInvalid:
             return [self._value(column, position, field) for position in range(len(column))]
 
+    def _plain_numbers(self, column: pa.Array, field: pa.Field) -> pa.Array:
+        try:
+            _cast(column, field.type)
+        except pa.ArrowInvalid:
+            plain, commas = plain_numbers(column, missing=self.missing, decimal=self.chunk.decimal)
+            self.oddities.add_where("comma", field.name, column.cast(pa.string()), commas)
+            return plain
+        return column
+
     def _value(self, column: pa.Array, position: int, field: pa.Field) -> object:
         cell = column.slice(position, 1)
         try:
@@ -227,6 +300,8 @@ class _Rows:
         except pa.ArrowInvalid:
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
+            if _is_text(cell.type) and not textual and is_in_doubt(_bytes(cell)):
+                reason = COMMA_IN_DOUBT
             self.fault(position, field.name, _bytes(cell), reason)
             return None
 
@@ -244,6 +319,10 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
             raise
         # "3.0" is a whole number too.
         return column.cast(pa.float64()).cast(type_)
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return pa.types.is_integer(type_) or pa.types.is_floating(type_)
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dsirm_jax.data.missing import MISSING
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 
@@ -22,6 +23,7 @@ def run(
     head_share: float,
     test_share: float,
     max_rejected_share: float,
+    missing: tuple[str, ...] = MISSING,
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
     vocabulary: str | None = None,
@@ -50,6 +52,7 @@ def run(
         fold=fold,
         exchanged=exchanged,
         max_rejected_share=max_rejected_share,
+        missing=missing,
         engine=engine,
         memory_limit=memory_limit,
         workers=workers,

@@ -185,9 +185,9 @@ def test_no_line_of_json_is_lost(tmp_path_factory, rows):
         ),
         pytest.param(
             "items.tsv",
-            b"item_id,title\n1,one\n",
-            "column 'item_id' .* missing",
-            id="csv named tsv",
+            b"item_id,name\n1,one\n",
+            "column 'title' .* missing.* it has: item_id, name",
+            id="csv without title named tsv",
         ),
         pytest.param(
             "items.jsonl",
@@ -215,9 +215,9 @@ def test_no_line_of_json_is_lost(tmp_path_factory, rows):
         ),
         pytest.param(
             "items.csv",
-            "item_id,title\n1,a\n".encode("utf-16"),
+            "item_id,title\n1,a\n".encode("utf-16")[:-1],
             "not a readable CSV file",
-            id="utf-16",
+            id="cut utf-16",
         ),
         pytest.param(
             "items.jsonl.gz",

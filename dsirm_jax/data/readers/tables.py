@@ -13,17 +13,20 @@ from dsirm_jax.data.columns import (
     judgement_mapping,
     split_categories,
 )
+from dsirm_jax.data.dialect import Dialect
 from dsirm_jax.data.schema import Source
 from dsirm_jax.io import storage
 from dsirm_jax.io.checks import check_text
+from dsirm_jax.io.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Your own tables: Parquet, CSV, TSV or JSONL by suffix, each plain or with `.gz`.
+    """Your own tables: Parquet, CSV, TSV or JSON by suffix, each plain or with `.gz`.
 
     Our columns are those of `schema.RAW_ITEMS` and `schema.RAW_JUDGEMENTS`. A column that is not
-    mapped is looked for under our own name. CSV and TSV have a header row and are UTF-8.
+    mapped is looked for under our own name. CSV and TSV have a header row; JSON is an object a
+    line, or an array of them.
 
     Attributes:
       items: file, glob pattern, or several of them; local, or a URL that fsspec knows (gs://,
@@ -35,6 +38,10 @@ class Tables:
         ("string", "float64", "int64", "bool", …), say as numeric features.
       category_separator: between the levels of a category path that is one text; a list column
         needs none.
+      items_dialect: how the text files of `items` are written; what is None in it is sniffed by the
+        head of each file, and said where it is not the plain way: commas in .csv and tabs in .tsv,
+        values in quotes where needed, UTF-8.
+      judgements_dialect: likewise.
     """
 
     items: str | Sequence[str]
@@ -43,6 +50,8 @@ class Tables:
     judgement_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     category_separator: str = " > "
+    items_dialect: Dialect = dataclasses.field(default_factory=Dialect)
+    judgements_dialect: Dialect = dataclasses.field(default_factory=Dialect)
 
     def __post_init__(self) -> None:
         for name in ("items", "judgements"):
@@ -50,6 +59,12 @@ class Tables:
             several = isinstance(patterns, Sequence) and not isinstance(patterns, str)
             for pattern in patterns if several and patterns else [patterns]:
                 check_text(f"Tables.{name}", pattern)
+        for name in ("items_dialect", "judgements_dialect"):
+            if not isinstance(getattr(self, name), Dialect):
+                raise InputError(
+                    f"gin binding Tables.{name} is {getattr(self, name)!r}; bind "
+                    f"@{name.partition('_')[0]}/dialect.Dialect()"
+                )
         check_column_settings(self)
 
     def files(self) -> list[str]:
@@ -61,8 +76,20 @@ class Tables:
         judgement_map = judgement_mapping(
             self.judgement_columns, binding="Tables.judgement_columns"
         )
-        items = formats.parts(storage.list_files(self.items), mapping=item_map)
-        judgements = formats.parts(storage.list_files(self.judgements), mapping=judgement_map)
+        items, item_findings = formats.opened(
+            storage.list_files(self.items),
+            mapping=item_map,
+            dialect=self.items_dialect,
+            binding="Tables.items_dialect",
+            table="items",
+        )
+        judgements, judgement_findings = formats.opened(
+            storage.list_files(self.judgements),
+            mapping=judgement_map,
+            dialect=self.judgements_dialect,
+            binding="Tables.judgements_dialect",
+            table="judgements",
+        )
         return Source(
             items=split_categories(items, separator=self.category_separator),
             judgements=judgements,
@@ -71,4 +98,5 @@ class Tables:
                 f"bind Tables.items (now {self.items!r}) and Tables.judgements (now "
                 f"{self.judgements!r}) to files with data rows"
             ),
+            findings=[*item_findings, *judgement_findings],
         )

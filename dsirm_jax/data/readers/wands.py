@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column, split_category
+from dsirm_jax.data.dialect import Dialect
 from dsirm_jax.data.schema import Chunk, Part, Source
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
@@ -39,6 +40,7 @@ WANDS_JUDGEMENTS = ColumnMap(
     columns={"query": "query_id", "item_id": "product_id", "label": "label"},
     required=frozenset(("query", "item_id", "label")),
 )
+WANDS_DIALECT = Dialect(delimiter="\t", quoting="doubled", encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,9 @@ class Wands:
 
     def read(self) -> Source:
         product, query, label = self.files()
-        items = formats.csv_parts(product, mapping=WANDS_ITEMS, delimiter="\t")
+        items = formats.csv_parts(product, mapping=WANDS_ITEMS, dialect=WANDS_DIALECT)
         queries = _wands_queries(query)
-        judgements = formats.csv_parts(label, mapping=WANDS_JUDGEMENTS, delimiter="\t")
+        judgements = formats.csv_parts(label, mapping=WANDS_JUDGEMENTS, dialect=WANDS_DIALECT)
         return Source(
             items=[functools.partial(_wands_items, part) for part in items],
             judgements=[functools.partial(_wands_judgements, part, queries) for part in judgements],
@@ -87,7 +89,7 @@ def _wands_items(part: Part) -> Iterator[Chunk]:
 
 
 def _wands_queries(file: str) -> pa.Table:
-    (part,) = formats.csv_parts(file, mapping=WANDS_QUERIES, delimiter="\t")
+    (part,) = formats.csv_parts(file, mapping=WANDS_QUERIES, dialect=WANDS_DIALECT)
     chunks = list(part())
     for chunk in chunks:
         for position, (_, reason) in chunk.unreadable.items():

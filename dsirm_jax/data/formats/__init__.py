@@ -1,0 +1,129 @@
+"""Streams the rows of Parquet, CSV, TSV and JSON files, by suffix, each plain or with `.gz`.
+
+A file is read in parts: a Parquet file in runs of row groups, any other file as a whole. A part
+holds one chunk of its rows in memory at a time. How a text file is written (`dialect.Dialect`) is
+sniffed by its head where it is not bound, and said.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dsirm_jax.data.columns import ColumnMap
+from dsirm_jax.data.dialect import Dialect
+from dsirm_jax.data.findings import Finding
+from dsirm_jax.data.formats.delimited import csv_parts, open_csv
+from dsirm_jax.data.formats.format import LIMITS, Format, Limits, Opened, Remark
+from dsirm_jax.data.formats.json_rows import open_json
+from dsirm_jax.data.formats.parquet import open_parquet, parquet_parts
+from dsirm_jax.data.schema import Part
+from dsirm_jax.io import storage
+from dsirm_jax.io.errors import InputError
+
+__all__ = ["FORMATS", "Limits", "csv_parts", "opened", "parquet_parts", "parts"]
+
+_HEADERS_AT_A_TIME = 16
+_PLAIN = Dialect()
+
+FORMATS: Mapping[str, Format] = {
+    ".parquet": open_parquet,
+    ".csv": open_csv,
+    ".tsv": functools.partial(open_csv, delimiter="\t"),
+    ".jsonl": open_json,
+    ".json": open_json,
+}
+"""Suffix to format."""
+
+
+def parts(
+    files: Sequence[str],
+    *,
+    mapping: ColumnMap,
+    dialect: Dialect = _PLAIN,
+    limits: Limits = LIMITS,
+) -> list[Part]:
+    """Returns the parts of some files, in order; nothing is said of how they are read.
+
+    Args:
+      files: paths or URLs.
+      mapping: the columns to read.
+      dialect: how text files are written; what is None is sniffed, but no encoding is guessed.
+      limits: how much is read at a time.
+
+    Raises:
+      InputError: a file is missing, empty or of an unknown format, or the head of a Parquet or
+        CSV file lacks a column. What is wrong further down is raised when a part is read.
+    """
+    heads = _opened(files, mapping=mapping, dialect=dialect, binding=None, limits=limits)
+    return list(itertools.chain.from_iterable(head.parts for head in heads))
+
+
+def opened(
+    files: Sequence[str],
+    *,
+    mapping: ColumnMap,
+    dialect: Dialect,
+    binding: str,
+    table: str,
+    limits: Limits = LIMITS,
+) -> tuple[list[Part], list[Finding]]:
+    """Returns the parts of some files, in order, and how the files are read; see `parts`.
+
+    Args:
+      files: paths or URLs.
+      mapping: the columns to read.
+      dialect: how text files are written; what is None is sniffed.
+      binding: what the user binds `dialect` to.
+      table: items or judgements.
+      limits: how much is read at a time.
+    """
+    heads = _opened(files, mapping=mapping, dialect=dialect, binding=binding, limits=limits)
+    alike: dict[Remark, list[str]] = {}
+    for file, head in zip(files, heads, strict=True):
+        for remark in head.remarks:
+            alike.setdefault(remark, []).append(file)
+    findings = [
+        Finding(
+            table=table,
+            text=f"{_named(seen)}: {remark.text}"
+            + ("" if binding in remark.text else f"; to read it otherwise, bind {binding}"),
+            is_fault=remark.is_fault,
+        )
+        for remark, seen in alike.items()
+    ]
+    return list(itertools.chain.from_iterable(head.parts for head in heads)), findings
+
+
+def _named(files: Sequence[str]) -> str:
+    return files[0] + (f" and {len(files) - 1} other files" if len(files) > 1 else "")
+
+
+def _opened(
+    files: Sequence[str],
+    *,
+    mapping: ColumnMap,
+    dialect: Dialect,
+    binding: str | None,
+    limits: Limits,
+) -> list[Opened]:
+    def read_head(file: str) -> Opened:
+        kind = _format(file)
+        return kind(file, mapping=mapping, dialect=dialect, binding=binding, limits=limits)
+
+    # On a remote store each header is a round trip.
+    with concurrent.futures.ThreadPoolExecutor(_HEADERS_AT_A_TIME) as pool:
+        return list(pool.map(read_head, files))
+
+
+def _format(file: str) -> Format:
+    suffix = Path(storage.name(file).removesuffix(".gz")).suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(
+            f"{file}: unknown suffix {suffix!r}; name the file .parquet, .csv, .tsv, .jsonl or "
+            ".json, each perhaps with .gz"
+        )
+    return FORMATS[suffix]

@@ -1,0 +1,191 @@
+"""Rows of CSV and TSV: a header, then a record a row."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import cast
+
+import pyarrow as pa
+
+from dsirm_jax.data.columns import ColumnMap, present_columns
+from dsirm_jax.data.dialect import NONE, Dialect
+from dsirm_jax.data.formats.encodings import (
+    ESCAPE,
+    UTF8,
+    Encoding,
+    Utf8Stream,
+    decoded,
+    opened_utf8,
+    read_head,
+    told_encoding,
+)
+from dsirm_jax.data.formats.format import (
+    LIMITS,
+    Limits,
+    Opened,
+    Remark,
+    blocks,
+    one_line,
+    otherwise,
+    readable,
+)
+from dsirm_jax.data.formats.records import Layout, Records, TwoReadings
+from dsirm_jax.data.formats.sniffing import is_excel_line, sniff_layout, text_lines
+from dsirm_jax.data.schema import Chunk, Part
+from dsirm_jax.io.errors import InputError
+
+
+def open_csv(
+    file: str,
+    *,
+    mapping: ColumnMap,
+    dialect: Dialect,
+    binding: str | None,
+    limits: Limits,
+    delimiter: str = ",",
+) -> Opened:
+    """Opens a CSV file, or with another usual `delimiter` a TSV file; see `format.Format`."""
+    # A limit of the whole process, which no other module here depends on.
+    csv.field_size_limit(limits.bytes)
+    with readable(file, "CSV"):
+        head, is_whole = read_head(file, limits.sample)
+        encoding, remarks = told_encoding(head, dialect=dialect, binding=binding)
+        lines = text_lines(decoded(head, encoding).decode(UTF8, ESCAPE))
+    try:
+        layout, others = sniff_layout(
+            lines if is_whole else lines[:-1],
+            is_whole=is_whole,
+            dialect=dialect,
+            default=delimiter,
+            mapping=mapping,
+            binding=binding,
+        )
+    except TwoReadings as error:
+        raise InputError(f"{file}: {error}") from error
+    read = functools.partial(
+        _rows, file, mapping, layout, encoding, binding, limits, dialect.decimal
+    )
+    records = _records(file, layout, encoding, binding, limits)
+    with contextlib.closing(records):
+        header = next(records, [])
+    names = _names(header, mapping)
+    present_columns(file, names, mapping)
+    if names != header:
+        others.append(Remark(text="spaces around the names of columns are left out"))
+    return Opened(parts=[read], remarks=[*remarks, *others])
+
+
+def csv_parts(
+    file: str, *, mapping: ColumnMap, dialect: Dialect, limits: Limits = LIMITS
+) -> Sequence[Part]:
+    """Returns the only part of a CSV file of a known dialect; see `formats.parts`."""
+    opened = open_csv(file, mapping=mapping, dialect=dialect, binding=None, limits=limits)
+    return opened.parts
+
+
+def _names(header: Sequence[str], mapping: ColumnMap) -> list[str]:
+    """Returns the names of a header without the spaces around them, unless they are mapped."""
+    users = set(mapping.columns.values())
+    return [name if name in users else name.strip().strip("\ufeff") for name in header]
+
+
+def _rows(
+    file: str,
+    mapping: ColumnMap,
+    layout: Layout,
+    encoding: Encoding,
+    binding: str | None,
+    limits: Limits,
+    decimal: str | None,
+) -> Iterator[Chunk]:
+    records = _records(file, layout, encoding, binding, limits)
+    header = _names(next(records, []), mapping)
+    names = present_columns(file, header, mapping)
+    width, first_row = len(header), 1
+    for block in blocks(records, limits, size=lambda record: sum(map(len, record))):
+        unreadable = {
+            position: (
+                _shown(layout.delimiter.join(record)),
+                f"{len(record)} values where the header has {width}",
+            )
+            for position, record in enumerate(block)
+            if len(record) != width
+        }
+        for position in unreadable:
+            block[position] = [""] * width
+        table = {
+            ours: _column([record[place] for record in block])
+            for ours, place in ((ours, header.index(users)) for ours, users in names.items())
+        }
+        yield Chunk(
+            table=pa.table(table),
+            file=file,
+            first_row=first_row,
+            columns=names,
+            unreadable=unreadable,
+            decimal=decimal,
+        )
+        first_row += len(block)
+
+
+def _records(
+    file: str, layout: Layout, encoding: Encoding, binding: str | None, limits: Limits
+) -> Generator[list[str], None, None]:
+    """Yields the values of the header, then those of each row; a blank line is no row.
+
+    Bytes that are no UTF-8 stay for the check of their column.
+    """
+    csv.field_size_limit(limits.bytes)
+    row, most = -1, limits.bytes
+
+    def lines(text: io.TextIOWrapper) -> Iterator[str]:
+        for line in iter(functools.partial(text.readline, most + 1), ""):
+            if len(line) > most:
+                raise csv.Error(f"a line is longer than {most} characters")
+            yield line
+
+    try:
+        with (
+            opened_utf8(file, encoding, binding=binding) as source,
+            io.TextIOWrapper(source, encoding=UTF8, errors=ESCAPE, newline="") as text,
+        ):
+            read = lines(text)
+            first = next(read, "")
+            if not (skipped := is_excel_line(first)):
+                read = itertools.chain([first], read)
+            records = Records(read, layout)
+            for row, record in enumerate(records):
+                if not row:
+                    "".join(record).encode()
+                yield record
+            in_file = cast(Utf8Stream, source.raw).breaks
+            if records.lines + skipped != in_file:
+                raise csv.Error(f"the file has {in_file} lines and {records.lines} were read")
+    except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
+        raise InputError(
+            f"{file}: not a readable CSV file after row {max(row, 0)}: {_fault(error, binding)}"
+        ) from error
+
+
+def _fault(error: Exception, binding: str | None) -> str:
+    fault = one_line(error)
+    if not isinstance(error, csv.Error):
+        return fault
+    fault = "the file ends within quotes" if "unexpected end" in fault else fault
+    unquoted = otherwise(binding, f"quoting = '{NONE}'", "put every value in quotes")
+    hint = "either is meant" if isinstance(error, TwoReadings) else "is a quote left open?"
+    return f"{fault}; {hint}; where quotes are text, {unquoted}"
+
+
+def _column(cells: Iterable[str]) -> pa.Array:
+    """Returns the bytes of cells; those of empty ones are null."""
+    return pa.array([cell.encode(UTF8, ESCAPE) if cell else None for cell in cells], pa.binary())
+
+
+def _shown(text: str) -> str:
+    return text.encode(UTF8, ESCAPE).decode(UTF8, "backslashreplace")

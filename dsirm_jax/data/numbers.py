@@ -1,0 +1,79 @@
+"""Numbers that are written as text: missing ones, and decimal commas."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_SIGN = "^[-+]?"
+_THOUSANDS = {
+    ",": [rf"{_SIGN}\d{{1,3}}(,\d{{3}}){{2,}}$", rf"{_SIGN}\d{{1,3}}(,\d{{3}})+\.\d+$"],
+    ".": [rf"{_SIGN}\d{{1,3}}(\.\d{{3}}){{2,}}$", rf"{_SIGN}\d{{1,3}}(\.\d{{3}})+,\d+$"],
+}
+"""Where a character can but stand between thousands."""
+
+_IN_DOUBT = {",": rf"{_SIGN}[1-9]\d{{0,2}},\d{{3}}$", ".": rf"{_SIGN}[1-9]\d{{0,2}}\.\d{{3}}$"}
+"""Where a character stands between thousands or before decimals."""
+
+_DECIMAL_COMMA = rf"{_SIGN}\d*,\d+$"
+COMMA_IN_DOUBT = "a comma for thousands or for decimals: bind the decimal of the table's dialect"
+
+
+def is_in_doubt(value: bytes | str) -> bool:
+    """Returns whether the comma of a number is between thousands or before decimals."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    found = pc.match_substring_regex(pa.scalar(text.strip()), _IN_DOUBT[","])
+    return bool(found.as_py())
+
+
+def without_nan(column: pa.Array) -> pa.Array:
+    """Returns an array of numbers, or of lists of numbers, where NaN is null."""
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if is_list and pa.types.is_floating(column.type.value_type):
+        kind = pa.LargeListArray if pa.types.is_large_list(column.type) else pa.ListArray
+        values = without_nan(column.values)
+        return kind.from_arrays(column.offsets, values, type=column.type, mask=column.is_null())
+    return column
+
+
+def plain_numbers(
+    column: pa.Array, *, missing: Collection[str], decimal: str | None
+) -> tuple[pa.Array, pa.Array]:
+    """Writes numbers as Arrow reads them: without spaces, with a point before the decimals.
+
+    Args:
+      column: numbers as text.
+      missing: texts that stand for no number.
+      decimal: the character before decimals, "." or ","; the other one is between thousands. None:
+        a point, and a comma where it can be nothing but that. Neither is touched where both are
+        possible ("1,204").
+
+    Returns:
+      plain: the numbers; what is none stays as it is.
+      commas: whether a number had a decimal comma that is not bound.
+
+    Raises:
+      pa.ArrowInvalid: a text is no UTF-8.
+    """
+    given = column.cast(pa.large_binary()).cast(pa.string())
+    text = pc.utf8_trim_whitespace(given)
+    # Spaces alone are an empty cell; a text that is empty is no number.
+    spaces = pc.and_(pc.equal(text, ""), pc.not_equal(given, ""))
+    absent = pc.or_(spaces, pc.is_in(text, pa.array(list(missing), pa.string())))
+    text = pc.if_else(absent, pa.scalar(None, pa.string()), text)
+    other = {",": ".", ".": ","}
+    for mark in [other[decimal]] if decimal else [",", "."]:
+        patterns = [*_THOUSANDS[mark], *([_IN_DOUBT[mark]] if decimal else [])]
+        apart = pc.match_substring_regex(text, "|".join(patterns))
+        text = pc.if_else(apart, pc.replace_substring(text, mark, ""), text)
+    commas = pc.match_substring_regex(text, _DECIMAL_COMMA)
+    if not decimal:
+        commas = pc.and_not(commas, pc.match_substring_regex(text, _IN_DOUBT[","]))
+    elif decimal == ".":
+        return text, pc.and_(commas, False)
+    text = pc.if_else(commas, pc.replace_substring(text, ",", "."), text)
+    return text, pc.and_(commas, not decimal)
