@@ -13,6 +13,7 @@ from dsirm_jax.data.file_starts import as_bytes
 from dsirm_jax.data.schema import Chunk
 
 _ROWS = 16_384
+_COUNTS = ("impressions", "clicks", "purchases", "position")
 
 
 class Row(NamedTuple):
@@ -20,7 +21,7 @@ class Row(NamedTuple):
 
     Attributes:
       number: of the row in its file, from 1.
-      values: by our name of the column.
+      values: by our name of the column; counts and positions are whole numbers.
       fault: what stood there and why it cannot be read, where it cannot.
     """
 
@@ -46,7 +47,7 @@ def chunks(rows: Iterable[Row], *, file: str, columns: Mapping[str, str]) -> Ite
     while block := list(itertools.islice(rows, _ROWS)):
         yield Chunk(
             table=pa.table(
-                {name: _column([row.values.get(name) for row in block]) for name in columns}
+                {name: _column(name, [row.values.get(name) for row in block]) for name in columns}
             ),
             file=file,
             columns=columns,
@@ -57,14 +58,11 @@ def chunks(rows: Iterable[Row], *, file: str, columns: Mapping[str, str]) -> Ite
         )
 
 
-def _column(values: list[object]) -> pa.Array:
+def _column(name: str, values: list[object]) -> pa.Array:
     if not any(value is not None for value in values):
         return pa.nulls(len(values))
-    if all(value is None or type(value) is int for value in values):
-        try:
-            return pa.array(values, pa.int64())
-        except (OverflowError, pa.ArrowInvalid):
-            pass
+    if name in _COUNTS:
+        return pa.array(values, pa.int64())
     return pa.array(map(text_of, values), pa.binary())
 
 

@@ -39,7 +39,7 @@ class Qrels:
 
     def recognises(self, start: FileStart) -> bool:
         lines = start.lines[:_SAMPLE]
-        if not lines or lines[0].split("\t") == _BEIR_HEADER:
+        if not lines or _is_beir(start):
             return bool(lines)
         found = [_match(line) for line in lines]
         fitting = [match for match in found if match and match[2] in ("0", "Q0")]
@@ -52,8 +52,10 @@ class Qrels:
         if queries:
             return named_queries(parts, read_topics(queries)), []
         for file in files:
-            topics = {row[1] for line in file_start(file).lines if (row := _match(line))}
-            if topics and are_ids(topics):
+            start = file_start(file)
+            is_beir = _is_beir(start)
+            topics = _beir_ids(start) if is_beir else _topics(start)
+            if topics and (is_beir or are_ids(topics)):
                 raise InputError(
                     f"{file}: its topics are numbers or ids, such as {min(topics)!r}, and no texts "
                     "of queries; bind Tables.queries (in tables.gin QUERIES) to the file of "
@@ -61,6 +63,18 @@ class Qrels:
                 )
         text = f"topics of {', '.join(files[:3])} are taken as the queries' texts"
         return parts, [Finding(table="judgements", text=text, is_fault=False)]
+
+
+def _is_beir(start: FileStart) -> bool:
+    return bool(start.lines) and start.lines[0].split("\t") == _BEIR_HEADER
+
+
+def _beir_ids(start: FileStart) -> set[str]:
+    return {line.split("\t")[0] for line in start.lines[1:]}
+
+
+def _topics(start: FileStart) -> set[str]:
+    return {match[1] for line in start.lines if (match := _match(line))}
 
 
 def _match(line: str) -> re.Match[str] | None:
@@ -73,7 +87,7 @@ def _chunks(file: str) -> Iterator[Chunk]:
 
 def _rows(file: str) -> Iterator[Row]:
     lines = numbered_lines(file)
-    is_beir = file_start(file).lines[0].split("\t") == _BEIR_HEADER
+    is_beir = _is_beir(file_start(file))
     if is_beir:
         next(lines)
     for number, line in lines:

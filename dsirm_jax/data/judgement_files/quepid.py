@@ -19,6 +19,7 @@ from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.judgement_files.chunks import Row, chunks, faulty
 from dsirm_jax.data.judgement_files.documents import documents, member
 from dsirm_jax.data.schema import Chunk, Part
+from dsirm_jax.data.topics import as_binary
 from dsirm_jax.io.errors import InputError
 
 _QUERIES = ("query", "query text")
@@ -106,14 +107,17 @@ def _mapping(start: FileStart) -> ColumnMap:
 def _bare(chunk: Chunk) -> pa.ChunkedArray:
     """Which rows are queries that have no document; rows that cannot be read are none."""
     readable = pa.array([place not in chunk.unreadable for place in range(len(chunk.table))])
-    nothing = pc.and_(_is_empty(chunk.table["item_id"]), pa.chunked_array([readable]))
-    for name in _rating_names(chunk):
-        nothing = pc.and_(nothing, _is_empty(chunk.table[name]))
-    return nothing
+    without = pc.and_(_is_empty(chunk.table["item_id"]), pa.chunked_array([readable]))
+    return pc.and_(without, _unrated(chunk))
+
+
+def _unrated(chunk: Chunk) -> pa.ChunkedArray:
+    ratings = (_is_empty(chunk.table[name]) for name in _rating_names(chunk))
+    return functools.reduce(pc.and_, ratings)
 
 
 def _is_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.fill_null(pc.equal(pc.binary_length(column), 0), True)
+    return pc.fill_null(pc.equal(pc.binary_length(as_binary(column)), 0), True)
 
 
 def _rating_names(chunk: Chunk) -> list[str]:
@@ -123,17 +127,22 @@ def _rating_names(chunk: Chunk) -> list[str]:
 def _rated(part: Part) -> Iterator[Chunk]:
     """Yields a row for each rating, and one for a document that has none."""
     for chunk in part():
-        for place, name in enumerate(_rating_names(chunk)):
-            rows = [other for other in chunk.table.column_names if not other.startswith("rating ")]
-            table = chunk.table.select([*rows, name]).rename_columns([*rows, "label"])
-            columns = {ours: users for ours, users in chunk.columns.items() if ours in rows}
+        ratings = _rating_names(chunk)
+        others = [name for name in chunk.table.column_names if name not in ratings]
+        for place, name in enumerate(ratings):
+            table = chunk.table.select([*others, name]).rename_columns([*others, "label"])
+            left_out = _is_empty(table["label"])
+            if place == 0:
+                # What nobody has rated is a row all the same, as what cannot be read is.
+                left_out = pc.or_(_bare(chunk), pc.and_not(left_out, _unrated(chunk)))
+            columns = {ours: chunk.columns[ours] for ours in others}
             judged = dataclasses.replace(
                 chunk,
                 table=table,
                 columns={**columns, "label": chunk.columns[name]},
-                unreadable={} if place else chunk.unreadable,
+                unreadable=chunk.unreadable if place == 0 else {},
             )
-            yield _without_rows(judged, _bare(chunk) if not place else _is_empty(table["label"]))
+            yield _without_rows(judged, left_out)
 
 
 def _without_rows(chunk: Chunk, left_out: pa.ChunkedArray) -> Chunk:

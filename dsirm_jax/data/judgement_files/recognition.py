@@ -44,7 +44,10 @@ def recognised(files: Sequence[str]) -> tuple[JudgementKind | None, list[Finding
       InputError: a file can be no table and is of no kind, or files are of several kinds.
     """
     kinds: dict[str, JudgementKind | None] = {}
-    for file in {suffix(file): file for file in reversed(files)}.values():
+    first: dict[str, str] = {}
+    for file in files:
+        first.setdefault(suffix(file), file)
+    for file in first.values():
         start = file_start(file)
         fitting = [kind for kind in all_kinds() if kind.recognises(start)]
         if len(fitting) > 1:

@@ -95,9 +95,8 @@ class Ubi:
         if start.columns:
             return ACTION in start.columns and not {"query", "item_id"} <= {*start.columns}
         if start.text.lstrip().startswith(("{", "[")):
-            first = start.text[: start.text.find("}\n") + 1 or None]
-            is_table = '"item_id"' in first and '"query"' in first
-            return f'"{ACTION}"' in first and not is_table
+            line = next((line for line in start.lines if f'"{ACTION}"' in line), "")
+            return bool(line) and not ('"item_id"' in line and '"query"' in line)
         return bool(start.lines) and ACTION in start.lines[0] and "object_id" in start.lines[0]
 
     def read(
@@ -235,8 +234,9 @@ def _plain(action: object) -> str:
 
 
 def _has_texts(start: FileStart) -> bool:
-    names = start.columns or (_JSON_TEXT.search(start.text) and ["user_query"])
-    return "user_query" in (names or start.lines[0])
+    if start.text.lstrip().startswith(("{", "[")):
+        return _JSON_TEXT.search(start.text) is not None
+    return "user_query" in (start.columns or start.lines[0])
 
 
 def _events(file: str) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
