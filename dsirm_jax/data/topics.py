@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column
+from dsirm_jax.data.documents import documents
 from dsirm_jax.data.file_starts import FileStart, as_bytes, file_start, numbered_lines
-from dsirm_jax.data.judgement_files.chunks import text_of
-from dsirm_jax.data.judgement_files.documents import documents
+from dsirm_jax.data.row_chunks import text_of
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.io.errors import InputError
 

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from dsirm_jax.data.file_starts import FileStart, file_start, numbered_lines
 from dsirm_jax.data.findings import Finding
-from dsirm_jax.data.judgement_files.chunks import Row, chunks, faulty
+from dsirm_jax.data.row_chunks import Row, chunks, faulty
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.data.topics import named_queries, read_topics
 from dsirm_jax.io.errors import InputError

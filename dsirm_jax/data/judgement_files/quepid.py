@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, filter_rows
+from dsirm_jax.data.documents import documents, member
 from dsirm_jax.data.file_starts import FileStart, file_start
 from dsirm_jax.data.findings import Finding
-from dsirm_jax.data.judgement_files.chunks import Row, chunks, faulty
-from dsirm_jax.data.judgement_files.documents import documents, member
+from dsirm_jax.data.row_chunks import Row, chunks, faulty
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.data.topics import as_binary
 from dsirm_jax.io.errors import InputError

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from dsirm_jax.data.documents import documents
 from dsirm_jax.data.file_starts import FileStart
 from dsirm_jax.data.findings import Finding
-from dsirm_jax.data.judgement_files.chunks import Row, chunks, faulty
-from dsirm_jax.data.judgement_files.documents import documents
+from dsirm_jax.data.row_chunks import Row, chunks, faulty
 from dsirm_jax.data.schema import Chunk, Part
 
 COLUMNS = {"item_id": "docId", "label": "rating"}

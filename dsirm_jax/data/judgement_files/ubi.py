@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column
+from dsirm_jax.data.documents import documents, member, object_of
 from dsirm_jax.data.file_starts import FileStart, file_start, numbered_lines
 from dsirm_jax.data.findings import Finding
-from dsirm_jax.data.judgement_files.chunks import Row, chunks, faulty
-from dsirm_jax.data.judgement_files.documents import documents, member, object_of
+from dsirm_jax.data.row_chunks import Row, chunks, faulty
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.data.topics import as_binary, query_texts, read_topics
 from dsirm_jax.io import storage

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, filter_rows, replace_column
+from dsirm_jax.data.documents import object_of
 from dsirm_jax.data.file_starts import file_start
 from dsirm_jax.data.findings import Finding
-from dsirm_jax.data.judgement_files.chunks import Row, chunks
-from dsirm_jax.data.judgement_files.documents import object_of
+from dsirm_jax.data.row_chunks import Row, chunks
 from dsirm_jax.data.schema import Chunk, Part, Source
 from dsirm_jax.io.checks import check_choice, check_text
 

@@ -1,4 +1,4 @@
-"""Rows of a judgement file, gathered to chunks."""
+"""Single rows of a file that is no table, gathered to chunks."""
 
 from __future__ import annotations
 
