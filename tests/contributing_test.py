@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.commands.command import Command
+from dsirm_jax.data.file_starts import file_start
+from dsirm_jax.data.judgement_files.kind import JudgementKind
 from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.encoder.kinds.protocol import DenseEncoder, FittedEncoder
 from dsirm_jax.generator.architectures.architecture import Architecture
@@ -143,6 +145,23 @@ def test_a_reader_reads(example, tmp_path):
     (items,), (judgements,) = (list(part()) for part in (*source.items, *source.judgements))
     assert items.table.to_pylist() == [{"item_id": "a", "title": "shoe"}]
     assert judgements.table.to_pylist() == [{"query": "red", "item_id": "a", "clicks": 2}]
+
+
+@of("starred")
+def test_a_layout_is_read(example, tmp_path):
+    kind = example.Starred()
+    assert isinstance(kind, JudgementKind)
+    path = tmp_path / "judged.txt"
+    path.write_text("a <- red shoe *\nb <- red shoe\nblue\n")
+    assert not kind.recognises(file_start(str(path)))
+    (part,), findings = kind.read([str(path)], queries=[])
+    (chunk,) = part()
+    assert [[*row.values()] for row in chunk.table.to_pylist()] == [
+        [b"red shoe", b"a", b"1"],
+        [b"red shoe", b"b", b"0"],
+        [None, None, None],
+    ]
+    assert (chunk.unreadable, findings) == ({2: ("blue", "no <-")}, [])
 
 
 def write(path, **columns):

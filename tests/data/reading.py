@@ -52,3 +52,27 @@ def judgements_of(source, labels):
 def _rows(checked):
     pairs = list(checked)
     return tuple([row for pair in pairs for row in pair[place].to_pylist()] for place in (0, 1))
+
+
+def raw_rows(parts):
+    """Returns the rows of raw parts as they are, and number, contents and reason of the others."""
+    rows, unreadable = [], []
+    for chunk in chunks(parts):
+        for position, row in enumerate(chunk.table.to_pylist()):
+            number = chunk.row_numbers()[position]
+            if position in chunk.unreadable:
+                unreadable.append((number, *chunk.unreadable[position]))
+            else:
+                rows.append({"row": number} | {k: _decoded(v) for k, v in row.items()})
+    return rows, unreadable
+
+
+def values(rows, *names):
+    """Returns the values of some columns of rows."""
+    return [tuple(row.get(name) for name in names) for row in rows]
+
+
+def _decoded(value):
+    if isinstance(value, list):
+        return [_decoded(part) for part in value]
+    return value.decode() if isinstance(value, bytes) else value

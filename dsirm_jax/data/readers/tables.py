@@ -14,7 +14,11 @@ from dsirm_jax.data.columns import (
     split_categories,
 )
 from dsirm_jax.data.dialect import Dialect
-from dsirm_jax.data.schema import Source
+from dsirm_jax.data.findings import Finding
+from dsirm_jax.data.judgement_files.kind import JudgementKind
+from dsirm_jax.data.judgement_files.recognition import recognised
+from dsirm_jax.data.schema import Part, Source
+from dsirm_jax.data.topics import named_queries, read_topics
 from dsirm_jax.io import storage
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
@@ -31,7 +35,11 @@ class Tables:
     Attributes:
       items: file, glob pattern, or several of them; local, or a URL that fsspec knows (gs://,
         s3://, https://), whose file system package must be installed.
-      judgements: likewise.
+      judgements: likewise; or files in a layout of `judgement_files`, which are recognised where
+        no `judgement_columns` are bound.
+      judgements_kind: the layout of the judgements, such as `@qrels.Qrels()`; None: recognised.
+      queries: file of the queries' texts by their ids, or several, where the judgements have ids
+        of queries for queries; `data.topics` says in which layouts.
       item_columns: our column name to yours.
       judgement_columns: likewise.
       extra_columns: further item columns to keep under your name, each with its Arrow type
@@ -52,10 +60,14 @@ class Tables:
     category_separator: str = " > "
     items_dialect: Dialect = dataclasses.field(default_factory=Dialect)
     judgements_dialect: Dialect = dataclasses.field(default_factory=Dialect)
+    judgements_kind: JudgementKind | None = None
+    queries: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("items", "judgements"):
+        for name in ("items", "judgements", "queries"):
             patterns = getattr(self, name)
+            if name == "queries" and patterns is None:
+                continue
             several = isinstance(patterns, Sequence) and not isinstance(patterns, str)
             for pattern in patterns if several and patterns else [patterns]:
                 check_text(f"Tables.{name}", pattern)
@@ -66,16 +78,27 @@ class Tables:
                     f"@{name.partition('_')[0]}/dialect.Dialect()"
                 )
         check_column_settings(self)
+        kind = self.judgements_kind
+        if kind is None:
+            return
+        if isinstance(kind, type) or not isinstance(kind, JudgementKind):
+            raise InputError(
+                f"gin binding Tables.judgements_kind is {kind!r}; bind a kind of judgement file, "
+                "such as @qrels.Qrels()"
+            )
+        if self.judgement_columns:
+            raise InputError(
+                f"gin binding Tables.judgement_columns is {dict(self.judgement_columns)!r}, but a "
+                f"{kind.title} has no columns to map; bind one of it and Tables.judgements_kind"
+            )
 
     def files(self) -> list[str]:
-        return [*storage.list_files(self.items), *storage.list_files(self.judgements)]
+        patterns = (self.items, self.judgements, self.queries or ())
+        return [file for pattern in patterns for file in storage.list_files(pattern)]
 
     def read(self) -> Source:
         extras = extras_schema(self.extra_columns, binding="Tables.extra_columns")
         item_map = item_mapping(self.item_columns, extras.names, binding="Tables.item_columns")
-        judgement_map = judgement_mapping(
-            self.judgement_columns, binding="Tables.judgement_columns"
-        )
         items, item_findings = formats.opened(
             storage.list_files(self.items),
             mapping=item_map,
@@ -83,13 +106,7 @@ class Tables:
             binding="Tables.items_dialect",
             table="items",
         )
-        judgements, judgement_findings = formats.opened(
-            storage.list_files(self.judgements),
-            mapping=judgement_map,
-            dialect=self.judgements_dialect,
-            binding="Tables.judgements_dialect",
-            table="judgements",
-        )
+        judgements, judgement_findings = self._judgements()
         return Source(
             items=split_categories(items, separator=self.category_separator),
             judgements=judgements,
@@ -100,3 +117,24 @@ class Tables:
             ),
             findings=[*item_findings, *judgement_findings],
         )
+
+    def _judgements(self) -> tuple[list[Part], list[Finding]]:
+        files = storage.list_files(self.judgements)
+        queries = storage.list_files(self.queries or ())
+        kind = self.judgements_kind
+        findings: list[Finding] = []
+        if kind is None and not self.judgement_columns:
+            kind, findings = recognised(files)
+        if kind is not None:
+            parts, seen = kind.read(files, queries=queries)
+            return parts, [*findings, *seen]
+        mapping = judgement_mapping(self.judgement_columns, binding="Tables.judgement_columns")
+        parts, seen = formats.opened(
+            files,
+            mapping=mapping,
+            dialect=self.judgements_dialect,
+            binding="Tables.judgements_dialect",
+            table="judgements",
+        )
+        findings += seen
+        return (named_queries(parts, read_topics(queries)) if queries else parts), findings

@@ -14,6 +14,7 @@ from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column, split_category
 from dsirm_jax.data.dialect import Dialect
 from dsirm_jax.data.schema import Chunk, Part, Source
+from dsirm_jax.data.topics import named_queries
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
 
@@ -74,7 +75,7 @@ class Wands:
         judgements = formats.csv_parts(label, mapping=WANDS_JUDGEMENTS, dialect=WANDS_DIALECT)
         return Source(
             items=[functools.partial(_wands_items, part) for part in items],
-            judgements=[functools.partial(_wands_judgements, part, queries) for part in judgements],
+            judgements=named_queries(judgements, queries),
             extras=WANDS_EXTRAS,
             if_empty=f"bind Wands.data_dir (now {self.data_dir}) to the official files",
         )
@@ -97,24 +98,3 @@ def _wands_queries(file: str) -> pa.Table:
     if not chunks:
         raise InputError(f"{file}: no data rows; bind Wands.data_dir to the official files")
     return pa.concat_tables(chunk.table for chunk in chunks)
-
-
-def _wands_judgements(part: Part, queries: pa.Table) -> Iterator[Chunk]:
-    """Puts the text of the query in the place of its id."""
-    for chunk in part():
-        ids = chunk.table["query"]
-        rows = pc.index_in(ids, queries["query_id"], skip_nulls=True)
-        unknown = {
-            position: (_text(ids[position].as_py()), "unknown query_id")
-            for position, row in enumerate(rows.to_pylist())
-            if row is None
-        }
-        yield dataclasses.replace(
-            chunk,
-            table=replace_column(chunk.table, "query", queries["text"].take(rows)),
-            unreadable=unknown | dict(chunk.unreadable),
-        )
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "backslashreplace")

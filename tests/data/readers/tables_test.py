@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from dsirm_jax.data.judgement_files.letor import Letor
 from dsirm_jax.data.readers.tables import Tables
 from dsirm_jax.io.errors import InputError
-from tests.data.reading import items_of, judgements_of, write
+from tests.data.reading import items_of, judgements_of, raw_rows, values, write
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 ITEMS = [
@@ -101,3 +102,53 @@ def test_a_real_shops_own_tables():
     assert (len(judgements), rejected) == (3668, [])
     counts = [sum(row["label"] == label for row in judgements) for label in "0123"]
     assert counts == [1853, 238, 105, 1472]
+
+
+def test_a_recognised_layout_needs_no_columns(tmp_path):
+    items = write(ITEMS, tmp_path / "items.csv")
+    judged, topics = tmp_path / "judged.qrels", tmp_path / "topics.tsv"
+    judged.write_text("7 0 1 3\n8 0 2 0\n", encoding="utf-8")
+    topics.write_text("7\tred shoe\n8\tblue shoe\n", encoding="utf-8")
+    columns = {"item_columns": COLUMNS["item_columns"]}
+    reader = Tables(items=items, judgements=str(judged), queries=str(topics), **columns)
+    assert reader.files() == [items, str(judged), str(topics)]
+    source = reader.read()
+    assert [finding.text.split(";")[0] for finding in source.findings] == [
+        f"{judged} read as TREC qrels"
+    ]
+    rows, _ = raw_rows(source.judgements)
+    assert values(rows, "query", "item_id", "label") == [
+        ("red shoe", "1", "3"),
+        ("blue shoe", "2", "0"),
+    ]
+    bound = Tables(items=items, judgements=str(judged), judgements_kind=Letor(), **columns)
+    rows, unreadable = raw_rows(bound.read().judgements)
+    assert rows == [] and len(unreadable) == 2
+
+
+def test_a_table_may_name_queries_by_id(tmp_path):
+    items = write(ITEMS, tmp_path / "items.csv")
+    judged = write([{"qid": 7, "sku": "1", "grade": "3"}], tmp_path / "judged.parquet")
+    topics = write([{"query_id": 7, "query": "red shoe"}], tmp_path / "topics.csv")
+    columns = COLUMNS | {"judgement_columns": {"query": "qid", **COLUMNS["judgement_columns"]}}
+    reader = Tables(items=items, judgements=judged, queries=topics, **columns)
+    rows, _ = raw_rows(reader.read().judgements)
+    assert values(rows, "query", "item_id", "label") == [("red shoe", "1", "3")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"judgements_kind": "qrels"}, "Tables.judgements_kind is 'qrels'; bind a kind of"),
+        ({"judgements_kind": Letor}, "Tables.judgements_kind is .*; bind a kind of"),
+        (
+            {"judgements_kind": Letor(), "judgement_columns": {"label": "grade"}},
+            "LETOR or SVMrank has no columns to map",
+        ),
+        ({"queries": ""}, "Tables.queries is ''"),
+    ],
+    ids=["text", "class", "columns", "no queries"],
+)
+def test_settings_of_layouts(settings, message):
+    with pytest.raises(InputError, match=message):
+        Tables(items="items.csv", judgements="judged.txt", **settings)
