@@ -25,6 +25,7 @@ from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column
 from dsirm_jax.data.documents import documents
 from dsirm_jax.data.file_starts import FileStart, as_bytes, file_start, numbered_lines
+from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.row_chunks import text_of
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.io.errors import InputError
@@ -83,6 +84,14 @@ def query_texts(
         if place is None
     }
     return topics["text"].take(places), unknown
+
+
+def unused_queries(title: str) -> Finding:
+    """Returns what is said where topics are bound to a layout that has the texts itself."""
+    return Finding(
+        table="judgements",
+        text=f"Tables.queries is bound and not used: a file of {title} has the queries' texts",
+    )
 
 
 def as_binary(column: pa.ChunkedArray) -> pa.ChunkedArray:
