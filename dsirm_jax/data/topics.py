@@ -13,6 +13,7 @@ A file of topics has one of these layouts:
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import html
 import re
@@ -108,12 +109,9 @@ def named_queries(parts: Iterable[Part], topics: pa.Table) -> list[Part]:
 def _named_queries(part: Part, topics: pa.Table) -> Iterator[Chunk]:
     for chunk in part():
         texts, unknown = query_texts(chunk.table["query"], topics)
-        yield Chunk(
+        yield dataclasses.replace(
+            chunk,
             table=replace_column(chunk.table, "query", texts),
-            file=chunk.file,
-            first_row=chunk.first_row,
-            rows=chunk.rows,
-            columns=chunk.columns,
             unreadable=unknown | dict(chunk.unreadable),
         )
 
