@@ -54,11 +54,11 @@ def help_text(function: Callable[..., Any]) -> str:
     package = module.partition(".")[0]
     listed = {}
     for home, name in _annotated(parameters, origins, package=package):
-        for selector, fields in _classes(home, name):
+        for kind_home, selector, fields in _classes(home, name):
             listed[selector] = fields
             # A dataclass may itself have a field that comes in kinds.
-            for inner in _annotated(fields, _origins(_file(home)), package=package):
-                listed |= _classes(*inner)
+            for inner in _annotated(fields, _origins(_file(kind_home)), package=package):
+                listed |= {inner_name: found for _, inner_name, found in _classes(*inner)}
     for selector, fields in listed.items():
         lines += ["", *_rows(selector, fields)]
     return "\n".join(lines)
@@ -69,7 +69,7 @@ def class_rows(dataclass: type) -> list[str]:
     stem = dataclass.__module__.rpartition(".")[2]
     return [
         row
-        for _, fields in _classes(dataclass.__module__, dataclass.__name__)
+        for _, _, fields in _classes(dataclass.__module__, dataclass.__name__)
         for row in _rows(f"{stem}.{dataclass.__name__}", fields)
     ]
 
@@ -111,8 +111,8 @@ def _origins(file: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
-    """Yields selector and fields of a dataclass, or of all of the kinds of a protocol."""
+def _classes(module: str, name: str) -> Iterator[tuple[str, str, list[Field]]]:
+    """Yields module, selector and fields of a dataclass, or of all of the kinds of a protocol."""
     file = _file(module)
     folder, _, stem = module.rpartition(".")
     classes = _public_classes(file)
@@ -120,12 +120,13 @@ def _classes(module: str, name: str) -> Iterator[tuple[str, list[Field]]]:
         return
     if not _is_protocol(classes[name]):
         if _is_dataclass(classes[name]):
-            yield f"{stem}.{name}", _fields(classes[name], module)
+            yield module, f"{stem}.{name}", _fields(classes[name], module)
         return
     for sibling in sorted(file.parent.glob("*.py")):
         for kind, node in _public_classes(sibling).items():
             if _is_dataclass(node):
-                yield f"{sibling.stem}.{kind}", _fields(node, f"{folder}.{sibling.stem}")
+                home = f"{folder}.{sibling.stem}"
+                yield home, f"{sibling.stem}.{kind}", _fields(node, home)
 
 
 def _public_classes(file: Path) -> dict[str, ast.ClassDef]:
@@ -153,7 +154,9 @@ def _fields(node: ast.ClassDef, module: str) -> list[Field]:
             default=None if part.value is None else _value(part.value, module),
         )
         for part in node.body
-        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+        if isinstance(part, ast.AnnAssign)
+        and isinstance(part.target, ast.Name)
+        and not ast.unparse(part.annotation).startswith("ClassVar")
     ]
 
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class FileStart:
     @functools.cached_property
     def lines(self) -> list[str]:
         """The lines that are not blank, without the white space around them."""
-        return [line.strip() for line in self.text.splitlines() if line.strip()]
+        # As `numbered_lines` parts them: texts may have other separators of lines in them.
+        return [line.strip() for line in re.split(r"[\r\n]+", self.text) if line.strip()]
 
 
 def suffix(file: str) -> str:

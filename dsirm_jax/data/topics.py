@@ -13,6 +13,7 @@ A file of topics has one of these layouts:
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import html
 import re
@@ -25,6 +26,7 @@ from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, replace_column
 from dsirm_jax.data.documents import documents
 from dsirm_jax.data.file_starts import FileStart, as_bytes, file_start, numbered_lines
+from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.row_chunks import text_of
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.io.errors import InputError
@@ -85,6 +87,14 @@ def query_texts(
     return topics["text"].take(places), unknown
 
 
+def unused_queries(title: str) -> Finding:
+    """Returns what is said where topics are bound to a layout that has the texts itself."""
+    return Finding(
+        table="judgements",
+        text=f"Tables.queries is bound and not used: a file of {title} has the queries' texts",
+    )
+
+
 def as_binary(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns texts, or numbers as texts, in bytes."""
     is_text = pa.types.is_large_binary(column.type) or pa.types.is_binary(column.type)
@@ -99,12 +109,9 @@ def named_queries(parts: Iterable[Part], topics: pa.Table) -> list[Part]:
 def _named_queries(part: Part, topics: pa.Table) -> Iterator[Chunk]:
     for chunk in part():
         texts, unknown = query_texts(chunk.table["query"], topics)
-        yield Chunk(
+        yield dataclasses.replace(
+            chunk,
             table=replace_column(chunk.table, "query", texts),
-            file=chunk.file,
-            first_row=chunk.first_row,
-            rows=chunk.rows,
-            columns=chunk.columns,
             unreadable=unknown | dict(chunk.unreadable),
         )
 

@@ -50,12 +50,17 @@ def stage(tmp_path):
         """,
         "kinds/soft.py": heavy
         + """
+            from shoes.paint import Paint
+
             @dataclasses.dataclass
             class Soft:
+                title: ClassVar[str] = 'soft'
                 hair: tuple[str, ...] = ('goat', 'yak')
+                paint: Paint | None = None
 
             class Bristle: ...
         """,
+        "paint.py": heavy + "@dataclasses.dataclass\nclass Paint:\n    tint: str = 'red'\n",
         "kinds/hard.py": heavy + "@dataclasses.dataclass\nclass Hard: ...\n",
     }
     for name, source in sources.items():
@@ -78,7 +83,10 @@ def test_attributes_of_what_is_bound_stand_there_with_their_defaults(stage):
         "",
         "  hard.Hard",
         "",
-        "  soft.Soft.hair  tuple[str, ...] = ('goat', 'yak')",
+        "  soft.Soft.hair   tuple[str, ...] = ('goat', 'yak')",
+        "  soft.Soft.paint  Paint | None = None",
+        "",
+        "  paint.Paint.tint  str = 'red'",
         "",
         "  settings.Wax.colour  str",
         "  settings.Wax.warmth  float = 40.0",

@@ -131,11 +131,11 @@ def test_an_argument_without_a_value_names_its_binding(tmp_path):
         configuration.call_with_bound(job.Job)
 
 
-@pytest.mark.parametrize("name", ["demo", "esci", "tables"])
+@pytest.mark.parametrize("name", ["demo", "esci", "kuaisearch", "tables"])
 def test_the_run_files_bind_every_stage(name):
     bindings = [
         "MODEL_DIR = 'out'",
-        *(["DATA_DIR = 'data'"] if name == "esci" else []),
+        *(["DATA_DIR = 'data'"] if name in ("esci", "kuaisearch") else []),
         *(["ITEMS = 'i.csv'", "JUDGEMENTS = 'j.csv'"] if name == "tables" else []),
     ]
     configuration.parse(files=[f"gin/runs/{name}.gin"], bindings=bindings)

@@ -20,6 +20,8 @@ COLUMNS = {"query": "topic", "item_id": "docid", "label": "grade"}
 _LINE = re.compile(r"(.*\S)\s+(\S+)\s+(\S+)\s+([+-]?\d+(?:\.\d+)?)")
 _TABBED = re.compile(r"([^\t]*)\t\s*(\S*)\s*\t([^\t]+)\t\s*([+-]?\d+(?:\.\d+)?)\s*")
 _BEIR_HEADER = ["query-id", "corpus-id", "score"]
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+"""Suffixes of files whose header has the names of a table's columns."""
 _SAMPLE = 200
 _LEAST_SHARE = 0.9
 
@@ -41,6 +43,8 @@ class Qrels:
         lines = start.lines[:_SAMPLE]
         if not lines or _is_beir(start):
             return bool(lines)
+        if start.suffix not in _TABLES and _has_header(start):
+            lines = lines[1:]
         found = [_match(line) for line in lines]
         fitting = [match for match in found if match and match[2] in ("0", "Q0")]
         return found[0] is not None and len(fitting) >= _LEAST_SHARE * len(lines)
@@ -69,6 +73,12 @@ def _is_beir(start: FileStart) -> bool:
     return bool(start.lines) and start.lines[0].split("\t") == _BEIR_HEADER
 
 
+def _has_header(start: FileStart) -> bool:
+    head, first = [*start.lines, "", ""][:2]
+    is_name = _match(head) is None and not any(map(str.isdigit, head))
+    return is_name and _match(first) is not None
+
+
 def _beir_ids(start: FileStart) -> set[str]:
     return {line.split("\t")[0] for line in start.lines[1:]}
 
@@ -87,8 +97,9 @@ def _chunks(file: str) -> Iterator[Chunk]:
 
 def _rows(file: str) -> Iterator[Row]:
     lines = numbered_lines(file)
-    is_beir = _is_beir(file_start(file))
-    if is_beir:
+    start = file_start(file)
+    is_beir = _is_beir(start)
+    if is_beir or _has_header(start):
         next(lines)
     for number, line in lines:
         if is_beir:

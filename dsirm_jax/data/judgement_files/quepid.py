@@ -19,7 +19,7 @@ from dsirm_jax.data.file_starts import FileStart, file_start
 from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.row_chunks import Row, chunks, faulty
 from dsirm_jax.data.schema import Chunk, Part
-from dsirm_jax.data.topics import as_binary
+from dsirm_jax.data.topics import as_binary, unused_queries
 from dsirm_jax.io.errors import InputError
 
 _QUERIES = ("query", "query text")
@@ -67,10 +67,11 @@ class Quepid:
             raw = formats.parts([file], mapping=_mapping(start))
             bare += sum(pc.sum(_bare(chunk)).as_py() or 0 for part in raw for chunk in part())
             parts += [functools.partial(_rated, part) for part in raw]
-        if not bare:
-            return parts, []
-        text = f"{bare} queries without a document, as Quepid writes unrated ones, are left out"
-        return parts, [Finding(table="judgements", text=text, is_fault=False)]
+        findings = [unused_queries(self.title)] if queries else []
+        if bare:
+            text = f"{bare} queries without a document, as Quepid writes unrated ones, are left out"
+            findings.append(Finding(table="judgements", text=text, is_fault=False))
+        return parts, findings
 
 
 def _header(start: FileStart) -> list[str]:

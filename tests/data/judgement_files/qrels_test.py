@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 
 import pytest
@@ -74,6 +75,16 @@ def test_those_of_beir(tmp_path):
     assert unreadable == [(3, "q1\tA2", "2 values where the header has 3")]
     with pytest.raises(InputError, match="bind Tables.queries"):
         read(tmp_path / "test.tsv", text)
+
+
+def test_a_header_is_no_line(tmp_path):
+    text = "topic iter docid grade\nmug 0 A1 2\n"
+    start = FileStart(file="x", suffix=".qrels", text=text)
+    assert Qrels().recognises(start)
+    assert not Qrels().recognises(dataclasses.replace(start, suffix=".tsv"))
+    rows, unreadable, _ = read(tmp_path / "judged.qrels", text)
+    assert values(rows, "row", *JUDGED) == [(2, "mug", "A1", "2")]
+    assert unreadable == []
 
 
 def test_bytes_that_are_no_utf8_stay(tmp_path):

@@ -49,6 +49,11 @@ def test_every_layout_has_the_same_ratings(tmp_path, layout):
     assert unreadable == []
 
 
+def test_queries_that_nothing_needs_are_said(tmp_path):
+    _, (finding,) = SearchRelevance().read(["judged.json"], queries=["topics.tsv"])
+    assert finding.is_fault and "Tables.queries is bound and not used" in finding.text
+
+
 def test_nothing_is_lost(tmp_path):
     odd = [
         {"query": "red shoe", "ratings": [{"docId": 17, "rating": None}, "A2"]},
