@@ -31,6 +31,7 @@ from dsirm_jax.io.errors import InputError
 _Row = TypeVar("_Row")
 _BUFFER = 1 << 22
 _HEADERS_AT_A_TIME = 16
+_HEADER_LINES = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,32 @@ def _parts(file: str, *, mapping: ColumnMap, limits: Limits) -> list[Part]:
             "each perhaps with .gz"
         )
     return formats[suffix](file, mapping=mapping, limits=limits)
+
+
+def header(file: str, *, limits: Limits = _LIMITS) -> list[str]:
+    """Returns the names of the columns of a file; of JSONL those of its first rows.
+
+    Raises:
+      InputError: as `parts` does.
+    """
+    storage.require_file(file)
+    suffix = Path(storage.name(file).removesuffix(".gz")).suffix.lower()
+    if suffix == ".parquet":
+        if storage.name(file).endswith(".gz"):
+            return []
+        with _readable(file, "Parquet"), storage.open_file(file) as source:
+            return list(pq.ParquetFile(source).metadata.schema.to_arrow_schema().names)
+    if suffix == ".jsonl":
+        with (
+            _readable(file, "JSONL"),
+            storage.stream(file) as packed,
+            io.BufferedReader(packed, _BUFFER) as text,
+        ):
+            lines = itertools.islice(_lines(text, file, limits), _HEADER_LINES)
+            return list(dict.fromkeys(name for _, line in lines for name in _record(line)[0]))
+    records = _csv_records(file, "\t" if suffix == ".tsv" else ",", limits)
+    with contextlib.closing(records):
+        return next(records, [])
 
 
 def parquet_parts(file: str, *, mapping: ColumnMap, limits: Limits = _LIMITS) -> list[Part]:

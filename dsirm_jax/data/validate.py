@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dsirm_jax.data.ids import read_id, whole_numbers
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
@@ -63,7 +64,8 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.replace("item_id", read_id)
+    rows.require("item_id", bool, "empty item_id")
     rows.require("title", bool, "empty title")
     rows.columns["text"] = [
         _text(*row) if row[0] else None
@@ -99,7 +101,8 @@ def checked_judgements(
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
     rows.require("query", bool, "empty query")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.replace("item_id", read_id)
+    rows.require("item_id", bool, "empty item_id")
     rows.require("label", lambda label: label is None or label in labels, "unknown label")
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
         rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
@@ -136,7 +139,8 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
     rows = _Rows(chunk, "pairs", PAIR_COLUMNS)
     rows.replace("query", lambda text: clean(text) or None)
     rows.require("query", bool, "empty query")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.replace("item_id", read_id)
+    rows.require("item_id", bool, "empty item_id")
     return rows.split(CHECKED_PAIRS)
 
 
@@ -209,6 +213,8 @@ class _Rows:
         column = table[field.name].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
+        if field.name == "item_id":
+            column = whole_numbers(column)
         try:
             return _cast(column, field.type).to_pylist()
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
