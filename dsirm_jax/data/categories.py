@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+import pyarrow as pa
+
 from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import Part
 
@@ -97,8 +99,9 @@ def paths_of(
     Args:
       parts: the raw items, of which the first chunks of the first and the last are looked at.
       separator: as bound; None: `DEFAULT` where any category has it, else what half have.
-      several: as bound; None: a comma where one path of an item is the beginning of another, or ends recur.
-      binding: of the reader, such as `Tables`, for messages.
+      several: as bound; None: a comma where one path of an item is the beginning of another, or
+        many end alike.
+      binding: what comes before the names of these two for the user, such as `Tables.`.
     """
     cells = [cell for part in {0: None, len(parts) - 1: None} for cell in _sampled(parts, part)]
     return detect(cells, separator=separator, several=several, binding=binding)
@@ -108,11 +111,29 @@ def _sampled(parts: Sequence[Part], number: int) -> list[str]:
     chunk = next(iter(parts[number]()), None) if parts else None
     if chunk is None or "category" not in chunk.table.column_names:
         return []
-    values = chunk.table["category"].slice(0, SAMPLE).to_pylist()
-    texts = (
-        value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values
+    column = chunk.table["category"].slice(0, SAMPLE)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not is_text(column.type):
+        return []
+    cells = (cell.decode("utf-8", "replace") for cell in _bytes(column))
+    return [cell for cell in cells if cell.strip()]
+
+
+def _bytes(column: pa.ChunkedArray) -> list[bytes]:
+    # Text may be no UTF-8, whatever its type says.
+    return column.cast(pa.large_binary()).drop_null().to_pylist()
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Returns whether values of an Arrow type are texts, or bytes that may be one."""
+    return any(
+        has_type(type_)
+        for has_type in (
+            *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+            *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+        )
     )
-    return [text for text in texts if isinstance(text, str) and text.strip()]
 
 
 def detect(
@@ -128,13 +149,13 @@ def detect(
     """
     findings: list[Finding] = []
     say = functools.partial(_say, findings)
-    name = f"{binding}.category_separator"
+    name = f"{binding}category_separator"
     if separator is None:
         separator = _separator(cells, say, name=name)
     elif cells and separator != LITERAL and not any(separator in cell for cell in cells):
         say(f"no category of {len(cells)} has {separator!r}, the {name}", cells[:1], fault=True)
     if several is None and separator != LITERAL:
-        several = _several(cells, separator, say, name=f"{binding}.category_list_separator")
+        several = _several(cells, separator, say, name=f"{binding}category_list_separator")
     return Paths(separator=separator, several=several), findings
 
 

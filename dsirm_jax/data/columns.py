@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsirm_jax.data import suggestions
-from dsirm_jax.data.categories import Paths
+from dsirm_jax.data.categories import Paths, is_text
 from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
 from dsirm_jax.data.variants import GROUP
@@ -27,11 +27,13 @@ class ColumnMap:
       columns: our column name to the user's.
       required: our names of those that must be there.
       table: items or judgements, where the user may map columns by gin; None where not.
+      remedy: how else the user may map columns.
     """
 
     columns: Mapping[str, str]
     required: frozenset[str]
     table: str | None = None
+    remedy: str = "map your own column to it"
 
     def with_group(self, users: str) -> ColumnMap:
         """Returns the mapping with the column that rows of one product share."""
@@ -183,7 +185,7 @@ def present_columns(table: str, names: Sequence[str], mapping: ColumnMap) -> dic
 def _how_to_map(names: Sequence[str], mapping: ColumnMap) -> str:
     """Returns the end of a message on columns that are missing: what they may be called."""
     if mapping.table is None:
-        return "map your own column to it"
+        return mapping.remedy
     needed = {*mapping.required, "label"}.intersection(suggestions.COMMON_NAMES[mapping.table])
     columns = {ours: users for ours, users in mapping.columns.items() if ours in needed}
     missing = [ours for ours, users in columns.items() if users not in names]
@@ -214,7 +216,7 @@ def split_category(chunk: Chunk, *, separator: str, several: str | None = None) 
     cells = chunk.table["category"]
     if pa.types.is_dictionary(cells.type):
         cells = cells.cast(cells.type.value_type)
-    if not _is_text(cells.type):
+    if not is_text(cells.type):
         return chunk
     # Text may be no UTF-8, whatever its type says.
     cells = cells.cast(pa.large_binary())
@@ -239,16 +241,6 @@ def split_categories(
 def _split_categories(part: Part, separator: str, several: str | None) -> Iterator[Chunk]:
     for chunk in part():
         yield split_category(chunk, separator=separator, several=several)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return any(
-        has_type(type_)
-        for has_type in (
-            *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-            *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
-        )
-    )
 
 
 def filter_rows(chunk: Chunk, keep: pa.Array | pa.ChunkedArray) -> Chunk:

@@ -95,9 +95,7 @@ def header(file: str, *, limits: Limits = _LIMITS) -> list[str]:
     storage.require_file(file)
     suffix = Path(storage.name(file).removesuffix(".gz")).suffix.lower()
     if suffix == ".parquet":
-        if storage.name(file).endswith(".gz"):
-            return []
-        with _readable(file, "Parquet"), storage.open_file(file) as source:
+        with _readable(file, "Parquet"), _plain_parquet(file) as source:
             return list(pq.ParquetFile(source).metadata.schema.to_arrow_schema().names)
     if suffix == ".jsonl":
         with (
@@ -142,13 +140,23 @@ def _parquet_rows(
 
 
 def _packed_parquet_rows(file: str, mapping: ColumnMap, limits: Limits) -> Iterator[Chunk]:
-    # Parquet is read from its end, gzip only from its start.
-    with _readable(file, "Parquet"), tempfile.TemporaryFile() as plain:
-        with storage.stream(file) as packed:
-            shutil.copyfileobj(packed, plain, _BUFFER)
+    with _readable(file, "Parquet"), _plain_parquet(file) as plain:
         reader = _parquet_file(plain)
         groups = range(reader.num_row_groups)
         yield from _parquet_chunks(reader, file, mapping, limits, groups, 1)
+
+
+@contextlib.contextmanager
+def _plain_parquet(file: str) -> Iterator[pa.NativeFile | BinaryIO]:
+    if not storage.name(file).endswith(".gz"):
+        with storage.open_file(file) as source:
+            yield source
+        return
+    # Parquet is read from its end, gzip only from its start.
+    with tempfile.TemporaryFile() as plain:
+        with storage.stream(file) as packed:
+            shutil.copyfileobj(packed, plain, _BUFFER)
+        yield plain
 
 
 def _parquet_file(source: pa.NativeFile | BinaryIO) -> pq.ParquetFile:

@@ -35,7 +35,8 @@ def filled_down(parts: Sequence[Part]) -> Part:
 
 
 def _filled(parts: Sequence[Part]) -> Iterator[Chunk]:
-    group, above = None, {}
+    group: object = None
+    above: dict[str, object] = {}
     for chunk in itertools.chain.from_iterable(part() for part in parts):
         table, unreadable = chunk.table, dict(chunk.unreadable)
         names = [name for name in table.column_names if name not in (GROUP, "item_id")]

@@ -28,6 +28,8 @@ def run(
     layout: Layout,
     *,
     pairs: str,
+    columns: dict[str, str],
+    run_columns: dict[str, str],
     encoder: DenseEncoder,
     beams: int,
     match_beams: tuple[int | str, ...],
@@ -44,6 +46,8 @@ def run(
     Args:
       layout: the run.
       pairs: the file, see `query_files.read_pair_file`.
+      columns: our column name to that of the file, where they differ.
+      run_columns: likewise of the run's judgements, where the file calls them so.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
       match_beams: `beams` of `match.run`.
@@ -67,7 +71,7 @@ def run(
     from dsirm_jax.relevance.score import score
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
-    kept, items, rejected = read_pair_file(pairs, item_ids=ids)
+    kept, items, rejected = read_pair_file(pairs, item_ids=ids, columns=columns, of_run=run_columns)
     with replacing(layout.scores.with_name("rejected.parquet")) as partial:
         pq.write_table(rejected, partial)
     _check(pairs, kept, rejected, most=max_rejected_share)
@@ -100,7 +104,7 @@ def _check(file: str, kept: pa.Table, rejected: pa.Table, *, most: float) -> Non
         )
         raise InputError(
             f"{file}: {len(rejected)} of {read} rows cannot be scored{first}; fix them or raise "
-            f"prepare.max_rejected_share ({most})"
+            f"prepare.run.max_rejected_share ({most})"
         )
 
 

@@ -305,7 +305,11 @@ def test_bad_rows_are_set_aside_with_file_row_column_and_reason(tmp_path):
     items += [items[5] | {"item_id": "fresh"} | change for change, *_ in BAD_ITEMS]
     judgements += [judgements[5] | change for change, *_ in BAD_JUDGEMENTS]
     summary = prepare(
-        source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS, max_rejected_share=0.2
+        source=Rows(items, judgements),
+        out_dir=tmp_path,
+        **SETTINGS,
+        max_rejected_share=0.2,
+        item_copies="first",
     )
     expected = [
         ("items", "items-0.csv", kept[0] + number, column, reason)

@@ -94,7 +94,7 @@ class Database:
                 self._categories(database, tables["items"], mappings["items"]),
                 separator=self.category_separator,
                 several=self.category_list_separator,
-                binding="Database",
+                binding="Database.",
             )
         items, judgements = (
             functools.partial(self._rows, name, mapping, paths)

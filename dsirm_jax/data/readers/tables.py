@@ -88,7 +88,7 @@ class Tables:
             items,
             separator=self.category_separator,
             several=self.category_list_separator,
-            binding="Tables",
+            binding="Tables.",
         )
         return Source(
             items=split_categories(items, separator=paths.separator, several=paths.several),
