@@ -62,7 +62,7 @@ class Paths:
 def _levels(cell: bytes, paths: Paths) -> list[bytes]:
     text = cell.decode("utf-8", "surrogateescape")
     if paths.separator == LITERAL:
-        levels = _literal(text) or [text]
+        levels = [text] if (path := _literal(text)) is None else path
     else:
         parts = [text] if paths.several is None else text.split(paths.several)
         levels = max((part.split(paths.separator) for part in parts), key=len)
@@ -167,7 +167,8 @@ def _say(findings: list[Finding], text: str, cells: Sequence[str], *, fault: boo
 def _separator(cells: Sequence[str], say: Callable[..., None], *, name: str) -> str:
     if not cells or any(DEFAULT in cell for cell in cells):
         return DEFAULT
-    if all(map(_literal, cells)):
+    literals = [_literal(cell) for cell in cells]
+    if any(literals) and None not in literals:
         say(f"all {len(cells)} are lists of Python or JSON and read as paths", cells)
         return LITERAL
     found = {mark: [cell for cell in cells if mark in cell] for mark in (*_CLEAR, *_UNCLEAR)}

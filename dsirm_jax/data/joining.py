@@ -9,7 +9,6 @@ from pathlib import Path
 import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ibis import _
 
 from dsirm_jax.data import ids
 from dsirm_jax.data.findings import Finding
@@ -111,8 +110,11 @@ def _renamed(
 ) -> ibis.Table:
     pq.write_table(pa.table([list(names), list(names.values())], schema=_NAMES), path)
     table = database.read_parquet(str(path))
-    joined = rows.left_join(table, rows.item_id == table.written)
-    return joined.mutate(item_id=ibis.coalesce(_.name, _.item_id)).select(rows.columns)
+    # DataFusion cannot sort by a name that two columns had.
+    kept = rows.rename(written_id="item_id")
+    joined = kept.left_join(table, kept.written_id == table.written)
+    joined = joined.mutate(item_id=ibis.coalesce(joined.name, joined.written_id))
+    return joined.select(rows.columns)
 
 
 def _said(found: ids.Matches, of_items: Mapping[str, str], hint: str) -> list[Finding]:

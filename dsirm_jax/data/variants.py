@@ -56,11 +56,16 @@ def _filled(parts: Sequence[Part]) -> Iterator[Chunk]:
                 elif is_further:
                     values[row] = above.get(name)
         arrays = {
-            name: pa.array(columns[name], table[name].type) if name in columns else table[name]
+            name: _column(columns[name], table[name].type) if name in columns else table[name]
             for name in table.column_names
             if name != GROUP
         }
         yield dataclasses.replace(chunk, table=pa.table(arrays), unreadable=unreadable)
+
+
+def _column(values: list, type_: pa.DataType) -> pa.Array:
+    # A chunk that had no values at all may be filled from the one before.
+    return pa.array(values, None if pa.types.is_null(type_) else type_)
 
 
 def _is_empty(value: object) -> bool:

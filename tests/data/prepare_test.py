@@ -138,7 +138,7 @@ def test_the_split_of_a_table_is_kept_and_test_wins(tmp_path):
 def test_same_rows_whatever_the_order_and_the_files(tmp_path):
     items, judgements = shop()
     random = np.random.default_rng(1)
-    items += [{**items[3], "title": "Another title"}, {**items[3], "brand": None}]
+    items += [items[3], items[3], items[5]]  # of unequal ones the last counts
     judgements += [{**row, "label": "S", "weight": 2.5} for row in judgements[:40]]
     judgements += [{**row, "label": None, "clicks": 3} for row in judgements[20:60]]
     contents = []
