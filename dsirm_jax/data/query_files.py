@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -83,13 +84,30 @@ def check_given(given: Mapping[str, str], *, wanted: Sequence[str]) -> None:
             )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """A table of pairs to be scored.
+
+    Attributes:
+      kept: the pairs, columns of `validate.CHECKED_PAIRS`, under the ids of the items.
+      items: the place of each one's item among those of the run.
+      rejected: the rows that can be no pair, columns of `schema.REJECTED`.
+      hint: what to do about ids that no item has; perhaps empty.
+    """
+
+    kept: pa.Table
+    items: Int[np.ndarray, " pair"]
+    rejected: pa.Table
+    hint: str
+
+
 def read_pair_file(
     file: str,
     *,
     item_ids: pa.ChunkedArray,
     columns: Mapping[str, str] | None = None,
     of_run: Mapping[str, str] | None = None,
-) -> tuple[pa.Table, Int[np.ndarray, " pair"], pa.Table]:
+) -> Pairs:
     """Reads a table of (query, item_id), cleaned as `prepare` does.
 
     Args:
@@ -97,10 +115,6 @@ def read_pair_file(
       item_ids: those of all items.
       columns: our column name to the file's, where they differ.
       of_run: what the tables of the run call them, see `file_mapping`.
-
-    Returns:
-      The pairs, columns of `validate.CHECKED_PAIRS`; the place of each one's item among `item_ids`;
-      and the rows that can be no pair, columns of `schema.REJECTED`.
 
     Raises:
       InputError: the file cannot be read.
@@ -114,11 +128,11 @@ def read_pair_file(
     kept = pa.concat_tables([CHECKED_PAIRS.empty_table(), *(passed for passed, _ in checked)])
     known = item_ids.combine_chunks()
     items = pc.index_in(kept["item_id"], known)
-    reason = UNKNOWN
+    hint = ""
     if items.null_count:
         unknown = pc.unique(kept["item_id"].filter(items.is_null())).to_pylist()
         found = ids.match(unknown, known=known.to_pylist)
-        reason = "; ".join(filter(None, [UNKNOWN, found.hint()]))
+        hint = found.hint()
         if found.same:
             kept = _under_their_names(kept, found.same)
             items = pc.index_in(kept["item_id"], known)
@@ -131,15 +145,16 @@ def read_pair_file(
             "item_id": row["item_id"],
             "column": mapping.columns["item_id"],
             "value": row["item_id"],
-            "reason": reason,
+            "reason": UNKNOWN,
         }
         for row in kept.filter(items.is_null()).to_pylist()
     ]
     unfit = [*(failed for _, failed in checked), pa.Table.from_pylist(rejected, REJECTED)]
-    return (
-        kept.filter(items.is_valid()),
-        items.drop_null().to_numpy(),
-        pa.concat_tables(unfit).sort_by("row"),
+    return Pairs(
+        kept=kept.filter(items.is_valid()),
+        items=items.drop_null().to_numpy(),
+        rejected=pa.concat_tables(unfit).sort_by("row"),
+        hint=hint,
     )
 
 

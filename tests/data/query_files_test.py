@@ -28,10 +28,10 @@ def test_queries_are_cleaned_and_a_row_without_text_is_named(tmp_path):
 
 
 def pairs(file, **mapped):
-    kept, items, rejected = read_pair_file(
-        str(file), item_ids=pa.chunked_array([["00001", "17", "b"]]), **mapped
-    )
-    return kept.select(["query", "item_id"]).to_pylist(), items.tolist(), rejected.to_pylist()
+    known = pa.chunked_array([["00001", "17", "b"]])
+    read = read_pair_file(str(file), item_ids=known, **mapped)
+    kept = read.kept.select(["query", "item_id"]).to_pylist()
+    return kept, read.items.tolist(), read.rejected.to_pylist(), read.hint
 
 
 def test_columns_of_a_file_are_mapped_by_flag_by_the_run_or_are_ours(tmp_path):
@@ -45,7 +45,7 @@ def test_columns_of_a_file_are_mapped_by_flag_by_the_run_or_are_ours(tmp_path):
         ("search,item_id", {"columns": {"query": "search"}, "of_run": {"query": "term"}}),
     ]:
         file.write_text(f"{header}\nred shoe,b\n")
-        assert pairs(file, **mapped) == (expected, [2], [])
+        assert pairs(file, **mapped) == (expected, [2], [], "")
     file.write_text("search,query\nmug,9\n")
     assert list(read_query_file(str(file), of_run={"query": "search"})) == [["mug"]]
     assert list(read_query_file(str(file), columns={"query": "query"})) == [["9"]]
@@ -57,11 +57,12 @@ def test_columns_of_a_file_are_mapped_by_flag_by_the_run_or_are_ours(tmp_path):
 def test_ids_are_read_as_in_prepare(tmp_path):
     file = tmp_path / "pairs.csv"
     file.write_text('query,item_id\nq,\u00a000001\nq,17.0\nq,"=""b"""\nq,1\nq,1\n', "utf-8")
-    kept, items, rejected = pairs(file)
+    kept, items, rejected, hint = pairs(file)
     assert [row["item_id"] for row in kept] == ["00001", "17", "b"]
     assert items == [0, 1, 2]
     assert [row["row"] for row in rejected] == [4, 5]
-    assert "unknown item_id; '1': the catalogue has '00001'; 1 of 1" in rejected[0]["reason"]
+    assert rejected[0]["reason"] == "unknown item_id"
+    assert hint.startswith("'1': the catalogue has '00001'; 1 of 1 unknown ids")
 
 
 @pytest.mark.parametrize(
