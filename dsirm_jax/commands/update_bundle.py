@@ -31,6 +31,19 @@ COMMAND = Command(
     summary="further items and queries -> into a bundle, while it is being read",
     run=run,
     flags=(
+        Flag(
+            name="items",
+            value="FILE",
+            meaning=(
+                "a table of further items: item_id, title and the run's own columns, and\n"
+                "brand, colour and category where they are known"
+            ),
+        ),
+        Flag(
+            name="queries",
+            value="FILE",
+            meaning="a table of further queries to be cached",
+        ),
         dataclasses.replace(
             COLUMNS, meaning="what the tables call our columns, such as query=search,item_id=sku"
         ),
@@ -45,19 +58,6 @@ COMMAND = Command(
             name="category_list_separator",
             value="TEXT",
             meaning="between several paths of one item, of which the deepest is read",
-        ),
-        Flag(
-            name="items",
-            value="FILE",
-            meaning=(
-                "a table of further items: item_id, title and the run's own columns, and\n"
-                "brand, colour and category where they are known"
-            ),
-        ),
-        Flag(
-            name="queries",
-            value="FILE",
-            meaning="a table of further queries to be cached",
         ),
     ),
     arguments=("DIR",),

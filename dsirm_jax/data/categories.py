@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import Part
@@ -21,9 +22,9 @@ LITERAL = "[]"
 SEVERAL = ", "
 """Between the paths of an item that has several (WooCommerce)."""
 
-_CLEAR = (">", " » ", "»", " › ", "›", " → ", "→", "::", " / ", "|", "\\")
+_CLEAR = ("&gt;", "->", "=>", ">", " » ", "»", " › ", "›", " → ", "→", "::", " / ", "|", "\\")
 """Rare within the name of one category: half of the categories are enough."""
-_UNCLEAR = ("/", " - ", "; ", ", ")
+_UNCLEAR = ("/", " - ", ";", ",")
 """Common within names: all but a few must have them, and what they part must recur."""
 CLEAR_SHARE, UNCLEAR_SHARE, ASKED_SHARE = 0.5, 0.9, 0.2
 
@@ -62,11 +63,24 @@ class Paths:
 def _levels(cell: bytes, paths: Paths) -> list[bytes]:
     text = cell.decode("utf-8", "surrogateescape")
     if paths.separator == LITERAL:
-        levels = [text] if (path := _literal(text)) is None else path
+        levels = [text] if (path := _literal(text)) is None else _deepest(path)
     else:
         parts = [text] if paths.several is None else text.split(paths.several)
         levels = max((part.split(paths.separator) for part in parts), key=len)
     return [level.encode("utf-8", "surrogateescape") for level in levels]
+
+
+def _deepest(path: list[str]) -> list[str]:
+    """Returns a path; of a list of whole paths the deepest, the first of equals."""
+    if not any(DEFAULT in level for level in path):
+        return path
+    return max((level.split(DEFAULT) for level in path), key=len)
+
+
+def path_of(levels: Sequence[bytes]) -> list[bytes]:
+    """Returns the path that a list is, or the deepest of the whole paths that it holds."""
+    texts = [level.decode("utf-8", "surrogateescape") for level in levels]
+    return [level.encode("utf-8", "surrogateescape") for level in _deepest(texts)]
 
 
 def _literal(text: str) -> list[str] | None:
@@ -103,26 +117,44 @@ def paths_of(
         many end alike.
       binding: what comes before the names of these two for the user, such as `Tables.`.
     """
-    cells = [cell for part in {0: None, len(parts) - 1: None} for cell in _sampled(parts, part)]
-    return detect(cells, separator=separator, several=several, binding=binding)
+    columns = [
+        column for number in {0: None, len(parts) - 1: None} for column in _sampled(parts, number)
+    ]
+    cells = [cell for column in columns if is_text(column.type) for cell in _texts(column)]
+    paths, findings = detect(cells, separator=separator, several=several, binding=binding)
+    if paths.separator == DEFAULT and any(
+        is_list(column.type) and has_whole_paths(column) for column in columns
+    ):
+        _say(findings, f"lists hold whole paths, parted by {DEFAULT!r}; the deepest is read", ())
+    return paths, findings
 
 
-def _sampled(parts: Sequence[Part], number: int) -> list[str]:
+def _sampled(parts: Sequence[Part], number: int) -> list[pa.ChunkedArray]:
     chunk = next(iter(parts[number]()), None) if parts else None
     if chunk is None or "category" not in chunk.table.column_names:
         return []
     column = chunk.table["category"].slice(0, SAMPLE)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if not is_text(column.type):
-        return []
-    cells = (cell.decode("utf-8", "replace") for cell in _bytes(column))
-    return [cell for cell in cells if cell.strip()]
+    return [column]
 
 
-def _bytes(column: pa.ChunkedArray) -> list[bytes]:
+def _texts(column: pa.ChunkedArray) -> list[str]:
     # Text may be no UTF-8, whatever its type says.
-    return column.cast(pa.large_binary()).drop_null().to_pylist()
+    cells = column.cast(pa.large_binary()).drop_null().to_pylist()
+    return [text for cell in cells if (text := cell.decode("utf-8", "replace")).strip()]
+
+
+def is_list(type_: pa.DataType) -> bool:
+    """Returns whether values of an Arrow type are lists of texts."""
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(has_type(type_) for has_type in lists) and is_text(type_.value_type)
+
+
+def has_whole_paths(column: pa.ChunkedArray) -> bool:
+    """Returns whether an element of a column of lists is a path of its own."""
+    levels = pc.list_flatten(column).cast(pa.large_binary())
+    return pc.any(pc.match_substring(levels, DEFAULT)).as_py() is True
 
 
 def is_text(type_: pa.DataType) -> bool:
@@ -165,12 +197,12 @@ def _say(findings: list[Finding], text: str, cells: Sequence[str], *, fault: boo
 
 
 def _separator(cells: Sequence[str], say: Callable[..., None], *, name: str) -> str:
-    if not cells or any(DEFAULT in cell for cell in cells):
-        return DEFAULT
     literals = [_literal(cell) for cell in cells]
     if any(literals) and None not in literals:
         say(f"all {len(cells)} are lists of Python or JSON and read as paths", cells)
         return LITERAL
+    if not cells or any(DEFAULT in cell for cell in cells):
+        return DEFAULT
     found = {mark: [cell for cell in cells if mark in cell] for mark in (*_CLEAR, *_UNCLEAR)}
     for mark, having in found.items():
         clear = mark in _CLEAR
@@ -205,7 +237,7 @@ def _several(
 ) -> str | None:
     """Returns `SEVERAL` where that stands between the paths of an item, without doubt."""
     having = [cell for cell in cells if SEVERAL in cell and separator in cell]
-    if separator == SEVERAL or not having:
+    if separator.strip() == SEVERAL.strip() or not having:
         return None
     if begun := [cell for cell in having if _begins(cell, separator)]:
         recurring: list[str] = []

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dsirm_jax.data import suggestions
-from dsirm_jax.data.categories import Paths, is_text
+from dsirm_jax.data.categories import DEFAULT, Paths, has_whole_paths, is_list, is_text, path_of
 from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
 from dsirm_jax.data.variants import GROUP
@@ -45,6 +45,23 @@ class ColumnMap:
         if self.table is None or not names:
             return []
         return suggestions.column_findings(names, table=self.table, columns=self.columns)
+
+    def differences(self, headers: Mapping[str, Sequence[str]]) -> list[Finding]:
+        """Returns what is to be said of files that lack columns of others, by their names."""
+        read = {
+            file: [users for users in self.columns.values() if users in names]
+            for file, names in headers.items()
+        }
+        every = {users for columns in read.values() for users in columns}
+        lacking = {file: every.difference(columns) for file, columns in read.items()}
+        poor = [file for file, columns in lacking.items() if columns]
+        if self.table is None or not poor:
+            return []
+        missing = ", ".join(users for users in self.columns.values() if users in lacking[poor[0]])
+        text = (
+            f"{len(poor)} of {len(read)} files lack columns of others: {poor[0]} has no {missing}"
+        )
+        return [Finding(table=self.table, text=text)]
 
 
 def item_mapping(
@@ -206,6 +223,8 @@ def replace_column(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Ta
 def split_category(chunk: Chunk, *, separator: str, several: str | None = None) -> Chunk:
     """Turns category paths that are one text into lists; other types stay as they are.
 
+    Of a list of whole paths, each with `categories.DEFAULT` in it, the deepest is taken.
+
     Args:
       chunk: raw items.
       separator: see `categories.Paths`.
@@ -216,6 +235,18 @@ def split_category(chunk: Chunk, *, separator: str, several: str | None = None) 
     cells = chunk.table["category"]
     if pa.types.is_dictionary(cells.type):
         cells = cells.cast(cells.type.value_type)
+    if is_list(cells.type):
+        if separator != DEFAULT or not has_whole_paths(cells):
+            return chunk
+        cells = cells.cast(pa.list_(pa.large_binary()))
+        levels = pa.array(
+            [
+                None if cell is None else path_of(list(filter(None, cell)))
+                for cell in cells.to_pylist()
+            ],
+            cells.type,
+        )
+        return dataclasses.replace(chunk, table=replace_column(chunk.table, "category", levels))
     if not is_text(cells.type):
         return chunk
     # Text may be no UTF-8, whatever its type says.

@@ -110,6 +110,12 @@ def header(file: str, *, limits: Limits = _LIMITS) -> list[str]:
         return next(records, [])
 
 
+def headers(files: Sequence[str]) -> list[list[str]]:
+    """Returns the `header` of each file."""
+    with concurrent.futures.ThreadPoolExecutor(_HEADERS_AT_A_TIME) as pool:
+        return list(pool.map(header, files))
+
+
 def parquet_parts(file: str, *, mapping: ColumnMap, limits: Limits = _LIMITS) -> list[Part]:
     """Returns a part for each run of row groups; see `parts`."""
     storage.require_file(file)

@@ -103,7 +103,7 @@ def is_rounded(text: str) -> bool:
 
 def likeness(text: str) -> str:
     """Returns what ids have in common that differ in leading zeros, case, space or notation."""
-    text = "".join(text.split()).casefold()
+    text = "".join(text.split()).casefold().strip("'\"")
     return (number_form(text) or text).lstrip("0")
 
 

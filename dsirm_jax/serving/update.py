@@ -87,7 +87,8 @@ def update(
     """Adds items and cached queries to a bundle.
 
     Items and queries that are there already stay as they are, but that the SIDs and neighbours of
-    queries are those that they have with the new items.
+    queries are those that they have with the new items. Of new rows that share an id the first one
+    counts.
 
     Args:
       path: of the bundle.

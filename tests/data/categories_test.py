@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsirm_jax.data.categories import LITERAL, Paths, detect
+from dsirm_jax.data.categories import LITERAL, Paths, detect, paths_of
 from dsirm_jax.data.columns import split_category
 from dsirm_jax.data.schema import Chunk
 
@@ -24,7 +25,23 @@ def levels(cell, paths):
 
 @pytest.mark.parametrize(
     "mark",
-    [">", " / ", "/", "|", " | ", ", ", " » ", "»", "::", "\\", " - ", "; ", " › "],
+    [
+        ">",
+        " -> ",
+        " &gt; ",
+        " / ",
+        "/",
+        "|",
+        " | ",
+        ", ",
+        " » ",
+        "»",
+        "::",
+        "\\",
+        " - ",
+        "; ",
+        " › ",
+    ],
     ids=repr,
 )
 def test_what_parts_most_categories_is_taken_and_told(mark):
@@ -58,8 +75,8 @@ def test_what_may_part_categories_is_asked_for():
     paths, (finding,) = found(cells)
     assert paths == Paths()
     assert finding.is_fault
-    assert "3 of 4 have ', '" in finding.text
-    assert "bind Tables.category_separator=', '" in finding.text
+    assert "3 of 4 have ','" in finding.text
+    assert "bind Tables.category_separator=','" in finding.text
 
 
 def test_a_separator_that_no_category_has_is_told():
@@ -128,3 +145,31 @@ def test_cells_that_are_no_utf8_stay_as_they_are():
     chunk = Chunk(table=pa.table({"category": cells}), file="f")
     table = split_category(chunk, separator=LITERAL).table
     assert table["category"].to_pylist() == [[b"['Home', 'caf\xe9']"], None, [b"Home"]]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param(
+            [["Home", "Home > kettle"], ["Home > chair"], ["Sale", "x"], None], id="lists"
+        ),
+        pytest.param(
+            ["['Home', 'Home > kettle']", "['Home > chair']", "['Sale', 'x']", None], id="text"
+        ),
+    ],
+)
+def test_of_a_list_of_whole_paths_the_deepest_is_read(cells):
+    chunk = Chunk(table=pa.table({"category": cells}), file="f")
+    part = functools.partial(iter, [chunk])
+    paths, (finding,) = paths_of([part], separator=None, several=None, binding="Tables.")
+    assert "list" in finding.text and not finding.is_fault
+    table = split_category(chunk, separator=paths.separator, several=paths.several).table
+    expected = [[b"Home", b"kettle"], [b"Home", b"chair"], [b"Sale", b"x"], None]
+    assert table["category"].to_pylist() == expected
+
+
+def test_lists_of_levels_stay():
+    chunk = Chunk(table=pa.table({"category": [["Home", "a>b"], None]}), file="f")
+    part = functools.partial(iter, [chunk])
+    assert paths_of([part], separator=None, several=None, binding="Tables.") == (Paths(), [])
+    assert split_category(chunk, separator=" > ") is chunk

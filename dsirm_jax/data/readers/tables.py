@@ -15,6 +15,7 @@ from dsirm_jax.data.columns import (
     judgement_mapping,
     split_categories,
 )
+from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import Part, Source
 from dsirm_jax.data.variants import filled_down
 from dsirm_jax.io import storage
@@ -79,11 +80,7 @@ class Tables:
         judgement_files = storage.list_files(self.judgements)
         items = self._items(item_files, item_map)
         judgements = formats.parts(judgement_files, mapping=judgement_map)
-        findings = [
-            finding
-            for file, mapping in ((item_files[0], item_map), (judgement_files[0], judgement_map))
-            for finding in mapping.findings(formats.header(file))
-        ]
+        findings = [*_columns(item_files, item_map), *_columns(judgement_files, judgement_map)]
         paths, more = paths_of(
             items,
             separator=self.category_separator,
@@ -106,3 +103,9 @@ class Tables:
             return formats.parts(files, mapping=mapping)
         mapping = mapping.with_group(self.variant_group)
         return [filled_down(formats.parts([file], mapping=mapping)) for file in files]
+
+
+def _columns(files: Sequence[str], mapping: ColumnMap) -> list[Finding]:
+    """Returns what is to be said of the columns of some files."""
+    headers = formats.headers(files)
+    return [*mapping.findings(headers[0]), *mapping.differences(dict(zip(files, headers)))]
