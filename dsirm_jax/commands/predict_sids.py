@@ -6,13 +6,14 @@ import functools
 from collections.abc import Sequence
 
 from dsirm_jax.commands.command import Command, Flag, Values
-from dsirm_jax.commands.stage import TRUST
-from dsirm_jax.stages import STAGES, generate, predict
+from dsirm_jax.commands.stage import COLUMNS, TRUST
+from dsirm_jax.stages import STAGES, generate, predict, prepare
 from dsirm_jax.training import processes
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints the SIDs of some queries, and writes those of a table as a stage `predict`."""
+    from dsirm_jax.data.query_files import check_given, given_columns
     from dsirm_jax.io import storage
     from dsirm_jax.io.secrets import check_public
     from dsirm_jax.run import configuration
@@ -23,6 +24,8 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
 
     if flags["queries"]:
         check_public("--queries", flags["queries"])
+    columns = given_columns(flags["columns"])
+    check_given(columns, wanted=("query",))
     job = configuration.call_with_bound(Job)
     layout, beams = job.layout, configuration.bound(generate.run)["beams"]
     processes.first(functools.partial(check_agreement, job, STAGES))
@@ -30,7 +33,13 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         check_lineage([layout.stage("generate")], trust=flags["trust"])
         print(predict.predicted(layout, queries=flags["query"], beams=beams))
     if table := flags["queries"]:
-        bindings = {"table": table, "beams": beams}
+        source = configuration.bound(prepare.run)["source"]
+        bindings = {
+            "table": table,
+            "beams": beams,
+            "columns": columns,
+            "run_columns": dict(getattr(source, "judgement_columns", {})),
+        }
         with sole_writer(layout, name=predict.STAGE.name):
             run_stage(
                 predict.STAGE,
@@ -52,6 +61,7 @@ COMMAND = Command(
     run=run,
     flags=(
         TRUST,
+        COLUMNS,
         Flag(
             name="query",
             value="TEXT",
@@ -61,10 +71,7 @@ COMMAND = Command(
         Flag(
             name="queries",
             value="FILE",
-            meaning=(
-                "a table with a column query, whose SIDs go to\n"
-                "MODEL_DIR/predict/query_sids.parquet"
-            ),
+            meaning=("a table of queries, whose SIDs go to\nMODEL_DIR/predict/query_sids.parquet"),
         ),
     ),
     details=lambda: "beside the --gin_file=MODEL_DIR/config.gin of a finished run",

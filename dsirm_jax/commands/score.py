@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsirm_jax.commands.command import Command, Flag, Values
-from dsirm_jax.commands.stage import TRUST
+from dsirm_jax.commands.stage import COLUMNS, TRUST
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run.layout import FULL
 from dsirm_jax.stages import (
@@ -22,6 +22,7 @@ from dsirm_jax.stages import (
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Scores a table of (query, item_id), as a stage `score`."""
+    from dsirm_jax.data.query_files import check_given, given_columns
     from dsirm_jax.io import storage
     from dsirm_jax.io.secrets import check_public
     from dsirm_jax.run import configuration
@@ -31,18 +32,23 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
 
     pairs = flags["pairs"]
     check_public("--pairs", pairs)
+    columns = given_columns(flags["columns"])
+    check_given(columns, wanted=("query", "item_id"))
     job = configuration.call_with_bound(Job)
     if FULL not in configuration.bound(relevance.run)["rungs"]:
         raise InputError(f"relevance.run.rungs has no {FULL!r}, whose head scores")
     matching, about_pairs = configuration.bound(match.run), configuration.bound(features.run)
+    prepared = configuration.bound(prepare.run)
     bindings = {
         "pairs": pairs,
+        "columns": columns,
+        "run_columns": dict(getattr(prepared["source"], "judgement_columns", {})),
         "beams": configuration.bound(generate.run)["beams"],
         "match_beams": matching.get("beams", ()),
         "pair_groups": about_pairs.get("extra_groups", ()),
         "sid_groups": matching.get("extra_groups", ()),
         "language": about_pairs.get("language"),
-        "max_rejected_share": configuration.bound(prepare.run)["max_rejected_share"],
+        "max_rejected_share": prepared["max_rejected_share"],
     }
     encoder = configuration.bound(encode.run)["encoder"]
     with sole_writer(job.layout, name=score.STAGE.name):
@@ -70,12 +76,13 @@ COMMAND = Command(
     run=run,
     flags=(
         TRUST,
+        COLUMNS,
         Flag(
             name="pairs",
             value="FILE",
             required=True,
             meaning=(
-                "a table with columns query and item_id, whose probabilities go to\n"
+                "a table of query and item_id, whose probabilities go to\n"
                 "MODEL_DIR/score/scores.parquet, row by row"
             ),
         ),

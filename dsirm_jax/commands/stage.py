@@ -14,6 +14,17 @@ from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import STAGES
 from dsirm_jax.training import processes
 
+COLUMNS = Flag(
+    name="columns",
+    value="OURS=YOURS",
+    kind="list",
+    meaning=(
+        "what the table calls our columns, such as query=search,item_id=sku;\n"
+        "others may be called as in the run's own judgements, or as ours"
+    ),
+)
+"""How a table beside those of the run calls its columns."""
+
 TRUST = Flag(
     name="trust",
     kind="switch",

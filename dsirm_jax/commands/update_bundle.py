@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsirm_jax.commands.command import Command, Flag, Values
+from dsirm_jax.commands.stage import COLUMNS
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Adds items and queries while the bundle is being read."""
+    from dsirm_jax.data.query_files import given_columns
     from dsirm_jax.serving.update import update
 
-    update(Path(arguments[0]), items=flags["items"], queries=flags["queries"])
+    update(
+        Path(arguments[0]),
+        items=flags["items"],
+        queries=flags["queries"],
+        columns=given_columns(flags["columns"]),
+        category_separator=flags["category_separator"],
+        category_list_separator=flags["category_list_separator"],
+    )
     return 0
 
 
@@ -32,7 +42,22 @@ COMMAND = Command(
         Flag(
             name="queries",
             value="FILE",
-            meaning="a table with a column query: further queries to be cached",
+            meaning="a table of further queries to be cached",
+        ),
+        dataclasses.replace(
+            COLUMNS, meaning="what the tables call our columns, such as query=search,item_id=sku"
+        ),
+        Flag(
+            name="category_separator",
+            value="TEXT",
+            meaning=(
+                "between the levels of a category path; otherwise ' > ', or what most\nof them have"
+            ),
+        ),
+        Flag(
+            name="category_list_separator",
+            value="TEXT",
+            meaning="between several paths of one item, of which the deepest is read",
         ),
     ),
     arguments=("DIR",),

@@ -10,7 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dsirm_jax.data import suggestions
+from dsirm_jax.data.categories import DEFAULT, Paths, has_whole_paths, is_list, is_text, path_of
+from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import ITEMS, RAW_ITEMS, RAW_JUDGEMENTS, Chunk, Part
+from dsirm_jax.data.variants import GROUP
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
 
@@ -22,10 +26,42 @@ class ColumnMap:
     Attributes:
       columns: our column name to the user's.
       required: our names of those that must be there.
+      table: items or judgements, where the user may map columns by gin; None where not.
+      remedy: how else the user may map columns.
     """
 
     columns: Mapping[str, str]
     required: frozenset[str]
+    table: str | None = None
+    remedy: str = "map your own column to it"
+
+    def with_group(self, users: str) -> ColumnMap:
+        """Returns the mapping with the column that rows of one product share."""
+        columns = {**self.columns, GROUP: users}
+        return dataclasses.replace(self, columns=columns, required=self.required | {GROUP})
+
+    def findings(self, names: Sequence[str]) -> list[Finding]:
+        """Returns what is to be said of a table's columns, whose names these are."""
+        if self.table is None or not names:
+            return []
+        return suggestions.column_findings(names, table=self.table, columns=self.columns)
+
+    def differences(self, headers: Mapping[str, Sequence[str]]) -> list[Finding]:
+        """Returns what is to be said of files that lack columns of others, by their names."""
+        read = {
+            file: [users for users in self.columns.values() if users in names]
+            for file, names in headers.items()
+        }
+        every = {users for columns in read.values() for users in columns}
+        lacking = {file: every.difference(columns) for file, columns in read.items()}
+        poor = [file for file, columns in lacking.items() if columns]
+        if self.table is None or not poor:
+            return []
+        missing = ", ".join(users for users in self.columns.values() if users in lacking[poor[0]])
+        text = (
+            f"{len(poor)} of {len(read)} files lack columns of others: {poor[0]} has no {missing}"
+        )
+        return [Finding(table=self.table, text=text)]
 
 
 def item_mapping(
@@ -45,6 +81,7 @@ def item_mapping(
     return ColumnMap(
         columns={name: name for name in (*RAW_ITEMS.names, *extras)} | dict(item_columns),
         required=frozenset({"item_id", "title", *extras, *item_columns}),
+        table="items",
     )
 
 
@@ -54,6 +91,7 @@ def judgement_mapping(judgement_columns: Mapping[str, str], *, binding: str) -> 
     return ColumnMap(
         columns={name: name for name in RAW_JUDGEMENTS.names} | dict(judgement_columns),
         required=frozenset({"query", "item_id", *judgement_columns}),
+        table="judgements",
     )
 
 
@@ -61,7 +99,8 @@ def check_column_settings(reader: Any) -> None:
     """Checks what readers of a user's own tables share.
 
     Args:
-      reader: has `item_columns`, `judgement_columns`, `extra_columns` and `category_separator`.
+      reader: has `item_columns`, `judgement_columns`, `extra_columns`, `category_separator` and
+        `category_list_separator`.
 
     Raises:
       InputError: one of them is not legal; the message names its gin binding.
@@ -72,11 +111,16 @@ def check_column_settings(reader: Any) -> None:
     _check_names(reader.item_columns, RAW_ITEMS, f"{kind}.item_columns")
     _check_names(reader.judgement_columns, RAW_JUDGEMENTS, f"{kind}.judgement_columns")
     extras_schema(reader.extra_columns, binding=f"{kind}.extra_columns")
-    if not isinstance(reader.category_separator, str) or not reader.category_separator:
-        raise InputError(
-            f"gin binding {kind}.category_separator is {reader.category_separator!r}; bind the "
-            "text between the levels of a path, such as ' > '"
-        )
+    for name, example in (
+        ("category_separator", "levels of a path, such as ' > '"),
+        ("category_list_separator", "paths of an item, such as ', '"),
+    ):
+        text = getattr(reader, name)
+        if text is not None and (not isinstance(text, str) or not text):
+            raise InputError(
+                f"gin binding {kind}.{name} is {text!r}; bind the text between the {example}, or "
+                "None"
+            )
 
 
 def _check_texts(binding: str, columns: Mapping[str, str]) -> None:
@@ -144,15 +188,31 @@ def present_columns(table: str, names: Sequence[str], mapping: ColumnMap) -> dic
             shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
             raise InputError(
                 f"{table}: column {users!r} (our {ours!r}) is {fault}; it has: {shown}; "
-                "map your own column to it in gin"
+                + _how_to_map(names, mapping)
             )
     evidence = {name: mapping.columns.get(name) for name in ("label", "clicks", "purchases")}
     is_judgements = {"query", "item_id", "label"} <= mapping.columns.keys()
     if is_judgements and not any(name in names for name in evidence.values()):
         raise InputError(
-            f"{table}: no column for label, clicks or purchases; map one of them in gin"
+            f"{table}: no column for label, clicks or purchases; {_how_to_map(names, mapping)}"
         )
     return {ours: users for ours, users in mapping.columns.items() if users in names}
+
+
+def _how_to_map(names: Sequence[str], mapping: ColumnMap) -> str:
+    """Returns the end of a message on columns that are missing: what they may be called."""
+    if mapping.table is None:
+        return mapping.remedy
+    needed = {*mapping.required, "label"}.intersection(suggestions.COMMON_NAMES[mapping.table])
+    columns = {ours: users for ours, users in mapping.columns.items() if ours in needed}
+    missing = [ours for ours, users in columns.items() if users not in names]
+    present = {ours: users for ours, users in columns.items() if users in names}
+    found = suggestions.suggest(names, table=mapping.table, wanted=missing, used=present.values())
+    mapped = {ours: users for ours, users in present.items() if users != ours}
+    if found:
+        return f"perhaps {suggestions.binding(mapping.table, mapped | found)}"
+    example = {ours: "your column" for ours in missing[:1]}
+    return f"map your own column to it: {suggestions.binding(mapping.table, mapped | example)}"
 
 
 def replace_column(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
@@ -160,38 +220,58 @@ def replace_column(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Ta
     return table.set_column(table.column_names.index(name), name, column)
 
 
-def split_category(chunk: Chunk, *, separator: str) -> Chunk:
-    """Turns category paths that are one text into lists; other types stay as they are."""
+def split_category(chunk: Chunk, *, separator: str, several: str | None = None) -> Chunk:
+    """Turns category paths that are one text into lists; other types stay as they are.
+
+    Of a list of whole paths, each with `categories.DEFAULT` in it, the deepest is taken.
+
+    Args:
+      chunk: raw items.
+      separator: see `categories.Paths`.
+      several: likewise.
+    """
     if "category" not in chunk.table.column_names:
         return chunk
-    paths = chunk.table["category"]
-    if pa.types.is_dictionary(paths.type):
-        paths = paths.cast(paths.type.value_type)
-    if not _is_text(paths.type):
+    cells = chunk.table["category"]
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    if is_list(cells.type):
+        if separator != DEFAULT or not has_whole_paths(cells):
+            return chunk
+        cells = cells.cast(pa.list_(pa.large_binary()))
+        levels = pa.array(
+            [
+                None if cell is None else path_of(list(filter(None, cell)))
+                for cell in cells.to_pylist()
+            ],
+            cells.type,
+        )
+        return dataclasses.replace(chunk, table=replace_column(chunk.table, "category", levels))
+    if not is_text(cells.type):
         return chunk
     # Text may be no UTF-8, whatever its type says.
-    paths = pc.split_pattern(paths.cast(pa.large_binary()), separator)
-    return dataclasses.replace(chunk, table=replace_column(chunk.table, "category", paths))
-
-
-def split_categories(parts: Sequence[Part], *, separator: str) -> list[Part]:
-    """Returns the parts with `split_category` for each chunk."""
-    return [functools.partial(_split_categories, part, separator) for part in parts]
-
-
-def _split_categories(part: Part, separator: str) -> Iterator[Chunk]:
-    for chunk in part():
-        yield split_category(chunk, separator=separator)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return any(
-        has_type(type_)
-        for has_type in (
-            *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-            *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    cells = cells.cast(pa.large_binary())
+    paths = Paths(separator=separator, several=several)
+    if paths.is_plain:
+        levels = pc.split_pattern(cells, paths.separator)
+    else:
+        levels = pa.array(
+            [None if cell is None else paths.levels(cell) for cell in cells.to_pylist()],
+            pa.list_(pa.large_binary()),
         )
-    )
+    return dataclasses.replace(chunk, table=replace_column(chunk.table, "category", levels))
+
+
+def split_categories(
+    parts: Sequence[Part], *, separator: str, several: str | None = None
+) -> list[Part]:
+    """Returns the parts with `split_category` for each chunk."""
+    return [functools.partial(_split_categories, part, separator, several) for part in parts]
+
+
+def _split_categories(part: Part, separator: str, several: str | None) -> Iterator[Chunk]:
+    for chunk in part():
+        yield split_category(chunk, separator=separator, several=several)
 
 
 def filter_rows(chunk: Chunk, keep: pa.Array | pa.ChunkedArray) -> Chunk:

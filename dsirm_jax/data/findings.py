@@ -23,9 +23,13 @@ class Finding:
     text: str
     is_fault: bool = True
 
+    @property
+    def level(self) -> int:
+        """Level of its line in a log."""
+        return logging.WARNING if self.is_fault else logging.INFO
+
 
 def say(findings: Iterable[Finding]) -> None:
     """Logs findings, a line each: faults as warnings."""
     for finding in findings:
-        level = logging.WARNING if finding.is_fault else logging.INFO
-        log.log(level, "prepare: %s: %s", finding.table, finding.text)
+        log.log(finding.level, "prepare: %s: %s", finding.table, finding.text)

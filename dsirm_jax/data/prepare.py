@@ -3,7 +3,8 @@
 Rows are checked and cleaned one chunk at a time (validate.py) and staged as Parquet (staging.py).
 What needs whole tables (joins, duplicates, click aggregation, frequencies, splits) is written in
 Ibis (relations.py) and runs in an embedded DuckDB, out-of-core, or on an engine of your own. The
-same rows come out whatever the order, the files or the chunks they came in.
+same rows come out whatever the order, the files or the chunks they came in, but that of several
+items with the same id the last one counts.
 """
 
 from __future__ import annotations
@@ -28,24 +29,25 @@ import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
 from dsirm_jax.data.connections import connect
+from dsirm_jax.data.copies import found_copies
 from dsirm_jax.data.findings import Finding, say
+from dsirm_jax.data.joining import UNKNOWN, join_ids
 from dsirm_jax.data.labels import label_rows
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.oddities import oddity_findings
 from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.data.rejection import settle_rows
 from dsirm_jax.data.rows import BATCH_ROWS, write_rows
-from dsirm_jax.data.staging import Staged, stage
+from dsirm_jax.data.staging import PART, Staged, stage
 from dsirm_jax.data.validate import (
     CHECKED_JUDGEMENTS,
-    ORIGIN,
     checked_items,
     checked_items_schema,
     checked_judgements,
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.io import disk
-from dsirm_jax.io.checks import check_number, check_text, check_whole
+from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def prepare(
     exchanged: bool = False,
     max_rejected_share: float = 0.05,
     missing: Sequence[str] = MISSING,
+    item_copies: str | None = None,
     engine: str | None = None,
     memory_limit: str = "1GB",
     workers: int | None = None,
@@ -89,7 +92,9 @@ def prepare(
     """Validates, joins and splits the input, and trains the vocabulary.
 
     - A row that cannot be used goes to `rejected.parquet` with the reason. Of several items with
-      the same id, the one whose columns sort first is kept.
+      the same id one is kept; copies that are equal to it are no fault.
+    - An id is what stands in the table, without space and invisible characters around it; one that
+      is written as a float or with an exponent is the whole number that the other table has.
     - Several judgements of one (query, item) become one: counts are added, and of several labels
       the one of the highest gain wins, with the highest weight. A pair without any label gets one
       from its counts: the label of the highest gain when it was bought; when it was clicked, that
@@ -119,6 +124,9 @@ def prepare(
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
       missing: texts that stand for a missing value in brand, colour, category, description and
         numbers; a title, a query and an id are texts whatever they are.
+      item_copies: which of several rows with the same id and other contents is the item: "first" or
+        "last" in the order of files and rows, or "error", where there may be none. None: the last,
+        and the others count against `max_rejected_share`.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
         Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
         DuckDB.
@@ -137,6 +145,7 @@ def prepare(
     check_number("prepare.run.test_share", test_share, above=0, below=1)
     check_number("prepare.run.head_share", head_share, above=0, below=1)
     check_number("prepare.run.max_rejected_share", max_rejected_share, least=0, most=1)
+    check_choice("prepare.run.item_copies", item_copies, ("first", "last", "error", None))
     check_whole("prepare.run.vocabulary_size", vocabulary_size, least=1)
     if workers is not None:
         check_whole("prepare.run.workers", workers, least=1)
@@ -159,8 +168,13 @@ def prepare(
         _connected(engine, memory_limit=memory_limit, spill=staging / "spill") as database,
     ):
         contents = source.read()
-        findings = list(contents.findings)
-        say(findings)
+        findings: list[Finding] = []
+
+        def note(more: Sequence[Finding]) -> None:
+            say(more)
+            findings.extend(more)
+
+        note(contents.findings)
         staged = functools.partial(
             _staged,
             findings=findings,
@@ -177,16 +191,24 @@ def prepare(
             most=max_rejected_share,
         )
         items, items_summary = _items(
-            database, contents, folder=staging, staged=staged, settle=settle
+            database,
+            contents,
+            item_copies=item_copies,
+            folder=staging,
+            staged=staged,
+            settle=settle,
+            note=note,
         )
-        judgements, judgements_summary = _judgements(
+        judgements, items, judgements_summary = _judgements(
             database,
             contents,
             items,
             labels=tuple(label_gains),
             seed=seed,
+            folder=staging,
             staged=staged,
             settle=settle,
+            note=note,
         )
         rows = relations.query_rows(
             judgements,
@@ -256,9 +278,11 @@ def _items(
     database: ibis.BaseBackend,
     contents: schema.Source,
     *,
+    item_copies: str | None,
     folder: Path,
     staged: Callable[..., Staged],
     settle: Callable[..., dict[str, Any]],
+    note: Callable[[Sequence[Finding]], None],
 ) -> tuple[ibis.Table, dict[str, Any]]:
     """Writes the prepared items; returns them, and how many rows were read, kept and rejected."""
     raw = staged(
@@ -268,15 +292,19 @@ def _items(
         columns=checked_items_schema(contents.extras),
     )
     rows = database.read_parquet(raw.kept)
-    copies = relations.copies(rows, extras=contents.extras.names)
-    summary = settle(raw, copies, "duplicate item_id")
+    copies = found_copies(
+        database, rows, extras=contents.extras.names, item_copies=item_copies, folder=folder
+    )
+    note(copies.findings)
+    summary = settle(raw, copies.rows, harmless=copies.harmless, hints=copies.hints)
+    copies.check()
     write_rows(
-        rows.anti_join(copies, ORIGIN.names).order_by("item_id"),
+        rows.anti_join(copies.rows, (PART, "_row")).order_by("item_id"),
         folder / "items.parquet",
         pa.schema([*schema.ITEMS, *contents.extras]),
         index="item_index",
     )
-    return database.read_parquet(str(folder / "items.parquet")), summary
+    return database.read_parquet(str(folder / "items.parquet")), summary | {"copies": copies.equal}
 
 
 def _judgements(
@@ -286,19 +314,30 @@ def _judgements(
     *,
     labels: Sequence[str],
     seed: int,
+    folder: Path,
     staged: Callable[..., Staged],
     settle: Callable[..., dict[str, Any]],
-) -> tuple[ibis.Table, dict[str, Any]]:
-    """Returns the judgements of known items, and how many rows were read, kept and rejected."""
+    note: Callable[[Sequence[Finding]], None],
+) -> tuple[ibis.Table, ibis.Table, dict[str, Any]]:
+    """Returns the judgements of known items, the items under their ids, and the numbers of rows."""
     raw = staged(
         "judgements",
         parts=contents.judgements,
         check=functools.partial(checked_judgements, labels=labels, seed=seed),
         columns=CHECKED_JUDGEMENTS,
     )
-    rows = database.read_parquet(raw.kept)
-    summary = settle(raw, rows.anti_join(items, "item_id"), "unknown item_id")
-    return rows.semi_join(items, "item_id"), summary
+    joined = join_ids(
+        database,
+        database.read_parquet(raw.kept),
+        items,
+        path=folder / "items.parquet",
+        folder=folder,
+    )
+    note(joined.findings)
+    rows, items = joined.judgements, joined.items
+    unknown = rows.anti_join(items, "item_id").mutate(reason=ibis.literal(UNKNOWN))
+    summary = settle(raw, unknown, hints={UNKNOWN: joined.hint})
+    return rows.semi_join(items, "item_id"), items, summary
 
 
 def _pairs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,24 @@ def settle_rows(
     database: ibis.BaseBackend,
     staged: Staged,
     bad_rows: ibis.Table,
-    reason: str,
     *,
     folder: Path,
     rejected: Path,
     most: float,
+    harmless: Collection[str] = (),
+    hints: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Rejects the rows that only whole tables show to be bad, writes them out and counts.
 
     Args:
       database: where `bad_rows` lives.
       staged: the raw table.
-      bad_rows: rows of it that are to be rejected for their item_id.
-      reason: why.
+      bad_rows: rows of it that are to be rejected for their item_id, each with its `reason`.
       folder: for intermediate files.
       rejected: the user's table of rejected rows, to which those of this table are added.
       most: share of the rows that may be rejected.
+      harmless: reasons that do not count against it, nor as faults.
+      hints: what to do about a reason, where it is the most frequent one.
 
     Returns:
       Number of rows read, kept and rejected, and the latter by reason.
@@ -53,7 +56,7 @@ def settle_rows(
         item_id=bad_rows.item_id,
         column=ibis.literal(staged.columns.get("item_id", "item_id")),
         value=bad_rows.item_id,
-        reason=ibis.literal(reason),
+        reason=bad_rows.reason,
     )
     unreadable = database.read_parquet(staged.rejected)
     rejected_rows = unreadable.union(bad_rows.cast(unreadable.schema()))
@@ -65,27 +68,32 @@ def settle_rows(
             for batch in pq.ParquetFile(part).iter_batches():
                 writer.write_batch(batch)
     reasons = relations.counts(rejected_rows, "reason")
-    bad = sum(reasons.values())
+    faults = {reason: count for reason, count in reasons.items() if reason not in harmless}
+    bad = sum(faults.values())
     if bad:
-        first = rejected_rows.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
+        faulty = rejected_rows.filter(rejected_rows.reason.isin(list(faults)))
+        first = faulty.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
         where = f"{first['file']} row {first['row']}"
         where += f" column {first['column']}" if first["column"] else ""
         where += f" = {first['value']!r}" if first["value"] else ""
         keys = [f"{name} {first[name]!r}" for name in ("query", "item_id") if first[name]]
         message = (
             f"{bad} of {staged.read} {staged.name} rejected ("
-            + ", ".join(f"{count} {name}" for name, count in reasons.items())
-            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); all are in "
-            + f"{rejected}"
+            + ", ".join(f"{count} {name}" for name, count in faults.items())
+            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); "
+            + f"all are in {rejected}"
         )
         if bad > most * staged.read:
+            hint = (hints or {}).get(next(iter(faults)))
             raise InputError(
-                f"{message}; fix them or raise prepare.run.max_rejected_share ({most})"
+                f"{message}; {f'{hint}; ' if hint else ''}fix them or raise "
+                f"prepare.run.max_rejected_share ({most})"
             )
         log.warning("prepare: %s", message)
+    out = sum(reasons.values())
     return {
         "read": staged.read,
-        "kept": staged.read - bad,
-        "rejected": bad,
+        "kept": staged.read - out,
+        "rejected": out,
         "reasons": reasons,
     }

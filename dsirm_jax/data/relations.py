@@ -13,7 +13,7 @@ import ibis
 from ibis import _
 
 from dsirm_jax.data import schema
-from dsirm_jax.data.validate import DRAW_RANGE, ORIGIN
+from dsirm_jax.data.validate import DRAW_RANGE
 
 HEAD_TRAFFIC, TORSO_TRAFFIC = 0.5, 0.8
 """The most frequent queries that make up half of the traffic are the head; then, up to 80 %, the
@@ -21,17 +21,6 @@ torso; the rest is the tail. Queries of the same frequency are in the same segme
 
 TRAFFIC_UNIT = 2.0**-10
 """Traffic is counted in whole units, whose sums are exact in any order."""
-
-
-def copies(items: ibis.Table, *, extras: Sequence[str]) -> ibis.Table:
-    """Returns all but one of the items that share an id, whatever the order of the rows.
-
-    The one whose columns sort first is not among them.
-    """
-    repeated = items.group_by("item_id").agg(rows=_.count()).filter(_.rows > 1)
-    contents = ["title", "description", "brand", "colour", "category", *extras, *ORIGIN.names]
-    place = ibis.row_number().over(ibis.window(group_by="item_id", order_by=contents))
-    return items.semi_join(repeated, "item_id").mutate(place=place).filter(_.place > 0)
 
 
 def query_rows(

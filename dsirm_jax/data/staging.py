@@ -19,6 +19,8 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
+PART = "_part"
+"""Column of the rows that passed: the number of their part, in the order that the reader gave."""
 
 
 class Check(Protocol):
@@ -36,7 +38,7 @@ class Staged:
     Attributes:
       name: items or judgements.
       read: number of rows read.
-      kept: pattern of the Parquet files of the rows that passed.
+      kept: pattern of the Parquet files of the rows that passed, which have a column `PART` more.
       rejected: pattern of those of the rows that did not.
       columns: our column name to the user's.
       oddities: what is odd in its values.
@@ -79,7 +81,10 @@ def stage(
     kept.mkdir()
     rejected.mkdir()
     jobs = [
-        (part, check, columns, *(side / f"part-{number:05d}.parquet" for side in (kept, rejected)))
+        (
+            *(part, number, check, columns.append(pa.field(PART, pa.int32()))),
+            *(side / f"part-{number:05d}.parquet" for side in (kept, rejected)),
+        )
         for number, part in enumerate(parts)
     ]
     results = progress(
@@ -125,7 +130,7 @@ def _run(jobs: Sequence[tuple], *, workers: int) -> Iterator[tuple[int, dict[str
 
 
 def _stage_part(
-    part: Part, check: Check, columns: pa.Schema, kept: Path, rejected: Path
+    part: Part, number: int, check: Check, columns: pa.Schema, kept: Path, rejected: Path
 ) -> tuple[int, dict[str, str], Oddities]:
     """Returns the number of rows read, the user's names of the columns, and what is odd."""
     rows = 0
@@ -133,16 +138,18 @@ def _stage_part(
     oddities = Oddities()
     with pq.ParquetWriter(kept, columns) as passed, pq.ParquetWriter(rejected, REJECTED) as failed:
         for chunk in part():
-            sides = check(chunk, oddities=oddities)
-            if sum(side.num_rows for side in sides) != chunk.table.num_rows:
+            rows_passed, rows_failed = check(chunk, oddities=oddities)
+            if rows_passed.num_rows + rows_failed.num_rows != chunk.table.num_rows:
                 raise InputError(
                     f"{chunk.file}: of {chunk.table.num_rows} rows from row "
-                    f"{chunk.row_numbers()[0]}, {sides[0].num_rows} were kept and "
-                    f"{sides[1].num_rows} rejected"
+                    f"{chunk.row_numbers()[0]}, {rows_passed.num_rows} were kept and "
+                    f"{rows_failed.num_rows} rejected"
                 )
-            for writer, table in zip((passed, failed), sides, strict=True):
-                if table.num_rows:
-                    writer.write_table(table)
+            if rows_passed.num_rows:
+                numbers = pa.repeat(pa.scalar(number, pa.int32()), rows_passed.num_rows)
+                passed.write_table(rows_passed.append_column(columns.field(PART), numbers))
+            if rows_failed.num_rows:
+                failed.write_table(rows_failed)
             rows += chunk.table.num_rows
             names |= chunk.columns
     return rows, names, oddities

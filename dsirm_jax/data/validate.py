@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dsirm_jax.data.ids import read_id, whole_numbers
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
 from dsirm_jax.data.oddities import Oddities
@@ -82,7 +83,8 @@ def checked_items(
     for name in ("description", "brand", "colour", "category"):
         rows.drop_missing(name)
     rows.note_markers("title")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.replace("item_id", read_id)
+    rows.require("item_id", bool, "empty item_id")
     rows.require("title", bool, "empty title")
     rows.columns["text"] = [
         _text(*row) if row[0] else None
@@ -125,7 +127,8 @@ def checked_judgements(
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
     rows.require("query", bool, "empty query")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.replace("item_id", read_id)
+    rows.require("item_id", bool, "empty item_id")
     rows.require("label", lambda label: label is None or label in labels, "unknown label")
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
         rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
@@ -162,7 +165,8 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
     rows = _Rows(chunk, "pairs", PAIR_COLUMNS)
     rows.replace("query", lambda text: clean(text) or None)
     rows.require("query", bool, "empty query")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.replace("item_id", read_id)
+    rows.require("item_id", bool, "empty item_id")
     return rows.split(CHECKED_PAIRS)
 
 
@@ -268,6 +272,8 @@ class _Rows:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         column = without_nan(column)
+        if field.name == "item_id":
+            column = whole_numbers(column)
         try:
             if _is_number(field.type) and _is_text(column.type):
                 column = self._plain_numbers(column, field)

@@ -11,8 +11,9 @@ import dataclasses
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +22,11 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import formats, vectors
+from dsirm_jax.data.categories import paths_of
 from dsirm_jax.data.columns import item_mapping, split_categories
 from dsirm_jax.data.product_type import product_type
-from dsirm_jax.data.query_files import read_query_file
+from dsirm_jax.data.query_files import FLAG, check_given, read_query_file
+from dsirm_jax.data.schema import RAW_ITEMS
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.io import lock
@@ -72,11 +75,20 @@ class NewItems(NamedTuple):
     sids: Int[np.ndarray, "item level"]
 
 
-def update(path: Path, *, items: str | None, queries: str | None) -> None:
+def update(
+    path: Path,
+    *,
+    items: str | None,
+    queries: str | None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    category_separator: str | None = None,
+    category_list_separator: str | None = None,
+) -> None:
     """Adds items and cached queries to a bundle.
 
     Items and queries that are there already stay as they are, but that the SIDs and neighbours of
-    queries are those that they have with the new items.
+    queries are those that they have with the new items. Of new rows that share an id the first one
+    counts.
 
     Args:
       path: of the bundle.
@@ -84,6 +96,9 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
         `schema.RAW_ITEMS` and of the run's own columns; where the bundle has no encoder Parquet
         with a column `vector`.
       queries: a table with a column `query`, and `vector` likewise.
+      columns: our column name to that of the files, where they differ.
+      category_separator: between the levels of a category path, see `categories.paths_of`.
+      category_list_separator: between several paths of one item, likewise.
 
     Raises:
       InputError: a file of the bundle is not what was written; a file cannot be read or has rows
@@ -91,14 +106,17 @@ def update(path: Path, *, items: str | None, queries: str | None) -> None:
     """
     if not (items or queries):
         raise InputError("nothing to add: give --items=FILE, --queries=FILE or both")
+    check_given(columns, wanted=("query", *RAW_ITEMS.names))
     if not (path / bundles.MANIFEST).is_file():  # where there is no bundle nothing is written
         raise InputError(f"{path / bundles.MANIFEST}: no such file; name the folder of a bundle")
     with lock.held(path / LOCK, what=f"bundle {path}"):
         # What is read or taken over is what was written, for it gets new checksums.
         bundle = bundles.open_bundle(path)
         _remove_leftovers(path, bundle.manifest)
-        new = _read_items(bundle, items)
-        texts, query_vectors = _read_new_queries(bundle, queries)
+        of_items = {ours: users for ours, users in columns.items() if ours != "query"}
+        separators = {"separator": category_separator, "several": category_list_separator}
+        new = _read_items(bundle, items, columns=of_items, separators=separators)
+        texts, query_vectors = _read_new_queries(bundle, queries, column=columns.get("query"))
         number = bundle.manifest.catalogue + 1
         manifest = dataclasses.replace(
             bundle.manifest,
@@ -139,7 +157,13 @@ def _remove_leftovers(path: Path, manifest: Manifest) -> None:
         partial.unlink()
 
 
-def _read_items(bundle: Bundle, file: str | None) -> NewItems:
+def _read_items(
+    bundle: Bundle,
+    file: str | None,
+    *,
+    columns: Mapping[str, str],
+    separators: Mapping[str, str | None],
+) -> NewItems:
     """Reads the items that the catalogue lacks, and gives them vectors and SIDs."""
     settings, catalogue = bundle.manifest.settings, bundle.catalogue
     extras = pa.schema(
@@ -150,8 +174,16 @@ def _read_items(bundle: Bundle, file: str | None) -> NewItems:
     nothing = NewItems(none, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
     if not file:
         return nothing
-    mapping = item_mapping({}, extras.names, binding="items")
-    parts = split_categories(formats.parts([file], mapping=mapping), separator=" > ")
+    mapping = dataclasses.replace(
+        item_mapping(columns, extras.names, binding=FLAG),
+        table=None,
+        remedy=f"name yours: {FLAG}=item_id=sku,title=name",
+    )
+    parts = formats.parts([file], mapping=mapping)
+    paths, findings = paths_of(parts, **separators, binding="--")
+    for finding in findings:
+        log.log(finding.level, "%s: %s", file, finding.text)
+    parts = split_categories(parts, separator=paths.separator, several=paths.several)
     chunks = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
     for _, rejected in chunks:
         for row in rejected.slice(0, 1).to_pylist():
@@ -172,7 +204,9 @@ def _read_items(bundle: Bundle, file: str | None) -> NewItems:
         return nothing
     encoder = bundle.models.encoder
     if encoder is None:
-        item_vectors = vectors.read_vectors(file, ids=table["item_id"], id_column="item_id")
+        item_vectors = vectors.read_vectors(
+            file, ids=table["item_id"], id_column=mapping.columns["item_id"]
+        )
         _check_width(file, item_vectors, dim=settings.encoder.dim)
     else:
         item_vectors = encoder.embed(table["text"].to_pylist(), of_items=True)
@@ -200,19 +234,20 @@ def _pinned(
 
 
 def _read_new_queries(
-    bundle: Bundle, file: str | None
+    bundle: Bundle, file: str | None, *, column: str | None
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
     dim, encoder = bundle.manifest.settings.encoder.dim, bundle.models.encoder
     nothing = np.empty((0, dim), np.float32)
     if not file:
         return [], nothing
-    rows = itertools.chain.from_iterable(read_query_file(file))
+    columns = {"query": column} if column else {}
+    rows = itertools.chain.from_iterable(read_query_file(file, columns=columns))
     texts = [text for text in dict.fromkeys(rows) if bundle.catalogue.cached(text) is None]
     if not texts:
         return [], nothing
     if encoder is None:
-        query_vectors = vectors.read_vectors(file, ids=texts, id_column="query")
+        query_vectors = vectors.read_vectors(file, ids=texts, id_column=column or "query")
         _check_width(file, query_vectors, dim=dim)
         return texts, query_vectors
     return texts, encoder.embed(texts)

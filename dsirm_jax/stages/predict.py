@@ -14,8 +14,23 @@ from dsirm_jax.stages import generate
 from dsirm_jax.training import processes
 
 
-def run(layout: Layout, *, table: str, beams: int) -> None:
-    """a table of query texts -> their most probable SIDs, from the generator as it is."""
+def run(
+    layout: Layout,
+    *,
+    table: str,
+    beams: int,
+    columns: dict[str, str],
+    run_columns: dict[str, str],
+) -> None:
+    """a table of query texts -> their most probable SIDs, from the generator as it is.
+
+    Args:
+      layout: the run.
+      table: the file, see `query_files.read_query_file`.
+      beams: SIDs that the generator writes for a query.
+      columns: our column name to that of the file, where they differ.
+      run_columns: likewise of the run's judgements, where the file calls them so.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -32,7 +47,7 @@ def run(layout: Layout, *, table: str, beams: int) -> None:
 
     def read() -> None:
         with replacing(queries) as partial, pq.ParquetWriter(partial, schema) as writer:
-            for texts in read_query_file(table):
+            for texts in read_query_file(table, columns=columns, of_run=run_columns):
                 writer.write_batch(pa.record_batch([pa.array(texts, pa.string())], schema=schema))
 
     processes.first(read)

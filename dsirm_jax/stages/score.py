@@ -18,6 +18,7 @@ from dsirm_jax.stages import features, match, relevance
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from dsirm_jax.data.query_files import Pairs
     from dsirm_jax.encoder.kinds.protocol import DenseEncoder
     from dsirm_jax.relevance.features.group import Group
     from dsirm_jax.relevance.neighbours import Surroundings
@@ -28,6 +29,8 @@ def run(
     layout: Layout,
     *,
     pairs: str,
+    columns: dict[str, str],
+    run_columns: dict[str, str],
     encoder: DenseEncoder,
     beams: int,
     match_beams: tuple[int | str, ...],
@@ -44,6 +47,8 @@ def run(
     Args:
       layout: the run.
       pairs: the file, see `query_files.read_pair_file`.
+      columns: our column name to that of the file, where they differ.
+      run_columns: likewise of the run's judgements, where the file calls them so.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
       match_beams: `beams` of `match.run`.
@@ -67,10 +72,11 @@ def run(
     from dsirm_jax.relevance.score import score
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
-    kept, items, rejected = read_pair_file(pairs, item_ids=ids)
+    read = read_pair_file(pairs, item_ids=ids, columns=columns, of_run=run_columns)
+    kept, items, rejected = read.kept, read.items, read.rejected
     with replacing(layout.scores.with_name("rejected.parquet")) as partial:
         pq.write_table(rejected, partial)
-    _check(pairs, kept, rejected, most=max_rejected_share)
+    _check(pairs, read, most=max_rejected_share)
     head = heads.load(layout.head(FULL))
     of_pairs = groups.reading(PAIRS, extra=pair_groups)
     of_sids = groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=sid_groups)
@@ -90,17 +96,19 @@ def run(
     _write_scores(layout.scores, kept, rejected, scores=scores)
 
 
-def _check(file: str, kept: pa.Table, rejected: pa.Table, *, most: float) -> None:
-    read = len(kept) + len(rejected)
-    if not len(kept) or len(rejected) > most * read:
+def _check(file: str, pairs: Pairs, *, most: float) -> None:
+    rejected = pairs.rejected
+    read = len(pairs.kept) + len(rejected)
+    if not len(pairs.kept) or len(rejected) > most * read:
         first = "".join(
             f"; the first: row {row['row']} column {row['column']} = {row['value']!r} "
             f"({row['reason']})"
             for row in rejected.slice(0, 1).to_pylist()
         )
         raise InputError(
-            f"{file}: {len(rejected)} of {read} rows cannot be scored{first}; fix them or raise "
-            f"prepare.max_rejected_share ({most})"
+            f"{file}: {len(rejected)} of {read} rows cannot be scored{first}; "
+            f"{f'{pairs.hint}; ' if pairs.hint else ''}fix them or raise "
+            f"prepare.run.max_rejected_share ({most})"
         )
 
 

@@ -74,6 +74,9 @@ from tests.data.shop_rows import GAINS, SETTINGS, Rows
         pytest.param({"head_share": -0.1}, "head_share is -0.1", id="negative head_share"),
         pytest.param({"head_share": "0.4"}, "head_share is '0.4'", id="head_share as text"),
         pytest.param(
+            {"item_copies": "newest"}, "item_copies is 'newest'", id="unknown item_copies"
+        ),
+        pytest.param(
             {"max_rejected_share": math.nan},
             "max_rejected_share is nan",
             id="nan max_rejected_share",

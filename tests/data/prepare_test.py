@@ -138,7 +138,7 @@ def test_the_split_of_a_table_is_kept_and_test_wins(tmp_path):
 def test_same_rows_whatever_the_order_and_the_files(tmp_path):
     items, judgements = shop()
     random = np.random.default_rng(1)
-    items += [{**items[3], "title": "Another title"}, {**items[3], "brand": None}]
+    items += [items[3], items[3], items[5]]  # of unequal ones the last counts
     judgements += [{**row, "label": "S", "weight": 2.5} for row in judgements[:40]]
     judgements += [{**row, "label": None, "clicks": 3} for row in judgements[20:60]]
     contents = []
@@ -305,7 +305,11 @@ def test_bad_rows_are_set_aside_with_file_row_column_and_reason(tmp_path):
     items += [items[5] | {"item_id": "fresh"} | change for change, *_ in BAD_ITEMS]
     judgements += [judgements[5] | change for change, *_ in BAD_JUDGEMENTS]
     summary = prepare(
-        source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS, max_rejected_share=0.2
+        source=Rows(items, judgements),
+        out_dir=tmp_path,
+        **SETTINGS,
+        max_rejected_share=0.2,
+        item_copies="first",
     )
     expected = [
         ("items", "items-0.csv", kept[0] + number, column, reason)

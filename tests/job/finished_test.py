@@ -17,12 +17,13 @@ def test_queries_are_predicted_from_a_finished_run(run, tmp_path):
     model_dir, _ = run
     whole = pq.read_table(model_dir / "generate/query_sids.parquet").slice(0, 3).to_pydict()
     table = tmp_path / "queries.csv"
-    table.write_text("query\n" + "".join(f"  {query} \n" for query in whole["query"]))
+    table.write_text("search\n" + "".join(f"  {query} \n" for query in whole["query"]))
     config = f"--gin_file={model_dir}/config.gin"
     done = subprocess.run(
         [
             *(sys.executable, "-X", "importtime", "-m", "dsirm_jax", "predict-sids", config),
             *(f"--query={whole['query'][0]}", f"--queries={table}"),
+            "--columns=query=search",
         ],
         capture_output=True,
         text=True,
@@ -70,10 +71,11 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
     files = sorted(path.name for path in (model_dir / "score").iterdir())
     assert files == ["config.gin", "rejected.parquet", "scores.parquet", "stage.json"]
     # More than the run's share of bad rows is refused.
-    table.write_text(f"query,item_id\nshoe,no such item\n{rows[0]}\n")
+    table.write_text(f"search,sku\nshoe,no such item\n{rows[0]}\n")
+    arguments += ["--columns=query=search,item_id=sku"]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
     assert done.returncode == 2
-    assert f"{table}: 1 of 2 rows cannot be scored; the first: row 1 column item_id" in done.stderr
+    assert f"{table}: 1 of 2 rows cannot be scored; the first: row 1 column sku = " in done.stderr
 
 
 @pytest.mark.slow

@@ -148,6 +148,30 @@ def test_an_update_that_stops_anywhere_leaves_a_whole_bundle(path, tables):
     assert moments > 10 and (found.manifest.catalogue, len(found.catalogue)) == (2, 80)
 
 
+def test_columns_of_other_names_are_mapped(path, tables, updated, tmp_path):
+    rows = pq.read_table(tables["items"])
+    names = {"item_id": "sku", "title": "name", "category": "path"}
+    paths = [" | ".join(path or []) for path in rows["category"].to_pylist()]
+    place = rows.column_names.index("category")
+    rows = rows.set_column(place, "category", pa.array(paths))
+    rows = rows.rename_columns([names.get(name, name) for name in rows.column_names])
+    pq.write_table(rows, tmp_path / "items.parquet")
+    queries = tmp_path / "queries.csv"
+    with open(tables["queries"]) as given:
+        queries.write_text(given.read().replace("query", "search", 1))
+    files = {"items": str(tmp_path / "items.parquet"), "queries": str(queries)}
+    with pytest.raises(InputError, match="column 'item_id' .*name yours: --columns=item_id=sku"):
+        update(path, **files)
+    with pytest.raises(InputError, match="--columns names 'cost'"):
+        update(path, **files, columns={"cost": "price"})
+    update(path, **files, columns=names | {"query": "search"}, category_separator=" | ")
+    found, expected = open_bundle(path), open_bundle(updated)
+    assert found.manifest.queries == expected.manifest.queries
+    one, other = found.catalogue, expected.catalogue
+    assert one.items(range(80)) == other.items(range(80))
+    np.testing.assert_array_equal(one.sids, other.sids)
+
+
 def test_nothing_to_add_or_rows_that_are_none_are_refused_with_their_place(path, tmp_path):
     with pytest.raises(InputError, match="nothing to add"):
         update(path, items=None, queries=None)

@@ -24,7 +24,7 @@ from dsirm_jax.data.schema import Part
 from dsirm_jax.io import storage
 from dsirm_jax.io.errors import InputError
 
-__all__ = ["FORMATS", "Limits", "csv_parts", "opened", "parquet_parts", "parts"]
+__all__ = ["FORMATS", "Limits", "csv_parts", "header", "opened", "parquet_parts", "parts"]
 
 _HEADERS_AT_A_TIME = 16
 _PLAIN = Dialect()
@@ -68,17 +68,15 @@ def opened(
     mapping: ColumnMap,
     dialect: Dialect,
     binding: str,
-    table: str,
     limits: Limits = LIMITS,
-) -> tuple[list[Part], list[Finding]]:
-    """Returns the parts of some files, in order, and how the files are read; see `parts`.
+) -> tuple[list[Opened], list[Finding]]:
+    """Returns the files, in order, and how they are read; see `parts`.
 
     Args:
       files: paths or URLs.
-      mapping: the columns to read.
+      mapping: the columns to read, of items or judgements.
       dialect: how text files are written; what is None is sniffed.
       binding: what the user binds `dialect` to.
-      table: items or judgements.
       limits: how much is read at a time.
     """
     heads = _opened(files, mapping=mapping, dialect=dialect, binding=binding, limits=limits)
@@ -86,16 +84,34 @@ def opened(
     for file, head in zip(files, heads, strict=True):
         for remark in head.remarks:
             alike.setdefault(remark, []).append(file)
-    findings = [
+    remarks = [
         Finding(
-            table=table,
+            table=mapping.table or "",
             text=f"{_named(seen)}: {remark.text}"
             + ("" if binding in remark.text else f"; to read it otherwise, bind {binding}"),
             is_fault=remark.is_fault,
         )
         for remark, seen in alike.items()
     ]
-    return list(itertools.chain.from_iterable(head.parts for head in heads)), findings
+    names = {file: head.names for file, head in zip(files, heads, strict=True)}
+    columns = [*mapping.findings(heads[0].names), *mapping.differences(names)]
+    return heads, [*remarks, *columns]
+
+
+def header(file: str, *, dialect: Dialect = _PLAIN, limits: Limits = LIMITS) -> Sequence[str]:
+    """Returns the names of the columns of a file; of JSON those of its first rows.
+
+    Args:
+      file: path or URL.
+      dialect: see `parts`.
+      limits: how much is read at a time.
+
+    Raises:
+      InputError: as `parts` does.
+    """
+    nothing = ColumnMap(columns={}, required=frozenset())
+    (head,) = _opened([file], mapping=nothing, dialect=dialect, binding=None, limits=limits)
+    return head.names
 
 
 def _named(files: Sequence[str]) -> str:

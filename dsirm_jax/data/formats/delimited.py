@@ -77,7 +77,7 @@ def open_csv(
     present_columns(file, names, mapping)
     if names != header:
         others.append(Remark(text="spaces around the names of columns are left out"))
-    return Opened(parts=[read], remarks=[*remarks, *others])
+    return Opened(parts=[read], names=names, remarks=[*remarks, *others])
 
 
 def csv_parts(

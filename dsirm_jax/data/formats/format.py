@@ -57,10 +57,12 @@ class Opened:
 
     Attributes:
       parts: its rows.
+      names: of its columns; of JSON those of its first rows.
       remarks: how it is read, where that is not the plain way of its suffix.
     """
 
     parts: Sequence[Part]
+    names: Sequence[str]
     remarks: Sequence[Remark] = ()
 
 

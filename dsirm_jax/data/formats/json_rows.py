@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import itertools
 import json
 import re
@@ -29,6 +31,9 @@ from dsirm_jax.io.errors import InputError
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 # JSON has neither NaN nor infinities; Python and others write them for what is missing.
+NAMED_ROWS = 100
+"""First rows of a file whose columns are known before it is read."""
+
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
@@ -45,7 +50,18 @@ def open_json(
         kind = "an array" if text.lstrip().startswith("[") else "objects of several lines"
         remarks.append(Remark(text=f"it is {kind}, no JSON lines; rows are counted by objects"))
     rows = functools.partial(_rows, file, mapping, encoding, binding, limits, is_lines)
-    return Opened(parts=[rows], remarks=remarks)
+    return Opened(parts=[rows], names=_names(text, limits, is_lines), remarks=remarks)
+
+
+def _names(text: str, limits: Limits, is_lines: bool) -> list[str]:
+    """Returns the names in the first objects of a file, by its head."""
+    source = io.BytesIO(text.encode(UTF8, ESCAPE))
+    rows = _lines(source, "", limits) if is_lines else _values(source, "", limits)
+    names: dict[str, None] = {}
+    with contextlib.suppress(InputError):  # of what the end of the head cuts
+        for _, row in itertools.islice(rows, NAMED_ROWS):
+            names.update(dict.fromkeys(_record(row)[0]))
+    return list(names)
 
 
 def _is_lines(text: str, is_whole: bool) -> bool:

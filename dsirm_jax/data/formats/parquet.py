@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import tempfile
@@ -23,7 +24,10 @@ def open_parquet(
 ) -> Opened:
     """Opens a Parquet file, which has no dialect; see `format.Format`."""
     del dialect, binding
-    return Opened(parts=parquet_parts(file, mapping=mapping, limits=limits))
+    parts = parquet_parts(file, mapping=mapping, limits=limits)
+    with readable(file, "Parquet"), _plain(file) as source:
+        names = pq.ParquetFile(source).schema_arrow.names
+    return Opened(parts=parts, names=names)
 
 
 def parquet_parts(file: str, *, mapping: ColumnMap, limits: Limits = LIMITS) -> list[Part]:
@@ -56,13 +60,23 @@ def _parquet_rows(
 
 
 def _packed_parquet_rows(file: str, mapping: ColumnMap, limits: Limits) -> Iterator[Chunk]:
-    # Parquet is read from its end, gzip only from its start.
-    with readable(file, "Parquet"), tempfile.TemporaryFile() as plain:
-        with storage.stream(file) as packed:
-            shutil.copyfileobj(packed, plain, BUFFER)
+    with readable(file, "Parquet"), _plain(file) as plain:
         reader = _parquet_file(plain)
         groups = range(reader.num_row_groups)
         yield from _parquet_chunks(reader, file, mapping, limits, groups, 1)
+
+
+@contextlib.contextmanager
+def _plain(file: str) -> Iterator[pa.NativeFile | BinaryIO]:
+    if not storage.name(file).endswith(".gz"):
+        with storage.open_file(file) as source:
+            yield source
+        return
+    # Parquet is read from its end, gzip only from its start.
+    with tempfile.TemporaryFile() as plain:
+        with storage.stream(file) as packed:
+            shutil.copyfileobj(packed, plain, BUFFER)
+        yield plain
 
 
 def _parquet_file(source: pa.NativeFile | BinaryIO) -> pq.ParquetFile:

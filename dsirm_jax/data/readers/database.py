@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data import formats
+from dsirm_jax.data.categories import SAMPLE, Paths, detect
 from dsirm_jax.data.columns import (
     ColumnMap,
     check_column_settings,
@@ -21,6 +22,7 @@ from dsirm_jax.data.columns import (
     split_category,
 )
 from dsirm_jax.data.connections import connect, naming_binding, only_read
+from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.schema import Chunk, Source
 from dsirm_jax.data.statements import is_select, regenerated, select_statement
 from dsirm_jax.io.checks import check_text
@@ -53,6 +55,7 @@ class Database:
       judgement_columns: likewise.
       extra_columns: as in `tables.Tables`.
       category_separator: as in `tables.Tables`.
+      category_list_separator: as in `tables.Tables`.
     """
 
     url: str
@@ -61,7 +64,8 @@ class Database:
     item_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     judgement_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    category_separator: str = " > "
+    category_separator: str | None = None
+    category_list_separator: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("url", "items", "judgements"):
@@ -74,31 +78,51 @@ class Database:
 
     def read(self) -> Source:
         extras = extras_schema(self.extra_columns, binding="Database.extra_columns")
-        items = functools.partial(
-            self._rows,
-            "items",
-            item_mapping(self.item_columns, extras.names, binding="Database.item_columns"),
-        )
-        judgements = functools.partial(
-            self._rows,
-            "judgements",
-            judgement_mapping(self.judgement_columns, binding="Database.judgement_columns"),
-        )
+        mappings = {
+            "items": item_mapping(self.item_columns, extras.names, binding="Database.item_columns"),
+            "judgements": judgement_mapping(
+                self.judgement_columns, binding="Database.judgement_columns"
+            ),
+        }
+        findings: list[Finding] = []
         with self._connected() as database:
-            for part in (items, judgements):
-                self._table(database, *part.args)
+            tables = {name: self._whole(database, name) for name in mappings}
+            for name, mapping in mappings.items():
+                self._mapped(tables[name], name, mapping)
+                findings += mapping.findings(list(tables[name].columns))
+            paths, more = detect(
+                self._categories(database, tables["items"], mappings["items"]),
+                separator=self.category_separator,
+                several=self.category_list_separator,
+                binding="Database.",
+            )
+        items, judgements = (
+            functools.partial(self._rows, name, mapping, paths)
+            for name, mapping in mappings.items()
+        )
         return Source(
             items=[items],
             judgements=[judgements],
             extras=extras,
             if_empty="bind Database.items and Database.judgements to tables with rows",
+            findings=[*findings, *more],
         )
 
-    def _rows(self, name: str, mapping: ColumnMap) -> Iterator[Chunk]:
+    def _categories(self, database: Any, table: ibis.Table, mapping: ColumnMap) -> list[str]:
+        """Returns some categories, where they are texts."""
+        name = mapping.columns["category"]
+        if name not in table.columns or not table[name].type().is_string():
+            return []
+        with self._naming("items"):
+            only_read(database)
+            rows = table.select(name).filter(table[name].notnull()).limit(SAMPLE).to_pyarrow()
+        return [text for text in rows[name].to_pylist() if text and text.strip()]
+
+    def _rows(self, name: str, mapping: ColumnMap, paths: Paths) -> Iterator[Chunk]:
         with tempfile.TemporaryDirectory() as folder:
             rows = Path(folder) / "rows.parquet"
             with self._connected() as database:
-                table = self._table(database, name, mapping)
+                table = self._mapped(self._whole(database, name), name, mapping)
                 with self._naming(name):
                     only_read(database)
                     table.to_parquet(rows)
@@ -109,10 +133,10 @@ class Database:
             for chunk in (chunk for part in parts for chunk in part()):
                 chunk = dataclasses.replace(chunk, file=self._label(name), first_row=first_row)
                 first_row += chunk.table.num_rows
-                yield split_category(chunk, separator=self.category_separator)
+                yield split_category(chunk, separator=paths.separator, several=paths.several)
 
-    def _table(self, database: Any, name: str, mapping: ColumnMap) -> ibis.Table:
-        """Returns the columns of a table that are mapped, which the engine has not read yet."""
+    def _whole(self, database: Any, name: str) -> ibis.Table:
+        """Returns a table, which the engine has not read yet."""
         binding = f"Database.{name}"
         query = select_statement(
             resolved(getattr(self, name), binding=binding),
@@ -128,9 +152,11 @@ class Database:
                     query = regenerated(query, dialect=database.dialect)
                 # Ibis 12 asks either for the columns of a table, but cannot for those of a query.
                 database.raw_sql(f"CREATE TEMPORARY VIEW dsirm_{name} AS {query}")
-                table = database.table(f"dsirm_{name}")
-            else:
-                table = database.sql(query)
+                return database.table(f"dsirm_{name}")
+            return database.sql(query)
+
+    def _mapped(self, table: ibis.Table, name: str, mapping: ColumnMap) -> ibis.Table:
+        """Returns the columns of a table that are mapped."""
         columns = present_columns(self._label(name), list(table.columns), mapping)
         table = table.select(list(dict.fromkeys(columns.values())))
         # Arrow turns every other type of id into text.

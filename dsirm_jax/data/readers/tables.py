@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from dsirm_jax.data import formats
+from dsirm_jax.data.categories import paths_of
 from dsirm_jax.data.columns import (
     check_column_settings,
     extras_schema,
@@ -19,6 +20,7 @@ from dsirm_jax.data.judgement_files.kind import JudgementKind
 from dsirm_jax.data.judgement_files.recognition import recognised
 from dsirm_jax.data.schema import Part, Source
 from dsirm_jax.data.topics import named_queries, read_topics
+from dsirm_jax.data.variants import filled_down
 from dsirm_jax.io import storage
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
@@ -44,8 +46,15 @@ class Tables:
       judgement_columns: likewise.
       extra_columns: further item columns to keep under your name, each with its Arrow type
         ("string", "float64", "int64", "bool", …), say as numeric features.
-      category_separator: between the levels of a category path that is one text; a list column
-        needs none.
+      category_separator: between the levels of a category path that is one text; "[]" where it is
+        a list of Python or JSON; a column of lists needs none. None: " > " where any category has
+        it, else what parts most of them, and a line of the log says so.
+      category_list_separator: between several paths of one item that are one text, of which the
+        deepest is read, the first of equals. None: ", " where one path is the beginning of another
+        (WooCommerce), or many different ones end alike.
+      variant_group: a column of yours that the rows of one product share (Shopify: "Handle"), in
+        whose later rows an empty cell is that of the row before. `item_id` may be the same column,
+        and a product is one item, or another, and each variant is one.
       items_dialect: how the text files of `items` are written; what is None in it is sniffed by the
         head of each file, and said where it is not the plain way: commas in .csv and tabs in .tsv,
         values in quotes where needed, UTF-8.
@@ -57,7 +66,9 @@ class Tables:
     item_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     judgement_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    category_separator: str = " > "
+    category_separator: str | None = None
+    category_list_separator: str | None = None
+    variant_group: str | None = None
     items_dialect: Dialect = dataclasses.field(default_factory=Dialect)
     judgements_dialect: Dialect = dataclasses.field(default_factory=Dialect)
     judgements_kind: JudgementKind | None = None
@@ -78,6 +89,8 @@ class Tables:
                     f"@{name.partition('_')[0]}/dialect.Dialect()"
                 )
         check_column_settings(self)
+        if self.variant_group is not None:
+            check_text("Tables.variant_group", self.variant_group)
         kind = self.judgements_kind
         if kind is None:
             return
@@ -98,43 +111,56 @@ class Tables:
 
     def read(self) -> Source:
         extras = extras_schema(self.extra_columns, binding="Tables.extra_columns")
-        item_map = item_mapping(self.item_columns, extras.names, binding="Tables.item_columns")
-        items, item_findings = formats.opened(
-            storage.list_files(self.items),
-            mapping=item_map,
-            dialect=self.items_dialect,
-            binding="Tables.items_dialect",
-            table="items",
+        items, findings = self._items(extras.names)
+        paths, seen = paths_of(
+            items,
+            separator=self.category_separator,
+            several=self.category_list_separator,
+            binding="Tables.",
         )
-        judgements, judgement_findings = self._judgements()
+        judgements, more = self._judgements()
         return Source(
-            items=split_categories(items, separator=self.category_separator),
+            items=split_categories(items, separator=paths.separator, several=paths.several),
             judgements=judgements,
             extras=extras,
             if_empty=(
                 f"bind Tables.items (now {self.items!r}) and Tables.judgements (now "
                 f"{self.judgements!r}) to files with data rows"
             ),
-            findings=[*item_findings, *judgement_findings],
+            findings=[*findings, *seen, *more],
         )
 
+    def _items(self, extras: Sequence[str]) -> tuple[list[Part], list[Finding]]:
+        mapping = item_mapping(self.item_columns, extras, binding="Tables.item_columns")
+        if self.variant_group is not None:
+            mapping = mapping.with_group(self.variant_group)
+        files, findings = formats.opened(
+            storage.list_files(self.items),
+            mapping=mapping,
+            dialect=self.items_dialect,
+            binding="Tables.items_dialect",
+        )
+        if self.variant_group is not None:
+            return [filled_down(file.parts) for file in files], findings
+        return [part for file in files for part in file.parts], findings
+
     def _judgements(self) -> tuple[list[Part], list[Finding]]:
-        files = storage.list_files(self.judgements)
+        names = storage.list_files(self.judgements)
         queries = storage.list_files(self.queries or ())
         kind = self.judgements_kind
         findings: list[Finding] = []
         if kind is None and not self.judgement_columns:
-            kind, findings = recognised(files)
+            kind, findings = recognised(names)
         if kind is not None:
-            parts, seen = kind.read(files, queries=queries)
+            parts, seen = kind.read(names, queries=queries)
             return parts, [*findings, *seen]
-        mapping = judgement_mapping(self.judgement_columns, binding="Tables.judgement_columns")
-        parts, seen = formats.opened(
-            files,
-            mapping=mapping,
+        files, seen = formats.opened(
+            names,
+            mapping=judgement_mapping(self.judgement_columns, binding="Tables.judgement_columns"),
             dialect=self.judgements_dialect,
             binding="Tables.judgements_dialect",
-            table="judgements",
         )
-        findings += seen
-        return (named_queries(parts, read_topics(queries)) if queries else parts), findings
+        parts = [part for file in files for part in file.parts]
+        if queries:
+            parts = named_queries(parts, read_topics(queries))
+        return parts, [*findings, *seen]

@@ -181,7 +181,8 @@ GOOD = {
                 ("extra_columns", {"Title": "string"}, "name"),
                 ("extra_columns", {"price": 64}, "number"),
                 ("category_separator", "", "empty"),
-                ("category_separator", None, "none"),
+                ("category_separator", 3, "separator number"),
+                ("category_list_separator", "", "list empty"),
             ]
         ),
         (Database, "url", ""),

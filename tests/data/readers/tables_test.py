@@ -152,3 +152,29 @@ def test_a_table_may_name_queries_by_id(tmp_path):
 def test_settings_of_layouts(settings, message):
     with pytest.raises(InputError, match=message):
         Tables(items="items.csv", judgements="judged.txt", **settings)
+
+
+def test_what_the_tables_columns_are_is_told(tmp_path):
+    rich = [row | {"brand": "Arvo", "color": "red", "path": "a|b"} for row in ITEMS]
+    write(rich, tmp_path / "items-1.csv")
+    write(ITEMS, tmp_path / "items-2.csv")
+    source = Tables(
+        items=str(tmp_path / "items-*.csv"),
+        judgements=write(JUDGED, tmp_path / "judged.jsonl"),
+        item_columns={"item_id": "sku", "title": "name", "category": "path"},
+        judgement_columns={"item_id": "sku", "label": "grade"},
+    ).read()
+    said = [(finding.table, finding.is_fault, finding.text) for finding in source.findings]
+    assert [finding[:2] for finding in said] == [
+        *(("items", is_fault) for is_fault in (False, True, True)),
+        ("judgements", False),
+        ("items", False),
+    ]
+    read, unread, lacking, judged, categories = (text for *_, text in said)
+    assert read.endswith(
+        "sku as item_id, name as title, brand, path as category; not read: price, color"
+    )
+    assert "'color' may be our colour" in unread and "'category': 'path'" in unread
+    assert f"1 of 2 files lack columns of others: {tmp_path}/items-2.csv has no brand" == lacking
+    assert judged.endswith("query, sku as item_id, grade as label; not read: none")
+    assert "have '|'" in categories
