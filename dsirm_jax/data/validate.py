@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
-from dsirm_jax.data.oddities import Oddities
+from dsirm_jax.data.oddities import Oddities, may_have
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
@@ -35,6 +35,9 @@ LARGEST = 2**53
 CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
+
+MARKED = ("title", "description", "brand", "colour", "category")
+"""Columns of text that are searched for markers of missing values, which stay in titles alone."""
 
 GARBLED = ("title", "brand", "query")
 """Columns of text that are searched for characters which an earlier conversion spoilt."""
@@ -79,7 +82,7 @@ def checked_items(
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
-    for name in ("description", "brand", "colour", "category"):
+    for name in MARKED[1:]:
         rows.drop_missing(name)
     rows.note_markers("title")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
@@ -193,6 +196,8 @@ class _Rows:
     ):
         self.chunk, self.table, self.missing = chunk, table, frozenset(missing)
         self.oddities = Oddities() if oddities is None else oddities
+        # Columns that may have markers of missing values: a search by Arrow spares that by Python.
+        self.marked: set[str] = set()
         self.faults: dict[int, tuple[str | None, str | None, str]] = {}
         for position, (value, reason) in chunk.unreadable.items():
             self.fault(position, None, value, reason)
@@ -229,6 +234,8 @@ class _Rows:
         self._markers("marker", name)
 
     def _markers(self, kind: str, name: str) -> bool:
+        if name not in self.marked:
+            return False
         values = self.columns[name]
         if name == "category":
             values = list(itertools.chain.from_iterable(filter(None, values)))
@@ -274,6 +281,8 @@ class _Rows:
             values = without_nan(_cast(column, field.type))
             if field.name in GARBLED and pa.types.is_string(values.type):
                 self.oddities.add_garbled(field.name, values)
+            if field.name in MARKED and may_have(values, self.missing):
+                self.marked.add(field.name)
             return values.to_pylist()
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             name = self.chunk.columns.get(field.name, field.name)
@@ -282,6 +291,7 @@ class _Rows:
                 f"{field.name} ({field.type}); map another column to it"
             ) from error
         except pa.ArrowInvalid:
+            self.marked.add(field.name)
             return [self._value(column, position, field) for position in range(len(column))]
 
     def _plain_numbers(self, column: pa.Array, field: pa.Field) -> pa.Array:

@@ -141,24 +141,17 @@ def _records(
     Bytes that are no UTF-8 stay for the check of their column.
     """
     csv.field_size_limit(limits.bytes)
-    row, most = -1, limits.bytes
-
-    def lines(text: io.TextIOWrapper) -> Iterator[str]:
-        for line in iter(functools.partial(text.readline, most + 1), ""):
-            if len(line) > most:
-                raise csv.Error(f"a line is longer than {most} characters")
-            yield line
-
+    row = -1
     try:
         with (
             opened_utf8(file, encoding, binding=binding) as source,
             io.TextIOWrapper(source, encoding=UTF8, errors=ESCAPE, newline="") as text,
         ):
-            read = lines(text)
-            first = next(read, "")
-            if not (skipped := is_excel_line(first)):
-                read = itertools.chain([first], read)
-            records = Records(read, layout)
+            lines = iter(functools.partial(text.readline, limits.bytes + 1), "")
+            first = next(lines, "")
+            skipped = is_excel_line(first)
+            kept = lines if skipped else itertools.chain([first], lines)
+            records = Records(kept, layout, longest=limits.bytes)
             for row, record in enumerate(records):
                 if not row:
                     "".join(record).encode()

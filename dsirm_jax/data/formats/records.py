@@ -6,7 +6,8 @@ import collections
 import csv
 import dataclasses
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dsirm_jax.data.dialect import BACKSLASH, DOUBLED, NONE
@@ -54,8 +55,9 @@ class Records:
       width: as in `Layout`; may be set when the header has been read.
     """
 
-    def __init__(self, lines: Iterator[str], layout: Layout):
-        self._source, self._layout = lines, layout
+    def __init__(self, lines: Iterable[str], layout: Layout, *, longest: int = sys.maxsize):
+        """Wraps lines with their ends, of which none may have more than `longest` characters."""
+        self._source, self._layout, self._longest = lines, layout, longest
         self._pending: collections.deque[str] = collections.deque()
         self._taken: list[str] = []
         self._reader: Any = None
@@ -78,6 +80,7 @@ class Records:
     def _plain(self) -> Iterator[list[str]]:
         delimiter = self._layout.delimiter
         for line in self._source:
+            self._check_length(line)
             self._plain_lines += 1
             line = line.rstrip("\r\n")
             if line and not (line.isspace() and delimiter not in line):
@@ -116,9 +119,11 @@ class Records:
 
     def _fed(self, has_escapes: bool) -> Iterator[str]:
         """Yields the lines that the parser asks for, and remembers those of one record."""
-        pending, taken = self._pending, self._taken
+        pending, taken, longest = self._pending, self._taken, self._longest
         escapes = re.compile(rf'\\(["\\{re.escape(self._layout.delimiter)}])')
         for line in self._source:
+            if len(line) > longest:
+                self._check_length(line)
             if has_escapes and "\\" in line:
                 line = escapes.sub(_placeholder, line)
             taken.append(line)
@@ -133,6 +138,10 @@ class Records:
             return record
         delimiter = self._layout.delimiter
         return [value.replace(_QUOTE, '"').replace(_DELIMITER, delimiter) for value in record]
+
+    def _check_length(self, line: str) -> None:
+        if len(line) > self._longest:
+            raise csv.Error(f"a line is longer than {self._longest} characters")
 
     def _check_lines(self) -> None:
         self.spanning += 1

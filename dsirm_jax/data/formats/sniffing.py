@@ -165,6 +165,14 @@ def _quoting(
     # With a quote left open, the parser itself says where.
     is_quoted = in_use or none.odd > doubled.odd or width < 2
     remarks = []
+    if any("\\\\" in line for line in lines):
+        remarks.append(
+            Remark(
+                text="backslashes are text, doubled ones too: no quote stands behind one; if each "
+                "stands before a character, "
+                + otherwise(binding, f"quoting = '{BACKSLASH}'", "save the file without them")
+            )
+        )
     if doubled.unclosed:
         remarks.append(
             Remark(
