@@ -21,11 +21,9 @@ _DECIMAL_COMMA = rf"{_SIGN}\d*,\d+$"
 COMMA_IN_DOUBT = "a comma for thousands or for decimals: bind the decimal of the table's dialect"
 
 
-def is_in_doubt(value: bytes | str) -> bool:
-    """Returns whether the comma of a number is between thousands or before decimals."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    found = pc.match_substring_regex(pa.scalar(text.strip()), _IN_DOUBT[","])
-    return bool(found.as_py())
+def is_in_doubt(cell: pa.Array) -> bool:
+    """Returns whether the comma of a number, as text, may part thousands or decimals."""
+    return bool(pc.match_substring_regex(cell, _IN_DOUBT[","])[0].as_py())
 
 
 def without_nan(column: pa.Array) -> pa.Array:
