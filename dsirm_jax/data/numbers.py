@@ -27,14 +27,9 @@ def is_in_doubt(cell: pa.Array) -> bool:
 
 
 def without_nan(column: pa.Array) -> pa.Array:
-    """Returns an array of numbers, or of lists of numbers, where NaN is null."""
+    """Returns an array where NaN, if it has numbers, is null."""
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if is_list and pa.types.is_floating(column.type.value_type):
-        kind = pa.LargeListArray if pa.types.is_large_list(column.type) else pa.ListArray
-        values = without_nan(column.values)
-        return kind.from_arrays(column.offsets, values, type=column.type, mask=column.is_null())
     return column
 
 
