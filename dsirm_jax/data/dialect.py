@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 
 from dsirm_jax.io.checks import check_choice
@@ -50,10 +49,6 @@ class Dialect:
 
 def _is_text_encoding(name: object) -> bool:
     try:
-        return (
-            isinstance(name, str)
-            and isinstance(b"".decode(name), str)
-            and bool(codecs.getincrementaldecoder(name))
-        )
+        return isinstance(name, str) and isinstance("a".encode(name), bytes)
     except (LookupError, ValueError):
         return False

@@ -21,22 +21,15 @@ _DECIMAL_COMMA = rf"{_SIGN}\d*,\d+$"
 COMMA_IN_DOUBT = "a comma for thousands or for decimals: bind the decimal of the table's dialect"
 
 
-def is_in_doubt(value: bytes | str) -> bool:
-    """Returns whether the comma of a number is between thousands or before decimals."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    found = pc.match_substring_regex(pa.scalar(text.strip()), _IN_DOUBT[","])
-    return bool(found.as_py())
+def is_in_doubt(cell: pa.Array) -> bool:
+    """Returns whether the comma of a number, as text, may part thousands or decimals."""
+    return bool(pc.match_substring_regex(cell, _IN_DOUBT[","])[0].as_py())
 
 
 def without_nan(column: pa.Array) -> pa.Array:
-    """Returns an array of numbers, or of lists of numbers, where NaN is null."""
+    """Returns an array where NaN, if it has numbers, is null."""
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if is_list and pa.types.is_floating(column.type.value_type):
-        kind = pa.LargeListArray if pa.types.is_large_list(column.type) else pa.ListArray
-        values = without_nan(column.values)
-        return kind.from_arrays(column.offsets, values, type=column.type, mask=column.is_null())
     return column
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,14 @@ _GARBLED = (
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 _Key = tuple[str, str, str]
+
+
+def may_have(values: pa.Array, markers: Collection[str]) -> bool:
+    """Returns whether a column of texts, or of paths, may have one of some short texts."""
+    texts = values.flatten() if pa.types.is_nested(values.type) else values
+    longest = 4 * max(map(len, markers), default=0)
+    short = pc.utf8_trim_whitespace(texts.filter(pc.less_equal(pc.binary_length(texts), longest)))
+    return bool(pc.any(pc.is_in(short, pa.array(list(markers), pa.string()))).as_py())
 
 
 @dataclasses.dataclass(kw_only=True)

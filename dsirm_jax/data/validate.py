@@ -15,7 +15,7 @@ import pyarrow as pa
 from dsirm_jax.data.ids import read_id, whole_numbers
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
-from dsirm_jax.data.oddities import Oddities
+from dsirm_jax.data.oddities import Oddities, may_have
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
@@ -36,6 +36,9 @@ LARGEST = 2**53
 CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
+
+MARKED = ("title", "description", "brand", "colour", "category")
+"""Columns of text that are searched for markers of missing values, which stay in titles alone."""
 
 GARBLED = ("title", "brand", "query")
 """Columns of text that are searched for characters which an earlier conversion spoilt."""
@@ -80,7 +83,7 @@ def checked_items(
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
-    for name in ("description", "brand", "colour", "category"):
+    for name in MARKED[1:]:
         rows.drop_missing(name)
     rows.note_markers("title")
     rows.replace("item_id", read_id)
@@ -197,6 +200,8 @@ class _Rows:
     ):
         self.chunk, self.table, self.missing = chunk, table, frozenset(missing)
         self.oddities = Oddities() if oddities is None else oddities
+        # Columns that may have markers of missing values: a search by Arrow spares that by Python.
+        self.marked: set[str] = set()
         self.faults: dict[int, tuple[str | None, str | None, str]] = {}
         for position, (value, reason) in chunk.unreadable.items():
             self.fault(position, None, value, reason)
@@ -233,6 +238,8 @@ class _Rows:
         self._markers("marker", name)
 
     def _markers(self, kind: str, name: str) -> bool:
+        if name not in self.marked:
+            return False
         values = self.columns[name]
         if name == "category":
             values = list(itertools.chain.from_iterable(filter(None, values)))
@@ -280,6 +287,8 @@ class _Rows:
             values = without_nan(_cast(column, field.type))
             if field.name in GARBLED and pa.types.is_string(values.type):
                 self.oddities.add_garbled(field.name, values)
+            if field.name in MARKED and may_have(values, self.missing):
+                self.marked.add(field.name)
             return values.to_pylist()
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             name = self.chunk.columns.get(field.name, field.name)
@@ -288,6 +297,7 @@ class _Rows:
                 f"{field.name} ({field.type}); map another column to it"
             ) from error
         except pa.ArrowInvalid:
+            self.marked.add(field.name)
             return [self._value(column, position, field) for position in range(len(column))]
 
     def _plain_numbers(self, column: pa.Array, field: pa.Field) -> pa.Array:
@@ -306,7 +316,7 @@ class _Rows:
         except pa.ArrowInvalid:
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
-            if _is_text(cell.type) and not textual and is_in_doubt(_bytes(cell)):
+            if _is_text(cell.type) and not textual and is_in_doubt(cell):
                 reason = COMMA_IN_DOUBT
             self.fault(position, field.name, _bytes(cell), reason)
             return None

@@ -291,7 +291,6 @@ BAD_JUDGEMENTS = [
     ({"item_id": "nowhere"}, "sku", "unknown item_id"),
     ({"label": "X"}, "label", "unknown label"),
     ({"clicks": -1}, "clicks", "negative number"),
-    ({"weight": float("nan")}, "weight", "not finite"),
     ({"weight": float("inf")}, "weight", "not finite"),
     ({"split": "validation"}, "split", "neither train nor test"),
     ({"label": None}, "label", "neither a label nor a count"),

@@ -8,7 +8,6 @@ import functools
 import io
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import cast
 
 import pyarrow as pa
 
@@ -18,7 +17,6 @@ from dsirm_jax.data.formats.encodings import (
     ESCAPE,
     UTF8,
     Encoding,
-    Utf8Stream,
     decoded,
     opened_utf8,
     read_head,
@@ -35,7 +33,7 @@ from dsirm_jax.data.formats.format import (
     readable,
 )
 from dsirm_jax.data.formats.records import Layout, Records, TwoReadings
-from dsirm_jax.data.formats.sniffing import is_excel_line, sniff_layout, text_lines
+from dsirm_jax.data.formats.sniffing import is_excel_line, sniff_layout
 from dsirm_jax.data.schema import Chunk, Part
 from dsirm_jax.io.errors import InputError
 
@@ -55,10 +53,10 @@ def open_csv(
     with readable(file, "CSV"):
         head, is_whole = read_head(file, limits.sample)
         encoding, remarks = told_encoding(head, dialect=dialect, binding=binding)
-        lines = text_lines(decoded(head, encoding).decode(UTF8, ESCAPE))
+        text = decoded(head, encoding).decode(UTF8, ESCAPE)
     try:
         layout, others = sniff_layout(
-            lines if is_whole else lines[:-1],
+            text,
             is_whole=is_whole,
             dialect=dialect,
             default=delimiter,
@@ -108,6 +106,8 @@ def _rows(
     names = present_columns(file, header, mapping)
     width, first_row = len(header), 1
     for block in blocks(records, limits, size=lambda record: sum(map(len, record))):
+        if layout.has_ends:
+            block = [record[: -1 if record[-1] == "" else None] for record in block]
         unreadable = {
             position: (
                 _shown(layout.delimiter.join(record)),
@@ -141,31 +141,24 @@ def _records(
     Bytes that are no UTF-8 stay for the check of their column.
     """
     csv.field_size_limit(limits.bytes)
-    row, most = -1, limits.bytes
-
-    def lines(text: io.TextIOWrapper) -> Iterator[str]:
-        for line in iter(functools.partial(text.readline, most + 1), ""):
-            if len(line) > most:
-                raise csv.Error(f"a line is longer than {most} characters")
-            yield line
-
+    row, ends = -1, "\n" if layout.has_returns else ""
     try:
         with (
-            opened_utf8(file, encoding, binding=binding) as source,
-            io.TextIOWrapper(source, encoding=UTF8, errors=ESCAPE, newline="") as text,
+            opened_utf8(file, encoding, binding=binding) as (source, stream),
+            io.TextIOWrapper(source, encoding=UTF8, errors=ESCAPE, newline=ends) as text,
         ):
-            read = lines(text)
-            first = next(read, "")
-            if not (skipped := is_excel_line(first)):
-                read = itertools.chain([first], read)
-            records = Records(read, layout)
+            lines = iter(functools.partial(text.readline, limits.bytes + 1), "")
+            first = next(lines, "")
+            skipped = is_excel_line(first)
+            kept = lines if skipped else itertools.chain([first], lines)
+            records = Records(kept, layout, longest=limits.bytes)
             for row, record in enumerate(records):
                 if not row:
                     "".join(record).encode()
                 yield record
-            in_file = cast(Utf8Stream, source.raw).breaks
+            in_file = stream.lines(layout.has_returns)
             if records.lines + skipped != in_file:
-                raise csv.Error(f"the file has {in_file} lines and {records.lines} were read")
+                raise csv.Error(f"it has {in_file} lines, of which {records.lines} were read")
     except (pa.ArrowException, csv.Error, OSError, UnicodeError) as error:
         raise InputError(
             f"{file}: not a readable CSV file after row {max(row, 0)}: {_fault(error, binding)}"

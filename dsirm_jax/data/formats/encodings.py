@@ -32,6 +32,9 @@ _LONGEST = 4
 
 _LETTERS = "àâäáãåæçéèêëíìîïñóòôöõøœúùûüßýšžÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜŠŽ’‘´·™®©°\xa0\xad"
 _SYMBOLS = "€²³½¼¾±µ£§¨“”„«»¿¡ªº×‚‹›"
+_HOPELESS_LINES, _HOPELESS = 20, 0.05
+"""Fewest lines with bytes that are no UTF-8, and their share, by which a file is another's."""
+
 # What Windows-1252 hardly ever has in a text of a Western language: other characters, symbols
 # within words, three accents in a row, and a small letter before an accented capital.
 _FOREIGN = re.compile(
@@ -48,13 +51,15 @@ class Encoding:
       name: as Python calls it.
       is_settled: the bytes seen tell it; all of them may have been ASCII.
       fault: what is odd about the bytes, or None.
-      example: of a guessed encoding, a line that it decides.
+      example: of a guessed encoding, words that it decides.
+      is_hopeless: bytes are odd in so many lines that another encoding is all but certain.
     """
 
     name: str
     is_settled: bool = True
     fault: str | None = None
     example: str | None = None
+    is_hopeless: bool = False
 
 
 def sniff_encoding(head: bytes) -> Encoding:
@@ -86,7 +91,9 @@ def sniff_encoding(head: bytes) -> Encoding:
         example = line.encode(UTF8, ESCAPE).decode(WESTERN)
         return Encoding(name=WESTERN, fault=byte, example=_around(example))
     shown = _around(line).encode(UTF8, ESCAPE).decode(UTF8, "backslashreplace")
-    return Encoding(name=UTF8, fault=f"{byte} (near {shown!r})")
+    bad_lines = sum(1 for _ in re.finditer("\n[^\n]*[\udc80-\udcff]", text))
+    is_hopeless = bad_lines >= _HOPELESS_LINES and bad_lines > _HOPELESS * text.count("\n")
+    return Encoding(name=UTF8, fault=f"{byte} (near {shown!r})", is_hopeless=is_hopeless)
 
 
 def is_western(head: bytes) -> bool:
@@ -110,9 +117,6 @@ class Utf8Stream(io.RawIOBase):
 
     What cannot be decoded stays as it is, or turns into bytes that are no UTF-8, for the check of
     its column.
-
-    Attributes:
-      breaks: ends of lines so far; with a last line that has none, all lines.
     """
 
     def __init__(self, source: BinaryIO, encoding: Encoding, *, unsettled: str):
@@ -132,17 +136,22 @@ class Utf8Stream(io.RawIOBase):
         self._decoder = (
             None if is_utf8 else codecs.getincrementaldecoder(encoding.name)(self._errors)
         )
-        self._rest, self._tail, self._is_started = b"", b"", False
-        self._count, self._last = 0, b"\n"
+        self._rest, self._start, self._tail, self._is_started = b"", b"", b"", False
+        self._count, self._returns, self._last = 0, 0, b"\n"
 
-    @property
-    def breaks(self) -> int:
-        return self._count + (self._last not in (b"\n", b"\r"))
+    def lines(self, has_returns: bool = False) -> int:
+        """Returns the number of lines so far.
+
+        Args:
+          has_returns: carriage returns alone are no ends of lines.
+        """
+        ends = (b"\n",) if has_returns else (b"\n", b"\r")
+        return self._count + (0 if has_returns else self._returns) + (self._last not in ends)
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         while not self._rest:
             block = self._source.read(len(buffer))
             self._rest = self._decoded(bytes(block))
@@ -162,25 +171,30 @@ class Utf8Stream(io.RawIOBase):
                 text = text.removeprefix("\ufeff")
             return text.encode(UTF8, self._errors)
         if not self._is_started:
+            self._start += block
+            if block and len(self._start) < len(codecs.BOM_UTF8):
+                return b""
             self._is_started = True
-            block = block.removeprefix(codecs.BOM_UTF8)
+            block = self._start.removeprefix(codecs.BOM_UTF8)
         if not self._is_settled:
             self._settle(block)
         return block
 
     def _settle(self, block: bytes) -> None:
-        if block.isascii() and not self._tail:
-            return
         head = self._tail + block
-        first = next(place for place, byte in enumerate(head) if byte > 127)
+        beyond = re.search(rb"[\x80-\xff]", head)
+        if not beyond:
+            return
+        first = beyond.start()
         # A character may be cut at the end of a block.
         if block and len(head) - first < _LONGEST:
             self._tail = head[first:]
             return
         found = sniff_encoding(head)
         if found.name == WESTERN:
+            number = self.lines() + head.count(b"\n", 0, first) + (self._last == b"\n")
             raise UnicodeError(
-                f"byte 0x{head[first]:02X} after line {self.breaks} is no UTF-8; it looks like "
+                f"byte 0x{head[first]:02X} in line {number} is no UTF-8; it looks like "
                 f"{WESTERN} ({found.example!r}): {self._unsettled}"
             )
         self._is_settled = True
@@ -190,10 +204,10 @@ class Utf8Stream(io.RawIOBase):
             return
         self._count += block.count(b"\n")
         if b"\r" in block:
-            self._count += block.count(b"\r") - block.count(b"\r\n")
+            self._returns += block.count(b"\r") - block.count(b"\r\n")
         # A line end may lie across two blocks.
         if self._last == b"\r" and block[:1] == b"\n":
-            self._count -= 1
+            self._returns -= 1
         self._last = block[-1:]
 
 
@@ -213,24 +227,29 @@ def told_encoding(
       head: the first bytes.
       dialect: what is bound.
       binding: see `format.Format`; without one, nothing is guessed.
+
+    Raises:
+      UnicodeError: nearly nothing could be read.
     """
     if dialect.encoding:
         return Encoding(name=dialect.encoding), []
     found = sniff_encoding(head)
-    mend = _mend(binding, found.name if found.example else WESTERN)
     if found.example and binding:
         guess = f"{found.fault}; the file is read as {found.name} (such as {found.example!r}); "
-        guess += f"if that is wrong, {_mend(binding, '...')}"
+        guess += f"if that is wrong, {_mend(binding)}"
         return found, [Remark(text=guess, is_fault=True)]
     if found.fault:
-        lost = f"{found.fault}; rows with such bytes are rejected; {mend}"
+        if binding and found.is_hopeless:
+            raise UnicodeError(f"{found.fault}, nor are many others; {_mend(binding)}")
+        lost = f"{found.fault}; rows with such bytes are rejected; {_mend(binding)}"
         return Encoding(name=UTF8), [Remark(text=lost, is_fault=True)]
     plain = found.name == UTF8
     return found, [] if plain else [Remark(text=f"its encoding is {found.name}")]
 
 
-def _mend(binding: str | None, encoding: str) -> str:
-    return otherwise(binding, f"encoding = '{encoding}'", "save the file as UTF-8")
+def _mend(binding: str | None) -> str:
+    names = "encoding, such as 'cp1252', 'cp1251' or 'shift_jis',"
+    return otherwise(binding, names, "save the file as UTF-8")
 
 
 def decoded(head: bytes, encoding: Encoding) -> bytes:
@@ -241,9 +260,9 @@ def decoded(head: bytes, encoding: Encoding) -> bytes:
 @contextlib.contextmanager
 def opened_utf8(
     file: str, encoding: Encoding, *, binding: str | None
-) -> Iterator[io.BufferedReader]:
-    """Opens a file as UTF-8; the `raw` stream of what is yielded counts lines."""
+) -> Iterator[tuple[BinaryIO, Utf8Stream]]:
+    """Opens a file as UTF-8; yields its bytes, and the stream below, which counts lines."""
     with storage.stream(file) as source:
-        stream = Utf8Stream(source, encoding, unsettled=_mend(binding, WESTERN))
+        stream = Utf8Stream(source, encoding, unsettled=_mend(binding))
         with io.BufferedReader(stream, BUFFER) as reader:
-            yield reader
+            yield reader, stream

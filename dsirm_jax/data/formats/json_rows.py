@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -27,6 +27,9 @@ from dsirm_jax.data.formats.encodings import (
 from dsirm_jax.data.formats.format import Limits, Opened, Remark, blocks, one_line, readable
 from dsirm_jax.data.schema import Chunk
 from dsirm_jax.io.errors import InputError
+
+_LONGEST = len(r"\ud83d\ude00")
+"""Characters of the longest token that is no text or number."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
@@ -77,7 +80,7 @@ def _is_lines(text: str, is_whole: bool) -> bool:
     if text.startswith("["):
         inner = text[1:].lstrip()
         return not (inner.startswith("{") and _starts_value(inner, is_whole))
-    return not (text.startswith("{") and _starts_value(text, is_whole))
+    return not (text.startswith("{") and "\n" in text and _starts_value(text, is_whole))
 
 
 def _starts_value(text: str, is_whole: bool) -> bool:
@@ -85,7 +88,8 @@ def _starts_value(text: str, is_whole: bool) -> bool:
     try:
         _DECODER.raw_decode(text)
     except json.JSONDecodeError as error:
-        is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        # A name or an escape may be cut, too.
+        is_cut = error.pos >= len(text) - _LONGEST or error.msg.startswith("Unterminated")
         return is_cut and not is_whole
     except (ValueError, RecursionError):
         return False
@@ -103,7 +107,7 @@ def _rows(
     seen: set[str] = set()
     with (
         readable(file, "JSONL"),
-        opened_utf8(file, encoding, binding=binding) as source,
+        opened_utf8(file, encoding, binding=binding) as (source, _),
     ):
         rows = _lines(source, file, limits) if is_lines else _values(source, file, limits)
         for block in blocks(rows, limits, size=lambda numbered: len(numbered[1])):
@@ -129,7 +133,7 @@ def _rows(
         present_columns(file, sorted(seen), mapping)
 
 
-def _lines(source: Any, file: str, limits: Limits) -> Iterator[tuple[int, bytes]]:
+def _lines(source: BinaryIO, file: str, limits: Limits) -> Iterator[tuple[int, bytes]]:
     """Yields lines that are not blank, with their numbers from 1."""
     for number in itertools.count(1):
         line = source.readline(limits.bytes + 1)
@@ -143,12 +147,13 @@ def _lines(source: Any, file: str, limits: Limits) -> Iterator[tuple[int, bytes]
             yield number, line
 
 
-def _values(source: Any, file: str, limits: Limits) -> Iterator[tuple[int, bytes]]:
+def _values(source: BinaryIO, file: str, limits: Limits) -> Iterator[tuple[int, bytes]]:
     """Yields the text of each value of an array, or of values that follow each other."""
     text, is_array, is_end, place, number = "", False, False, 0, 0
     while True:
         # A value is read again with more of the file where it may have been cut.
-        place = _SPACE.match(text, place).end() if not number else _BETWEEN.match(text, place).end()
+        between = (_BETWEEN if number else _SPACE).match(text, place)
+        place = between.end() if between else place
         if not number and not is_array and text[place : place + 1] == "[":
             is_array, place = True, place + 1
             continue
@@ -160,6 +165,10 @@ def _values(source: Any, file: str, limits: Limits) -> Iterator[tuple[int, bytes
             _, end = _DECODER.raw_decode(text, place) if place < len(text) else (None, place)
         except (ValueError, RecursionError) as error:
             fault, end = error, place
+        if max(end, len(text) if fault else 0) - place > limits.bytes:
+            raise InputError(
+                f"{file}: row {number + 1} is no JSON value of at most {limits.bytes} bytes"
+            )
         if end > place and (end < len(text) or is_end):
             number += 1
             yield number, text[place:end].encode(UTF8, ESCAPE)
@@ -167,14 +176,10 @@ def _values(source: Any, file: str, limits: Limits) -> Iterator[tuple[int, bytes
             continue
         if is_end:
             break
-        if len(text) - place > limits.bytes:
-            raise InputError(
-                f"{file}: row {number + 1} is no JSON value of less than {limits.bytes} bytes"
-            )
         block = source.read(max(limits.sample, len(text) - place))
         is_end = not block
         text, place = text[place:] + block.decode(UTF8, ESCAPE), 0
-    rest = text[place:] + ("" if is_end else source.read(1).decode(UTF8, ESCAPE))
+    rest = text[place:] + ("" if is_end else source.read(limits.sample).decode(UTF8, ESCAPE))
     if rest.strip() or (is_array and is_end):
         what = one_line(fault) if fault else "the array does not end, or something follows it"
         raise InputError(

@@ -6,13 +6,15 @@ import collections
 import csv
 import dataclasses
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dsirm_jax.data.dialect import BACKSLASH, DOUBLED, NONE
 
 # Characters that no decoded file holds stand for those behind a backslash.
-_QUOTE, _DELIMITER = "\ud800", "\ud801"
+_QUOTE, _DELIMITER, _RETURN = "\ud800", "\ud801", "\ud802"
+_RETURNS = re.compile(r"\r(?!\n)")
 _NOT_CLOSED = "expected after"
 """What the parser says of text between a closing quote and the next delimiter."""
 
@@ -32,6 +34,8 @@ class Layout:
       is_quoted: quotes are known to hold values; otherwise a value of several lines, each of which
         could be a record, is in doubt.
       width: values of a record; 0 where it is not known yet.
+      has_returns: carriage returns alone are text, not ends of lines.
+      has_ends: a delimiter ends each record, but not the header.
     """
 
     delimiter: str
@@ -39,6 +43,8 @@ class Layout:
     has_spaces: bool = False
     is_quoted: bool = False
     width: int = 0
+    has_returns: bool = False
+    has_ends: bool = False
 
 
 class Records:
@@ -54,8 +60,9 @@ class Records:
       width: as in `Layout`; may be set when the header has been read.
     """
 
-    def __init__(self, lines: Iterator[str], layout: Layout):
-        self._source, self._layout = lines, layout
+    def __init__(self, lines: Iterable[str], layout: Layout, *, longest: int = sys.maxsize):
+        """Wraps lines with their ends, of which none may have more than `longest` characters."""
+        self._source, self._layout, self._longest = lines, layout, longest
         self._pending: collections.deque[str] = collections.deque()
         self._taken: list[str] = []
         self._reader: Any = None
@@ -78,6 +85,7 @@ class Records:
     def _plain(self) -> Iterator[list[str]]:
         delimiter = self._layout.delimiter
         for line in self._source:
+            self._check_length(line)
             self._plain_lines += 1
             line = line.rstrip("\r\n")
             if line and not (line.isspace() and delimiter not in line):
@@ -85,9 +93,9 @@ class Records:
 
     def _quoted(self) -> Iterator[list[str]]:
         layout, taken = self._layout, self._taken
-        has_escapes = layout.quoting == BACKSLASH
+        has_escapes = layout.quoting == BACKSLASH or layout.has_returns
         reader = self._reader = csv.reader(
-            self._fed(has_escapes),
+            self._fed(),
             delimiter=layout.delimiter,
             skipinitialspace=layout.has_spaces,
             strict=True,
@@ -114,13 +122,18 @@ class Records:
                 yield self._unescaped(_values(line, layout))
                 taken.clear()
 
-    def _fed(self, has_escapes: bool) -> Iterator[str]:
+    def _fed(self) -> Iterator[str]:
         """Yields the lines that the parser asks for, and remembers those of one record."""
-        pending, taken = self._pending, self._taken
+        pending, taken, longest = self._pending, self._taken, self._longest
+        has_escapes, has_returns = self._layout.quoting == BACKSLASH, self._layout.has_returns
         escapes = re.compile(rf'\\(["\\{re.escape(self._layout.delimiter)}])')
         for line in self._source:
+            if len(line) > longest:
+                self._check_length(line)
             if has_escapes and "\\" in line:
                 line = escapes.sub(_placeholder, line)
+            if has_returns:
+                line = _RETURNS.sub(_RETURN, line)
             taken.append(line)
             yield line
             while pending:
@@ -129,10 +142,15 @@ class Records:
                 yield line
 
     def _unescaped(self, record: list[str]) -> list[str]:
-        if not any(_QUOTE in line or _DELIMITER in line for line in self._taken):
-            return record
-        delimiter = self._layout.delimiter
-        return [value.replace(_QUOTE, '"').replace(_DELIMITER, delimiter) for value in record]
+        text = "".join(self._taken)
+        for mark, meant in ((_QUOTE, '"'), (_DELIMITER, self._layout.delimiter), (_RETURN, "\r")):
+            if mark in text:
+                record = [value.replace(mark, meant) for value in record]
+        return record
+
+    def _check_length(self, line: str) -> None:
+        if len(line) > self._longest:
+            raise csv.Error(f"a line is longer than {self._longest} characters")
 
     def _check_lines(self) -> None:
         self.spanning += 1

@@ -24,6 +24,8 @@ _SHOWN = {"\t": "tabs"}
 _LINES = 100
 """Lines whose delimiters are counted where no name of the header helps."""
 
+_LINES_OF_FILES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$")
+_LINES_OF_TEXT = re.compile(r"[^\n]*\n|[^\n]+$")
 _EXCEL = re.compile(r'^"?sep=(.)"?[\r\n]*$', re.IGNORECASE)
 
 
@@ -62,7 +64,7 @@ def is_excel_line(line: str) -> bool:
 
 
 def sniff_layout(
-    lines: Sequence[str],
+    text: str,
     *,
     is_whole: bool,
     dialect: Dialect,
@@ -73,8 +75,8 @@ def sniff_layout(
     """Returns the layout of a file, and what a user should know of it.
 
     Args:
-      lines: the head of the file, in whole lines.
-      is_whole: the file has no others.
+      text: the head of the file.
+      is_whole: the file has no more.
       dialect: what is bound.
       default: the delimiter that goes with the file's suffix.
       mapping: the columns that the header should name.
@@ -83,19 +85,32 @@ def sniff_layout(
     Raises:
       TwoReadings: two readings are as good.
     """
-    lines = list(lines)
+    returns = len(re.findall(r"\r(?!\n)", text))
+    # Where a carriage return ends lines, all lines have one.
+    has_returns = 0 < 2 * returns < text.count("\n")
+    ends = _LINES_OF_TEXT if has_returns else _LINES_OF_FILES
+    lines = ends.findall(text)
+    lines = lines if is_whole else lines[:-1]
     told = _EXCEL.match(lines[0]) if lines else None
     if told:
         lines = lines[1:]
     delimiter = dialect.delimiter or (told[1] if told else _delimiter(lines, default, mapping))
     remarks = []
+    if has_returns:
+        remarks.append(Remark(text="carriage returns within lines are text"))
     if delimiter != default and not dialect.delimiter:
         shown = _SHOWN.get(delimiter, repr(delimiter))
         remarks.append(Remark(text=f"values are separated by {shown}"))
     layout = Layout(
-        delimiter=delimiter, quoting=dialect.quoting or DOUBLED, is_quoted=bool(dialect.quoting)
+        delimiter=delimiter,
+        quoting=dialect.quoting or DOUBLED,
+        is_quoted=bool(dialect.quoting),
+        has_returns=has_returns,
     )
     layout = dataclasses.replace(layout, width=_width(lines, layout))
+    if _has_ends(lines[:_LINES], layout):
+        layout = dataclasses.replace(layout, has_ends=True)
+        remarks.append(Remark(text="each row, but not the header, ends with a delimiter"))
     if dialect.quoting:
         return layout, remarks
     if not any('"' in line for line in lines):
@@ -131,13 +146,25 @@ def _width(lines: Sequence[str], layout: Layout) -> int:
         return 0
 
 
+def _has_ends(lines: Sequence[str], layout: Layout) -> bool:
+    _, *rows = [line.rstrip("\r\n") for line in lines if line.strip()] or [""]
+    ends = [line.endswith(layout.delimiter) for line in rows]
+    if not rows or not all(ends):
+        return False
+    try:
+        widths = {len(record) for record in Records(iter(rows), layout)}
+    except csv.Error:
+        return False
+    return widths == {layout.width + 1}
+
+
 def _quoting(
     lines: Sequence[str], layout: Layout, *, is_whole: bool, binding: str | None
 ) -> tuple[Layout, list[Remark]]:
     """Chooses a quoting, see `sniff_layout`: quotes, unless the file is odd with them."""
 
-    def reading(quoting: str, number: int | None = None, **others: bool) -> Reading:
-        changed = dataclasses.replace(layout, quoting=quoting, **others)
+    def reading(quoting: str, number: int | None = None, has_spaces: bool = False) -> Reading:
+        changed = dataclasses.replace(layout, quoting=quoting, has_spaces=has_spaces)
         return _read(lines[:number], changed, is_whole=is_whole)
 
     doubled = reading(DOUBLED)
@@ -165,6 +192,14 @@ def _quoting(
     # With a quote left open, the parser itself says where.
     is_quoted = in_use or none.odd > doubled.odd or width < 2
     remarks = []
+    if any("\\\\" in line for line in lines):
+        remarks.append(
+            Remark(
+                text="backslashes are text, doubled ones too: no quote stands behind one; if each "
+                "stands before a character, "
+                + otherwise(binding, f"quoting = '{BACKSLASH}'", "save the file without them")
+            )
+        )
     if doubled.unclosed:
         remarks.append(
             Remark(
@@ -183,7 +218,7 @@ def _read(lines: Sequence[str], layout: Layout, *, is_whole: bool) -> Reading:
     quoted, is_open, end = 0, False, 0
     try:
         for record in reader:
-            widths.append(len(record))
+            widths.append(len(record) - (layout.has_ends and bool(widths) and not record[-1]))
             end = reader.lines
             if len(reader.taken) == 1 and '"' in reader.taken[0]:
                 quoted += quoted_values(reader.taken[0], layout.delimiter)
@@ -214,8 +249,3 @@ def _counted(reading: Reading) -> str:
     if reading.is_open:
         text += ", the last of which never ends"
     return text
-
-
-def text_lines(text: str) -> list[str]:
-    """Returns lines with their ends, which are those of files alone."""
-    return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
