@@ -23,27 +23,25 @@ def levels(cell, paths):
     return [level.decode() for level in paths.levels(cell.encode())]
 
 
-@pytest.mark.parametrize(
-    "mark",
-    [
-        ">",
-        " -> ",
-        " &gt; ",
-        " / ",
-        "/",
-        "|",
-        " | ",
-        ", ",
-        " » ",
-        "»",
-        "::",
-        "\\",
-        " - ",
-        "; ",
-        " › ",
-    ],
-    ids=repr,
-)
+MARKS = {
+    "greater": ">",
+    "arrow": " -> ",
+    "entity": " &gt; ",
+    "spaced slash": " / ",
+    "slash": "/",
+    "bar": "|",
+    "comma": ", ",
+    "quotes": " » ",
+    "close quotes": "»",
+    "colons": "::",
+    "backslash": "\\",
+    "dash": " - ",
+    "semicolon": "; ",
+    "single quotes": " › ",
+}
+
+
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
 def test_what_parts_most_categories_is_taken_and_told(mark):
     cells = [mark.join(path) for path in PATHS]
     paths, (finding,) = found(cells)
