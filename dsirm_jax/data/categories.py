@@ -19,8 +19,9 @@ from dsirm_jax.data.schema import Part
 DEFAULT = " > "
 LITERAL = "[]"
 """Stands for the separator where a path is written as a list of Python or JSON."""
-SEVERAL = ", "
-"""Between the paths of an item that has several (WooCommerce)."""
+COMMA = ", "
+_BETWEEN_PATHS = (COMMA, ",", "|", ";", "\n")
+"""What may stand between the paths of an item that has several (WooCommerce, Magento)."""
 
 _CLEAR = ("&gt;", "->", "=>", ">", " » ", "»", " › ", "›", " → ", "→", "::", " / ", "|", "\\")
 """Rare within the name of one category: half of the categories are enough."""
@@ -186,6 +187,8 @@ def detect(
         separator = _separator(cells, say, name=name)
     elif cells and separator != LITERAL and not any(separator in cell for cell in cells):
         say(f"no category of {len(cells)} has {separator!r}, the {name}", cells[:1], fault=True)
+    if separator != LITERAL:
+        _ask_for_others(cells, separator, say, name=name)
     if several is None and separator != LITERAL:
         several = _several(cells, separator, say, name=f"{binding}category_list_separator")
     return Paths(separator=separator, several=several), findings
@@ -232,47 +235,72 @@ def _recurs(cells: Iterable[str], mark: str) -> bool:
     return len(paths) > 1 and 2 * len({path.split(mark)[0] for path in paths}) <= len(paths)
 
 
+def _ask_for_others(
+    cells: Sequence[str], separator: str, say: Callable[..., None], *, name: str
+) -> None:
+    """Asks where many categories without the separator have another mark."""
+    without = [cell for cell in cells if separator not in cell]
+    if len(without) in (0, len(cells)) or len(without) < ASKED_SHARE * len(cells):
+        return
+    having, mark = max(
+        (([cell for cell in without if mark in cell], mark) for mark in _CLEAR),
+        key=lambda found: len(found[0]),
+    )
+    if len(having) < CLEAR_SHARE * len(without):
+        return
+    say(
+        f"{len(having)} of {len(cells)} have {mark!r} and not {separator!r}; where that parts "
+        f"levels, write all alike or bind {name}",
+        having,
+        fault=True,
+    )
+
+
 def _several(
     cells: Sequence[str], separator: str, say: Callable[..., None], *, name: str
 ) -> str | None:
-    """Returns `SEVERAL` where that stands between the paths of an item, without doubt."""
-    having = [cell for cell in cells if SEVERAL in cell and separator in cell]
-    if separator.strip() == SEVERAL.strip() or not having:
-        return None
-    if begun := [cell for cell in having if _begins(cell, separator)]:
-        recurring: list[str] = []
-    else:
-        recurring = _recurring(having)
-    if begun or 2 * len(recurring) >= len(having):
-        say(
-            f"{len(having)} of {len(cells)} have several paths, parted by {SEVERAL!r}; the "
-            f"deepest of an item is read, the first of equals; bind {name} where that is wrong",
-            begun or recurring,
-        )
-        return SEVERAL
-    if recurring:
-        say(
-            f"{len(recurring)} of {len(cells)} end alike behind {SEVERAL!r}, as if they were "
-            f"several paths; where they are, bind {name}={SEVERAL!r}",
-            recurring,
-            fault=True,
-        )
+    """Returns what stands between the paths of an item, where that is without doubt."""
+    for mark in _BETWEEN_PATHS:
+        having = [cell for cell in cells if mark in cell and separator in cell]
+        if mark.strip() == separator.strip() or not having:
+            continue
+        certain = [cell for cell in having if _has_several(cell, separator, mark)]
+        recurring = [] if certain or mark != COMMA else _recurring(having)
+        if certain or (recurring and 2 * len(recurring) >= len(having)):
+            say(
+                f"{len(having)} of {len(cells)} have several paths, parted by {mark!r}; the "
+                f"deepest of an item is read, the first of equals; bind {name} where that is wrong",
+                certain or recurring,
+            )
+            return mark
+        if recurring:
+            say(
+                f"{len(recurring)} of {len(cells)} end alike behind {mark!r}, as if they were "
+                f"several paths; where they are, bind {name}={mark!r}",
+                recurring,
+                fault=True,
+            )
     return None
 
 
-def _begins(cell: str, separator: str) -> bool:
-    """Returns whether one path of a cell is the beginning of another: "Home, Home > kettle"."""
-    paths = [path.split(separator) for path in cell.split(SEVERAL)]
-    return any(
+def _has_several(cell: str, separator: str, mark: str) -> bool:
+    """Returns whether a cell has several paths.
+
+    One is the beginning of another, "Home, Home > kettle", or, where the mark is rare within names,
+    all have levels: "Home > kettle|Sale > summer".
+    """
+    paths = [[level.strip() for level in path.split(separator)] for path in cell.split(mark)]
+    begins = any(
         len(one) < len(other) and other[: len(one)] == one
         for one, other in itertools.permutations(paths, 2)
     )
+    return begins or ("," not in mark and all(len(path) > 1 for path in paths))
 
 
 def _recurring(cells: Sequence[str]) -> list[str]:
     """Returns the cells whose end, behind a comma, others have too, behind other beginnings."""
     heads: dict[str, set[str]] = {}
     for cell in cells:
-        head, _, tail = cell.rpartition(SEVERAL)
+        head, _, tail = cell.rpartition(COMMA)
         heads.setdefault(tail, set()).add(head)
-    return [cell for cell in cells if len(heads[cell.rpartition(SEVERAL)[2]]) >= _RECURRING_TAILS]
+    return [cell for cell in cells if len(heads[cell.rpartition(COMMA)[2]]) >= _RECURRING_TAILS]

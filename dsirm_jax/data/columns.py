@@ -99,8 +99,8 @@ def check_column_settings(reader: Any) -> None:
     """Checks what readers of a user's own tables share.
 
     Args:
-      reader: has `item_columns`, `judgement_columns`, `extra_columns`, `category_separator` and
-        `category_list_separator`.
+      reader: has `item_columns`, `judgement_columns`, `extra_columns`, `category_separator`, and
+        perhaps `category_list_separator`.
 
     Raises:
       InputError: one of them is not legal; the message names its gin binding.
@@ -115,7 +115,7 @@ def check_column_settings(reader: Any) -> None:
         ("category_separator", "levels of a path, such as ' > '"),
         ("category_list_separator", "paths of an item, such as ', '"),
     ):
-        text = getattr(reader, name)
+        text = getattr(reader, name, None)
         if text is not None and (not isinstance(text, str) or not text):
             raise InputError(
                 f"gin binding {kind}.{name} is {text!r}; bind the text between the {example}, or "

@@ -17,6 +17,8 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 
 log = logging.getLogger(__name__)
+FREQUENT_SHARE = 0.25
+"""Share of the rejected rows from which on a reason's mend is told."""
 
 
 def settle_rows(
@@ -40,7 +42,7 @@ def settle_rows(
       rejected: the user's table of rejected rows, to which those of this table are added.
       most: share of the rows that may be rejected.
       harmless: reasons that do not count against it, nor as faults.
-      hints: what to do about a reason, where it is the most frequent one.
+      hints: what to do about a reason, where it is a frequent one.
 
     Returns:
       Number of rows read, kept and rejected, and the latter by reason.
@@ -84,10 +86,11 @@ def settle_rows(
             + f"all are in {rejected}"
         )
         if bad > most * staged.read:
-            hint = (hints or {}).get(next(iter(faults)))
+            frequent = [name for name, count in faults.items() if count >= FREQUENT_SHARE * bad]
+            told = [(hints or {}).get(name) for name in frequent]
             raise InputError(
-                f"{message}; {f'{hint}; ' if hint else ''}fix them or raise "
-                f"prepare.run.max_rejected_share ({most})"
+                "; ".join([message, *filter(None, told)])
+                + f"; fix them or raise prepare.run.max_rejected_share ({most})"
             )
         log.warning("prepare: %s", message)
     out = sum(reasons.values())

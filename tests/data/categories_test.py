@@ -23,27 +23,25 @@ def levels(cell, paths):
     return [level.decode() for level in paths.levels(cell.encode())]
 
 
-@pytest.mark.parametrize(
-    "mark",
-    [
-        ">",
-        " -> ",
-        " &gt; ",
-        " / ",
-        "/",
-        "|",
-        " | ",
-        ", ",
-        " » ",
-        "»",
-        "::",
-        "\\",
-        " - ",
-        "; ",
-        " › ",
-    ],
-    ids=repr,
-)
+MARKS = {
+    "greater": ">",
+    "arrow": " -> ",
+    "entity": " &gt; ",
+    "spaced slash": " / ",
+    "slash": "/",
+    "bar": "|",
+    "comma": ", ",
+    "quotes": " » ",
+    "close quotes": "»",
+    "colons": "::",
+    "backslash": "\\",
+    "dash": " - ",
+    "semicolon": "; ",
+    "single quotes": " › ",
+}
+
+
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
 def test_what_parts_most_categories_is_taken_and_told(mark):
     cells = [mark.join(path) for path in PATHS]
     paths, (finding,) = found(cells)
@@ -54,7 +52,7 @@ def test_what_parts_most_categories_is_taken_and_told(mark):
 
 
 def test_the_usual_separator_is_tried_first():
-    paths, findings = found(["Home > a/b", "Home|x", "Home"])
+    paths, findings = found(["Home > a/b", "Home|x", "Home", "Garden"])
     assert (paths, findings) == (Paths(), [])
     assert found([]) == (Paths(), [])
 
@@ -115,18 +113,37 @@ def test_hostile_lists_are_text(text):
 
 
 @pytest.mark.parametrize(
-    "cells",
+    ("cells", "separator", "mark"),
     [
-        pytest.param(["Home, Home > kettle", "Home > chair, Home"], id="beginnings"),
-        pytest.param([f"Home > {name}, Sale" for name in ("kettle", "chair", "lamp")], id="ends"),
+        pytest.param(["Home, Home > kettle", "Home > chair, Home"], " > ", ", ", id="beginnings"),
+        pytest.param(
+            [f"Home > {name}, Sale" for name in ("kettle", "chair", "lamp")], " > ", ", ", id="ends"
+        ),
+        pytest.param(
+            ["Home/kettle,Home/kettle/x", "Home/chair,Home", "Home/c", "Home/d"],
+            "/",
+            ",",
+            id="Magento",
+        ),
+        pytest.param(["Home > kettle|Sale > x", "Home > chair"], " > ", "|", id="bar"),
+        pytest.param(["Home > kettle ; Sale > x", "Home > chair"], " > ", ";", id="semicolon"),
     ],
 )
-def test_of_several_paths_the_deepest_is_read(cells):
-    paths, (finding,) = found(cells)
-    assert paths == Paths(several=", ")
+def test_of_several_paths_the_deepest_is_read(cells, separator, mark):
+    paths, (*_, finding) = found(cells)
+    assert paths == Paths(separator=separator, several=mark)
     assert not finding.is_fault and "Tables.category_list_separator" in finding.text
-    assert levels(cells[0], paths) == ["Home", "kettle"]
+    assert [level.strip() for level in levels(cells[0], paths)][:2] == ["Home", "kettle"]
     assert levels(cells[1], paths) == ["Home", "chair"]
+
+
+def test_categories_that_are_parted_otherwise_are_told():
+    cells = ["Home > kettle", "Home>chair", "Home>lamp", "Garden"]
+    paths, (finding,) = found(cells)
+    assert paths == Paths()
+    assert finding.is_fault
+    assert "2 of 4 have '>' and not ' > '" in finding.text
+    assert found(["Home > kettle", "Home", "Garden"])[1] == []
 
 
 def test_commas_within_names_stay():

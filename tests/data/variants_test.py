@@ -8,11 +8,14 @@ import pytest
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import item_mapping
+from dsirm_jax.data.prepare import prepare
 from dsirm_jax.data.readers.tables import Tables
 from dsirm_jax.data.schema import Chunk
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.data.variants import GROUP, NO_ID, filled_down
-from tests.data.reading import items_of
+from dsirm_jax.io.errors import InputError
+from tests.data.reading import items_of, write
+from tests.data.shop_rows import SETTINGS, read, shop
 
 ROWS = [
     ("kettle", "Red kettle", "Arvo", "k-S"),
@@ -100,3 +103,32 @@ def test_products_or_their_variants_are_items(tmp_path):
     assert [(row["item_id"], row["title"]) for row in kept] == [("a", "A"), ("a", "A"), ("b", "B")]
     kept, _ = items_of(reader(item_columns={"item_id": "SKU", "title": "Title"}).read())
     assert [(row["item_id"], row["title"]) for row in kept] == [("1", "A"), ("2", "A"), ("3", "B")]
+
+
+def test_rows_of_pictures_are_no_faults(tmp_path):
+    items, judgements = shop()
+    rows = [
+        row
+        for item in items
+        for row in (
+            {"Handle": item["title"], "Title": item["title"], "SKU": item["item_id"]},
+            {"Handle": item["title"], "Title": None, "SKU": f"{item['item_id']}-L"},
+            {"Handle": item["title"], "Title": None, "SKU": None},
+        )
+    ]
+    reader = functools.partial(
+        Tables,
+        items=write(rows, tmp_path / "items.csv"),
+        judgements=write(judgements, tmp_path / "judged.jsonl"),
+        item_columns={"item_id": "SKU", "title": "Title"},
+    )
+    ready = functools.partial(prepare, out_dir=tmp_path / "out", **SETTINGS)
+    with pytest.raises(InputError, match=r"80 of 120 items .*Tables\.variant_group .*'Handle'"):
+        ready(source=reader())
+    summary = ready(source=reader(variant_group="Handle"))
+    assert summary["items"]["kept"] == 80
+    assert summary["items"]["reasons"] == {NO_ID: 40}
+    titles = {row["item_id"]: row["title"] for row in read(tmp_path / "out", "items")}
+    assert titles == {
+        f"{item['item_id']}{size}": item["title"] for item in items for size in ("", "-L")
+    }

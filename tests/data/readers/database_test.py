@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import uuid
 
@@ -207,3 +208,31 @@ def test_passwords_come_from_the_environment():
         with pytest.raises(InputError, match=message) as error:
             Database(url=url, items="a", judgements="b").read()
         assert "hunter2" not in str(error.value)
+
+
+def test_columns_and_categories_are_told(tmp_path):
+    file = tmp_path / "shop.ddb"
+    with duckdb.connect(str(file)) as database:
+        database.sql("CREATE TABLE items (item_id TEXT, title TEXT, color TEXT, category TEXT)")
+        database.sql("INSERT INTO items VALUES ('a', 'A', 'red', 'Home|pot'), ('b', 'B', '', NULL)")
+        database.sql("CREATE TABLE judged (query TEXT, docid TEXT, label TEXT)")
+        database.sql("INSERT INTO judged VALUES ('q', 'a', '1')")
+    reader = Database(
+        url=f"duckdb://{file}",
+        items="items",
+        judgements="judged",
+        judgement_columns={"item_id": "docid"},
+    )
+    source = reader.read()
+    assert [(finding.table, finding.is_fault) for finding in source.findings] == [
+        ("items", False),
+        ("items", True),
+        ("judgements", False),
+        ("items", False),
+    ]
+    assert "{'colour': 'color'}" in source.findings[1].text
+    assert "1 of 1 have '|'" in source.findings[3].text
+    items, _ = items_of(source)
+    assert [row["category"] for row in items] == [["Home", "pot"], None]
+    with pytest.raises(InputError, match=r"perhaps --gin\.JUDGEMENT_COLUMNS=.*'item_id': 'docid'"):
+        dataclasses.replace(reader, judgement_columns={}).read()
