@@ -27,13 +27,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
+from dsirm_jax.data.clicks import ClickModel
 from dsirm_jax.data.connections import connect
-from dsirm_jax.data.findings import say
-from dsirm_jax.data.labels import label_rows
+from dsirm_jax.data.findings import Finding, say
+from dsirm_jax.data.label_findings import label_counts, label_findings, settings_findings
+from dsirm_jax.data.labels import Labels, labels_of
+from dsirm_jax.data.pair_labels import AGGREGATIONS, LATEST, MAJORITY, PAIR, pair_labels
 from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.data.rejection import settle_rows
 from dsirm_jax.data.rows import BATCH_ROWS, write_rows
-from dsirm_jax.data.staging import Staged, stage
+from dsirm_jax.data.staging import Check, Staged, stage
 from dsirm_jax.data.validate import (
     CHECKED_JUDGEMENTS,
     ORIGIN,
@@ -43,7 +46,7 @@ from dsirm_jax.data.validate import (
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.io import disk
-from dsirm_jax.io.checks import check_number, check_text, check_whole
+from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -69,10 +72,12 @@ def prepare(
     *,
     source: Reader,
     out_dir: str | os.PathLike[str],
-    label_gains: Mapping[str, float],
-    relevant_labels: Sequence[str],
+    label_gains: Mapping[Any, float] | Labels,
+    relevant_labels: Sequence[Any],
     seed: int,
     vocabulary_size: int,
+    judgement_aggregation: str = MAJORITY,
+    clicks: ClickModel | None = None,
     vocabulary: str | None = None,
     test_share: float = 0.2,
     head_share: float = 0.4,
@@ -87,12 +92,15 @@ def prepare(
 
     - A row that cannot be used goes to `rejected.parquet` with the reason. Of several items with
       the same id, the one whose columns sort first is kept.
-    - Several judgements of one (query, item) become one: counts are added, and of several labels
-      the one of the highest gain wins, with the highest weight. A pair without any label gets one
-      from its counts: the label of the highest gain when it was bought; when it was clicked, that
-      of the second highest, or of the highest where there are but two labels; else, shown in vain,
-      that of the lowest. Without a weight of its own, such a pair weighs
-      log2(1 + purchases, clicks or impressions, whichever decided), any other 1.
+    - Several judgements of one (query, item) become one: counts are added, the weight is the
+      highest, and of several labels `judgement_aggregation` makes one: of the label that most rows
+      say, of a tie the lowest (majority); the label that is nearest to the mean gain, of a tie the
+      lower, with the mean as its gain, relevant where that is at least the gain of the lowest
+      relevant label (mean); the label of the highest or of the lowest gain; that of the latest
+      `judged_at`, of a tie the lowest, where a row without a time is before all others (latest).
+    - A pair without any label gets one from its counts, by the rule of `clicks.ClickModel`, or none
+      where it was shown too rarely. Without a weight of its own, it weighs log2(1 + purchases,
+      clicks or impressions, whichever decided), any other 1.
     - A query's split is the table's own (`test` if rows disagree), else it follows from a hash of
       seed and query, in lower case. `head_share` of the training queries, again by hash, is kept
       for the relevance head.
@@ -103,8 +111,11 @@ def prepare(
     Args:
       source: reads the input.
       out_dir: folder of the outputs, which replace those of an earlier run.
-      label_gains: the legal labels, each with its gain (ESCI: E 1, S .1, C .01, I 0).
-      relevant_labels: the labels that count as relevant.
+      label_gains: the legal labels, each with its gain (ESCI: E 1, S .1, C .01, I 0), compared as
+        `labels.LabelTable` says; or labels of another kind, such as `labels.Grades`.
+      relevant_labels: those that count as relevant; other kinds than a table decide themselves.
+      judgement_aggregation: majority, mean, highest, lowest or latest.
+      clicks: labels of pairs that have counts alone; None: `ClickModel()`.
       seed: seed of the split and of the vocabulary.
       vocabulary_size: pieces of the vocabulary.
       vocabulary: a SentencePiece model to take instead of training one.
@@ -125,10 +136,15 @@ def prepare(
 
     Raises:
       InputError: a binding is not legal, an input cannot be read, too many rows are rejected, or a
-        split has no query or no relevant judgement. Of the outputs, only `rejected.parquet` is
-        then left.
+        split has no query or no relevant judgement, or head or test has no irrelevant one. Of the
+        outputs, only `rejected.parquet` is then left.
     """
-    labels = label_rows(label_gains, relevant_labels)
+    labels = labels_of(label_gains, relevant_labels)
+    check_choice("prepare.run.judgement_aggregation", judgement_aggregation, AGGREGATIONS)
+    clicks = ClickModel() if clicks is None else clicks
+    if not isinstance(clicks, ClickModel):
+        raise InputError(f"gin binding prepare.run.clicks is {clicks!r}; bind @clicks.ClickModel()")
+    clicks.steps(labels)
     check_number("prepare.run.test_share", test_share, above=0, below=1)
     check_number("prepare.run.head_share", head_share, above=0, below=1)
     check_number("prepare.run.max_rejected_share", max_rejected_share, least=0, most=1)
@@ -150,7 +166,7 @@ def prepare(
         _connected(engine, memory_limit=memory_limit, spill=staging / "spill") as database,
     ):
         contents = source.read()
-        findings = list(contents.findings)
+        findings = [*contents.findings, *settings_findings(labels, relevant_labels)]
         say(findings)
         staged = functools.partial(
             stage,
@@ -172,11 +188,25 @@ def prepare(
             database,
             contents,
             items,
-            labels=tuple(label_gains),
-            seed=seed,
+            check=functools.partial(
+                checked_judgements,
+                labels=labels,
+                seed=seed,
+                is_timed=judgement_aggregation == LATEST,
+                is_placed=clicks.propensities is not None,
+            ),
+            labels=labels,
+            findings=findings,
             staged=staged,
             settle=settle,
         )
+        labelled = pair_labels(
+            judgements, labels=labels, aggregation=judgement_aggregation, clicks=clicks
+        )
+        say(labelled.findings)
+        findings += labelled.findings
+        if labelled.left_out:
+            judgements = judgements.semi_join(labelled.rows, PAIR)
         rows = relations.query_rows(
             judgements,
             test_share=test_share,
@@ -191,8 +221,7 @@ def prepare(
             index="query_index",
         )
         queries = database.read_parquet(str(staging / "queries.parquet"))
-        rows = relations.pair_rows(judgements, labels=labels)
-        pairs = _pairs(database, rows, items, queries, folder=staging)
+        pairs = _pairs(database, labelled.rows, items, queries, folder=staging)
         splits = relations.splits(pairs)
         _check_splits(splits)
 
@@ -210,7 +239,8 @@ def prepare(
             "judgements": judgements_summary
             | {
                 "pairs": relations.number(pairs.count()),
-                "labels": dict.fromkeys(label_gains, 0) | relations.counts(pairs, "label"),
+                "labels": label_counts(pairs, labels),
+                **labelled.summary,
             },
             "queries": {"splits": splits} | relations.query_counts(queries, pairs),
             "vocabulary": {"pieces": pieces},
@@ -257,20 +287,23 @@ def _judgements(
     contents: schema.Source,
     items: ibis.Table,
     *,
-    labels: Sequence[str],
-    seed: int,
+    check: Check,
+    labels: Labels,
+    findings: list[Finding],
     staged: Callable[..., Staged],
     settle: Callable[..., dict[str, Any]],
 ) -> tuple[ibis.Table, dict[str, Any]]:
-    """Returns the judgements of known items, and how many rows were read, kept and rejected."""
-    raw = staged(
-        "judgements",
-        parts=contents.judgements,
-        check=functools.partial(checked_judgements, labels=labels, seed=seed),
-        columns=CHECKED_JUDGEMENTS,
-    )
+    """Returns the judgements of known items, and how many rows were read, kept and rejected.
+
+    What is found out about their labels is added to `findings`.
+    """
+    raw = staged("judgements", parts=contents.judgements, check=check, columns=CHECKED_JUDGEMENTS)
     rows = database.read_parquet(raw.kept)
-    summary = settle(raw, rows.anti_join(items, "item_id"), "unknown item_id")
+    found = label_findings(rows, database.read_parquet(raw.rejected), raw, labels=labels)
+    say(found)
+    findings += found
+    advice = "; ".join(finding.text for finding in found if finding.is_fault)
+    summary = settle(raw, rows.anti_join(items, "item_id"), "unknown item_id", advice=advice)
     return rows.semi_join(items, "item_id"), summary
 
 
@@ -335,12 +368,16 @@ def _connected(
 def _check_splits(splits: Mapping[str, Mapping[str, int]]) -> None:
     """Raises InputError for a split that nothing could be learnt from or measured on."""
     for name, split in splits.items():
-        if not split["relevant"]:
-            raise InputError(
-                f"split {name} has {split['queries']} queries, {split['judgements']} judgements "
-                "and no relevant one; bind another prepare.run.test_share, head_share, "
-                "relevant_labels or seed, or add judgements"
-            )
+        kinds = {"relevant": split["relevant"]}
+        if name != schema.TRAIN:  # which encoder and generator learn from relevant pairs alone
+            kinds["irrelevant"] = split["judgements"] - split["relevant"]
+        for kind, count in kinds.items():
+            if not count:
+                raise InputError(
+                    f"split {name} has {split['queries']} queries, {split['judgements']} "
+                    f"judgements and no {kind} one; bind another prepare.run.test_share, "
+                    "head_share, relevant_labels or seed, or add judgements"
+                )
 
 
 def _training_texts(items: Path, queries: Path) -> Iterator[str]:

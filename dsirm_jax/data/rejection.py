@@ -27,8 +27,11 @@ def settle_rows(
     folder: Path,
     rejected: Path,
     most: float,
+    advice: str = "",
 ) -> dict[str, Any]:
     """Rejects the rows that only whole tables show to be bad, writes them out and counts.
+
+    Unrated judgements are written out with the others, and counted apart.
 
     Args:
       database: where `bad_rows` lives.
@@ -38,9 +41,10 @@ def settle_rows(
       folder: for intermediate files.
       rejected: the user's table of rejected rows, to which those of this table are added.
       most: share of the rows that may be rejected.
+      advice: what else to say where too many are.
 
     Returns:
-      Number of rows read, kept and rejected, and the latter by reason.
+      Number of rows read, kept and rejected, the latter by reason, and of judgements those unrated.
 
     Raises:
       InputError: too many are rejected.
@@ -65,9 +69,11 @@ def settle_rows(
             for batch in pq.ParquetFile(part).iter_batches():
                 writer.write_batch(batch)
     reasons = relations.counts(rejected_rows, "reason")
+    unrated = reasons.pop(schema.UNRATED, 0)
     bad = sum(reasons.values())
     if bad:
-        first = rejected_rows.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
+        bad_rows = rejected_rows.filter(rejected_rows.reason != schema.UNRATED)
+        first = bad_rows.order_by("file", "row").limit(1).to_pyarrow().to_pylist()[0]
         where = f"{first['file']} row {first['row']}"
         where += f" column {first['column']}" if first["column"] else ""
         where += f" = {first['value']!r}" if first["value"] else ""
@@ -80,12 +86,14 @@ def settle_rows(
         )
         if bad > most * staged.read:
             raise InputError(
-                f"{message}; fix them or raise prepare.run.max_rejected_share ({most})"
+                f"{message}; {advice}{'; ' if advice else ''}"
+                f"fix them or raise prepare.run.max_rejected_share ({most})"
             )
         log.warning("prepare: %s", message)
     return {
         "read": staged.read,
-        "kept": staged.read - bad,
+        "kept": staged.read - bad - unrated,
         "rejected": bad,
         "reasons": reasons,
+        **({"unrated": unrated} if staged.name == "judgements" else {}),
     }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
+from dsirm_jax.data.labels import Labels, is_missing
+from dsirm_jax.data.numerals import whole_number
+from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, UNRATED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
 
@@ -27,9 +31,13 @@ DRAW_RANGE = 2**32
 LARGEST = 2**53
 """Counts up to this add up without overflow in any engine."""
 
-CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
+RATINGS = pa.schema([("_grade", pa.float64()), ("_judged_at", pa.float64())])
+"""What a label stands for (`labels.Labels`); when it was given, in seconds or as the table says."""
+
+CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
+UNKNOWN_LABEL = "unknown label"
 
 PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
 CHECKED_PAIRS = pa.schema([*PAIR_COLUMNS, *ORIGIN])
@@ -73,19 +81,20 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
 
 
 def checked_judgements(
-    chunk: Chunk, *, labels: Collection[str], seed: int
+    chunk: Chunk, *, labels: Labels, seed: int, is_timed: bool = False, is_placed: bool = False
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw judgements.
 
-    Rejects a row that could not be parsed, an empty query or item_id, a label outside `labels`, a
-    row with neither a label nor a positive count, a negative, non-finite or
-    too large number, a split other
-    than train and test, and invalid UTF-8.
+    Rejects a row that could not be parsed, an empty query or item_id, a label that there is not, a
+    row with neither a label nor a positive count (as unrated), a negative, non-finite or too large
+    number, a split other than train and test, and invalid UTF-8.
 
     Args:
       chunk: raw judgements.
-      labels: the legal labels.
+      labels: those that exist.
       seed: of the draws, which are made here because databases disagree on lower case.
+      is_timed: judged_at is needed: what is no time is rejected. Otherwise it is not read.
+      is_placed: position is needed, likewise. Otherwise it is null where it is no number.
 
     Returns:
       kept: columns of `CHECKED_JUDGEMENTS`.
@@ -94,17 +103,33 @@ def checked_judgements(
     Raises:
       InputError: a column's type cannot be turned into the schema's in any row.
     """
+    chunk = _without_unused(chunk, is_timed=is_timed, is_placed=is_placed)
     rows = _Rows(chunk, "judgements", RAW_JUDGEMENTS)
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
     rows.require("query", bool, "empty query")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
-    rows.require("label", lambda label: label is None or label in labels, "unknown label")
+    written = rows.columns["label"]
+    grades = {label: labels.grade(label) for label in set(written) if label is not None}
+    missing = {label for label, grade in grades.items() if grade is None and is_missing(label)}
+    rows.replace("label", lambda label: None if label in missing else label)
+    rows.columns["_grade"] = [grades.get(label) for label in rows.columns["label"]]
+    rows.require("label", lambda label: label is None or grades[label] is not None, UNKNOWN_LABEL)
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
         rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
         rows.require(name, lambda number: number is None or number >= 0, "negative number")
         rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
+    if is_placed:
+        rows.require("position", lambda place: place is None or place >= 1, "no place from 1")
+    rows.columns["_judged_at"] = [
+        None if time is None else _seconds(time) for time in rows.columns["judged_at"]
+    ]
+    for position, (time, seconds) in enumerate(
+        zip(rows.columns["judged_at"], rows.columns["_judged_at"])
+    ):
+        if time is not None and seconds is None:
+            rows.fault(position, "judged_at", time, "neither an ISO 8601 time nor a number")
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
     has_evidence = [
         label is not None or any(counts)
@@ -114,13 +139,41 @@ def checked_judgements(
     ]
     for position, has_any in enumerate(has_evidence):
         if not has_any:
-            rows.fault(position, "label", None, "neither a label nor a count")
+            rows.fault(position, "label", written[position], UNRATED)
     for name, purpose in zip(DRAWS.names, ("test", "head")):
         rows.columns[name] = [
             None if query is None else _draw(query, f"{seed}:{purpose}:")
             for query in rows.columns["query"]
         ]
     return rows.split(CHECKED_JUDGEMENTS)
+
+
+def _without_unused(chunk: Chunk, *, is_timed: bool, is_placed: bool) -> Chunk:
+    """Drops what would be rejected for a column that nothing reads."""
+    table = chunk.table
+    if "judged_at" in table.column_names and not is_timed:
+        table = table.drop_columns("judged_at")
+    if "position" in table.column_names and not is_placed:
+        try:
+            table["position"].cast(pa.int64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            table = table.drop_columns("position")
+    return dataclasses.replace(chunk, table=table)
+
+
+@functools.lru_cache(maxsize=4096)
+def _seconds(text: str) -> float | None:
+    """Returns a time as a number: seconds since 1970 of ISO 8601, of UTC where it names no zone."""
+    try:
+        number = float(text)
+        return number if math.isfinite(number) else None
+    except ValueError:
+        pass
+    try:
+        time = datetime.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
@@ -225,6 +278,11 @@ class _Rows:
         try:
             return _cast(cell, field.type)[0].as_py()
         except pa.ArrowInvalid:
+            value = _bytes(cell)
+            if pa.types.is_integer(field.type) and isinstance(value, bytes):
+                number = whole_number(value.decode("utf-8", "replace"))
+                if number is not None and abs(number) <= LARGEST:
+                    return number
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
             self.fault(position, field.name, _bytes(cell), reason)
