@@ -91,12 +91,14 @@ class ClickModel:
         Raises:
           InputError: a label is none of `labels`, or a higher one takes a lower rate.
         """
-        known = [labels.grade(name) for name in labels.names]
-        places = (max(1, len(known) - 2), len(known) - 1)  # where there are two, both are 1
-        return (
-            _steps(self.click_rates, labels, binding="click_rates", default=places[0]),
-            _steps(self.purchase_rates, labels, binding="purchase_rates", default=places[1]),
+        ordered = sorted(labels.names, key=lambda name: labels.grade(name) or 0.0)
+        clicked = ordered[-1:] if len(ordered) == 2 else ordered[-2:-1]
+        defaults = {"click_rates": clicked, "purchase_rates": ordered[-1:]}
+        by_clicks, by_purchases = (
+            _steps(name, getattr(self, name), labels, default=dict.fromkeys(best, DEFAULT_RATE))
+            for name, best in defaults.items()
         )
+        return by_clicks, by_purchases
 
     def looks(self, judgements: ibis.Table, values: Sequence[float] | None) -> ibis.Table:
         """Adds the column `looks`, in units of 1 / 4096.
@@ -186,13 +188,9 @@ def overall_rate(counts: int, looks: int) -> float:
 
 
 def _steps(
-    rates: Mapping[Any, float] | None, labels: Labels, *, binding: str, default: int
+    binding: str, rates: Mapping[Any, float] | None, labels: Labels, *, default: Mapping[str, float]
 ) -> Steps:
-    if rates is None:
-        if not labels.names:
-            return ()
-        name = labels.names[default]
-        rates = {name: DEFAULT_RATE}
+    rates = default if rates is None else rates
     steps = []
     for label, rate in rates.items():
         grade = labels.grade(str(label))

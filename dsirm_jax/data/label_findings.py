@@ -53,8 +53,8 @@ def label_findings(
         text = (
             f"column {column}: {sum(unknown.values())} of {staged.read} labels are unknown; "
             f"found {_listed(unknown)}"
-            f"{f', beside {_listed(known)}' if known else ''}; expected {labels.expected()}; {BINDINGS} to what "
-            "is found"
+            f"{f', beside {_listed(known)}' if known else ''}; expected {labels.expected()}; "
+            f"{BINDINGS} to what is found"
         )
         numbers = [readings(label) for label in (*unknown, *known)]
         if all(numbers) and not isinstance(labels, Grades):

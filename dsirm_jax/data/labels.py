@@ -40,7 +40,7 @@ class Labels(Protocol):
     A label has a *grade*, its place among the labels: the higher, the better.
 
     Attributes:
-      names: the labels where they can be listed, the lowest grade first; else none.
+      names: the labels where they can be listed, as they are bound; else none.
       lowest: the lowest grade, of what was shown in vain.
     """
 
@@ -139,8 +139,7 @@ class LabelTable:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        gains = {_name(label): float(gain) for label, gain in self.gains.items()}
-        return tuple(sorted(gains, key=lambda name: (-gains[name], name))[::-1])
+        return tuple(map(_name, self.gains))
 
     lowest = 0.0
 
@@ -155,29 +154,30 @@ class LabelTable:
         return ", ".join(repr(_name(label)) for label in self.gains)
 
     def rows(self, grades: Sequence[float] = ()) -> pa.Table:
-        places = range(len(self.names))
-        columns = [places, self.names, self._gains, [self._is_relevant(place) for place in places]]
+        relevant = [place in self._relevant for place in self._places.values()]
+        columns = [[*self._places.values()], [*self._places], self._gains, relevant]
         return pa.table(columns, schema=GRADES)
 
     def mean_rows(self, gains: Sequence[float]) -> pa.Table:
-        """Of two labels that are equally near, the lower; relevant from the least relevant gain."""
-        means = np.asarray(gains, float)
-        distances = np.abs(means[:, None] - np.array(self._gains)[None])
+        """Of two labels that are equally near, the lower; relevant where that label is."""
+        means, known = np.asarray(gains, float), np.array(self._gains)
+        # Shares of the largest gain, rounded, so that a tie is one whatever the rounding errors.
+        distances = np.abs(means[:, None] - known[None]) / (known.max() or 1.0)
         places = np.argmin(np.round(distances, DIGITS), axis=1)
-        relevant_places = filter(self._is_relevant, range(len(self.names)))
-        least = min(self._gains[place] for place in relevant_places)
-        relevant = np.round(means, DIGITS) >= round(least, DIGITS)
-        names = [self.names[place] for place in places]
-        return pa.table([places.astype(float), names, means, relevant], schema=GRADES)
+        nearest = self.rows().take(pa.array(places))
+        return nearest.set_column(GRADES.get_field_index("gain"), "gain", pa.array(means))
 
     @functools.cached_property
     def _places(self) -> dict[str, float]:
-        return {name: float(place) for place, name in enumerate(self.names)}
+        """The grade of each label, the lowest first; of the same gain, by name."""
+        gains = dict(zip(self.names, self.gains.values()))
+        ordered = sorted(gains, key=lambda name: (-gains[name], name))[::-1]
+        return {name: float(place) for place, name in enumerate(ordered)}
 
     @functools.cached_property
     def _gains(self) -> list[float]:
-        gains = {_name(label): float(gain) for label, gain in self.gains.items()}
-        return [gains[name] for name in self.names]
+        gains = dict(zip(self.names, self.gains.values()))
+        return [float(gains[name]) for name in self._places]
 
     @functools.cached_property
     def _numbers(self) -> dict[float, float]:
@@ -189,9 +189,6 @@ class LabelTable:
         for name, place in self._places.items():
             folded.setdefault(_folded(name), set()).add(place)
         return folded
-
-    def _is_relevant(self, place: int) -> bool:
-        return place in self._relevant
 
     @functools.cached_property
     def _relevant(self) -> set[float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ibis
@@ -13,6 +13,7 @@ import pyarrow as pa
 from ibis import _
 
 from dsirm_jax.data import relations
+from dsirm_jax.data.click_findings import check_counted, click_findings
 from dsirm_jax.data.clicks import ClickModel, overall_rate
 from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.labels import Labels
@@ -89,22 +90,22 @@ def pair_labels(
     behaviour, left_out = None, 0
     if totals["counted"]:
         rates = {
-            "click_rate": overall_rate(int(totals["clicks"]), int(totals["looks"])),
-            "purchase_rate": overall_rate(int(totals["purchases"]), int(totals["looks"])),
+            "click_rate": overall_rate(totals["clicks"], totals["looks"]),
+            "purchase_rate": overall_rate(totals["purchases"], totals["looks"]),
         }
         counted = clicks.graded(pairs.filter(_.least.isnull()), labels=labels, **rates)
         left_out = relations.number(counted.filter(_.behaviour.isnull()).count())
-        _check_counted(totals, left_out, labels, clicks)
-        rows = counted.filter(_.behaviour.notnull()).mutate(grade=_.behaviour)
-        weight = (1.0 + rows.evidence.cast("float64")).log2()
-        parts.append(_weighed(rows, worth, weight=weight))
         behaviour = {
             "pairs": totals["counted"] - left_out,
             "too_few_impressions": left_out,
             **rates,
             "propensities": propensities,
         }
-        findings += _click_findings(totals, behaviour, clicks, labels)
+        check_counted(totals, behaviour, labels=labels, clicks=clicks)
+        findings += click_findings(totals, behaviour, labels=labels, clicks=clicks)
+        rows = counted.filter(_.behaviour.notnull()).mutate(grade=_.behaviour)
+        weight = (1.0 + rows.evidence.cast("float64")).log2()
+        parts.append(_weighed(rows, worth, weight=weight))
     rows = ibis.union(*parts) if len(parts) > 1 else parts[0]
     summary = {"disagreement": disagreement, "behaviour": behaviour}
     return PairLabels(rows=rows, left_out=left_out, summary=summary, findings=findings)
@@ -226,103 +227,3 @@ def _disagreement(pairs: ibis.Table, totals: Mapping[str, int], worth: pa.Table)
 def _distinct(table: ibis.Table, column: str) -> list[float]:
     values = table.filter(table[column].notnull()).select(column).distinct()
     return values.to_pyarrow()[column].to_pylist()
-
-
-def _check_counted(
-    totals: Mapping[str, int], left_out: int, labels: Labels, clicks: ClickModel
-) -> None:
-    """Raises InputError where counts give no label, and nothing else does."""
-    if not labels.names and not any(clicks.steps(labels)):
-        raise InputError(
-            f"{totals['counted']} pairs have counts and no label, and of labels that are numbers "
-            "none is what a click stands for; bind clicks.ClickModel.click_rates, such as "
-            "{3: 0.5}"
-        )
-    if left_out < totals["pairs"]:
-        return
-    if totals["unshown"] == totals["counted"]:
-        raise InputError(
-            f"judgements: {totals['counted']} pairs have clicks or purchases, none has impressions "
-            "or a label: no rate follows from clicks alone, and where rows of what was not clicked "
-            "are missing, there is no irrelevant judgement; map a column to impressions in "
-            "JUDGEMENT_COLUMNS, with rows of what was shown and not clicked, or give labels"
-        )
-    raise InputError(
-        f"judgements: all {totals['counted']} pairs have fewer impressions than "
-        f"clicks.ClickModel.least_impressions ({clicks.least_impressions}) and no label; lower it, "
-        "or take a longer log"
-    )
-
-
-def _click_findings(
-    totals: Mapping[str, int],
-    behaviour: Mapping[str, Any],
-    clicks: ClickModel,
-    labels: Labels,
-) -> list[Finding]:
-    lines: list[tuple[str, bool]] = []
-    if behaviour["pairs"]:
-        lines.append(
-            (
-                f"{behaviour['pairs']} of {totals['pairs']} pairs have counts and no label, which "
-                f"follows from their rates (of the whole table: {behaviour['click_rate']:.3g} "
-                f"clicks and {behaviour['purchase_rate']:.3g} purchases an impression), by the "
-                "lower end of what they may be: "
-                + "; ".join(
-                    _rule(name, steps, behaviour, clicks, labels)
-                    for name, steps in zip(("click", "purchase"), clicks.steps(labels))
-                )
-                + "; prepare.run.clicks = @clicks.ClickModel() has others",
-                False,
-            )
-        )
-    if behaviour["too_few_impressions"]:
-        lines.append(
-            (
-                f"{behaviour['too_few_impressions']} of {totals['pairs']} pairs have no label and "
-                f"fewer than {clicks.least_impressions} impressions "
-                f"(clicks.ClickModel.least_impressions; {totals['unshown']} have none) and are "
-                "left out",
-                True,
-            )
-        )
-    if totals["overclicked"]:
-        lines.append(
-            (
-                f"{totals['overclicked']} of {totals['counted']} counted pairs have more clicks "
-                "than impressions, which count as one an impression",
-                True,
-            )
-        )
-    if totals["placed"] and not clicks.propensities:
-        lines.append(
-            (
-                f"{totals['placed']} counted pairs have the place of the result list that they "
-                "were shown at, which is not used; bind clicks.ClickModel.propensities, such as "
-                "@propensities.Power() or @propensities.Harvested()",
-                True,
-            )
-        )
-    if clicks.propensities and not totals["placed"]:
-        lines.append(
-            (
-                "clicks.ClickModel.propensities is bound and no row has a place of the result "
-                "list: all places are looked at alike; map a column to position",
-                True,
-            )
-        )
-    return [Finding(table="judgements", text=text, is_fault=fault) for text, fault in lines]
-
-
-def _rule(
-    name: str,
-    steps: Sequence[tuple[float, float]],
-    behaviour: Mapping[str, Any],
-    clicks: ClickModel,
-    labels: Labels,
-) -> str:
-    unit = behaviour[f"{name}_rate"] if clicks.relative else 1.0
-    grades = labels.rows([grade for grade, _rate in steps])
-    label = dict(zip(grades["grade"].to_pylist(), grades["label"].to_pylist()))
-    rules = [f"{label[grade]!r} from {rate * unit:.3g}" for grade, rate in steps]
-    return f"by {name} rate {', '.join(rules) or 'none'}"

@@ -95,9 +95,9 @@ def prepare(
     - Several judgements of one (query, item) become one: counts are added, the weight is the
       highest, and of several labels `judgement_aggregation` makes one: of the label that most rows
       say, of a tie the lowest (majority); the label that is nearest to the mean gain, of a tie the
-      lower, with the mean as its gain, relevant where that is at least the gain of the lowest
-      relevant label (mean); the label of the highest or of the lowest gain; that of the latest
-      `judged_at`, of a tie the lowest, where a row without a time is before all others (latest).
+      lower, with the mean as its gain (mean); the label of the highest or of the lowest gain; that
+      of the latest `judged_at`, of a tie the lowest, where a row without a time is before all
+      others (latest).
     - A pair without any label gets one from its counts, by the rule of `clicks.ClickModel`, or none
       where it was shown too rarely. Without a weight of its own, it weighs log2(1 + purchases,
       clicks or impressions, whichever decided), any other 1.
@@ -136,8 +136,8 @@ def prepare(
 
     Raises:
       InputError: a binding is not legal, an input cannot be read, too many rows are rejected, or a
-        split has no query or no relevant judgement, or head or test has no irrelevant one. Of the
-        outputs, only `rejected.parquet` is then left.
+        split has no query, no relevant or no irrelevant judgement. Of the outputs, only
+        `rejected.parquet` is then left.
     """
     labels = labels_of(label_gains, relevant_labels)
     check_choice("prepare.run.judgement_aggregation", judgement_aggregation, AGGREGATIONS)
@@ -368,9 +368,8 @@ def _connected(
 def _check_splits(splits: Mapping[str, Mapping[str, int]]) -> None:
     """Raises InputError for a split that nothing could be learnt from or measured on."""
     for name, split in splits.items():
-        kinds = {"relevant": split["relevant"]}
-        if name != schema.TRAIN:  # which encoder and generator learn from relevant pairs alone
-            kinds["irrelevant"] = split["judgements"] - split["relevant"]
+        irrelevant = split["judgements"] - split["relevant"]
+        kinds = {"relevant": split["relevant"], "irrelevant": irrelevant}
         for kind, count in kinds.items():
             if not count:
                 raise InputError(

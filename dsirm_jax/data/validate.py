@@ -38,6 +38,7 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 UNKNOWN_LABEL = "unknown label"
+NO_TIME = "neither an ISO 8601 time nor a number"
 
 PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
 CHECKED_PAIRS = pa.schema([*PAIR_COLUMNS, *ORIGIN])
@@ -113,7 +114,8 @@ def checked_judgements(
     written = rows.columns["label"]
     grades = {label: labels.grade(label) for label in set(written) if label is not None}
     missing = {label for label, grade in grades.items() if grade is None and is_missing(label)}
-    rows.replace("label", lambda label: None if label in missing else label)
+    if missing:
+        rows.replace("label", lambda label: None if label in missing else label)
     rows.columns["_grade"] = [grades.get(label) for label in rows.columns["label"]]
     rows.require("label", lambda label: label is None or grades[label] is not None, UNKNOWN_LABEL)
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
@@ -122,14 +124,10 @@ def checked_judgements(
         rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
     if is_placed:
         rows.require("position", lambda place: place is None or place >= 1, "no place from 1")
-    rows.columns["_judged_at"] = [
-        None if time is None else _seconds(time) for time in rows.columns["judged_at"]
-    ]
-    for position, (time, seconds) in enumerate(
-        zip(rows.columns["judged_at"], rows.columns["_judged_at"])
-    ):
-        if time is not None and seconds is None:
-            rows.fault(position, "judged_at", time, "neither an ISO 8601 time nor a number")
+    rows.columns["_judged_at"] = rows.columns["judged_at"]  # nulls, where no time is needed
+    if is_timed:
+        rows.require("judged_at", lambda time: time is None or _seconds(time) is not None, NO_TIME)
+        rows.replace("_judged_at", _seconds)
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
     has_evidence = [
         label is not None or any(counts)
