@@ -29,6 +29,9 @@ _WORTH = ["label", "gain", "relevant"]
 _GAIN_UNITS = 2**32
 """Gains are added up in whole units, shares of the largest: sums are exact in any order."""
 
+NAMED_POSITIONS = 20
+"""Places whose propensities the summary has."""
+
 _BEFORE_ALL = -1e300
 
 
@@ -99,7 +102,7 @@ def pair_labels(
             "pairs": totals["counted"] - left_out,
             "too_few_impressions": left_out,
             **rates,
-            "propensities": propensities,
+            "propensities": propensities and propensities[:NAMED_POSITIONS],
         }
         check_counted(totals, behaviour, labels=labels, clicks=clicks)
         findings += click_findings(totals, behaviour, labels=labels, clicks=clicks)

@@ -45,7 +45,7 @@ def items_of(source):
 
 def judgements_of(source, labels):
     """Returns the kept and the rejected judgements as rows."""
-    known = LabelTable(gains=dict.fromkeys([*labels, "another"], 0), relevant=("another",))
+    known = LabelTable(gains=dict.fromkeys([*labels, "worse", "better"], 0), relevant=("better",))
     return _rows(
         checked_judgements(chunk, labels=known, seed=0) for chunk in chunks(source.judgements)
     )
