@@ -61,11 +61,15 @@ def click_findings(
       clicks: the rule.
     """
     pairs, counted = totals["pairs"], totals["counted"]
+    rates = {"clicks": behaviour["click_rate"], "purchases": behaviour["purchase_rate"]}
+    units = clicks.units(click_rate=rates["clicks"], purchase_rate=rates["purchases"])
     rules = [
         f"{name!r} from {rate:.3g} {kind} an impression (of all pairs {mean:.3g})"
-        for kind, steps in zip(("clicks", "purchases"), clicks.steps(labels), strict=True)
-        if (mean := behaviour[f"{kind.rstrip('s')}_rate"])
-        for name, rate in _named(steps, labels, unit=mean if clicks.relative else 1.0)
+        for (kind, mean), steps, unit in zip(
+            rates.items(), clicks.steps(labels), units, strict=True
+        )
+        if mean
+        for name, rate in _named(steps, labels, unit=unit)
     ]
     findings = []
     if behaviour["pairs"]:

@@ -23,6 +23,10 @@ from dsirm_jax.io.errors import InputError
 DEFAULT_RATE = 0.5
 """Share of the table's own rate from which a pair counts as clicked, or bought."""
 
+CLICKS_A_PURCHASE = 50
+"""A purchase says no more than so many clicks do: where purchases are rarer than that, one of them
+in thousands of impressions would be a multiple of the table's rate."""
+
 _LOOK_UNITS = 2**12
 _MOST_IMPRESSIONS = 2**41
 """Looks are added up in whole units, whose sums are exact in any order, and fit into 64 bits."""
@@ -46,7 +50,8 @@ class ClickModel:
       click_rates: labels, each with the click rate that it takes. None: 0.5 for the label of the
         second highest gain, or of the highest where there are but two.
       purchase_rates: likewise with purchases. None: 0.5 for the label of the highest gain.
-      relative: rates are shares of that of the whole table, clicks (purchases) / looks.
+      relative: rates are shares of that of the whole table, clicks (purchases) / looks; that of
+        purchases is at least a 50th of that of clicks.
       confidence: one-sided, of the lower end, .5 to 1; .5 is the rate itself.
       prior_impressions: 0 is no prior.
       least_impressions: of a pair that gets a label.
@@ -135,10 +140,23 @@ class ClickModel:
           click_rate: of the whole table.
           purchase_rate: likewise.
         """
-        by_clicks, by_purchases = self.steps(labels)
-        clicked = self._grade(pairs, pairs.clicks, click_rate, by_clicks, labels.lowest)
-        bought = self._grade(pairs, pairs.purchases, purchase_rate, by_purchases, labels.lowest)
-        pairs = pairs.mutate(clicked=clicked, bought=bought)
+        counts = {
+            "clicked": (pairs.clicks, click_rate),
+            "bought": (pairs.purchases, purchase_rate),
+        }
+        units = self.units(click_rate=click_rate, purchase_rate=purchase_rate)
+        grades = {
+            name: self._grade(
+                self._lower_end(pairs, count, rate=rate) / unit,
+                count > 0,
+                steps,
+                lowest=labels.lowest,
+            )
+            for (name, (count, rate)), steps, unit in zip(
+                counts.items(), self.steps(labels), units, strict=True
+            )
+        }
+        pairs = pairs.mutate(**grades)
         is_enough = pairs.impressions >= self.least_impressions
         by_purchase = (pairs.bought > labels.lowest) & (pairs.bought >= pairs.clicked)
         evidence = ibis.cases(
@@ -151,26 +169,34 @@ class ClickModel:
             evidence=evidence,
         )
 
-    def _grade(
-        self, pairs: ibis.Table, counts: ibis.Value, rate: float, steps: Steps, lowest: float
-    ) -> ibis.Value:
-        """Returns the highest grade whose rate the lower end of a pair's own reaches."""
-        unit = rate if self.relative else 1.0
-        impressions = ibis.greatest(pairs.impressions, 1).cast("float64")
-        share = pairs.looks.cast("float64") / _LOOK_UNITS / impressions
-        least = self._lower_end(counts.cast("float64"), impressions, share=share, rate=rate)
-        is_own = (counts > 0) & (pairs.impressions > 0)
-        reached = [(is_own & (least >= step * unit), grade) for grade, step in reversed(steps)]
-        return (
-            ibis.cases(*reached, else_=lowest).cast("float64") if reached else ibis.literal(lowest)
-        )
+    def units(self, *, click_rate: float, purchase_rate: float) -> tuple[float, float]:
+        """Returns what rates of clicks and of purchases are multiples of.
 
-    def _lower_end(
-        self, counts: ibis.Value, impressions: ibis.Value, *, share: ibis.Value, rate: float
+        Args:
+          click_rate: of the whole table.
+          purchase_rate: likewise.
+        """
+        if not self.relative:
+            return 1.0, 1.0
+        # Where nothing was clicked or bought, no pair has a count that would be compared.
+        return click_rate or 1.0, max(purchase_rate, click_rate / CLICKS_A_PURCHASE) or 1.0
+
+    def _grade(
+        self, rate: ibis.Value, has_own: ibis.Value, steps: Steps, *, lowest: float
     ) -> ibis.Value:
+        """Returns the highest grade whose rate is reached."""
+        reached = [(has_own & (rate >= step), grade) for grade, step in reversed(steps)]
+        grade = ibis.cases(*reached, else_=lowest) if reached else ibis.literal(lowest)
+        return grade.cast("float64")
+
+    def _lower_end(self, pairs: ibis.Table, counts: ibis.Value, *, rate: float) -> ibis.Value:
+        """Returns the lower end of each pair's rate, whose prior is the rate of the table."""
         z = statistics.NormalDist().inv_cdf(self.confidence)
+        impressions = ibis.greatest(pairs.impressions, 1).cast("float64")
+        share = ibis.greatest(pairs.looks, 1).cast("float64") / _LOOK_UNITS / impressions
         number = impressions + self.prior_impressions
-        counted = ibis.least(counts, impressions) + self.prior_impressions * rate * share
+        counted = ibis.least(counts.cast("float64"), impressions)
+        counted = counted + self.prior_impressions * rate * share
         mean = ibis.least(counted / number, 1.0)
         spread = (mean * (1.0 - mean) / number + z * z / (4.0 * number * number)).sqrt()
         least = (mean + z * z / (2.0 * number) - z * spread) / (1.0 + z * z / number)

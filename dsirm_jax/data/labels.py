@@ -204,12 +204,12 @@ class Grades:
     and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques".
 
     Attributes:
-      relevant_from: the lowest grade that counts as relevant.
+      relevant_from: the lowest grade that counts as relevant; it must be bound.
       least: the lowest grade that there is, whose gain is 0; one below it is no label.
       most: the highest grade that there is, whose gain is then 1; None: no limit.
     """
 
-    relevant_from: float
+    relevant_from: float = math.nan
     least: float = 0.0
     most: float | None = None
 

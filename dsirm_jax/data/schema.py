@@ -5,7 +5,8 @@ in the two schemas below. `prepare` turns any `Source` into the three *prepared*
 all that later stages know of the input.
 
 A raw table may leave out every column but those it needs: items need `item_id` and `title`;
-judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`.
+judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`, the latter two
+with `impressions`.
 """
 
 from __future__ import annotations

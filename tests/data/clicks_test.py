@@ -111,6 +111,12 @@ def test_by_default_a_purchase_is_the_best_label_and_a_click_the_second_best():
     ]
 
 
+def test_one_purchase_in_thousands_of_impressions_is_no_relevance_either():
+    clicks = [(900, 0)] * 18 + [(3, 0)] * 40 + [(3, 1), (3, 20)]
+    labels, _ = labels_of([pair(n, 5000, *counts) for n, counts in enumerate(clicks)], ClickModel())
+    assert [labels[0], labels[20], labels[58], labels[59]] == ["1", "0", "0", "1"]
+
+
 def test_a_prior_draws_rates_of_few_impressions_to_that_of_the_table():
     rows = [pair(number, 1000, 20) for number in range(40)] + [pair(99, 12, 6), pair(98, 1200, 600)]
     for prior, few in ((0.0, "1"), (200.0, "0")):
