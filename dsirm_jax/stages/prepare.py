@@ -71,6 +71,7 @@ def run(
 
 STAGE = Stage(
     name="prepare",
+    version=2,
     function=run,
     execution_only=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
     paths=("vocabulary",),
