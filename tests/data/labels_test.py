@@ -31,7 +31,6 @@ def name_of(labels, text):
         ("0|2", "02", "2"),
         ("0|2", "2e0", "2"),
         ("0|2", "2,0", "2"),
-        ("0|2", "２", "2"),
         ("0|2", "-0.0", "0"),
         ("0|2", "2.1", None),
         ("0|2", "two", None),
@@ -52,7 +51,6 @@ def name_of(labels, text):
         ("e|E", "e", "e"),
         ("e|E|x", "E", "E"),
         ("ab|AB", "Ab", None),
-        ("Größe|x", "GRÖSSE", "Größe"),
         ("nan|1", "NaN", "nan"),
     ],
 )
@@ -60,6 +58,13 @@ def test_a_label_is_that_which_is_equal_as_a_number_or_a_word(names, text, label
     names = names.split("|")
     labels = LabelTable(gains=dict.fromkeys(names, 1.0), relevant=names[:1])
     assert name_of(labels, text) == label
+
+
+def test_labels_in_any_unicode_form():
+    labels = LabelTable(gains={"Größe": 1.0, "2": 0.5, "x": 0.0}, relevant=("x",))
+    assert [name_of(labels, text) for text in ("GRÖSSE", "Gro\u0308ße", "\uff12", "\u0661")] == [
+        *("Größe", "Größe", "2", None)
+    ]
 
 
 def test_labels_that_are_bound_as_numbers_and_truth_values():
@@ -146,7 +151,6 @@ def test_labels_of_another_kind_are_taken_as_they_are():
         ("12,34,5", ""),
         ("1e400", ""),
         ("", ""),
-        ("١", ""),
     ],
 )
 def test_readings_of_a_number(text, numbers):

@@ -81,7 +81,7 @@ RATINGS = st.lists(
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(pairs=st.lists(RATINGS, min_size=1, max_size=6), random=st.randoms(use_true_random=False))
 def test_each_rule_from_each_engine_in_any_order(aggregation, pairs, random):
     pairs.append([("no", 1.0), ("all", 2.0)])  # 'latest' needs a time
