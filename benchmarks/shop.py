@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lines import line, print_heading, print_row, write
 
+from dsirm_jax.data.labels import LabelTable
 from dsirm_jax.data.readers.esci import Esci
 from dsirm_jax.data.readers.simulated_shop import SimulatedShop
 from dsirm_jax.data.schema import Part, Source
@@ -142,8 +143,9 @@ def _shown(value: float | None, unit: str) -> str:
 def _figures(source: Source) -> dict[str, Figure]:
     """Returns all figures of a source by name."""
     items = _checked(source.items, lambda chunk: checked_items(chunk, extras=source.extras))
+    known = LabelTable(gains=dict.fromkeys(LABELS, 0), relevant=LABELS[:1])
     judged = _checked(
-        source.judgements, lambda chunk: checked_judgements(chunk, labels=LABELS, seed=0)
+        source.judgements, lambda chunk: checked_judgements(chunk, labels=known, seed=0)
     )
     found: dict[str, Figure] = {}
     found |= _lengths("title", items["title"])

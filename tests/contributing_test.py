@@ -138,13 +138,15 @@ def test_an_architecture_is_a_distribution_over_sids(example):
 @of("log_reader")
 def test_a_reader_reads(example, tmp_path):
     path = tmp_path / "dump.json"
-    path.write_text('{"catalogue": {"a": "shoe"}, "clicks": [["red", "a", 2]]}')
+    path.write_text('{"catalogue": {"a": "shoe"}, "clicks": [["red", "a", 9, 2]]}')
     reader = example.LogReader(path=str(path))
     assert isinstance(reader, Reader)
     source = reader.read()
     (items,), (judgements,) = (list(part()) for part in (*source.items, *source.judgements))
     assert items.table.to_pylist() == [{"item_id": "a", "title": "shoe"}]
-    assert judgements.table.to_pylist() == [{"query": "red", "item_id": "a", "clicks": 2}]
+    assert judgements.table.to_pylist() == [
+        {"query": "red", "item_id": "a", "impressions": 9, "clicks": 2}
+    ]
 
 
 @of("starred")

@@ -28,19 +28,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
+from dsirm_jax.data.clicks import ClickModel
 from dsirm_jax.data.connections import connect
 from dsirm_jax.data.copies import found_copies
 from dsirm_jax.data.findings import Finding, say
 from dsirm_jax.data.joining import UNKNOWN, join_ids
-from dsirm_jax.data.labels import label_rows
+from dsirm_jax.data.label_findings import label_counts, label_findings, settings_findings
+from dsirm_jax.data.labels import Labels, labels_of
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.oddities import oddity_findings
+from dsirm_jax.data.pair_labels import AGGREGATIONS, LATEST, MAJORITY, PAIR, pair_labels
 from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.data.rejection import settle_rows
 from dsirm_jax.data.rows import BATCH_ROWS, write_rows
-from dsirm_jax.data.staging import PART, Staged, stage
+from dsirm_jax.data.staging import PART, Check, Staged, stage
 from dsirm_jax.data.validate import (
     CHECKED_JUDGEMENTS,
+    UNKNOWN_LABEL,
     checked_items,
     checked_items_schema,
     checked_judgements,
@@ -73,10 +77,12 @@ def prepare(
     *,
     source: Reader,
     out_dir: str | os.PathLike[str],
-    label_gains: Mapping[str, float],
-    relevant_labels: Sequence[str],
+    label_gains: Mapping[Any, float] | Labels,
+    relevant_labels: Sequence[Any],
     seed: int,
     vocabulary_size: int,
+    judgement_aggregation: str = MAJORITY,
+    clicks: ClickModel | None = None,
     vocabulary: str | None = None,
     test_share: float = 0.2,
     head_share: float = 0.4,
@@ -95,12 +101,15 @@ def prepare(
       the same id one is kept; copies that are equal to it are no fault.
     - An id is what stands in the table, without space and invisible characters around it; one that
       is written as a float or with an exponent is the whole number that the other table has.
-    - Several judgements of one (query, item) become one: counts are added, and of several labels
-      the one of the highest gain wins, with the highest weight. A pair without any label gets one
-      from its counts: the label of the highest gain when it was bought; when it was clicked, that
-      of the second highest, or of the highest where there are but two labels; else, shown in vain,
-      that of the lowest. Without a weight of its own, such a pair weighs
-      log2(1 + purchases, clicks or impressions, whichever decided), any other 1.
+    - Several judgements of one (query, item) become one: counts are added, the weight is the
+      highest, and of several labels `judgement_aggregation` makes one: of the label that most rows
+      say, of a tie the lowest (majority); the label that is nearest to the mean gain, of a tie the
+      lower, with the mean as its gain (mean); the label of the highest or of the lowest gain; that
+      of the latest `judged_at`, of a tie the lowest, where a row without a time is before all
+      others (latest).
+    - A pair without any label gets one from its counts, by the rule of `clicks.ClickModel`, or none
+      where it was shown too rarely. Without a weight of its own, it weighs log2(1 + purchases,
+      clicks or impressions, whichever decided), any other 1.
     - A query's split is the table's own (`test` if rows disagree), else it follows from a hash of
       seed and query, in lower case. `head_share` of the training queries, again by hash, is kept
       for the relevance head.
@@ -111,8 +120,11 @@ def prepare(
     Args:
       source: reads the input.
       out_dir: folder of the outputs, which replace those of an earlier run.
-      label_gains: the legal labels, each with its gain (ESCI: E 1, S .1, C .01, I 0).
-      relevant_labels: the labels that count as relevant.
+      label_gains: the legal labels, each with its gain (ESCI: E 1, S .1, C .01, I 0), compared as
+        `labels.LabelTable` says; or labels of another kind, such as `labels.Grades`.
+      relevant_labels: those that count as relevant; other kinds than a table decide themselves.
+      judgement_aggregation: majority, mean, highest, lowest or latest.
+      clicks: labels of pairs that have counts alone; None: `ClickModel()`.
       seed: seed of the split and of the vocabulary.
       vocabulary_size: pieces of the vocabulary.
       vocabulary: a SentencePiece model to take instead of training one.
@@ -138,10 +150,15 @@ def prepare(
 
     Raises:
       InputError: a binding is not legal, an input cannot be read, too many rows are rejected, or a
-        split has no query or no relevant judgement. Of the outputs, only `rejected.parquet` is
-        then left.
+        split has no query, no relevant or no irrelevant judgement. Of the outputs, only
+        `rejected.parquet` is then left.
     """
-    labels = label_rows(label_gains, relevant_labels)
+    labels = labels_of(label_gains, relevant_labels)
+    check_choice("prepare.run.judgement_aggregation", judgement_aggregation, AGGREGATIONS)
+    clicks = ClickModel() if clicks is None else clicks
+    if not isinstance(clicks, ClickModel):
+        raise InputError(f"gin binding prepare.run.clicks is {clicks!r}; bind @clicks.ClickModel()")
+    clicks.steps(labels)
     check_number("prepare.run.test_share", test_share, above=0, below=1)
     check_number("prepare.run.head_share", head_share, above=0, below=1)
     check_number("prepare.run.max_rejected_share", max_rejected_share, least=0, most=1)
@@ -175,6 +192,7 @@ def prepare(
             findings.extend(more)
 
         note(contents.findings)
+        note(settings_findings(labels, relevant_labels))
         staged = functools.partial(
             _staged,
             findings=findings,
@@ -203,13 +221,25 @@ def prepare(
             database,
             contents,
             items,
-            labels=tuple(label_gains),
-            seed=seed,
+            check=functools.partial(
+                checked_judgements,
+                labels=labels,
+                seed=seed,
+                is_timed=judgement_aggregation == LATEST,
+                is_placed=clicks.propensities is not None,
+            ),
+            labels=labels,
             folder=staging,
             staged=staged,
             settle=settle,
             note=note,
         )
+        labelled = pair_labels(
+            judgements, labels=labels, aggregation=judgement_aggregation, clicks=clicks
+        )
+        note(labelled.findings)
+        if labelled.left_out:
+            judgements = judgements.semi_join(labelled.rows, PAIR)
         rows = relations.query_rows(
             judgements,
             test_share=test_share,
@@ -224,8 +254,7 @@ def prepare(
             index="query_index",
         )
         queries = database.read_parquet(str(staging / "queries.parquet"))
-        rows = relations.pair_rows(judgements, labels=labels)
-        pairs = _pairs(database, rows, items, queries, folder=staging)
+        pairs = _pairs(database, labelled.rows, items, queries, folder=staging)
         splits = relations.splits(pairs)
         _check_splits(splits)
 
@@ -243,7 +272,8 @@ def prepare(
             "judgements": judgements_summary
             | {
                 "pairs": relations.number(pairs.count()),
-                "labels": dict.fromkeys(label_gains, 0) | relations.counts(pairs, "label"),
+                "labels": label_counts(pairs, labels),
+                **labelled.summary,
             },
             "queries": {"splits": splits} | relations.query_counts(queries, pairs),
             "vocabulary": {"pieces": pieces},
@@ -312,31 +342,25 @@ def _judgements(
     contents: schema.Source,
     items: ibis.Table,
     *,
-    labels: Sequence[str],
-    seed: int,
+    check: Check,
+    labels: Labels,
     folder: Path,
     staged: Callable[..., Staged],
     settle: Callable[..., dict[str, Any]],
     note: Callable[[Sequence[Finding]], None],
 ) -> tuple[ibis.Table, ibis.Table, dict[str, Any]]:
     """Returns the judgements of known items, the items under their ids, and the numbers of rows."""
-    raw = staged(
-        "judgements",
-        parts=contents.judgements,
-        check=functools.partial(checked_judgements, labels=labels, seed=seed),
-        columns=CHECKED_JUDGEMENTS,
-    )
-    joined = join_ids(
-        database,
-        database.read_parquet(raw.kept),
-        items,
-        path=folder / "items.parquet",
-        folder=folder,
-    )
+    raw = staged("judgements", parts=contents.judgements, check=check, columns=CHECKED_JUDGEMENTS)
+    rows = database.read_parquet(raw.kept)
+    unfit = database.read_parquet(raw.rejected)
+    of_labels = label_findings(rows, unfit, raw, labels=labels)
+    note(of_labels)
+    joined = join_ids(database, rows, items, path=folder / "items.parquet", folder=folder)
     note(joined.findings)
     rows, items = joined.judgements, joined.items
     unknown = rows.anti_join(items, "item_id").mutate(reason=ibis.literal(UNKNOWN))
-    summary = settle(raw, unknown, hints={UNKNOWN: joined.hint})
+    advice = "; ".join(finding.text for finding in of_labels if finding.is_fault)
+    summary = settle(raw, unknown, hints={UNKNOWN: joined.hint, UNKNOWN_LABEL: advice})
     return rows.semi_join(items, "item_id"), items, summary
 
 
@@ -401,12 +425,15 @@ def _connected(
 def _check_splits(splits: Mapping[str, Mapping[str, int]]) -> None:
     """Raises InputError for a split that nothing could be learnt from or measured on."""
     for name, split in splits.items():
-        if not split["relevant"]:
-            raise InputError(
-                f"split {name} has {split['queries']} queries, {split['judgements']} judgements "
-                "and no relevant one; bind another prepare.run.test_share, head_share, "
-                "relevant_labels or seed, or add judgements"
-            )
+        irrelevant = split["judgements"] - split["relevant"]
+        kinds = {"relevant": split["relevant"], "irrelevant": irrelevant}
+        for kind, count in kinds.items():
+            if not count:
+                raise InputError(
+                    f"split {name} has {split['queries']} queries, {split['judgements']} "
+                    f"judgements and no {kind} one; bind another prepare.run.test_share, "
+                    "head_share, relevant_labels or seed, or add judgements"
+                )
 
 
 def _training_texts(items: Path, queries: Path) -> Iterator[str]:

@@ -34,6 +34,8 @@ def settle_rows(
 ) -> dict[str, Any]:
     """Rejects the rows that only whole tables show to be bad, writes them out and counts.
 
+    Unrated judgements are written out with the others, and counted apart.
+
     Args:
       database: where `bad_rows` lives.
       staged: the raw table.
@@ -45,7 +47,7 @@ def settle_rows(
       hints: what to do about a reason, where it is a frequent one.
 
     Returns:
-      Number of rows read, kept and rejected, and the latter by reason.
+      Number of rows read, kept and rejected, the latter by reason, and of judgements those unrated.
 
     Raises:
       InputError: too many are rejected.
@@ -70,6 +72,7 @@ def settle_rows(
             for batch in pq.ParquetFile(part).iter_batches():
                 writer.write_batch(batch)
     reasons = relations.counts(rejected_rows, "reason")
+    unrated = reasons.pop(schema.UNRATED, 0)
     faults = {reason: count for reason, count in reasons.items() if reason not in harmless}
     bad = sum(faults.values())
     if bad:
@@ -96,7 +99,8 @@ def settle_rows(
     out = sum(reasons.values())
     return {
         "read": staged.read,
-        "kept": staged.read - out,
+        "kept": staged.read - out - unrated,
         "rejected": out,
         "reasons": reasons,
+        **({"unrated": unrated} if staged.name == "judgements" else {}),
     }

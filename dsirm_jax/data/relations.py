@@ -6,7 +6,7 @@ which an engine adds up or meets the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ibis
@@ -88,42 +88,6 @@ def _segments(query_table: ibis.Table) -> ibis.Table:
             else_="tail",
         ),
     )
-
-
-def pair_rows(judgements: ibis.Table, *, labels: Sequence[Mapping[str, Any]]) -> ibis.Table:
-    """Returns one row a (query, item_id): label, gain, relevant and weight.
-
-    Args:
-      judgements: checked ones.
-      labels: `rank`, `label`, `gain` and `relevant` of each label, the highest gain first.
-    """
-    ranked = ibis.memtable(list(labels))
-    rows = (
-        judgements.left_join(ranked.select("label", "rank"), "label")
-        .group_by("query", "item_id")
-        .agg(
-            best_rank=_["rank"].min(),
-            largest_weight=_.weight.max(),
-            impressions=_.impressions.sum().fill_null(0),
-            clicks=_.clicks.sum().fill_null(0),
-            purchases=_.purchases.sum().fill_null(0),
-        )
-    )
-    last = len(labels) - 1
-    behaviour = ibis.cases((rows.purchases > 0, 0), (rows.clicks > 0, min(1, last - 1)), else_=last)
-    evidence = ibis.cases(
-        (rows.purchases > 0, rows.purchases),
-        (rows.clicks > 0, rows.clicks),
-        else_=rows.impressions,
-    )
-    weight = ibis.ifelse(rows.best_rank.isnull(), (1.0 + evidence.cast("float64")).log2(), 1.0)
-    rows = rows.select(
-        "query",
-        "item_id",
-        rank=ibis.coalesce(rows.best_rank, behaviour).cast("int64"),
-        weight=ibis.coalesce(rows.largest_weight.cast("float64"), weight),
-    )
-    return rows.join(ranked.mutate(rank=_["rank"].cast("int64")), "rank")
 
 
 def splits(pairs: ibis.Table) -> dict[str, dict[str, int]]:

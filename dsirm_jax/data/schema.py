@@ -5,7 +5,8 @@ in the two schemas below. `prepare` turns any `Source` into the three *prepared*
 all that later stages know of the input.
 
 A raw table may leave out every column but those it needs: items need `item_id` and `title`;
-judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`.
+judgements need `query`, `item_id` and one of `label`, `clicks` and `purchases`, the latter two
+with `impressions`.
 """
 
 from __future__ import annotations
@@ -40,13 +41,19 @@ RAW_JUDGEMENTS = pa.schema(
     [
         _field("query", pa.string(), "the text a customer typed, not empty", required=True),
         _field("item_id", pa.string(), "an id of the items table", required=True),
-        _field("label", pa.string(), "a key of `label_gains`; null: derived from the counts"),
+        _field(
+            "label",
+            pa.string(),
+            "one of `label_gains`, as `labels.LabelTable` compares; null: derived from the counts",
+        ),
         _field("impressions", pa.int64(), "times the item was shown for the query, >= 0"),
         _field("clicks", pa.int64(), "times it was clicked, >= 0"),
         _field("purchases", pa.int64(), "times it was bought, >= 0"),
         _field("weight", pa.float32(), "importance of the row in training losses, >= 0; null: 1"),
         _field("split", pa.string(), "train or test; null: decided by a hash of the query"),
         _field("query_frequency", pa.float64(), "how often the query is asked, >= 0"),
+        _field("position", pa.int64(), "place of the result list of the counts, from 1, the top"),
+        _field("judged_at", pa.string(), "when it was judged: ISO 8601 in all rows, or a number"),
     ]
 )
 """Raw judgements: one row is a grade, or the counted behaviour, of one item for one query."""
@@ -110,9 +117,9 @@ JUDGEMENTS = pa.schema(
         _field("item_index", pa.int64(), "row of the items table", required=True),
         _field("query", pa.string(), "rows are sorted by query, then item_id", required=True),
         _field("item_id", pa.string(), "an id of the items table", required=True),
-        _field("label", pa.string(), "a key of `label_gains`", required=True),
-        _field("gain", pa.float32(), "`label_gains[label]`", required=True),
-        _field("relevant", pa.bool_(), "whether `relevant_labels` holds the label", required=True),
+        _field("label", pa.string(), "as `label_gains` writes it", required=True),
+        _field("gain", pa.float32(), "of the label, or of the mean of several", required=True),
+        _field("relevant", pa.bool_(), "by `relevant_labels` or `relevant_from`", required=True),
         _field("weight", pa.float32(), "importance in training losses, >= 0", required=True),
         _field("split", pa.string(), "that of its query", required=True),
     ]
@@ -125,8 +132,8 @@ EXAMPLES = pa.schema(
         _field("text", pa.string(), "that of the item", required=True),
         _field("query_index", pa.int64(), "row of the queries table", required=True),
         _field("item_index", pa.int64(), "row of the items table", required=True),
-        _field("gain", pa.float32(), "`label_gains[label]`", required=True),
-        _field("relevant", pa.bool_(), "whether `relevant_labels` holds the label", required=True),
+        _field("gain", pa.float32(), "of the label, or of the mean of several", required=True),
+        _field("relevant", pa.bool_(), "by `relevant_labels` or `relevant_from`", required=True),
         _field("weight", pa.float32(), "importance in training losses, >= 0", required=True),
         _field("split", pa.string(), "that of its query", required=True),
     ]
@@ -154,6 +161,9 @@ REJECTED = pa.schema(
     ]
 )
 """`prepare/rejected.parquet`: every row read that no prepared table keeps, with the reason."""
+
+UNRATED = "neither a label nor a count"
+"""The reason of a judgement that is unrated, which is no fault and counted apart."""
 
 TRAIN, HEAD, TEST = SPLITS = ("train", "head", "test")
 VOTING = (TRAIN, HEAD)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import datetime
 import functools
 import hashlib
 import itertools
@@ -13,10 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from dsirm_jax.data.ids import read_id, whole_numbers
+from dsirm_jax.data.labels import Labels, is_missing
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
+from dsirm_jax.data.numerals import whole_number
 from dsirm_jax.data.oddities import Oddities, may_have
-from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
+from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, UNRATED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
 
@@ -33,9 +37,14 @@ DRAW_RANGE = 2**32
 LARGEST = 2**53
 """Counts up to this add up without overflow in any engine."""
 
-CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
+RATINGS = pa.schema([("_grade", pa.float64()), ("_judged_at", pa.float64())])
+"""What a label stands for (`labels.Labels`); when it was given, in seconds or as the table says."""
+
+CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
+UNKNOWN_LABEL = "unknown label"
+NO_TIME = "neither an ISO 8601 time nor a number"
 
 MARKED = ("title", "description", "brand", "colour", "category")
 """Columns of text that are searched for markers of missing values, which stay in titles alone."""
@@ -99,22 +108,25 @@ def checked_items(
 def checked_judgements(
     chunk: Chunk,
     *,
-    labels: Collection[str],
+    labels: Labels,
     seed: int,
+    is_timed: bool = False,
+    is_placed: bool = False,
     missing: Collection[str] = MISSING,
     oddities: Oddities | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw judgements.
 
-    Rejects a row that could not be parsed, an empty query or item_id, a label outside `labels`, a
-    row with neither a label nor a positive count, a negative, non-finite or
-    too large number, a split other
-    than train and test, and invalid UTF-8.
+    Rejects a row that could not be parsed, an empty query or item_id, a label that there is not, a
+    row with neither a label nor a positive count (as unrated), a negative, non-finite or too large
+    number, a split other than train and test, and invalid UTF-8.
 
     Args:
       chunk: raw judgements.
-      labels: the legal labels.
+      labels: those that exist.
       seed: of the draws, which are made here because databases disagree on lower case.
+      is_timed: judged_at is needed: what is no time is rejected. Otherwise it is not read.
+      is_placed: position is needed, likewise. Otherwise it is null where it is no number.
       missing: texts that stand for no number; a query and an item_id are texts whatever they are.
       oddities: what is odd is added to it.
 
@@ -125,6 +137,7 @@ def checked_judgements(
     Raises:
       InputError: a column's type cannot be turned into the schema's in any row.
     """
+    chunk = _without_unused(chunk, is_timed=is_timed, is_placed=is_placed)
     rows = _Rows(chunk, "judgements", RAW_JUDGEMENTS, missing, oddities)
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
@@ -132,11 +145,23 @@ def checked_judgements(
     rows.require("query", bool, "empty query")
     rows.replace("item_id", read_id)
     rows.require("item_id", bool, "empty item_id")
-    rows.require("label", lambda label: label is None or label in labels, "unknown label")
+    written = rows.columns["label"]
+    grades = {label: labels.grade(label) for label in set(written) if label is not None}
+    unrated = {label for label, grade in grades.items() if grade is None and is_missing(label)}
+    if unrated:
+        rows.replace("label", lambda label: None if label in unrated else label)
+    rows.columns["_grade"] = [grades.get(label) for label in rows.columns["label"]]
+    rows.require("label", lambda label: label is None or grades[label] is not None, UNKNOWN_LABEL)
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
         rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
         rows.require(name, lambda number: number is None or number >= 0, "negative number")
         rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
+    if is_placed:
+        rows.require("position", lambda place: place is None or place >= 1, "no place from 1")
+    rows.columns["_judged_at"] = rows.columns["judged_at"]  # nulls, where no time is needed
+    if is_timed:
+        rows.require("judged_at", lambda time: time is None or _seconds(time) is not None, NO_TIME)
+        rows.replace("_judged_at", _seconds)
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
     has_evidence = [
         label is not None or any(counts)
@@ -146,13 +171,41 @@ def checked_judgements(
     ]
     for position, has_any in enumerate(has_evidence):
         if not has_any:
-            rows.fault(position, "label", None, "neither a label nor a count")
+            rows.fault(position, "label", written[position], UNRATED)
     for name, purpose in zip(DRAWS.names, ("test", "head")):
         rows.columns[name] = [
             None if query is None else _draw(query, f"{seed}:{purpose}:")
             for query in rows.columns["query"]
         ]
     return rows.split(CHECKED_JUDGEMENTS)
+
+
+def _without_unused(chunk: Chunk, *, is_timed: bool, is_placed: bool) -> Chunk:
+    """Drops what would be rejected for a column that nothing reads."""
+    table = chunk.table
+    if "judged_at" in table.column_names and not is_timed:
+        table = table.drop_columns("judged_at")
+    if "position" in table.column_names and not is_placed:
+        try:
+            table["position"].cast(pa.int64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            table = table.drop_columns("position")
+    return dataclasses.replace(chunk, table=table)
+
+
+@functools.lru_cache(maxsize=4096)
+def _seconds(text: str) -> float | None:
+    """Returns a time as a number: seconds since 1970 of ISO 8601, of UTC where it names no zone."""
+    try:
+        number = float(text)
+        return number if math.isfinite(number) else None
+    except ValueError:
+        pass
+    try:
+        time = datetime.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
@@ -314,6 +367,11 @@ class _Rows:
         try:
             return _cast(cell, field.type)[0].as_py()
         except pa.ArrowInvalid:
+            value = _bytes(cell)
+            if pa.types.is_integer(field.type) and isinstance(value, bytes):
+                number = whole_number(value.decode("utf-8", "replace"))
+                if number is not None and abs(number) <= LARGEST:
+                    return number
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
             if _is_text(cell.type) and not textual and is_in_doubt(cell):

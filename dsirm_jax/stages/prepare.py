@@ -9,6 +9,8 @@ from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 
 if TYPE_CHECKING:
+    from dsirm_jax.data.clicks import ClickModel
+    from dsirm_jax.data.labels import Labels
     from dsirm_jax.data.readers.reader import Reader
 
 
@@ -17,14 +19,16 @@ def run(
     *,
     seed: int,
     source: Reader,
-    label_gains: dict[str, float],
-    relevant_labels: tuple[str, ...],
+    label_gains: dict[str | float, float] | Labels,
+    relevant_labels: tuple[str | float, ...],
     vocabulary_size: int,
     head_share: float,
     test_share: float,
     max_rejected_share: float,
     missing: tuple[str, ...] = MISSING,
     item_copies: str | None = None,
+    judgement_aggregation: str = "majority",
+    clicks: ClickModel | None = None,
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
     vocabulary: str | None = None,
@@ -46,6 +50,8 @@ def run(
         out_dir=layout.stage("prepare"),
         label_gains=label_gains,
         relevant_labels=relevant_labels,
+        judgement_aggregation=judgement_aggregation,
+        clicks=clicks,
         vocabulary_size=vocabulary_size,
         vocabulary=str(previous.vocabulary) if previous and not vocabulary else vocabulary,
         head_share=head_share,
@@ -70,6 +76,7 @@ def run(
 
 STAGE = Stage(
     name="prepare",
+    version=2,
     function=run,
     execution_only=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
     paths=("vocabulary",),

@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from dsirm_jax.data.clicks import ClickModel
+from dsirm_jax.data.labels import Grades
 from dsirm_jax.data.prepare import prepare
 from dsirm_jax.io.errors import InputError
 from tests.data.shop_rows import GAINS, SETTINGS, Rows
@@ -45,9 +47,30 @@ from tests.data.shop_rows import GAINS, SETTINGS, Rows
             id="label with a space",
         ),
         pytest.param(
-            {"label_gains": GAINS | {1: 0.5}},
-            "label_gains has the label 1",
-            id="label that is a number",
+            {"label_gains": GAINS | {1: 0.5, "1.00": 0.6}},
+            "label_gains has the labels 1 and '1.00', which are equal as numbers",
+            id="labels that are equal as numbers",
+        ),
+        pytest.param(
+            {"label_gains": GAINS | {None: 0.5}},
+            "label_gains has the label None",
+            id="label that is neither text nor number",
+        ),
+        pytest.param(
+            {"label_gains": Grades},
+            "label_gains is .*Grades.*; bind two labels or more",
+            id="class as label_gains",
+        ),
+        pytest.param(
+            {"judgement_aggregation": "median"},
+            "judgement_aggregation is 'median'; bind 'majority', 'mean', 'highest', 'lowest' or "
+            "'latest'",
+            id="unknown judgement_aggregation",
+        ),
+        pytest.param(
+            {"clicks": ClickModel},
+            "clicks is .*ClickModel.*; bind @clicks.ClickModel",
+            id="class as clicks",
         ),
         pytest.param(
             {"label_gains": GAINS | {"E": math.nan}}, r"label_gains\['E'\] is nan", id="nan gain"

@@ -323,8 +323,9 @@ def test_bad_rows_are_set_aside_with_file_row_column_and_reason(tmp_path):
     for name, count in zip(("items", "judgements"), kept):
         part = summary[name]
         assert part["kept"] == count
-        assert part["kept"] + part["rejected"] == part["read"]
+        assert part["kept"] + part["rejected"] + part.get("unrated", 0) == part["read"]
         assert sum(part["reasons"].values()) == part["rejected"]
+    assert summary["judgements"]["unrated"] == 2
 
 
 @pytest.mark.parametrize("table", ["items", "judgements"])
@@ -420,6 +421,7 @@ def test_no_row_is_lost_without_a_reason(tmp_path_factory, items, judgements):
     rejected = read(folder, "rejected")
     for name, rows in (("items", good[0] + items), ("judgements", good[1] + judgements)):
         places = {(row["file"], row["row"]) for row in rejected if row["table"] == name}
-        assert len(places) == summary[name]["rejected"]
+        unrated = summary[name].get("unrated", 0)
+        assert len(places) == summary[name]["rejected"] + unrated
         assert summary[name]["read"] == len(rows) == summary[name]["kept"] + len(places)
     assert summary["items"]["kept"] == len(read(folder, "items"))

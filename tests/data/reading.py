@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from dsirm_jax.data.labels import LabelTable
 from dsirm_jax.data.validate import checked_items, checked_judgements
 
 
@@ -44,8 +45,9 @@ def items_of(source):
 
 def judgements_of(source, labels):
     """Returns the kept and the rejected judgements as rows."""
+    known = LabelTable(gains=dict.fromkeys([*labels, "worse", "better"], 0), relevant=("better",))
     return _rows(
-        checked_judgements(chunk, labels=labels, seed=0) for chunk in chunks(source.judgements)
+        checked_judgements(chunk, labels=known, seed=0) for chunk in chunks(source.judgements)
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsirm_jax.data.labels import LabelTable
 from dsirm_jax.data.schema import RAW_ITEMS, RAW_JUDGEMENTS, Chunk
 from dsirm_jax.data.validate import VALUE_CHARACTERS, checked_items, checked_judgements
 from dsirm_jax.io.errors import InputError
@@ -18,7 +19,8 @@ def items(values, extras=NO_EXTRAS, **chunk):
 
 def judgements(columns):
     chunk = Chunk(table=pa.table(columns), file="f")
-    return checked_judgements(chunk, labels=("1", "3"), seed=0)
+    labels = LabelTable(gains={"1": 0.0, "3": 1.0}, relevant=("3",))
+    return checked_judgements(chunk, labels=labels, seed=0)
 
 
 def faults(rejected):

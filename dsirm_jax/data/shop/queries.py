@@ -34,7 +34,7 @@ _GRADE_TABLE = np.array([[_E, _S, _I], [_S, _I, _I], [_C, _C, _C], *[[_I, _I, _I
 
 _JUDGEMENT_SCHEMA = pa.schema(
     [
-        *(f for f in RAW_JUDGEMENTS if f.name not in ("weight", "split")),
+        *(f for f in RAW_JUDGEMENTS if f.name not in ("weight", "split", "position", "judged_at")),
         ("truth_label", pa.string()),
         *TRUTH.items(),
     ]

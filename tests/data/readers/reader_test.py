@@ -31,7 +31,7 @@ from dsirm_jax.io.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogReader:
-    """A shop's own dump: {"catalogue": {sku: name}, "clicks": [[query, sku, clicks]]}."""
+    """A shop's own dump: {"catalogue": {sku: name}, "clicks": [[query, sku, shown, clicks]]}."""
 
     path: str
     least_clicks: int = 0
@@ -54,8 +54,8 @@ class LogReader:
         if name == "catalogue":
             columns = {"item_id": list(rows), "title": list(rows.values())}
         else:
-            rows = [row for row in rows if row[2] >= self.least_clicks]
-            columns = dict(zip(("query", "item_id", "clicks"), zip(*rows)))
+            rows = [row for row in rows if row[3] >= self.least_clicks]
+            columns = dict(zip(("query", "item_id", "impressions", "clicks"), zip(*rows)))
         yield Chunk(table=pa.table(columns), file=self.path)
 '''
 GIN = """
@@ -103,7 +103,7 @@ def test_a_reader_of_another_module_feeds_stage_prepare(folder, capsys):
     (folder / "log.gin").write_text(GIN)
     catalogue = {f"sku {number}": f"red shoe number {number}" for number in range(40)}
     clicks = [
-        [f"shoe {query}", f"sku {item}", 3 if item == query else 1]
+        [f"shoe {query}", f"sku {item}", 31, 15 if item == query else 0]
         for query in range(20)
         for item in (query, query + 20)
     ]
@@ -113,8 +113,8 @@ def test_a_reader_of_another_module_feeds_stage_prepare(folder, capsys):
     items = pq.read_table(folder / "run/prepare/items.parquet")
     assert dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist())) == catalogue
     pairs = pq.read_table(folder / "run/prepare/judgements.parquet").to_pylist()
-    # A clicked pair weighs log2(1 + clicks).
-    expected = {(query, item): 2.0 if count == 3 else 1.0 for query, item, count in clicks}
+    # A clicked pair weighs log2(1 + clicks), one shown in vain log2(1 + impressions).
+    expected = {(query, item): 4.0 if count else 5.0 for query, item, _, count in clicks}
     assert {(row["query"], row["item_id"]): row["weight"] for row in pairs} == expected
     record = json.loads((folder / "run/prepare/stage.json").read_text())
     assert record["bindings"]["source"] == {
