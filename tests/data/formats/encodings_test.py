@@ -28,15 +28,15 @@ FOREIGN = {
 
 
 def items(path, *, sample=1 << 20, **dialect):
-    parts, findings = formats.opened(
+    files, findings = formats.opened(
         [str(path)],
         mapping=ITEMS,
         dialect=Dialect(**dialect),
         binding="Tables.items_dialect",
-        table="items",
         limits=formats.Limits(sample=sample),
     )
-    parts = split_categories(parts, separator=" > ")
+    parts = split_categories(files[0].parts, separator=" > ")
+    findings = [finding for finding in findings if "columns read" not in finding.text]
     kept, rejected = items_of(Source(items=parts, judgements=[]))
     return [row["title"] for row in kept], [row["row"] for row in rejected], findings
 

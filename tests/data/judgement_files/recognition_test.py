@@ -55,8 +55,8 @@ def test_every_layout_gives_the_same_judgements(tmp_path, name, packed):
     rows, unreadable = raw_rows(source.judgements)
     assert values(rows, "query", "item_id", "label") == JUDGED
     assert unreadable == []
-    assert source.findings[0].table == "judgements"
-    assert f"{path} read as" in source.findings[0].text
+    (said,) = (finding for finding in source.findings if finding.table == "judgements")
+    assert f"{path} read as" in said.text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
