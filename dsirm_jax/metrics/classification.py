@@ -149,8 +149,13 @@ def ece(
     if not len(labels):
         return float("nan")
     gaps = np.asarray(probabilities, np.float64) - np.asarray(labels, np.float64)
-    sums = np.bincount(calibration_bin(probabilities, bins), weights=gaps, minlength=bins)
-    return float(np.abs(sums).sum() / len(labels))
+    return _mean_gap(gaps, calibration_bin(probabilities, bins), bins)
+
+
+def _mean_gap(gaps: np.ndarray, of_bin: np.ndarray, bins: int) -> float:
+    """Returns Σ_b |Σ of the gaps in bin b| over the number of pairs."""
+    sums = np.bincount(of_bin, weights=gaps, minlength=bins)
+    return float(np.abs(sums).sum() / len(gaps))
 
 
 def ece_floor(
@@ -182,8 +187,9 @@ def ece_floor(
     if not len(probabilities):
         return float("nan")
     generator = np.random.Generator(np.random.Philox(key=seed))
+    of_bin = calibration_bin(probabilities, bins)
     drawn = (generator.random(len(probabilities)) < probabilities for _ in range(draws))
-    return float(np.mean([ece(labels, probabilities, bins) for labels in drawn]))
+    return float(np.mean([_mean_gap(probabilities - labels, of_bin, bins) for labels in drawn]))
 
 
 def _has_both_classes(labels: Shaped[np.ndarray, " pair"]) -> bool:

@@ -139,6 +139,7 @@ def assign(
     waiting = None
     for chunk in chunks:
         rows = len(chunk.vectors)
+        chunk = chunk._replace(vectors=fitted.scaled(chunk.vectors))
         filled = jax.tree.map(
             lambda array, lacking=full - rows: np.pad(
                 array, [(0, lacking), *[(0, 0)] * (array.ndim - 1)]
@@ -149,14 +150,18 @@ def assign(
         outputs = _assign(fitted.model, *learnt, placed, fitted.config.beams, stay)
         # The devices work on this chunk while the one before is handed out and the next is read.
         if waiting is not None:
-            yield _fetch(*waiting)
+            yield _fetch(fitted, *waiting)
         waiting = outputs, rows
     if waiting is not None:
-        yield _fetch(*waiting)
+        yield _fetch(fitted, *waiting)
 
 
-def _fetch(outputs: tuple[jax.Array, ...], rows: int) -> Assigned:
-    return Assigned(*(np.asarray(array)[:rows] for array in outputs))
+def _fetch(fitted: FittedQuantizer, outputs: tuple[jax.Array, ...], rows: int) -> Assigned:
+    """Returns what the devices gave, errors in the units of the vectors."""
+    found = Assigned(*(np.asarray(array)[:rows] for array in outputs))
+    if fitted.scaling is None:
+        return found
+    return found._replace(errors=(found.errors * fitted.scaling.spread**2).astype(np.float32))
 
 
 def assign_vectors(
@@ -205,10 +210,14 @@ def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
     Args:
       vectors: float32 `[row, dim]`, in memory or memory-mapped, at least one.
     """
-    square = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64) / len(vectors)
     mean = vectors.mean(axis=0, dtype=np.float64)
+    square = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64) / len(vectors)
     difference = float(square - mean @ mean)
-    return difference if difference > 1e-12 * square else 0.0  # below is rounding
+    if difference <= 1e-3 * square:  # far from the origin that difference is mostly rounding
+        blocks = range(0, len(vectors), CHUNK_ROWS)
+        centred = (vectors[start : start + CHUNK_ROWS] - mean for start in blocks)
+        difference = sum(float(np.vdot(block, block)) for block in centred) / len(vectors)
+    return difference if difference > 1e-24 * square else 0.0  # below is rounding
 
 
 def assign_shards(
