@@ -225,6 +225,7 @@ def assign_shards(
     fitted: FittedQuantizer,
     vectors: Sequence[str | os.PathLike[str]],
     pattern: Path,
+    item_ids: pa.ChunkedArray | None = None,
     pinned: Int[np.ndarray, " item"] | None = None,
     previous: Int[np.ndarray, "item level"] | None = None,
     stay: float = 0.0,
@@ -241,6 +242,7 @@ def assign_shards(
       fitted: see `assign`.
       vectors: the shards of `encode`, in the catalogue's order: columns item_id and vector.
       pattern: of the paths of the SID shards, with one `*`; columns as in `codes.SCHEMA`.
+      item_ids: ids of the whole catalogue to write, those of the shards when not given.
       pinned: int32 `[item]` pinned first codes of the whole catalogue, or None.
       previous: int32 `[item, level]` previous SIDs of the whole catalogue, or None; see
         `VectorChunk`.
@@ -252,7 +254,8 @@ def assign_shards(
       The paths of all shards, those of other processes included.
 
     Raises:
-      InputError: a vector is not finite; the message names file and row.
+      InputError: a vector is not finite or not as wide as those that the quantizer was fitted to;
+        the message names file and row.
     """
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
@@ -273,9 +276,17 @@ def assign_shards(
         )
 
         def chunks(
-            read: Iterator[tuple[int, pa.Array, np.ndarray]] = read, start: int = starts[number]
+            read: Iterator[tuple[int, pa.Array, np.ndarray]] = read,
+            start: int = starts[number],
+            file: str | os.PathLike[str] = vectors[number],
         ) -> Iterator[VectorChunk]:
             for first_row, _, block in read:  # counted from 1
+                if block.shape[1] != fitted.dim:
+                    raise InputError(
+                        f"{file} row {first_row}: column 'vector' has {block.shape[1]} numbers, "
+                        f"where the quantizer was fitted to {fitted.dim}; give vectors of the same "
+                        f"model"
+                    )
                 rows = slice(start + first_row - 1, start + first_row - 1 + len(block))
                 yield VectorChunk(block, _part(pinned, rows), _part(previous, rows))
 
@@ -283,7 +294,10 @@ def assign_shards(
             fitted=fitted, chunks=chunks(), stay=stay, chunk_rows=chunk_rows, devices=devices
         )
         with sid_writer(path, version=fitted.version) as write:
-            for (_, ids, _), assigned in zip(named, parts, strict=True):
+            for (first_row, ids, _), assigned in zip(named, parts, strict=True):
+                if item_ids is not None:
+                    first = starts[number] + first_row - 1
+                    ids = item_ids[first : first + len(ids)].combine_chunks()
                 write(ids, *assigned)
     multihost_utils.sync_global_devices("assign_shards")
     return paths

@@ -78,8 +78,7 @@ def scaling_of(items: TrainingItems, *, seed: int) -> Scaling | None:
     Returns:
       The scaling, or None. Source: this project.
     """
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    numbers = np.sort(generator.permutation(len(items.items))[:SAMPLE_ROWS])
+    numbers = sample_rows(len(items.items), seed=seed)
     rows = items.items[distinct(items.items[numbers], numbers)].astype(np.float64)
     rows = rows[np.isfinite(rows).all(axis=1)]  # what is not finite is refused when it is learnt
     if len(rows) < 2:
@@ -96,6 +95,12 @@ def scaling_of(items: TrainingItems, *, seed: int) -> Scaling | None:
         *(offset, spread),
     )
     return Scaling(centre=centre, spread=np.float64(spread).reshape(()))
+
+
+def sample_rows(count: int, *, seed: int) -> Int[np.ndarray, " row"]:
+    """Returns the numbers of some of so many rows, at most `SAMPLE_ROWS`, ascending."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    return np.sort(generator.permutation(count)[:SAMPLE_ROWS])
 
 
 def distinct(
