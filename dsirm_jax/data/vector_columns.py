@@ -95,7 +95,10 @@ def flat(column: pa.Array) -> tuple[pa.Array, int]:
     elif not _is_list(type_):
         raise VectorError(None, f"has type {type_}; write lists of numbers")
     if column.null_count:
-        raise VectorError(column.is_null().index(True).as_py(), "has 0 numbers, for it is null")
+        valid = column.drop_null()
+        width = len(valid[0]) if len(valid) else "some"
+        row = column.is_null().index(True).as_py()
+        raise VectorError(row, f"has 0 numbers, not {width}, for it is null")
     if pa.types.is_fixed_size_list(type_):
         width = type_.list_size
     else:

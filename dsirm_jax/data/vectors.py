@@ -398,8 +398,9 @@ def _cast(file: str, column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedA
     given = column.type
     if pa.types.is_dictionary(given):
         column, given = column.cast(given.value_type), given.value_type
+    texts = (pa.string(), pa.large_string(), pa.string_view())
     try:
-        if pa.types.is_list(type_) and not (pa.types.is_nested(given) or pa.types.is_null(given)):
+        if pa.types.is_list(type_) and given in texts:
             paths = pc.split_pattern(column.cast(pa.string()), SEPARATOR)
             return pc.if_else(pc.equal(column.cast(pa.string()), ""), None, paths).cast(type_)
         return column.cast(type_)

@@ -13,8 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from dsirm_jax.io.files import write_text
-from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.metrics import esci
+from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, PAIR_METRICS
 from dsirm_jax.report import charts
 from dsirm_jax.report.data import category_panel, data_panels
