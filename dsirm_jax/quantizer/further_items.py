@@ -65,9 +65,7 @@ def pinned_codes(
     _warn(files, unknown, what=f"no {column}" if not by_title else "no product type in its title")
     strange = (codes == UNPINNED) & ~unknown
     example = categories[int(np.argmax(strange))].as_py() if strange.any() else None
-    _warn(
-        files, strange, what=f"a category that the quantizer has no code for, such as {example!r}"
-    )
+    _warn(files, strange, what=f"a category that no first code is for, such as {example!r}")
     return codes
 
 
