@@ -141,10 +141,10 @@ def block_of(values: pa.Array, *, width: int, convert: Converter) -> Float[np.nd
     exact = exact.reshape(-1, width)
     finite = np.isfinite(block)
     if not finite.all():
-        row, place = np.unravel_index(int(np.argmin(finite)), block.shape)
+        row, place = divmod(int(np.argmin(finite)), width)
         number = exact[row, place]
         beyond = f", for float32 does not hold {number}," if np.isfinite(number) else ""
-        raise VectorError(int(row), f"has {block[row, place]}{beyond} among its numbers")
+        raise VectorError(row, f"has {block[row, place]}{beyond} among its numbers")
     lengths = np.sqrt(np.einsum("rd,rd->r", block, block, dtype=np.float64))
     odd = (lengths > LONGEST) | ((lengths < SHORTEST) & (lengths > 0))
     if odd.any():
@@ -196,9 +196,11 @@ def _texts(column: pa.Array) -> pa.Array:
         return numbers.cast(pa.int64()).cast(pa.string())
     if pa.types.is_decimal(type_):
         return column.cast(pa.int64()).cast(pa.string())
-    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
-    kinds = (*kinds, pa.types.is_string_view, pa.types.is_null)
-    kinds = (*kinds, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    kinds = (
+        *(pa.types.is_integer, pa.types.is_null),
+        *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    )
     if not any(is_kind(type_) for is_kind in kinds):
         raise VectorError(None, f"has type {type_}; write text or whole numbers")
     return column.cast(pa.string())

@@ -94,7 +94,7 @@ def scaling_of(items: TrainingItems, *, seed: int) -> Scaling | None:
         "quantizer centres and scales them, and all that it is given",
         *(offset, spread),
     )
-    return Scaling(centre=centre, spread=np.float64(spread).reshape(()))
+    return Scaling(centre=centre, spread=np.array(spread))
 
 
 def sample_rows(count: int, *, seed: int) -> Int[np.ndarray, " row"]:
