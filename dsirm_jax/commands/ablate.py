@@ -12,7 +12,7 @@ from dsirm_jax.commands import bindings
 from dsirm_jax.commands.command import Command, Values
 from dsirm_jax.commands.stage import TRUST
 from dsirm_jax.run.layout import Layout
-from dsirm_jax.stages import STAGES, ablate, encode, prepare, report
+from dsirm_jax.stages import STAGES, ablate, encode, prepare, relevance, report
 from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # Folds and rungs run the same programs.
         jax.config.update("jax_compilation_cache_dir", str(layout.compiled))
+    judged = configuration.bound(relevance.run)
+    gains = {name: judged[name] for name in ("esci_gains",) if name in judged}
     with sole_writer(layout):
         folds = _run_folds(job, ladder, trust=trust)
         run_stage(
             ablate.STAGE,
             layout,
-            bindings={"folds": folds, "seed": job.seed},
-            described={"seed": job.seed},
+            bindings={"folds": folds, "seed": job.seed, **gains},
+            described={"seed": job.seed, **gains},
             needed={
                 str(fold.stage("relevance").relative_to(layout.model_dir)): fold.stage("relevance")
                 for of_seed in folds

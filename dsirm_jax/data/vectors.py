@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
+import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,15 +19,20 @@ from jaxtyping import Float
 
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
+from dsirm_jax.data.vector_columns import VectorError, block_of, converter, flat, ids_of
 from dsirm_jax.io import arrays
 from dsirm_jax.io.checks import check_text
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 
+log = logging.getLogger(__name__)
 VECTOR_ROWS = 16_384
 """Rows read or written at a time, by default."""
 
 VECTOR = "vector"
+_FIXED_SIZE = re.compile(r"to be of size=(\d+) but index (\d+) had size=(\d+)")
+SEPARATOR = " > "
+"""Between the levels of a category path that is one text."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,8 +121,8 @@ def read_vectors(
 
     Args:
       pattern: file, or glob pattern of the shards, with the columns `id_column` (text or whole
-        numbers) and `vector` (a list, or fixed-size list, of numbers). Further ids are ignored. An
-        id may stand there as it was before cleaning (`text.clean`).
+        numbers) and `vector` (lists of numbers of any kind, see `vector_columns.converter`).
+        Further ids are ignored. An id may stand there as it was before cleaning (`text.clean`).
       ids: item ids or query texts, each once. `[row]`
       id_column: name of the id column.
       scratch: folder of a temporary file that holds the vectors, memory-mapped: memory then does
@@ -127,11 +135,12 @@ def read_vectors(
 
     Raises:
       InputError: a file or column is missing, or a vector is; a vector's width is not the first
-        one's; an entry is not finite; an id has two vectors. The message names file and row.
+        one's; an entry is not finite, or the vector's square is not; an id has two vectors. The
+        message names file and row.
     """
     ids = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids], pa.string())
     vectors, filled = None, np.zeros(len(ids), bool)
-    next_row, row_by_id = 0, None
+    next_row, row_by_id, example = 0, None, None
     for file in shards(pattern):
         for first_row, names, block in vector_blocks(file, id_column=id_column, rows=rows):
             if vectors is None:
@@ -148,6 +157,7 @@ def read_vectors(
             for position, name in enumerate(names.to_pylist()):
                 row = row_by_id.get(name, row_by_id.get(clean(name)))
                 if row is None:
+                    example = example or name
                     continue
                 if filled[row]:
                     raise _fault(file, first_row + position, f"a second one for {str(ids[row])!r}")
@@ -158,6 +168,7 @@ def read_vectors(
         raise InputError(
             f"{pattern}: no {VECTOR} for {int((~filled).sum())} of {len(ids)} {id_column}s, the "
             f"first of them {str(ids[int(np.argmin(filled))])!r}; add them"
+            + (f" (it has {example!r}, which is none of them)" if example else "")
         )
     return vectors
 
@@ -179,6 +190,16 @@ def copy_vectors(
     pattern.parent.mkdir(parents=True, exist_ok=True)
     ids = pq.read_table(table, columns=[id_column])[id_column]
     vectors = read_vectors(source, ids=ids, id_column=id_column, scratch=pattern.parent)
+    zeros = sum(
+        int((~vectors[start : start + VECTOR_ROWS].any(axis=1)).sum())
+        for start in range(0, len(vectors), VECTOR_ROWS)
+    )
+    if zeros:
+        log.warning(
+            "%s: the vectors of %s of %s %ss are all zeros, near to nothing and far from nothing; "
+            "give those that are missing",
+            *(source, f"{zeros:,}", f"{len(vectors):,}", id_column),
+        )
     groups, row = pq.read_metadata(table), 0
     total = groups.num_row_groups
     paths = [shard(pattern, number=number, total=total) for number in range(total)]
@@ -227,26 +248,103 @@ def vector_blocks(
     Raises:
       InputError: see `read_vectors`.
     """
+    convert, first_row = None, 1
+    for batch in _batches(file, columns=[id_column, VECTOR], rows=rows):
+        with _faults(file, id_column, first_row):
+            names = ids_of(batch.column(id_column))
+        with _faults(file, VECTOR, first_row):
+            values, width = flat(batch.column(VECTOR))
+            convert = convert or converter(batch.schema.field(VECTOR), values)
+            block = block_of(values, width=width, convert=convert)
+        yield first_row, names, block
+        first_row += batch.num_rows
+
+
+def read_ids(files: Sequence[str], *, id_column: str) -> pa.ChunkedArray:
+    """Returns the ids of all files without the white space around them, each once.
+
+    Args:
+      files: see `read_vectors`.
+      id_column: name of the id column.
+
+    Raises:
+      InputError: there is none, a row has none, or two rows have the same.
+    """
+    chunks, places = [], []
+    for file in files:
+        first_row = 1
+        for batch in _batches(file, columns=[id_column], rows=VECTOR_ROWS):
+            with _faults(file, id_column, first_row):
+                chunks.append(pc.utf8_trim_whitespace(ids_of(batch.column(0))))
+            places.append((file, first_row))
+            first_row += batch.num_rows
+    ids = pa.chunked_array(chunks, pa.string())
+    if not len(ids):
+        raise InputError(f"{files[0]}: no data rows; write a {VECTOR} for every {id_column}")
+    seen: set[str] = set()
+    for (file, first_row), chunk in zip(places, chunks, strict=True):
+        for position, name in enumerate(chunk.to_pylist()):
+            if name in seen:
+                raise InputError(
+                    f"{file} row {first_row + position}: column {id_column!r} has {name!r} a "
+                    f"second time; leave one of them out"
+                )
+            seen.add(name)
+    return ids
+
+
+def _batches(
+    file: str | os.PathLike[str], *, columns: Sequence[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yields some columns of a Parquet file, without empty batches.
+
+    Raises:
+      InputError: it cannot be read, or has not one such column.
+    """
+    unreadable = f"{file}: not a readable Parquet file; write it anew"
     try:
         reader = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file}: not a readable Parquet file; write it anew") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(unreadable) from error
     with reader:
-        for column in (id_column, VECTOR):
-            if column not in reader.schema_arrow.names:
+        names = reader.schema_arrow.names
+        for column in columns:
+            if names.count(column) != 1:
+                fault = "there more than once" if column in names else "missing"
                 raise InputError(
-                    f"{file}: column {column!r} is missing; the file has "
-                    f"{', '.join(reader.schema_arrow.names[:20])}"
+                    f"{file}: column {column!r} is {fault}; the file has {', '.join(names[:20])}"
                 )
-        first_row = 1
-        for batch in reader.iter_batches(rows, columns=[id_column, VECTOR]):
+        batches = reader.iter_batches(rows, columns=list(columns))
+        rows_read = 0
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                # Arrow itself refuses a null among lists of a fixed size, by its place from 1.
+                if odd := _FIXED_SIZE.search(str(error)):
+                    size, place, found = map(int, odd.groups())
+                    with _faults(file, VECTOR, rows_read + 1):
+                        raise VectorError(place - 1, f"has {found} numbers, not {size}") from error
+                raise InputError(unreadable) from error
+            if batch is None:
+                return
             if batch.num_rows:
-                names = batch.column(id_column).cast(pa.string())
-                if names.null_count:
-                    row = first_row + names.is_null().index(True).as_py()
-                    raise InputError(f"{file} row {row}: column {id_column!r} is empty")
-                yield first_row, names, _block(file, first_row, batch.column(VECTOR))
-            first_row += batch.num_rows
+                yield batch
+            rows_read += batch.num_rows
+
+
+@contextlib.contextmanager
+def _faults(file: str | os.PathLike[str], column: str, first_row: int) -> Iterator[None]:
+    """Names file, row and column of what is wrong."""
+    try:
+        yield
+    except VectorError as error:
+        if error.row is None:
+            raise InputError(f"{file}: column {column!r} {error}") from error
+        raise InputError(
+            f"{file} row {first_row + error.row}: column {column!r} {error}; fix or leave out the "
+            f"row"
+        ) from error
 
 
 def read_categories(
@@ -255,8 +353,8 @@ def read_categories(
     """Returns the first levels of each item's category path, as `Shoes > Boots`.
 
     Args:
-      files: Parquet shards with, where they are known, columns `category`, list<string>, and
-        `title`.
+      files: Parquet shards with, where they are known, columns `category`, list<string> or text
+        with ` > ` between levels, and `title`.
       depth: levels of the path; with 0 no category is known.
       title_language: where no item has a category, each has its title's product type instead, see
         `product_type`; None: it has nothing.
@@ -265,7 +363,7 @@ def read_categories(
       Strings, null or empty where nothing is known. `[item]`
     """
     paths = _optional(files, "category", pa.list_(pa.string()))
-    categories = pc.binary_join(pc.list_slice(paths, 0, depth), " > ")
+    categories = pc.binary_join(pc.list_slice(paths, 0, depth), SEPARATOR)
     if title_language is None or pc.any(pc.not_equal(categories, "")).as_py():
         return categories
     titles = _optional(files, "title", pa.string()).fill_null("")
@@ -284,35 +382,31 @@ def _optional(files: Sequence[str], column: str, type_: pa.DataType) -> pa.Chunk
     chunks = []
     for file in files:
         if column in pq.read_schema(file).names:
-            chunks += pq.read_table(file, columns=[column])[column].cast(type_).chunks
+            chunks += _cast(file, pq.read_table(file, columns=[column])[column], type_).chunks
         else:
             chunks.append(pa.nulls(pq.read_metadata(file).num_rows, type_))
     return pa.chunked_array(chunks, type_)
 
 
-def _block(
-    file: str | os.PathLike[str], first_row: int, column: pa.Array
-) -> Float[np.ndarray, "row dim"]:
-    if not pa.types.is_nested(column.type) or pa.types.is_struct(column.type):
-        raise InputError(
-            f"{file}: column {VECTOR!r} has type {column.type}; write lists of numbers"
-        )
-    column = column.cast(pa.large_list(pa.float64()))
-    widths = column.value_lengths().fill_null(0).to_numpy()
-    odd = widths != max(widths[0], 1)
-    if odd.any():
-        row = int(np.argmax(odd))
-        raise _fault(file, first_row + row, f"{widths[row]} numbers, not {widths[0] or 'some'}")
-    # A null among the numbers reads as NaN.
-    block = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    with np.errstate(over="ignore"):
-        block = block.astype(np.float32)
-    finite = np.isfinite(block).all(axis=1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        bad = block[row][~np.isfinite(block[row])][0]
-        raise _fault(file, first_row + row, f"{bad} among its numbers")
-    return block
+def _cast(file: str, column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    """Returns a column of texts, or of category paths, which may be texts such as `Shoes > Boots`.
+
+    Raises:
+      InputError: it holds anything else.
+    """
+    name = "category" if pa.types.is_list(type_) else "title"
+    given = column.type
+    if pa.types.is_dictionary(given):
+        column, given = column.cast(given.value_type), given.value_type
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    try:
+        if pa.types.is_list(type_) and given in texts:
+            paths = pc.split_pattern(column.cast(pa.string()), SEPARATOR)
+            return pc.if_else(pc.equal(column.cast(pa.string()), ""), None, paths).cast(type_)
+        return column.cast(type_)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        wanted = "lists of texts, such as ['Shoes', 'Boots']" if name == "category" else "texts"
+        raise InputError(f"{file}: column {name!r} has type {given}; write {wanted}") from error
 
 
 def _fault(file: str | os.PathLike[str], row: int, fault: str) -> InputError:

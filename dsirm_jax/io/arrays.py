@@ -25,6 +25,7 @@ DTYPES = {
     "I32": np.int32,
     "I64": np.int64,
     "F32": np.float32,
+    "F64": np.float64,
 }
 
 

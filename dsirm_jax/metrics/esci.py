@@ -11,32 +11,54 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Integer, Real
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics.bootstrap import Statistic, f1_scores, mean_over_queries
 from dsirm_jax.metrics.classification import check_finite
 from dsirm_jax.metrics.ranking import ndcg_per_query
 
-GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+LABELS = ("E", "S", "C", "I")
 SUBSTITUTE = "S"
+PAPER = "paper"
+SCRIPT = "script"
+GAINS = {
+    PAPER: {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0},
+    SCRIPT: {"E": 1.0, "S": 0.01, "C": 0.1, "I": 0.0},
+}
+"""What labels are worth in task 1: in the paper, and in the data's own `ranking/` scripts."""
 
 
 def are_labels(labels: Sequence[str | None]) -> bool:
     """Returns whether all labels are E, S, C or I, and there are any."""
-    return len(labels) > 0 and set(labels) <= GAINS.keys()
+    return len(labels) > 0 and set(labels) <= set(LABELS)
+
+
+def check_gains(name: str) -> None:
+    """Raises InputError where `GAINS` has no gains of that name."""
+    if name not in GAINS:
+        raise InputError(
+            f"gin binding relevance.run.esci_gains is {name!r}; bind {PAPER!r} (S .1, C .01) or "
+            f"{SCRIPT!r} (S .01, C .1)"
+        )
 
 
 def ranking(
-    queries: Integer[np.ndarray, " pair"], labels: Sequence[str], scores: Real[np.ndarray, " pair"]
+    queries: Integer[np.ndarray, " pair"],
+    labels: Sequence[str],
+    scores: Real[np.ndarray, " pair"],
+    *,
+    gains: str = PAPER,
 ) -> Statistic:
     """Returns the metric of task 1: nDCG over all ranks, of all queries.
 
     As with `trec_eval -c`, which the task takes it from, a query without a gain counts as 0. Ties
-    are as in `ndcg_per_query`. The gains are the paper's; the official script that writes
-    judgements for trec_eval exchanges those of S and C.
+    are as in `ndcg_per_query`.
 
     Args:
       queries: integer query of each pair, `[pair]`.
       labels: E, S, C or I `[pair]`.
       scores: `[pair]`, higher ranks first.
+      gains: whose gains, see `GAINS`: section 4 of the paper has S .1 and C .01; the command in the
+        official `prepare_trec_eval_files.py`, under its numbers of the labels, C .1 and S .01.
 
     Returns:
       The mean over queries; NaN when there are none.
@@ -45,8 +67,8 @@ def ranking(
       ValueError: a score is not finite, or a label is none of the four.
     """
     _check_labels(labels)
-    gains = np.array([GAINS[label] for label in labels])
-    of_query = ndcg_per_query(queries, gains, scores, k=max(len(labels), 1))
+    worth = np.array([GAINS[gains][label] for label in labels])
+    of_query = ndcg_per_query(queries, worth, scores, k=max(len(labels), 1))
     return mean_over_queries(np.nan_to_num(of_query))
 
 
@@ -96,6 +118,6 @@ def substitutes(
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    unknown = sorted({str(label) for label in labels} - GAINS.keys())
+    unknown = sorted({str(label) for label in labels} - set(LABELS))
     if unknown:
-        raise ValueError(f"labels {unknown} are none of {list(GAINS)}")
+        raise ValueError(f"labels {unknown} are none of {list(LABELS)}")

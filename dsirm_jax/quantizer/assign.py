@@ -139,6 +139,7 @@ def assign(
     waiting = None
     for chunk in chunks:
         rows = len(chunk.vectors)
+        chunk = chunk._replace(vectors=fitted.scaled(chunk.vectors))
         filled = jax.tree.map(
             lambda array, lacking=full - rows: np.pad(
                 array, [(0, lacking), *[(0, 0)] * (array.ndim - 1)]
@@ -149,14 +150,18 @@ def assign(
         outputs = _assign(fitted.model, *learnt, placed, fitted.config.beams, stay)
         # The devices work on this chunk while the one before is handed out and the next is read.
         if waiting is not None:
-            yield _fetch(*waiting)
+            yield _fetch(fitted, *waiting)
         waiting = outputs, rows
     if waiting is not None:
-        yield _fetch(*waiting)
+        yield _fetch(fitted, *waiting)
 
 
-def _fetch(outputs: tuple[jax.Array, ...], rows: int) -> Assigned:
-    return Assigned(*(np.asarray(array)[:rows] for array in outputs))
+def _fetch(fitted: FittedQuantizer, outputs: tuple[jax.Array, ...], rows: int) -> Assigned:
+    """Returns what the devices gave, errors in the units of the vectors."""
+    found = Assigned(*(np.asarray(array)[:rows] for array in outputs))
+    if fitted.scaling is None:
+        return found
+    return found._replace(errors=(found.errors * fitted.scaling.spread**2).astype(np.float32))
 
 
 def assign_vectors(
@@ -205,10 +210,14 @@ def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
     Args:
       vectors: float32 `[row, dim]`, in memory or memory-mapped, at least one.
     """
-    square = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64) / len(vectors)
     mean = vectors.mean(axis=0, dtype=np.float64)
+    square = np.einsum("rd,rd->", vectors, vectors, dtype=np.float64) / len(vectors)
     difference = float(square - mean @ mean)
-    return difference if difference > 1e-12 * square else 0.0  # below is rounding
+    if difference <= 1e-3 * square:  # far from the origin that difference is mostly rounding
+        blocks = range(0, len(vectors), CHUNK_ROWS)
+        centred = (vectors[start : start + CHUNK_ROWS] - mean for start in blocks)
+        difference = sum(float(np.vdot(block, block)) for block in centred) / len(vectors)
+    return difference if difference > 1e-24 * square else 0.0  # below is rounding
 
 
 def assign_shards(
@@ -216,6 +225,7 @@ def assign_shards(
     fitted: FittedQuantizer,
     vectors: Sequence[str | os.PathLike[str]],
     pattern: Path,
+    item_ids: pa.ChunkedArray | None = None,
     pinned: Int[np.ndarray, " item"] | None = None,
     previous: Int[np.ndarray, "item level"] | None = None,
     stay: float = 0.0,
@@ -232,6 +242,7 @@ def assign_shards(
       fitted: see `assign`.
       vectors: the shards of `encode`, in the catalogue's order: columns item_id and vector.
       pattern: of the paths of the SID shards, with one `*`; columns as in `codes.SCHEMA`.
+      item_ids: ids of the whole catalogue to write, those of the shards when not given.
       pinned: int32 `[item]` pinned first codes of the whole catalogue, or None.
       previous: int32 `[item, level]` previous SIDs of the whole catalogue, or None; see
         `VectorChunk`.
@@ -243,7 +254,8 @@ def assign_shards(
       The paths of all shards, those of other processes included.
 
     Raises:
-      InputError: a vector is not finite; the message names file and row.
+      InputError: a vector is not finite or not as wide as those that the quantizer was fitted to;
+        the message names file and row.
     """
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
@@ -264,9 +276,17 @@ def assign_shards(
         )
 
         def chunks(
-            read: Iterator[tuple[int, pa.Array, np.ndarray]] = read, start: int = starts[number]
+            read: Iterator[tuple[int, pa.Array, np.ndarray]] = read,
+            start: int = starts[number],
+            file: str | os.PathLike[str] = vectors[number],
         ) -> Iterator[VectorChunk]:
             for first_row, _, block in read:  # counted from 1
+                if block.shape[1] != fitted.dim:
+                    raise InputError(
+                        f"{file} row {first_row}: column 'vector' has {block.shape[1]} numbers, "
+                        f"where the quantizer was fitted to {fitted.dim}; give vectors of the same "
+                        f"model"
+                    )
                 rows = slice(start + first_row - 1, start + first_row - 1 + len(block))
                 yield VectorChunk(block, _part(pinned, rows), _part(previous, rows))
 
@@ -274,7 +294,10 @@ def assign_shards(
             fitted=fitted, chunks=chunks(), stay=stay, chunk_rows=chunk_rows, devices=devices
         )
         with sid_writer(path, version=fitted.version) as write:
-            for (_, ids, _), assigned in zip(named, parts, strict=True):
+            for (first_row, ids, _), assigned in zip(named, parts, strict=True):
+                if item_ids is not None:
+                    first = starts[number] + first_row - 1
+                    ids = item_ids[first : first + len(ids)].combine_chunks()
                 write(ids, *assigned)
     multihost_utils.sync_global_devices("assign_shards")
     return paths

@@ -10,6 +10,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
+from jaxtyping import Float
 
 from dsirm_jax.io.artefacts import Artefact, version_of
 from dsirm_jax.io.errors import InputError
@@ -17,9 +19,11 @@ from dsirm_jax.io.kinds import class_name, class_named
 from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.kinds.kind import Kind
 from dsirm_jax.quantizer.model import Codebooks, LevelCodebook
+from dsirm_jax.quantizer.scaling import Scaling
 
 ARTEFACT = Artefact(kind="quantizer", stage="quantize")
 HOME = "dsirm_jax.quantizer.kinds"
+SCALING = "scaling"
 SPREAD = ("kind", "latent_dim", "hidden_dim")
 """Of a configuration in older files: the kind by its old name, and what only the RQ-VAE has."""
 
@@ -34,6 +38,7 @@ class FittedQuantizer:
       params: of the encoder and decoder.
       codebooks: one per level.
       names: category of each pinned first code; empty when the first level is not pinned.
+      scaling: what vectors are centred and scaled by before they are encoded; None: they are not.
     """
 
     config: QuantizerConfig
@@ -41,6 +46,7 @@ class FittedQuantizer:
     params: Any
     codebooks: Codebooks
     names: tuple[str, ...] = ()
+    scaling: Scaling | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -60,8 +66,21 @@ class FittedQuantizer:
         """
         return version_of(
             "\n".join([str(self.config.beams), *self.names]),
-            [*jax.tree.leaves(self.params), *_identity(self.codebooks)],
+            [
+                *jax.tree.leaves(self.params),
+                *_identity(self.codebooks),
+                *_scaling_arrays(self.scaling).values(),
+            ],
         )
+
+    def scaled(self, vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:
+        """Returns what of vectors is encoded: the same, or centred and scaled."""
+        return vectors if self.scaling is None else self.scaling.apply(vectors)
+
+
+def _scaling_arrays(scaling: Scaling | None) -> dict[str, np.ndarray]:
+    """Returns the arrays of a scaling by name; none of a quantizer without."""
+    return {} if scaling is None else {"centre": scaling.centre, "spread": scaling.spread}
 
 
 def _identity(codebooks: Codebooks) -> list[Any]:
@@ -84,6 +103,8 @@ def save(path: str | os.PathLike[str], fitted: FittedQuantizer) -> None:
         "names": fitted.names,
     }
     tree = {"codebooks": books, **fitted.params}
+    if fitted.scaling is not None:
+        tree[SCALING] = _scaling_arrays(fitted.scaling)
     ARTEFACT.save(path, tree, description=description, version=fitted.version)
 
 
@@ -102,7 +123,7 @@ def load(path: str | os.PathLike[str]) -> FittedQuantizer:
         config = _config(header["config"])
     except (TypeError, KeyError, InputError) as error:
         raise InputError(f"{path}: {error}") from error
-    books = tree.pop("codebooks")
+    books, scaling = tree.pop("codebooks"), tree.pop(SCALING, None)
     fitted = FittedQuantizer(
         config=config,
         dim=header["dim"],
@@ -112,6 +133,7 @@ def load(path: str | os.PathLike[str]) -> FittedQuantizer:
             for level, size in enumerate(config.codebook_sizes)
         ),
         names=tuple(header["names"]),
+        scaling=None if scaling is None else Scaling(**scaling),
     )
     ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted

@@ -17,6 +17,7 @@ from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.kind import Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.losses import QuantizerObjective
+from dsirm_jax.quantizer.scaling import scaling_of
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training import processes
 from dsirm_jax.training.settings import Training
@@ -74,19 +75,26 @@ def train(
         seed=seed,
         devices=tuple(devices or jax.devices()),
     )
+    # What goes on from a quantizer keeps its scaling: codes mean what they did.
+    scaling = scaling_of(items, seed=seed) if start is None else start.scaling
     if start is not None and not config.kind.continues:
         params, codebooks = start.params, start.codebooks
     else:
         with _kept(directory) as folder:
             params, codebooks = config.kind.fit(
-                items,
+                items if scaling is None else scaling.apply_to(items, folder=folder),
                 sizes=sizes,
                 learning=learning,
                 directory=folder,
                 start=None if start is None else Fit(start.params, start.codebooks),
             )
     return FittedQuantizer(
-        config=config, dim=items.dim, params=params, codebooks=codebooks, names=items.names
+        config=config,
+        dim=items.dim,
+        params=params,
+        codebooks=codebooks,
+        names=items.names,
+        scaling=scaling,
     )
 
 

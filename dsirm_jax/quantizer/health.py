@@ -11,12 +11,17 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.data.pairs import read_judgements
 from dsirm_jax.data.schema import HEAD
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import codebook
 from dsirm_jax.metrics.codebook import codebook_health
 from dsirm_jax.quantizer.assign import assign_vectors, variance
 from dsirm_jax.quantizer.fitted import FittedQuantizer
+from dsirm_jax.quantizer.scaling import as_bytes, without_outliers
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.sids.codes import SidTable
+
+LEAST_BITS = 3.0
+LEAST_SHARE = 0.1
 
 
 def sid_health(
@@ -69,6 +74,71 @@ def relative_error(
     """
     spread = variance(vectors)
     return float(np.mean(errors)) / spread if spread > 0 else None
+
+
+def check_carried(
+    sids: Int[np.ndarray, "row level"],
+    errors: Float[np.ndarray, " row"],
+    *,
+    vectors: Float[np.ndarray, "row dim"],
+    fitted: FittedQuantizer,
+    where: str,
+) -> None:
+    """Raises InputError where SIDs carry next to nothing of what tells vectors apart.
+
+    That is less than `LEAST_SHARE` of the bits that the distinct vectors have (items of the same
+    vector may share a SID), or of those that the levels have room for, while the SIDs leave more
+    than half of the vectors' spread. Where first codes are pinned, all three are those within a
+    first code. Fewer than `LEAST_BITS` tell nothing and pass.
+
+    Args:
+      sids: int32 `[row, level]`.
+      errors: squared distances of the vectors to their decoded SIDs, `[row]`.
+      vectors: float32 `[row, dim]`.
+      fitted: the quantizer that gave them.
+      where: what the message names, such as a file.
+
+    Raises:
+      InputError: as above. Source: this project.
+    """
+    pinned = bool(fitted.names)
+    first = sids[:, 0] if pinned else np.zeros_like(sids[:, 0])
+    known = _bits(first)
+    _, vector = np.unique(as_bytes(vectors), return_inverse=True)
+    room = float(np.log2(np.asarray(fitted.sizes[pinned:], np.float64)).sum())
+    possible = min(_bits(first, vector) - known, room)
+    carried = _bits(*sids.T) - known
+    if possible < LEAST_BITS or carried >= LEAST_SHARE * possible:
+        return
+    spread = without_outliers(_squares_within(vectors, first)).mean()
+    if without_outliers(errors.astype(np.float64)).mean() <= 0.5 * spread:
+        return
+    raise InputError(
+        f"{where}: {len(np.unique(sids, axis=0)):,} SIDs of {len(sids):,} items carry "
+        f"{carried:.2f} of the {possible:.1f} bits that tell their vectors apart"
+        f"{' within a first code' if pinned else ''}: the quantizer has found next to nothing; see "
+        f"that all vectors are of one model and of like size, and that Upkeep.init_rows is above 0"
+    )
+
+
+def _squares_within(
+    vectors: Float[np.ndarray, "row dim"], group: Int[np.ndarray, " row"]
+) -> Float[np.ndarray, " row"]:
+    """Returns the squared distance of each vector to the mean of its group."""
+    squares = np.empty(len(vectors))
+    for number in np.unique(group):
+        rows = np.flatnonzero(group == number)
+        centred = vectors[rows].astype(np.float64)
+        centred -= centred.mean(axis=0)
+        squares[rows] = np.einsum("rd,rd->r", centred, centred)
+    return squares
+
+
+def _bits(*columns: Int[np.ndarray, " row"]) -> float:
+    """Returns the entropy of rows of whole numbers, in bits."""
+    _, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-np.sum(shares * np.log2(shares)))
 
 
 def _agreement(

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ PAIR_METRICS = (
     *("ndcg@10", "mrr", "recall@5"),
 )
 LOWER_IS_BETTER = ("log_loss", "ece")
+ECE_DISTANCE = "distance of ece"
+"""A statistic that is no metric: the interval of `ece` needs it."""
 BASELINE = "no_sid"
 MOST_COLUMNS = 4
 """With more rungs than that, the table has a row a rung."""
@@ -65,6 +67,7 @@ def evaluate(
     scores: Mapping[str, Float[np.ndarray, "*seed pair"]],
     lifts: Sequence[tuple[str, str]],
     grades: Mapping[str, Float[np.ndarray, "pair 4"]] | None = None,
+    esci_gains: str = esci.PAPER,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def evaluate(
       lifts: (rung, baseline) pairs whose difference is wanted; one whose rung or baseline has no
         scores is passed over.
       grades: probabilities of E, S, C and I, by rung that tells them apart.
+      esci_gains: whose gains ESCI's task 1 has, see `esci.GAINS`.
       resamples: resamples of queries that the intervals come from.
       seed: seed of the resamples.
 
@@ -99,9 +103,10 @@ def evaluate(
     result["resamples"] = resamples
     if esci.are_labels(pairs.label.tolist()):
         tasks = {
-            rung: _tasks(pairs, values, (grades or {}).get(rung)) for rung, values in scores.items()
+            rung: _tasks(pairs, values, (grades or {}).get(rung), gains=esci_gains)
+            for rung, values in scores.items()
         }
-        result["esci"] = _measured(pairs, tasks, plan)
+        result["esci"] = _measured(pairs, tasks, plan) | {"gains": esci_gains}
     result["segments"] = {}
     for segment, kept in pairs.segments.items():
         if kept.any():
@@ -174,11 +179,15 @@ class _Resampled(NamedTuple):
     samples: Mapping[_Key, Float[np.ndarray, " resample"]]
 
     def value_of(self, rung: str, name: str) -> bootstrap.Interval:
-        return bootstrap.interval(self.values[rung, name], self.samples[rung, name])
+        value, samples = self.values[rung, name], self.samples[rung, name]
+        if name != "ece":
+            return bootstrap.interval(value, samples)
+        return bootstrap.ece_interval(value, samples, distances=self.samples[rung, ECE_DISTANCE])
 
     def lift_of(self, rung: str, over: str, name: str) -> bootstrap.Interval:
         one, other = (rung, name), (over, name)
-        return bootstrap.interval(
+        interval = bootstrap.basic_interval if name == "ece" else bootstrap.interval
+        return interval(
             self.values[one] - self.values[other], self.samples[one] - self.samples[other]
         )
 
@@ -313,7 +322,7 @@ def _measured(
 
     measured_lifts: dict[str, Any] = {}
     for (rung, over), key in lift_keys(plan.lifts, rungs=statistics).items():
-        both = [name for name in statistics[rung] if name in statistics[over]]
+        both = [name for name in _metrics(statistics[rung]) if name in statistics[over]]
         by_metric = {name: lift_of(rung, over, name) for name in both}
         measured_lifts[key] = {"rung": rung, "over": over, **_defined(by_metric)}
     return {
@@ -321,7 +330,10 @@ def _measured(
         "pairs": len(pairs.query_index),
         "rungs": {
             rung: _defined(
-                {name: dataclasses.asdict(resampled.value_of(rung, name)) for name in named}
+                {
+                    name: dataclasses.asdict(resampled.value_of(rung, name))
+                    for name in _metrics(named)
+                }
             )
             for rung, named in statistics.items()
         },
@@ -329,12 +341,17 @@ def _measured(
     }
 
 
+def _metrics(names: Iterable[str]) -> list[str]:
+    """Returns the names of the statistics that are metrics."""
+    return [name for name in names if name != ECE_DISTANCE]
+
+
 def _statistics(
     pairs: JudgedPairs, scores: Float[np.ndarray, "*seed pair"]
 ) -> dict[str, bootstrap.Statistic]:
     by_seed = [_statistics_of(pairs, one_seed) for one_seed in np.atleast_2d(scores)]
     return {
-        name: bootstrap.mean_statistic([named[name] for named in by_seed]) for name in PAIR_METRICS
+        name: bootstrap.mean_statistic([named[name] for named in by_seed]) for name in by_seed[0]
     }
 
 
@@ -351,6 +368,7 @@ def _statistics_of(
         "ndcg@10": bootstrap.ndcg_at_k_statistic(pairs.query_index, pairs.gain, scores, k=10),
         "mrr": bootstrap.mrr_statistic(*columns),
         "recall@5": bootstrap.recall_at_k_statistic(*columns, k=5),
+        ECE_DISTANCE: bootstrap.ece_distance_statistic(*columns),
     }
 
 
@@ -358,13 +376,17 @@ def _tasks(
     pairs: JudgedPairs,
     scores: Float[np.ndarray, "*seed pair"],
     grades: Float[np.ndarray, "pair 4"] | None,
+    *,
+    gains: str,
 ) -> dict[str, bootstrap.Statistic]:
     """Returns the metrics of ESCI's tasks; the second and third need to tell the grades apart."""
     query, label = pairs.query_index, pairs.label.tolist()
-    ranked = [esci.ranking(query, label, one_seed) for one_seed in np.atleast_2d(scores)]
+    ranked = [
+        esci.ranking(query, label, one_seed, gains=gains) for one_seed in np.atleast_2d(scores)
+    ]
     statistics = {"task_1_ndcg": bootstrap.mean_statistic(ranked)}
     if grades is not None:
-        labels = list(esci.GAINS)
+        labels = list(esci.LABELS)
         likeliest = [labels[number] for number in grades.argmax(axis=1)]
         tasks = {
             "task_2": esci.classification(query, label, likeliest),

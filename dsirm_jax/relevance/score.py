@@ -63,7 +63,7 @@ def esci_probabilities(
       features: as in `score`.
       grade_of: gain of each label, and whether it counts as relevant.
     """
-    grades = {label: grade_of[label] for label in esci.GAINS if label in grade_of}
+    grades = {label: grade_of[label] for label in esci.LABELS if label in grade_of}
     if fitted.head.loss != GRADED or len(set(grades.values())) < len(grades):
         return None
     probabilities = grade_probabilities(fitted, features)
@@ -71,7 +71,7 @@ def esci_probabilities(
     columns = dict(zip(known, probabilities.T, strict=True))
     absent = np.zeros(len(probabilities), np.float32)  # of a label that training pairs do not have
     by_label = {label: columns.get(grade, absent) for label, grade in grades.items()}
-    return np.stack([by_label.get(label, absent) for label in esci.GAINS], axis=1)
+    return np.stack([by_label.get(label, absent) for label in esci.LABELS], axis=1)
 
 
 def mean_of_halves(

@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from dsirm_jax.io.files import write_text
+from dsirm_jax.metrics import esci
 from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, PAIR_METRICS
 from dsirm_jax.report import charts
@@ -63,6 +64,7 @@ def write_report(*, layout: Layout, title: str) -> Path:
         curve_panels=[curve_panels(stage) for stage in contents["curves"]],
         metric_names={name: METRIC_NAMES[name] for name in PAIR_METRICS},
         task_names=task_names(contents["metrics"]) if contents["metrics"] else {},
+        task_gains=task_gains(contents["metrics"]) if contents["metrics"] else "",
         lower_is_better=LOWER_IS_BETTER,
         hits_at=HITS_AT,
     )
@@ -102,6 +104,13 @@ def task_names(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
         task: name for task, name in TASK_NAMES.items() if any(task in values for values in rungs)
     }
+
+
+def task_gains(metrics: Mapping[str, Any]) -> str:
+    """Returns whose gains ESCI's first task has, and what each label is worth."""
+    name = metrics.get("esci", {}).get("gains", esci.PAPER)
+    worth = ", ".join(f"{label} {gain:g}" for label, gain in esci.GAINS[name].items())
+    return f"of the {name}: {worth}"
 
 
 def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Two finished runs side by side: metrics over the queries that both tested, and what differs."""
+"""Two finished runs side by side: metrics over the pairs that both tested, and what differs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare_runs(first: Path, second: Path) -> str:
 
     Raises:
       InputError: a run is not finished, they tested no query in common, or they do not agree on
-        which items are relevant.
+        which items are relevant, or on what an item gains.
     """
     runs = [Layout(model_dir=folder) for folder in (first, second)]
     ladders = all(at.ladder_predictions.is_file() for at in runs)
@@ -43,13 +43,7 @@ def compare_runs(first: Path, second: Path) -> str:
     )
     if not len(both):
         raise InputError(f"{paths[0]} and {paths[1]} have no tested query and item in common")
-    disagree = pc.not_equal(both["relevant"], both["relevant of B"])
-    if pc.any(disagree).as_py():
-        row = both.filter(disagree).slice(0, 1).to_pylist()[0]
-        raise InputError(
-            f"{paths[0]} and {paths[1]} do not agree whether item {row['item_id']!r} is relevant "
-            f"to {row['query']!r}: bind the same relevant_labels"
-        )
+    _check_agreement(both, paths)
     pairs = JudgedPairs(
         query_index=np.unique(both["query"].to_numpy(), return_inverse=True)[1],
         relevant=both["relevant"].to_numpy(),
@@ -57,7 +51,11 @@ def compare_runs(first: Path, second: Path) -> str:
         label=both["label"].to_numpy(),
         segments={},
     )
-    lines = [f"A: {paths[0]}", f"B: {paths[1]}"]
+    lines = [
+        f"A: {paths[0]} ({_counted(one)})",
+        f"B: {paths[1]} ({_counted(other)})",
+        f"compared: {_counted(both)} that both tested",
+    ]
     for rung in one.column_names:
         if rung not in ABOUT_THE_PAIR and f"{rung} of B" in both.column_names:
             scores = {"A": both[rung].to_numpy(), "B": both[f"{rung} of B"].to_numpy()}
@@ -77,6 +75,29 @@ def _tested(path: Path) -> pa.Table:
     if not path.is_file():
         raise InputError(f"{path}: no such file; run `dsirm run` there first")
     return pq.read_table(path, filters=[("split", "=", TEST)])
+
+
+def _check_agreement(both: pa.Table, paths: list[Path]) -> None:
+    """Raises InputError where two runs take a pair for relevant and not, or for of other gain."""
+    for column, disagreement, binding in (
+        ("relevant", "whether item {item!r} is relevant to {query!r}", "relevant_labels"),
+        ("gain", "what item {item!r} gains for {query!r}", "label_gains"),
+    ):
+        differs = both.filter(pc.not_equal(both[column], both[f"{column} of B"]))
+        if len(differs):
+            row = differs.slice(0, 1).to_pylist()[0]
+            said = disagreement.format(item=row["item_id"], query=row["query"])
+            raise InputError(
+                f"{paths[0]} and {paths[1]} do not agree {said} ({row[column]} and "
+                f"{row[f'{column} of B']}; {len(differs):,} of {len(both):,} common pairs): bind "
+                f"the same {binding}"
+            )
+
+
+def _counted(tested: pa.Table) -> str:
+    """Returns how many queries and pairs a table has."""
+    queries = pc.count_distinct(tested["query"]).as_py()
+    return f"{queries:,} queries, {len(tested):,} pairs"
 
 
 def _differences(paths: list[Path]) -> list[str]:

@@ -222,7 +222,7 @@ def _pinned(
     """Returns the first codes that the items' categories pin."""
     if not quantizer.names:
         return None
-    if from_titles:
+    if from_titles or not quantizer.config.pin_depth:
         language = quantizer.config.title_language
         types = [product_type(title, language=language) for title in table["title"].to_pylist()]
         categories = pa.chunked_array([pa.array(types, pa.string())])

@@ -42,7 +42,7 @@ class Ladder:
             check_whole("Ladder.seeds", seed, least=0)
 
 
-def run(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
+def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str = "paper") -> None:
     """predictions of all folds -> metrics of every rung with intervals, and lifts between rungs."""
     import pyarrow.parquet as pq
 
@@ -64,6 +64,7 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int) -> None:
         pairs=pairs,
         scores=scores,
         lifts=lifts_between(scores),
+        esci_gains=esci_gains,
         seed=seed,
     )
     metrics |= {"folds": len(folds[0]), "seeds": len(folds)}

@@ -16,29 +16,26 @@ if TYPE_CHECKING:
 
 def run(layout: Layout, *, vectors: VectorFiles) -> None:
     """dense vectors of further items -> their SIDs, from the quantizer as it is."""
-    from dsirm_jax.data.vectors import read_categories, shards
+    from dsirm_jax.data.vectors import read_ids, shards
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_shards, join_sids
-    from dsirm_jax.quantizer.codebooks import category_codes
+    from dsirm_jax.quantizer.further_items import check_fit, pinned_codes
 
     fitted = quantizers.load(layout.quantizer)
     files = shards(vectors.pattern)
-    pinned = None
-    if fitted.names:
-        categories = read_categories(
-            files,
-            depth=fitted.config.pin_depth,
-            title_language=fitted.config.title_language,
-        )
-        pinned, _ = category_codes(categories, most=len(fitted.names), known=fitted.names)
+    ids = read_ids(files, id_column="item_id")
     written = assign_shards(
         fitted=fitted,
         vectors=files,
         pattern=layout.stage("assign") / "sids-*.parquet",
-        pinned=pinned,
+        item_ids=ids,
+        pinned=pinned_codes(files, fitted=fitted, items=layout.items),
     )
     join = functools.partial(join_sids, sizes=fitted.sizes, bucket_cap=fitted.config.bucket_cap)
     processes.first(functools.partial(join, written, into=layout.assigned))
+    check_fit(
+        files, fitted=fitted, assigned=layout.assigned, health=layout.health, sids=layout.sids
+    )
 
 
 STAGE = Stage(name="assign", function=run, needs=(quantize.STAGE,), reads_run=True)

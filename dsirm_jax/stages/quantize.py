@@ -38,7 +38,8 @@ def run(
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_shards, join_sids
     from dsirm_jax.quantizer.fitting import train
-    from dsirm_jax.quantizer.health import sid_health
+    from dsirm_jax.quantizer.health import check_carried, sid_health
+    from dsirm_jax.quantizer.scaling import sample_rows
     from dsirm_jax.quantizer.training_tables import read_training_items
     from dsirm_jax.sids.codes import aligned_sids, read_sids
 
@@ -81,15 +82,24 @@ def run(
     )
     join = functools.partial(join_sids, sizes=fitted.sizes, bucket_cap=config.bucket_cap)
     processes.first(functools.partial(join, written, into=layout.sids))
+    table = read_sids(layout.sids)
     health = sid_health(
         fitted=fitted,
         fitted_to=items,
-        table=read_sids(layout.sids),
+        table=table,
         items=layout.items,
         judgements=layout.judgements,
         before=before,
     )
     write_json(layout.health, health)
+    sample = sample_rows(len(items.items), seed=seed)
+    check_carried(
+        table.sids[sample],
+        table.errors[sample],
+        vectors=items.items[sample],
+        fitted=fitted,
+        where=str(layout.sids),
+    )
 
 
 STAGE = Stage(

@@ -34,6 +34,7 @@ def run(
     training: Training,
     calibration: Calibration,
     halves: tuple[Layout, ...],
+    esci_gains: str = "paper",
 ) -> None:
     """features -> calibrated probabilities of every rung, and their metrics.
 
@@ -99,7 +100,8 @@ def run(
     ).where(tested)
     test_scores = {rung: values[tested[scored]] for rung, values in scores.items()}
     lifts = lifts_between(rungs)
-    metrics = evaluate(pairs=judging, scores=test_scores, grades=grades, lifts=lifts, seed=seed)
+    measured = functools.partial(evaluate, pairs=judging, esci_gains=esci_gains, seed=seed)
+    metrics = measured(scores=test_scores, grades=grades, lifts=lifts)
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
@@ -108,7 +110,7 @@ def run(
     )
     if leak:
         both = {FULL: test_scores[FULL]} | leak
-        metrics["leak"] = evaluate(pairs=judging, scores=both, lifts=[(ON_SEEN, FULL)], seed=seed)
+        metrics["leak"] = measured(scores=both, lifts=[(ON_SEEN, FULL)])
     write_json(layout.metrics, metrics)
 
 
@@ -172,11 +174,15 @@ def _fit(
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises InputError where a rung names a group of features that no stage computes.
 
+    It does too where the gains of ESCI's task 1 are none that there are.
+
     Args:
       bindings: of this stage, `match` and `features`, by the name of the stage.
     """
+    from dsirm_jax.metrics import esci
     from dsirm_jax.relevance.groups import check_rungs
 
+    esci.check_gains(bindings["relevance"].get("esci_gains", esci.PAPER))
     match_bindings, feature_bindings = bindings["match"], bindings["features"]
     check_rungs(
         bindings["relevance"]["rungs"],

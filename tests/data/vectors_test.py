@@ -194,3 +194,217 @@ def test_titles_stand_in_where_no_item_has_a_category(tmp_path):
 def test_a_pattern_is_a_text(pattern):
     with pytest.raises(InputError, match="^gin binding VectorFiles.pattern is .*; bind a text"):
         vectors.VectorFiles(pattern=pattern)
+
+
+def write_column(path, column, ids=("a", "b", "c")):
+    pq.write_table(pa.table({"item_id": list(ids), "vector": column}), path)
+    return path
+
+
+def read_abc(path):
+    return vectors.read_vectors(path, ids=["a", "b", "c"], id_column="item_id").tolist()
+
+
+ROWS = [[1.0, -2.0], [3.0, 0.0], [5.0, 6.5]]
+
+
+def bits(rows):
+    """bfloat16 of numbers that it holds exactly: the upper half of float32."""
+    return (np.array(rows, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def of_two_bytes(rows, name):
+    raw = bits(rows).astype("<u2").tobytes()
+    values = pa.Array.from_buffers(pa.binary(2), 6, [None, pa.py_buffer(raw)])
+    field = pa.field("item", pa.binary(2), metadata={"ARROW:extension:name": name})
+    return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(field, 2))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pytest.param(pa.array(ROWS, pa.list_(pa.float16())), id="float16"),
+        pytest.param(pa.array(ROWS, pa.list_(pa.float16(), 2)), id="float16 of fixed size"),
+        pytest.param(pa.array(ROWS, pa.large_list(pa.float64())), id="large float64"),
+        pytest.param(pa.array(ROWS, pa.list_view(pa.float32())), id="list view"),
+        pytest.param(pa.array(bits(ROWS).tolist(), pa.list_(pa.uint16())), id="bfloat16 bits"),
+        pytest.param(
+            pa.array(bits(ROWS).astype(np.int16).tolist(), pa.list_(pa.int16(), 2)),
+            id="signed bfloat16 bits",
+        ),
+        pytest.param(of_two_bytes(ROWS, "lance.bfloat16"), id="bfloat16 extension"),
+        pytest.param(
+            pa.ExtensionArray.from_storage(
+                pa.fixed_shape_tensor(pa.float32(), (1, 2)),
+                pa.array(ROWS, pa.list_(pa.float32(), 2)),
+            ),
+            id="tensor",
+        ),
+        pytest.param(pa.array([["1", "-2"], ["3", "0"], ["5", "6.5"]]), id="texts"),
+    ],
+)
+def test_numbers_of_any_kind_are_read(tmp_path, column):
+    assert read_abc(write_column(tmp_path / "v.parquet", column)) == ROWS
+
+
+@pytest.mark.parametrize("type_", [pa.int16(), pa.uint16(), pa.int8()], ids=str)
+def test_whole_numbers_are_numbers_and_no_bits(tmp_path, type_):
+    rows = [[0, 1], [100, 3], [7, 127]]
+    column = pa.array(rows, pa.list_(type_))
+    assert read_abc(write_column(tmp_path / "v.parquet", column)) == rows
+
+
+NO_LISTS = {
+    "map": pa.array([[("x", 1.0)]] * 3, pa.map_(pa.string(), pa.float32())),
+    "struct": pa.array([{"x": 1.0}] * 3),
+    "bytes": pa.array([b"12345678"] * 3),
+    "number": pa.array([1.0, 2.0, 3.0]),
+    "lists of lists": pa.array([[[1.0]]] * 3),
+    "lists of dates": pa.array([[1]] * 3, pa.list_(pa.date32())),
+    "lists of bytes": pa.array([[b"12"]] * 3, pa.list_(pa.binary(2))),
+    "tensors": pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.float32(), (2, 2)),
+        pa.array([[1.0] * 4] * 3, pa.list_(pa.float32(), 4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LISTS)
+def test_a_column_that_is_no_list_of_numbers_is_named(tmp_path, kind):
+    path = write_column(tmp_path / "v.parquet", NO_LISTS[kind])
+    with pytest.raises(InputError, match=r"v.parquet: column 'vector' has .*; write ") as error:
+        read_abc(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        pytest.param(
+            pa.array([ROWS[0], None, ROWS[2]], pa.list_(pa.float32(), 2)),
+            "row 2: column 'vector' has 0 numbers",
+            id="null of fixed size",
+        ),
+        pytest.param(pa.array([["1"], ["x"], ["3"]]), "row 2: .* has 'x' among", id="word"),
+        pytest.param(
+            pa.array([[1e20], [1.0], [1.0]], pa.list_(pa.float32())),
+            "row 1: .* has the length 1e[+]20, whose square float32 does not hold",
+            id="square overflows",
+        ),
+        pytest.param(
+            pa.array([[1.0], [1.0], [1e-30]], pa.list_(pa.float64())),
+            "row 3: .* has the length 1e-30, whose square",
+            id="square vanishes",
+        ),
+    ],
+)
+def test_a_row_at_fault_is_named(tmp_path, column, message):
+    path = write_column(tmp_path / "v.parquet", column)
+    with pytest.raises(InputError, match=f"v.parquet {message}.*fix or leave out the row"):
+        read_abc(path)
+
+
+def test_a_null_of_fixed_size_is_found_in_a_later_block(tmp_path):
+    rows = [ROWS[0]] * 25
+    rows[17] = None
+    ids = [str(row) for row in range(25)]
+    column = pa.array(rows, pa.list_(pa.float32(), 2))
+    path = write_column(tmp_path / "v.parquet", column, ids)
+    with pytest.raises(InputError, match="v.parquet row 18: column 'vector' has 0 numbers"):
+        vectors.read_vectors(path, ids=ids, id_column="item_id", rows=4)
+
+
+def test_float64_that_float32_cannot_tell_apart_is_refused(tmp_path):
+    near = np.random.default_rng(0).normal(size=(80, 3))
+    ids = [str(row) for row in range(80)]
+    for offset, right in ((1e4, True), (1e8, False)):
+        path = write(
+            tmp_path / "v.parquet", ids, (near + offset).tolist(), type_=pa.list_(pa.float64())
+        )
+        if right:
+            vectors.read_vectors(path, ids=ids, id_column="item_id")
+        else:
+            with pytest.raises(InputError, match="differ by less than float32 .*; subtract"):
+                vectors.read_vectors(path, ids=ids, id_column="item_id")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        pytest.param(pa.array([1.0, 2.0, 1e6]), ["1", "2", "1000000"], id="floats"),
+        pytest.param(pa.array([b"a", b"b", b"\xc3\xa9"]), ["a", "b", "é"], id="bytes"),
+        pytest.param(pa.array([1, 2, 10**15]), ["1", "2", "1000000000000000"], id="whole numbers"),
+        pytest.param(pa.array(list("xyx")).dictionary_encode(), None, id="twice"),
+        pytest.param(pa.array([" a", "a ", "b"]), None, id="twice but for blanks"),
+        pytest.param(pa.array([1.5, 2.0, 3.0]), None, id="no whole number"),
+        pytest.param(pa.array([1.0, float("nan"), 3.0]), None, id="nan"),
+        pytest.param(pa.array(["a", " ", "b"]), None, id="blank"),
+        pytest.param(pa.array([True, False, True]), None, id="booleans"),
+        pytest.param(pa.array([b"a", b"\xff", b"c"]), None, id="no UTF-8"),
+        pytest.param(pa.array([["a"], ["b"], ["c"]]), None, id="lists"),
+        pytest.param(pa.array([], pa.string()), None, id="none"),
+    ],
+)
+def test_ids_are_texts_each_once(tmp_path, ids, expected):
+    rows = [[1.0]] * len(ids)
+    path = write(tmp_path / "v.parquet", ids, rows)
+    if expected:
+        assert vectors.read_ids([path], id_column="item_id").to_pylist() == expected
+        return
+    with pytest.raises(InputError, match=r"v.parquet( row \d)?: ") as error:
+        vectors.read_ids([path], id_column="item_id")
+    assert "\n" not in str(error.value)
+
+
+def test_an_id_in_two_files_and_a_column_twice_are_named(tmp_path):
+    one, two = (write(tmp_path / f"v-{n}.parquet", ["a"], [[1.0]]) for n in range(2))
+    with pytest.raises(InputError, match="v-1.parquet row 1: column 'item_id' has 'a' a second"):
+        vectors.read_ids([one, two], id_column="item_id")
+    table = pa.table(
+        [pa.array(["a"]), pa.array([[1.0]]), pa.array([[1.0]])], ["item_id", *["vector"] * 2]
+    )
+    pq.write_table(table, one)
+    with pytest.raises(InputError, match="column 'vector' is there more than once"):
+        vectors.read_vectors(one, ids=["a"], id_column="item_id")
+
+
+def test_a_file_that_breaks_off_is_named(tmp_path):
+    path = tmp_path / "v.parquet"
+    vectors.write_vectors(path, ["a"], np.ones((1, 400), "f4"), id_column="item_id")
+    contents = bytearray(path.read_bytes())
+    contents[4:200] = bytes(196)
+    path.write_bytes(contents)
+    with pytest.raises(InputError, match="v.parquet: not a readable Parquet file"):
+        vectors.read_vectors(path, ids=["a"], id_column="item_id")
+
+
+def test_an_id_that_is_not_there_is_shown_beside_one_that_is(tmp_path):
+    path = write(tmp_path / "v.parquet", [2], [[1.0]])
+    with pytest.raises(InputError, match=r"the first of them '00002'; add them \(it has '2'"):
+        vectors.read_vectors(path, ids=["00002"], id_column="item_id")
+
+
+def test_vectors_of_zeros_are_counted(tmp_path, caplog):
+    own = write(tmp_path / "own.parquet", list("abc"), [[0, 0], [1, 2], [0, 0]])
+    pq.write_table(pa.table({"item_id": list("abc")}), tmp_path / "items.parquet")
+    vectors.copy_vectors(
+        own,
+        table=tmp_path / "items.parquet",
+        id_column="item_id",
+        pattern=tmp_path / "encode/items-*.parquet",
+    )
+    assert "the vectors of 2 of 3 item_ids are all zeros" in caplog.text
+
+
+def test_categories_may_be_one_text(tmp_path):
+    path = str(tmp_path / "v.parquet")
+    texts = ["Shoes > Boots", "", None, "Home"]
+    for column in (pa.array(texts), pa.array(texts).dictionary_encode()):
+        pq.write_table(pa.table({"category": column}), path)
+        read = vectors.read_categories([path], depth=1).to_pylist()
+        assert [name or None for name in read] == ["Shoes", None, None, "Home"]
+    pq.write_table(pa.table({"category": [1, 2]}), path)
+    with pytest.raises(
+        InputError, match="v.parquet: column 'category' has type int64; write lists"
+    ):
+        vectors.read_categories([path], depth=1)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dsirm_jax.metrics import bootstrap, classification, ranking
 
@@ -93,3 +95,101 @@ def test_resamples_without_both_classes_are_left_out():
     np.testing.assert_array_equal(statistic(np.array([[1, 2], [1, 0]])), [1.0, np.nan])
     found = bootstrap.interval(1.0, np.array([1.0, np.nan, 1.0]))
     assert (found.low, found.high) == (1.0, 1.0)
+
+
+def test_the_distance_of_ece_is_that_between_gaps_written_out():
+    query, labels, scores, _ = random_pairs(3)
+    counts = bootstrap.resample_counts(12, resamples=5, seed=2)
+
+    def gaps(rows):
+        bins = np.minimum((scores[rows] * 15).astype(int), 14)
+        off = scores[rows] - labels[rows]
+        return np.array([off[bins == number].sum() for number in range(15)]) / len(rows)
+
+    expected = [
+        np.abs(gaps(copied(query, counts[:, number])[0]) - gaps(np.arange(90))).sum()
+        for number in range(5)
+    ]
+    statistic = bootstrap.ece_distance_statistic(query, labels, scores)
+    np.testing.assert_allclose(statistic(counts), expected)
+    assert statistic(np.ones((12, 1), int)) == pytest.approx(0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10**6), queries=st.integers(1, 8), more=st.integers(0, 20))
+def test_every_interval_holds_its_value(seed, queries, more):
+    query, labels, scores, gains = random_pairs(seed, queries=queries, pairs=queries + more)
+    other = np.random.default_rng(seed).permutation(scores)
+    statistics = {}
+    for name, values in (("one", scores), ("other", other)):
+        columns = (query, labels, values)
+        statistics |= {
+            (name, "roc_auc"): bootstrap.roc_auc_statistic(*columns),
+            (name, "per_query_auc"): bootstrap.per_query_auc_statistic(*columns),
+            (name, "pr_auc"): bootstrap.pr_auc_statistic(*columns),
+            (name, "log_loss"): bootstrap.log_loss_statistic(*columns),
+            (name, "ece"): bootstrap.ece_statistic(*columns),
+            (name, "distance"): bootstrap.ece_distance_statistic(*columns),
+            (name, "ndcg"): bootstrap.ndcg_at_k_statistic(query, gains, values, k=3),
+            (name, "mrr"): bootstrap.mrr_statistic(*columns),
+            (name, "f1"): bootstrap.f1_scores(query, labels, values > 0.5)["macro_f1"],
+        }
+    values, samples = bootstrap.bootstrap(
+        statistics, num_queries=queries, num_pairs=len(query), resamples=25, seed=seed
+    )
+    for name in ("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece", "ndcg", "mrr", "f1"):
+        one, over = ("one", name), ("other", name)
+        difference, differences = values[one] - values[over], samples[one] - samples[over]
+        found = [
+            bootstrap.interval(values[one], samples[one]),
+            bootstrap.basic_interval(difference, differences),
+            bootstrap.interval(difference, differences),
+        ]
+        if name == "ece":
+            distances = samples["one", "distance"]
+            found.append(bootstrap.ece_interval(values[one], samples[one], distances=distances))
+            assert found[-1].low >= 0
+        for each in found:
+            if np.isfinite(each.value) and np.isfinite(each.low):
+                assert each.low <= each.value <= each.high, name
+
+
+def test_the_basic_interval_mirrors_the_percentiles():
+    found = bootstrap.basic_interval(1.0, np.linspace(0.5, 2.5, 2001))
+    assert (found.low, found.high) == pytest.approx((2 - 2.45, 2 - 0.55))
+    found = bootstrap.basic_interval(0.0, np.array([1.0, 1.0]))  # mirrored: -1
+    assert (found.low, found.high) == (-1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("off", "cluster"),
+    [(0.0, 0.0), (0.1, 0.0), (0.3, 1.0)],
+    ids=["calibrated", "a little off", "far off"],
+)
+def test_the_interval_of_ece_holds_the_truth_of_nineteen_in_twenty_samples(off, cluster):
+    # Labels are drawn from other probabilities than are told; many of them give the true ECE.
+    queries, each, samples = 200, 4, 60
+    counts = bootstrap.resample_counts(queries, resamples=150, seed=0)
+    random = np.random.default_rng(0)
+
+    def sample(count):
+        query = np.repeat(np.arange(count), each)
+        logit = random.normal(size=len(query)) * 1.5
+        told = 1 / (1 + np.exp(-logit))
+        shift = off * 0.5 + cluster * random.normal(size=count)[query]
+        true = 1 / (1 + np.exp(-(logit * (1 - off) + shift)))
+        return query, random.random(len(query)) < true, told
+
+    everyone = np.ones((20_000, 1), int)
+    truth = float(bootstrap.ece_statistic(*sample(20_000))(everyone)[0])
+    held = 0
+    for _ in range(samples):
+        drawn = sample(queries)
+        statistic = bootstrap.ece_statistic(*drawn)
+        found = bootstrap.ece_interval(
+            float(statistic(np.ones((queries, 1), int))[0]),
+            statistic(counts),
+            distances=bootstrap.ece_distance_statistic(*drawn)(counts),
+        )
+        held += found.low <= truth <= found.high
+    assert held >= 0.88 * samples

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import esci
 
 LABELS = np.array(list("ESCI"))
@@ -28,6 +29,18 @@ def test_ranking_by_hand():
     found = esci.ranking(queries, labels, np.array([3.0, 2, 1, 0]))
     # A query of I alone counts as 0.
     assert value(found, queries) == pytest.approx((expected + 0) / 2)
+
+
+def test_the_gains_of_the_script_exchange_substitutes_and_complements():
+    queries, labels, scores = np.zeros(3, int), ["C", "S", "E"], np.array([3.0, 2, 1])
+    best = 1 + 0.1 / np.log2(3) + 0.01 / np.log2(4)
+    for gains, first, second in (("paper", 0.01, 0.1), ("script", 0.1, 0.01)):
+        expected = (first + second / np.log2(3) + 1 / np.log2(4)) / best
+        found = esci.ranking(queries, labels, scores, gains=gains)
+        assert value(found, queries) == pytest.approx(expected)
+    esci.check_gains("script")
+    with pytest.raises(InputError, match=r"relevance.run.esci_gains is 'trec'; bind 'paper' \(S"):
+        esci.check_gains("trec")
 
 
 def test_ranking_agrees_with_trec_eval():

@@ -77,6 +77,21 @@ def test_ece_stands_beside_its_floor(pairs, scores, metrics):
     assert row == ["ece", "floor", *(f"{floor:.4f}" for floor in floors)]
 
 
+def test_the_interval_of_ece_reaches_to_zero_where_probabilities_are_true(pairs):
+    generator = np.random.default_rng(3)
+    told = generator.random(len(pairs.relevant))
+    true = dataclasses.replace(pairs, relevant=generator.random(len(told)) < told)
+    scores = {"no_sid": told, "full": np.clip(told + 0.3, 0, 1)}
+    found = evaluate.evaluate(pairs=true, scores=scores, lifts=(("full", "no_sid"),), resamples=200)
+    assert set(found["rungs"]["full"]) == set(evaluate.PAIR_METRICS)
+    ece = found["rungs"]["no_sid"]["ece"]
+    assert ece["low"] == 0 < ece["value"] <= ece["high"]
+    off = found["rungs"]["full"]["ece"]
+    assert 0.1 < off["low"] < off["value"] < off["high"]
+    lift = found["lifts"]["full"]["ece"]
+    assert 0 < lift["low"] < lift["value"] < lift["high"]
+
+
 def test_the_tasks_of_esci_are_measured_where_labels_and_head_tell(pairs, scores):
     sure = np.eye(4)[[list("ESCI").index(label) for label in pairs.label]]
     blind = np.tile([0.0, 0.0, 0.0, 1.0], (len(sure), 1))
@@ -90,6 +105,10 @@ def test_the_tasks_of_esci_are_measured_where_labels_and_head_tell(pairs, scores
     assert set(tasks["rungs"]["unsupervised"]) == {"task_1_ndcg"}
     lift = tasks["lifts"]["full"]["task_2_micro_f1"]
     assert lift["value"] == pytest.approx(1 - irrelevant) and lift["low"] > 0
+    script = evaluate.evaluate(pairs=pairs, **given, esci_gains="script")["esci"]
+    assert (tasks["gains"], script["gains"]) == ("paper", "script")
+    of_both = [each["rungs"]["full"]["task_1_ndcg"]["value"] for each in (tasks, script)]
+    assert of_both[0] != of_both[1]
     unknown = dataclasses.replace(pairs, label=np.where(pairs.relevant, None, pairs.label))
     assert "esci" not in evaluate.evaluate(pairs=unknown, **given)
 

@@ -12,7 +12,9 @@ from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.record import StageRecord, complete, write_record
 
 
-def finished(folder, *, queries, seed, rungs=("no_sid", "full"), config="SEED = 0\n", flip=False):
+def finished(
+    folder, *, queries, seed, rungs=("no_sid", "full"), config="SEED = 0\n", flip=False, worth=1.0
+):
     """Writes the predictions of a run: of each query five items, of which the even are relevant."""
     layout = Layout(model_dir=folder)
     layout.predictions.parent.mkdir(parents=True)
@@ -24,7 +26,7 @@ def finished(folder, *, queries, seed, rungs=("no_sid", "full"), config="SEED = 
         "query": names,
         "item_id": np.resize(list("abcde"), len(names)),
         "label": np.where(relevant, "E", "I"),
-        "gain": relevant.astype(np.float32),
+        "gain": worth * relevant.astype(np.float32),
         "relevant": relevant,
         "split": np.where(names == names[0], "head", "test"),
         **{rung: random.random(len(names)).astype(np.float32) for rung in rungs},
@@ -74,6 +76,9 @@ def test_the_pairs_that_both_tested_are_compared(tmp_path):
     assert all(f"{of:.4f} [" in value for of in values)
     assert f"{values[1] - values[0]:+.4f} [" in lift
     assert "9 test queries, 45 pairs" in text
+    assert lines[0].endswith("predictions.parquet (19 queries, 95 pairs)")
+    assert lines[1].endswith("predictions.parquet (29 queries, 145 pairs)")
+    assert lines[2] == "compared: 9 queries, 45 pairs that both tested"
     differ = text.split("bindings that differ")[1].splitlines()[1:]
     assert [line.strip() for line in differ] == ["x.y", "A  %M", "B  (1, 2)"]
 
@@ -86,5 +91,9 @@ def test_what_cannot_be_compared_is_said(tmp_path):
         compare_runs(tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputError, match="do not agree whether item 'a' is relevant to 'query 3'"):
         compare_runs(tmp_path / "a", tmp_path / "c")
+    finished(tmp_path / "d", queries=range(2, 9), seed=1, worth=0.5)
+    message = r"agree what item 'b' gains for 'query 3' \(1.0 and 0.5; 15 of 30 common pairs\)"
+    with pytest.raises(InputError, match=message):
+        compare_runs(tmp_path / "a", tmp_path / "d")
     with pytest.raises(InputError, match="nowhere/relevance/predictions.parquet: no such file"):
         compare_runs(tmp_path / "a", tmp_path / "nowhere")

@@ -24,8 +24,9 @@ class Precomputed:
     """Vectors of the shop's own two-tower model (the paper's setting).
 
     Attributes:
-      items: Parquet file or glob with columns item_id and vector (list of float).
-      queries: Parquet file or glob with columns query and vector.
+      items: Parquet file or glob with columns item_id and vector: lists of numbers of any kind, of
+        any scale, see `vectors.read_vectors`.
+      queries: Parquet file or glob with columns query and vector, likewise.
     """
 
     items: str
