@@ -26,9 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dsirm_jax.data import relations, schema
+from dsirm_jax.data import relations, schema, twins
 from dsirm_jax.data.connections import connect
 from dsirm_jax.data.findings import say
+from dsirm_jax.data.identity import PLAIN, QueryIdentity
 from dsirm_jax.data.labels import label_rows
 from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.data.rejection import settle_rows
@@ -43,7 +44,7 @@ from dsirm_jax.data.validate import (
 )
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.io import disk
-from dsirm_jax.io.checks import check_number, check_text, check_whole
+from dsirm_jax.io.checks import check_choice, check_number, check_text, check_whole
 from dsirm_jax.io.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ def prepare(
     head_share: float = 0.4,
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
+    identity: QueryIdentity = PLAIN,
+    parted_queries: str = twins.MERGE,
     max_rejected_share: float = 0.05,
     engine: str | None = None,
     memory_limit: str = "1GB",
@@ -93,9 +96,9 @@ def prepare(
       of the second highest, or of the highest where there are but two labels; else, shown in vain,
       that of the lowest. Without a weight of its own, such a pair weighs
       log2(1 + purchases, clicks or impressions, whichever decided), any other 1.
-    - A query's split is the table's own (`test` if rows disagree), else it follows from a hash of
-      seed and query, in lower case. `head_share` of the training queries, again by hash, is kept
-      for the relevance head.
+    - Queries of one `identity`, such as 'Red shoe' and 'red shoe', share a split. It is the table's
+      own, else it follows from a hash of seed and identity. `head_share` of the training queries,
+      again by hash, is kept for the relevance head.
 
     Source: this project; that the head learns from queries that no earlier stage saw, secondary
     note on DSIRM (arXiv 2606.04374), whose ranker has labelled pairs of its own.
@@ -113,6 +116,9 @@ def prepare(
       fold: (k, n): the queries for evaluation are the k-th, from 0, of n parts by a hash of seed
         and query, whatever share or split is bound. Over all k, each query is one of them once.
       exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
+      identity: which spellings are one query.
+      parted_queries: what becomes of queries of one identity whose rows have both splits: "merge",
+        all of them are in `test`; or "error".
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
         Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
@@ -124,8 +130,9 @@ def prepare(
       The summary, as in `summary.json`.
 
     Raises:
-      InputError: a binding is not legal, an input cannot be read, too many rows are rejected, or a
-        split has no query or no relevant judgement. Of the outputs, only `rejected.parquet` is
+      InputError: a binding is not legal, an input cannot be read, too many rows are rejected, rows
+        of a query are in both splits and may not be, or a split has no query or no relevant
+        judgement. Of the outputs, only `rejected.parquet` is
         then left.
     """
     labels = label_rows(label_gains, relevant_labels)
@@ -136,8 +143,13 @@ def prepare(
     if workers is not None:
         check_whole("prepare.run.workers", workers, least=1)
     check_text("prepare.run.memory_limit", memory_limit)
+    check_choice("prepare.run.parted_queries", parted_queries, twins.PARTED)
     if fold is not None:
         _check_fold(fold)
+    if not isinstance(identity, QueryIdentity):
+        raise InputError(
+            f"gin binding prepare.run.identity is {identity!r}; bind @identity.QueryIdentity()"
+        )
     if isinstance(source, type) or not isinstance(source, Reader):
         raise InputError(
             f"gin binding prepare.run.source is {source!r}; bind a reader, such as @tables.Tables()"
@@ -174,9 +186,14 @@ def prepare(
             items,
             labels=tuple(label_gains),
             seed=seed,
+            identity=identity,
             staged=staged,
             settle=settle,
         )
+        if fold is None:  # which no split that is given decides
+            parted = twins.parted(judgements, wanted=parted_queries)
+            say(parted)
+            findings += parted
         rows = relations.query_rows(
             judgements,
             test_share=test_share,
@@ -187,9 +204,12 @@ def prepare(
         write_rows(
             rows.order_by("query"),
             staging / "queries.parquet",
-            schema.QUERIES,
+            schema.QUERIES.with_metadata(identity.metadata()),
             index="query_index",
         )
+        near_twins, near = twins.near_twins(staging / "queries.parquet", identity=identity)
+        say(near)
+        findings += near
         queries = database.read_parquet(str(staging / "queries.parquet"))
         rows = relations.pair_rows(judgements, labels=labels)
         pairs = _pairs(database, rows, items, queries, folder=staging)
@@ -212,7 +232,9 @@ def prepare(
                 "pairs": relations.number(pairs.count()),
                 "labels": dict.fromkeys(label_gains, 0) | relations.counts(pairs, "label"),
             },
-            "queries": {"splits": splits} | relations.query_counts(queries, pairs),
+            "queries": {"splits": splits}
+            | relations.query_counts(queries, pairs)
+            | {"near_twins": near_twins},
             "vocabulary": {"pieces": pieces},
             "findings": [dataclasses.asdict(finding) for finding in findings],
         }
@@ -259,6 +281,7 @@ def _judgements(
     *,
     labels: Sequence[str],
     seed: int,
+    identity: QueryIdentity,
     staged: Callable[..., Staged],
     settle: Callable[..., dict[str, Any]],
 ) -> tuple[ibis.Table, dict[str, Any]]:
@@ -266,7 +289,7 @@ def _judgements(
     raw = staged(
         "judgements",
         parts=contents.judgements,
-        check=functools.partial(checked_judgements, labels=labels, seed=seed),
+        check=functools.partial(checked_judgements, labels=labels, seed=seed, identity=identity),
         columns=CHECKED_JUDGEMENTS,
     )
     rows = database.read_parquet(raw.kept)

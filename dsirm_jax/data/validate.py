@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dsirm_jax.data.identity import PLAIN, QueryIdentity
+from dsirm_jax.data.limits import ID_CHARACTERS, QUERY_CHARACTERS
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.errors import InputError
@@ -27,7 +29,10 @@ DRAW_RANGE = 2**32
 LARGEST = 2**53
 """Counts up to this add up without overflow in any engine."""
 
-CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
+IDENTITY = pa.schema([("_identity", pa.string())])
+"""What all spellings of a row's query share."""
+
+CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *IDENTITY, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
@@ -44,8 +49,8 @@ def checked_items_schema(extras: pa.Schema) -> pa.Schema:
 def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw items.
 
-    Rejects a row that could not be parsed, an empty item_id or title, invalid UTF-8 in any text,
-    and an extra column's value that is not of its type.
+    Rejects a row that could not be parsed, an empty item_id or title, an item_id beyond
+    `ID_CHARACTERS`, invalid UTF-8 in any text, and an extra column's value that is not of its type.
 
     Args:
       chunk: raw items.
@@ -63,7 +68,7 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.require_id()
     rows.require("title", bool, "empty title")
     rows.columns["text"] = [
         _text(*row) if row[0] else None
@@ -73,11 +78,12 @@ def checked_items(chunk: Chunk, *, extras: pa.Schema) -> tuple[pa.Table, pa.Tabl
 
 
 def checked_judgements(
-    chunk: Chunk, *, labels: Collection[str], seed: int
+    chunk: Chunk, *, labels: Collection[str], seed: int, identity: QueryIdentity = PLAIN
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw judgements.
 
-    Rejects a row that could not be parsed, an empty query or item_id, a label outside `labels`, a
+    Rejects a row that could not be parsed, a query or item_id that is empty or beyond
+    `QUERY_CHARACTERS` or `ID_CHARACTERS`, a label outside `labels`, a
     row with neither a label nor a positive count, a negative, non-finite or
     too large number, a split other
     than train and test, and invalid UTF-8.
@@ -86,6 +92,7 @@ def checked_judgements(
       chunk: raw judgements.
       labels: the legal labels.
       seed: of the draws, which are made here because databases disagree on lower case.
+      identity: of queries, by which they are drawn.
 
     Returns:
       kept: columns of `CHECKED_JUDGEMENTS`.
@@ -98,8 +105,8 @@ def checked_judgements(
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
-    rows.require("query", bool, "empty query")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.require_query()
+    rows.require_id()
     rows.require("label", lambda label: label is None or label in labels, "unknown label")
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
         rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
@@ -115,16 +122,15 @@ def checked_judgements(
     for position, has_any in enumerate(has_evidence):
         if not has_any:
             rows.fault(position, "label", None, "neither a label nor a count")
-    for name, purpose in zip(DRAWS.names, ("test", "head")):
-        rows.columns[name] = [
-            None if query is None else _draw(query, f"{seed}:{purpose}:")
-            for query in rows.columns["query"]
-        ]
+    queries = rows.columns["query"]
+    drawn = {query: _drawn(query, identity, seed) for query in {*queries} if query is not None}
+    for place, name in enumerate((*IDENTITY.names, *DRAWS.names)):
+        rows.columns[name] = [None if query is None else drawn[query][place] for query in queries]
     return rows.split(CHECKED_JUDGEMENTS)
 
 
 def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
-    """Casts, cleans and checks pairs to be scored: a query and an item_id, in UTF-8.
+    """Casts, cleans and checks pairs to be scored: a query and an item_id, as judgements are.
 
     Args:
       chunk: raw pairs.
@@ -135,15 +141,20 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
     """
     rows = _Rows(chunk, "pairs", PAIR_COLUMNS)
     rows.replace("query", lambda text: clean(text) or None)
-    rows.require("query", bool, "empty query")
-    rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+    rows.require_query()
+    rows.require_id()
     return rows.split(CHECKED_PAIRS)
 
 
 @functools.lru_cache(maxsize=4096)
-def _draw(query: str, salt: str) -> int:
-    """Returns a number below `DRAW_RANGE` by hash; spellings in other case go together."""
-    return int(hashlib.md5(f"{salt}{query.lower()}".encode()).hexdigest()[:8], 16)
+def _drawn(query: str, identity: QueryIdentity, seed: int) -> tuple[str, int, int]:
+    """Returns a query's identity and, by a hash of that, its draws for test and for the head."""
+    name = identity.of(query)
+    digests = (
+        hashlib.md5(f"{seed}:{purpose}:{name}".encode()).hexdigest() for purpose in ("test", "head")
+    )
+    test, head = (int(digest[:8], 16) for digest in digests)
+    return name, test, head
 
 
 def _text(title: str, brand: str | None, colour: str | None) -> str:
@@ -179,6 +190,18 @@ class _Rows:
         for position, value in enumerate(self.columns[name]):
             if not holds(value):
                 self.fault(position, name, value, reason)
+
+    def require_id(self) -> None:
+        """Rejects rows whose item_id is empty, or longer than anything that serves it takes."""
+        self.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
+        reason = f"longer than {ID_CHARACTERS} characters"
+        self.require("item_id", lambda item_id: len(item_id or "") <= ID_CHARACTERS, reason)
+
+    def require_query(self) -> None:
+        """Rejects rows whose query, which has been cleaned, is empty or too long, likewise."""
+        self.require("query", bool, "empty query")
+        reason = f"longer than {QUERY_CHARACTERS} characters"
+        self.require("query", lambda query: len(query or "") <= QUERY_CHARACTERS, reason)
 
     def split(self, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
         rows = self.chunk.table.num_rows

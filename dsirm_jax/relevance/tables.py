@@ -63,6 +63,21 @@ def read_query_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "q
     return read_vectors(layout.query_vectors, ids=ids, id_column="query", scratch=scratch)
 
 
+def commonest_spellings(
+    queries: Path, *, identity: Int[np.ndarray, " query"]
+) -> Int[np.ndarray, " spelling"]:
+    """Returns the most frequent query of every identity, the first of several; rising.
+
+    Args:
+      queries: `prepare/queries.parquet`.
+      identity: a number of each query that its spellings share.
+    """
+    frequency = pq.read_table(queries, columns=["frequency"])["frequency"].to_numpy()
+    order = np.lexsort([np.arange(len(identity)), -frequency, identity])
+    _, first = np.unique(identity[order], return_index=True)
+    return np.sort(order[first])
+
+
 def read_item_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "item dim"]:
     """Returns those of all items, likewise, of length 1."""
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]

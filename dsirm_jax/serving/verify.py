@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.catalogue import NO_KEY, BundleCatalogue
+from dsirm_jax.serving.bundle.cached import NO_KEY
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.limits import whole
@@ -105,14 +107,14 @@ def sample_pairs(bundle: Bundle, *, pairs: int) -> PairSample:
     if not len(catalogue.queries):
         raise InputError(f"{bundle.path}: no queries are cached, so there is nothing to compare")
     step = -(-len(catalogue.queries) // pairs)
-    records = list(itertools.islice(catalogue.queries, 0, None, step))
+    records = list(itertools.islice(catalogue.cached_queries(), 0, None, step))
     queries, items = [], []
     for number in range(pairs):
-        key, record = records[number % len(records)]
+        query, record = records[number % len(records)]
         known = np.frombuffer(record, catalogue.record)["keys"][0]
         known = known[known != NO_KEY]
         sid = codes.unpack(known[number % len(known)], sizes=sizes)
-        queries.append(key.decode())
+        queries.append(query)
         items.append(catalogue.items_below(sid.tolist())[0])
     sample = PairSample(
         queries=queries,
@@ -140,9 +142,11 @@ class Uncached(Bundle):
 
     @functools.cached_property
     def catalogue(self) -> BundleCatalogue:
-        return _WithoutQueries(**vars(super().catalogue))
+        whole = super().catalogue
+        names = [field.name for field in dataclasses.fields(whole)]
+        return _WithoutQueries(**{name: getattr(whole, name) for name in names})
 
 
 class _WithoutQueries(BundleCatalogue):
-    def cached(self, query: str) -> None:
+    def _row(self, query: str) -> None:
         return None

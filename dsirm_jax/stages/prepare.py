@@ -8,6 +8,7 @@ from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 
 if TYPE_CHECKING:
+    from dsirm_jax.data.identity import QueryIdentity
     from dsirm_jax.data.readers.reader import Reader
 
 
@@ -24,6 +25,8 @@ def run(
     max_rejected_share: float,
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
+    identity: QueryIdentity | None = None,
+    parted_queries: str = "merge",
     vocabulary: str | None = None,
     engine: str | None = None,
     memory_limit: str = "1GB",
@@ -34,6 +37,7 @@ def run(
 ) -> None:
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
+    from dsirm_jax.data.identity import PLAIN
     from dsirm_jax.data.prepare import prepare as prepare_tables
 
     if beam_runner:
@@ -49,6 +53,8 @@ def run(
         test_share=test_share,
         fold=fold,
         exchanged=exchanged,
+        identity=PLAIN if identity is None else identity,
+        parted_queries=parted_queries,
         max_rejected_share=max_rejected_share,
         engine=engine,
         memory_limit=memory_limit,
@@ -66,6 +72,7 @@ def run(
 STAGE = Stage(
     name="prepare",
     function=run,
+    version=2,
     execution_only=("engine", "memory_limit", "workers", "beam_runner", "beam_options"),
     paths=("vocabulary",),
     alone=True,

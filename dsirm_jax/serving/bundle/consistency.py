@@ -14,7 +14,8 @@ import numpy as np
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.rows import Ragged
 from dsirm_jax.serving.bundle import catalogue as files
-from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, record_type
+from dsirm_jax.serving.bundle.cached import record_type
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.manifest import REMEDY, Manifest
 from dsirm_jax.sids import trie as tries
 
