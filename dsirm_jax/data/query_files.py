@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap
+from dsirm_jax.data.limits import cleaned_query
 from dsirm_jax.data.schema import REJECTED
 from dsirm_jax.data.text import clean
 from dsirm_jax.data.validate import CHECKED_PAIRS, checked_pairs
@@ -70,7 +71,7 @@ def read_query_file(file: str) -> Iterator[list[str]]:
       file: Parquet, CSV, TSV or JSON lines with a column `query`, plain or with `.gz`.
 
     Raises:
-      InputError: the file cannot be read, or a row has no text.
+      InputError: the file cannot be read, or a row has no text or too long a one.
     """
     mapping = ColumnMap(columns={"query": "query"}, required=frozenset({"query"}))
     for part in formats.parts([file], mapping=mapping):
@@ -80,9 +81,10 @@ def read_query_file(file: str) -> Iterator[list[str]]:
             for row, value in zip(chunk.row_numbers(), column, strict=True):
                 # Text files are read as bytes; a replaced one stands for no text.
                 text = value.decode(errors="replace") if isinstance(value, bytes) else value
-                texts.append(clean(str(text or "")))
-                if not texts[-1] or "\N{REPLACEMENT CHARACTER}" in texts[-1]:
+                query = clean(str(text or ""))
+                if not query or "\N{REPLACEMENT CHARACTER}" in query:
                     raise InputError(
                         f"{file} row {row}: column query has no text in UTF-8; leave the row out"
                     )
+                texts.append(cleaned_query(query, name=f"{file} row {row}: column query"))
             yield texts
