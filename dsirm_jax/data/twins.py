@@ -110,13 +110,13 @@ def near_twins(queries: Path, *, identity: QueryIdentity) -> tuple[dict[str, int
     row = int(np.flatnonzero(has_twin & is_test)[0])
     twin = int(np.flatnonzero((group == group[row]) & ~is_test)[0])
     names = pq.read_table(queries, columns=["query"])["query"].take([row, twin]).to_pylist()
-    folded = {name: True for name in ("punctuation", "word_order") if not getattr(identity, name)}
-    binding = ", ".join(f"{name} = {value}" for name, value in folded.items())
+    folded = [name for name in ("punctuation", "word_order") if not getattr(identity, name)]
+    binding = ", ".join(f"identity.QueryIdentity.{name} = True" for name in folded)
     text = (
         f"{counts[schema.TEST]:,} of {tests:,} test queries have a near-twin in train or head, "
         f"which differs in punctuation or the order of words alone, such as {names[0]!r} and "
-        f"{names[1]!r}: what is learnt there may be tested; bind QueryIdentity.{binding} "
-        f"(prepare.run.identity = @identity.QueryIdentity()) to keep them in one split"
+        f"{names[1]!r}: what is learnt there may be tested; bind {binding} and "
+        f"prepare.run.identity = @identity.QueryIdentity() to keep them in one split"
     )
     is_fault = counts[schema.TEST] > FEW * tests
     return counts, [Finding(table="queries", text=text, is_fault=is_fault)]

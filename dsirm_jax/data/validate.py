@@ -194,14 +194,17 @@ class _Rows:
     def require_id(self) -> None:
         """Rejects rows whose item_id is empty, or longer than anything that serves it takes."""
         self.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
-        reason = f"longer than {ID_CHARACTERS} characters"
-        self.require("item_id", lambda item_id: len(item_id or "") <= ID_CHARACTERS, reason)
+        self.require_length("item_id", most=ID_CHARACTERS)
 
     def require_query(self) -> None:
         """Rejects rows whose query, which has been cleaned, is empty or too long, likewise."""
         self.require("query", bool, "empty query")
-        reason = f"longer than {QUERY_CHARACTERS} characters"
-        self.require("query", lambda query: len(query or "") <= QUERY_CHARACTERS, reason)
+        self.require_length("query", most=QUERY_CHARACTERS)
+
+    def require_length(self, name: str, *, most: int) -> None:
+        if max(map(len, filter(None, self.columns[name])), default=0) > most:
+            reason = f"longer than {most:,} characters"
+            self.require(name, lambda text: text is None or len(text) <= most, reason)
 
     def split(self, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
         rows = self.chunk.table.num_rows

@@ -65,8 +65,8 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     from dsirm_jax.generator.predict import predict_sids
     from dsirm_jax.sids import trie
 
-    fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
     texts = [cleaned_query(query, name="--query") for query in queries]
+    fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
     pieces = vocabulary.text_pieces(layout.vocabulary, texts)
     best = predict_sids(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)

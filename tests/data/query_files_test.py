@@ -19,3 +19,12 @@ def test_queries_are_cleaned_and_a_row_without_text_is_named(tmp_path):
     file.write_text("text\nkettle\n")
     with pytest.raises(InputError, match=r"column 'query' \(our 'query'\) is missing"):
         list(read_query_file(str(file)))
+
+
+def test_a_query_that_nothing_would_answer_is_named(tmp_path):
+    file = tmp_path / "queries.csv"
+    file.write_text(f"query\n{'x' * 1024}\n")
+    assert list(read_query_file(str(file))) == [["x" * 1024]]
+    file.write_text(f"query\nkettle\n{'x' * 1025}\n")
+    with pytest.raises(InputError, match="row 2: column query has 1025 characters; give at most"):
+        list(read_query_file(str(file)))

@@ -355,6 +355,9 @@ def test_candidates_are_items_of_the_sids_and_then_the_nearest(scorer, query):
             lambda scorer: scorer.query_sids("x" * 1025), "has 1025 characters", id="long query"
         ),
         pytest.param(
+            lambda scorer: scorer.score("mug", ["x" * 513]), "of 513 characters", id="long id"
+        ),
+        pytest.param(
             lambda scorer: scorer.score("mug", IDS * 18),
             "1080 items in one call",
             id="too many items",
