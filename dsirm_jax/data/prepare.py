@@ -114,7 +114,7 @@ def prepare(
       test_share: share of the queries for evaluation, where no split is given.
       head_share: share of the training queries for the relevance head.
       fold: (k, n): the queries for evaluation are the k-th, from 0, of n parts by a hash of seed
-        and query, whatever share or split is bound. Over all k, each query is one of them once.
+        and identity, whatever share or split is bound. Over all k, each query is one of them once.
       exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
       identity: which spellings are one query.
       parted_queries: what becomes of queries of one identity whose rows have both splits: "merge",
@@ -132,8 +132,7 @@ def prepare(
     Raises:
       InputError: a binding is not legal, an input cannot be read, too many rows are rejected, rows
         of a query are in both splits and may not be, or a split has no query or no relevant
-        judgement. Of the outputs, only `rejected.parquet` is
-        then left.
+        judgement. Of the outputs, only `rejected.parquet` is then left.
     """
     labels = label_rows(label_gains, relevant_labels)
     check_number("prepare.run.test_share", test_share, above=0, below=1)

@@ -35,41 +35,41 @@ def parted(judgements: ibis.Table, *, wanted: str) -> list[Finding]:
     """
     rows = judgements.filter(_.split.notnull())
     queries = rows.group_by("query", identity=_["_identity"]).agg(
-        first=_.split.min(), last=_.split.max()
+        in_test=(_.split == schema.TEST).any(), in_train=(_.split == schema.TRAIN).any()
     )
     identities = queries.group_by("identity").agg(
-        first=_.first.min(),
-        last=_.last.max(),
-        by_row=(_.first != _.last).cast("int64").max(),
-        query=_["query"].min(),
-        other=_["query"].max(),
+        in_test=_.in_test.any(),
+        in_train=_.in_train.any(),
+        in_both=(_.in_test & _.in_train).any(),
+        mixed=_["query"].min(where=_.in_test & _.in_train),
+        tested=_["query"].min(where=_.in_test),
+        trained=_["query"].min(where=_.in_train),
     )
-    is_parted = identities.first != identities.last
+    is_parted = identities.in_test & identities.in_train
     counts = _row(
         identities.agg(
             queries=_.count(),
-            by_row=(is_parted & (_.by_row == 1)).cast("int64").sum(),
-            by_spelling=(is_parted & (_.by_row == 0)).cast("int64").sum(),
+            by_row=_.in_both.cast("int64").sum(),
+            by_spelling=(is_parted & ~identities.in_both).cast("int64").sum(),
         )
     )
     remedy = (
-        "give each query one split, all its spellings together"
+        "give each query one split, all its spellings together, or bind "
+        "prepare.run.parted_queries = 'merge' to have all its rows in test"
         if wanted == ERROR
         else "all their rows are test's now; give each query one split, all its spellings "
         "together, or bind prepare.run.parted_queries = 'error' to stop here"
     )
     findings = []
-    for kind, by_row in (("by_row", 1), ("by_spelling", 0)):
+    for kind, is_kind in (("by_row", identities.in_both), ("by_spelling", ~identities.in_both)):
         if not counts[kind]:
             continue
-        some = identities.filter(is_parted & (_.by_row == by_row))
-        example = _row(some.order_by("identity").limit(1))
+        example = _row(identities.filter(is_parted & is_kind).order_by("identity").limit(1))
         seen = (
-            f"have rows in both splits, train and test, such as {example['query']!r}"
-            if by_row
-            else "are in both splits, train and test, under spellings that are one query, "
-            f"such as {example['query']!r} and "
-            f"{example['other']!r}"
+            f"have rows in both splits, train and test, such as {example['mixed']!r}"
+            if kind == "by_row"
+            else "are in both splits under spellings that are one query, such as "
+            f"{example['trained']!r} in train and {example['tested']!r} in test"
         )
         text = f"{counts[kind]:,} of {counts['queries']:,} queries {seen}: {remedy}"
         findings.append(Finding(table="queries", text=text))

@@ -62,7 +62,7 @@ def test_a_given_split_that_parts_spellings_is_said_and_merged(tmp_path):
     (finding,) = summary["findings"]
     assert finding["table"] == "queries" and finding["is_fault"]
     assert finding["text"].startswith("40 of 80 queries are in both splits")
-    assert "'Black Chair' and 'black chair'" in finding["text"]
+    assert "'black chair' in train and 'Black Chair' in test" in finding["text"]
     assert "prepare.run.parted_queries" in finding["text"]
 
 
