@@ -43,7 +43,8 @@ from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle import store
-from dsirm_jax.serving.bundle.catalogue import NO_KEY, row_blocks, unpacked, write_catalogue
+from dsirm_jax.serving.bundle.cached import NO_KEY, unpacked
+from dsirm_jax.serving.bundle.catalogue import row_blocks, write_catalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle, seal_bundle
 from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 from dsirm_jax.sids import trie as tries
@@ -239,8 +240,8 @@ def repeated(bundle: Bundle, path: Path, *, copies: int) -> Bundle:
         numbers=manifest.settings.numbers,
         voters=old.voters,
         queries=(
-            ([key.decode()], unpacked(np.frombuffer(record, old.record)))
-            for key, record in old.queries
+            ([text], unpacked(np.frombuffer(record, old.record)))
+            for text, record in old.cached_queries()
         ),
         processor=bundle.models.vocabulary,
         language=manifest.settings.language,

@@ -27,11 +27,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dsirm_jax.data import relations, schema
+from dsirm_jax.data import relations, schema, twins
 from dsirm_jax.data.clicks import ClickModel
 from dsirm_jax.data.connections import connect
 from dsirm_jax.data.copies import found_copies
 from dsirm_jax.data.findings import Finding, say
+from dsirm_jax.data.identity import PLAIN, QueryIdentity
 from dsirm_jax.data.joining import UNKNOWN, join_ids
 from dsirm_jax.data.label_findings import label_counts, label_findings, settings_findings
 from dsirm_jax.data.labels import Labels, labels_of
@@ -88,6 +89,8 @@ def prepare(
     head_share: float = 0.4,
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
+    identity: QueryIdentity = PLAIN,
+    parted_queries: str = twins.MERGE,
     max_rejected_share: float = 0.05,
     missing: Sequence[str] = MISSING,
     item_copies: str | None = None,
@@ -110,9 +113,9 @@ def prepare(
     - A pair without any label gets one from its counts, by the rule of `clicks.ClickModel`, or none
       where it was shown too rarely. Without a weight of its own, it weighs log2(1 + purchases,
       clicks or impressions, whichever decided), any other 1.
-    - A query's split is the table's own (`test` if rows disagree), else it follows from a hash of
-      seed and query, in lower case. `head_share` of the training queries, again by hash, is kept
-      for the relevance head.
+    - Queries of one `identity`, such as 'Red shoe' and 'red shoe', share a split. It is the table's
+      own, else it follows from a hash of seed and identity. `head_share` of the training queries,
+      again by hash, is kept for the relevance head.
 
     Source: this project; that the head learns from queries that no earlier stage saw, secondary
     note on DSIRM (arXiv 2606.04374), whose ranker has labelled pairs of its own.
@@ -131,8 +134,11 @@ def prepare(
       test_share: share of the queries for evaluation, where no split is given.
       head_share: share of the training queries for the relevance head.
       fold: (k, n): the queries for evaluation are the k-th, from 0, of n parts by a hash of seed
-        and query, whatever share or split is bound. Over all k, each query is one of them once.
+        and identity, whatever share or split is bound. Over all k, each query is one of them once.
       exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
+      identity: which spellings are one query.
+      parted_queries: what becomes of queries of one identity whose rows have both splits: "merge",
+        all of them are in `test`; or "error".
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
       missing: texts that stand for a missing value in brand, colour, category, description and
         numbers; a title, a query and an id are texts whatever they are.
@@ -149,9 +155,9 @@ def prepare(
       The summary, as in `summary.json`.
 
     Raises:
-      InputError: a binding is not legal, an input cannot be read, too many rows are rejected, or a
-        split has no query, no relevant or no irrelevant judgement. Of the outputs, only
-        `rejected.parquet` is then left.
+      InputError: a binding is not legal, an input cannot be read, too many rows are rejected, rows
+        of a query are in both splits and may not be, or a split has no query, no relevant or no
+        irrelevant judgement. Of the outputs, only `rejected.parquet` is then left.
     """
     labels = labels_of(label_gains, relevant_labels)
     check_choice("prepare.run.judgement_aggregation", judgement_aggregation, AGGREGATIONS)
@@ -167,11 +173,16 @@ def prepare(
     if workers is not None:
         check_whole("prepare.run.workers", workers, least=1)
     check_text("prepare.run.memory_limit", memory_limit)
+    check_choice("prepare.run.parted_queries", parted_queries, twins.PARTED)
     if fold is not None:
         _check_fold(fold)
     if isinstance(missing, str) or not all(isinstance(text, str) for text in missing):
         raise InputError(
             f"gin binding prepare.run.missing is {missing!r}; bind texts, such as ('NULL', 'N/A')"
+        )
+    if not isinstance(identity, QueryIdentity):
+        raise InputError(
+            f"gin binding prepare.run.identity is {identity!r}; bind @identity.QueryIdentity()"
         )
     if isinstance(source, type) or not isinstance(source, Reader):
         raise InputError(
@@ -225,6 +236,7 @@ def prepare(
                 checked_judgements,
                 labels=labels,
                 seed=seed,
+                identity=identity,
                 is_timed=judgement_aggregation == LATEST,
                 is_placed=clicks.propensities is not None,
             ),
@@ -240,6 +252,8 @@ def prepare(
         note(labelled.findings)
         if labelled.left_out:
             judgements = judgements.semi_join(labelled.rows, PAIR)
+        if fold is None:  # which no split that is given decides
+            note(twins.parted(judgements, wanted=parted_queries))
         rows = relations.query_rows(
             judgements,
             test_share=test_share,
@@ -250,9 +264,11 @@ def prepare(
         write_rows(
             rows.order_by("query"),
             staging / "queries.parquet",
-            schema.QUERIES,
+            schema.QUERIES.with_metadata(identity.metadata()),
             index="query_index",
         )
+        near_twins, near = twins.near_twins(staging / "queries.parquet", identity=identity)
+        note(near)
         queries = database.read_parquet(str(staging / "queries.parquet"))
         pairs = _pairs(database, labelled.rows, items, queries, folder=staging)
         splits = relations.splits(pairs)
@@ -275,7 +291,9 @@ def prepare(
                 "labels": label_counts(pairs, labels),
                 **labelled.summary,
             },
-            "queries": {"splits": splits} | relations.query_counts(queries, pairs),
+            "queries": {"splits": splits}
+            | relations.query_counts(queries, pairs)
+            | {"near_twins": near_twins},
             "vocabulary": {"pieces": pieces},
             "findings": [dataclasses.asdict(finding) for finding in findings],
         }

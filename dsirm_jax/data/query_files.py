@@ -13,6 +13,7 @@ from jaxtyping import Int
 from dsirm_jax.data import formats, ids, suggestions
 from dsirm_jax.data.columns import ColumnMap
 from dsirm_jax.data.joining import UNKNOWN
+from dsirm_jax.data.limits import cleaned_query
 from dsirm_jax.data.schema import REJECTED
 from dsirm_jax.data.text import clean
 from dsirm_jax.data.validate import CHECKED_PAIRS, checked_pairs
@@ -179,7 +180,7 @@ def read_query_file(
       of_run: what the tables of the run call them, see `file_mapping`.
 
     Raises:
-      InputError: the file cannot be read, or a row has no text.
+      InputError: the file cannot be read, or a row has no text or too long a one.
     """
     mapping = file_mapping(file, wanted=("query",), given=columns or {}, of_run=of_run or {})
     for part in formats.parts([file], mapping=mapping):
@@ -189,10 +190,11 @@ def read_query_file(
             for row, value in zip(chunk.row_numbers(), column, strict=True):
                 # Text files are read as bytes; a replaced one stands for no text.
                 text = value.decode(errors="replace") if isinstance(value, bytes) else value
-                texts.append(clean(str(text or "")))
-                if not texts[-1] or "\N{REPLACEMENT CHARACTER}" in texts[-1]:
+                query = clean(str(text or ""))
+                if not query or "\N{REPLACEMENT CHARACTER}" in query:
                     raise InputError(
                         f"{file} row {row}: column {mapping.columns['query']} has no text in "
                         "UTF-8; leave the row out"
                     )
+                texts.append(cleaned_query(query, name=f"{file} row {row}: column query"))
             yield texts

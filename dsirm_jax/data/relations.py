@@ -31,7 +31,9 @@ def query_rows(
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
 ) -> ibis.Table:
-    """Returns one row a query: query, split, frequency and segment; see `prepare.prepare`.
+    """Returns one row a query: query, identity, split, frequency and segment.
+
+    Queries of one identity share a split, see `prepare.prepare`.
 
     A query's frequency is its largest query_frequency; where the table has none, the sum of
     its impressions; else of its clicks; else its number of judgements.
@@ -51,6 +53,7 @@ def query_rows(
     else:
         frequency = _.count()
     rows = judgements.group_by("query").agg(
+        identity=_["_identity"].min(),
         split=_.split.min(),
         test_draw=_["_test_draw"].min(),
         head_draw=_["_head_draw"].min(),
@@ -60,13 +63,12 @@ def query_rows(
         number, folds = fold
         is_test = (rows.test_draw * folds).floordiv(DRAW_RANGE) == number
     else:
-        is_test = ibis.coalesce(
-            rows["split"] == schema.TEST, rows.test_draw < int(test_share * DRAW_RANGE)
-        )
+        given = rows["split"].min().over(ibis.window(group_by="identity"))
+        is_test = ibis.coalesce(given == schema.TEST, rows.test_draw < int(test_share * DRAW_RANGE))
     first, second = (schema.TRAIN, schema.HEAD) if exchanged else (schema.HEAD, schema.TRAIN)
     is_first = rows.head_draw < int(head_share * DRAW_RANGE)
     split = ibis.cases((is_test, schema.TEST), (is_first, first), else_=second)
-    rows = rows.select("query", "frequency", split=split)
+    rows = rows.select("query", "identity", "frequency", split=split)
     return rows.join(_segments(rows), "frequency")
 
 

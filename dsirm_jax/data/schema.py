@@ -50,7 +50,7 @@ RAW_JUDGEMENTS = pa.schema(
         _field("clicks", pa.int64(), "times it was clicked, >= 0"),
         _field("purchases", pa.int64(), "times it was bought, >= 0"),
         _field("weight", pa.float32(), "importance of the row in training losses, >= 0; null: 1"),
-        _field("split", pa.string(), "train or test; null: decided by a hash of the query"),
+        _field("split", pa.string(), "train or test; null: decided by a hash of its identity"),
         _field("query_frequency", pa.float64(), "how often the query is asked, >= 0"),
         _field("position", pa.int64(), "place of the result list of the counts, from 1, the top"),
         _field("judged_at", pa.string(), "when it was judged: ISO 8601 in all rows, or a number"),
@@ -107,6 +107,13 @@ QUERIES = pa.schema(
             required=True,
         ),
         _field("segment", pa.string(), "head, torso or tail, by frequency", required=True),
+        _field(
+            "identity",
+            pa.string(),
+            "what all spellings of the query share, see `identity.QueryIdentity`; queries of one "
+            "identity are in one split",
+            required=True,
+        ),
     ]
 )
 """`prepare/queries.parquet`: the queries with at least one judgement."""

@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from dsirm_jax.data.identity import PLAIN, QueryIdentity
 from dsirm_jax.data.ids import read_id, whole_numbers
 from dsirm_jax.data.labels import Labels, is_missing
+from dsirm_jax.data.limits import ID_CHARACTERS, QUERY_CHARACTERS
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
 from dsirm_jax.data.numerals import whole_number
@@ -40,7 +42,10 @@ LARGEST = 2**53
 RATINGS = pa.schema([("_grade", pa.float64()), ("_judged_at", pa.float64())])
 """What a label stands for (`labels.Labels`); when it was given, in seconds or as the table says."""
 
-CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *DRAWS, *ORIGIN])
+IDENTITY = pa.schema([("_identity", pa.string())])
+"""What all spellings of a row's query share."""
+
+CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *IDENTITY, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 UNKNOWN_LABEL = "unknown label"
@@ -71,8 +76,8 @@ def checked_items(
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw items.
 
-    Rejects a row that could not be parsed, an empty item_id or title, invalid UTF-8 in any text,
-    and an extra column's value that is not of its type.
+    Rejects a row that could not be parsed, an empty item_id or title, an item_id beyond
+    `ID_CHARACTERS`, invalid UTF-8 in any text, and an extra column's value that is not of its type.
 
     Args:
       chunk: raw items.
@@ -95,8 +100,7 @@ def checked_items(
     for name in MARKED[1:]:
         rows.drop_missing(name)
     rows.note_markers("title")
-    rows.replace("item_id", read_id)
-    rows.require("item_id", bool, "empty item_id")
+    rows.require_id()
     rows.require("title", bool, "empty title")
     rows.columns["text"] = [
         _text(*row) if row[0] else None
@@ -110,6 +114,7 @@ def checked_judgements(
     *,
     labels: Labels,
     seed: int,
+    identity: QueryIdentity = PLAIN,
     is_timed: bool = False,
     is_placed: bool = False,
     missing: Collection[str] = MISSING,
@@ -117,14 +122,16 @@ def checked_judgements(
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw judgements.
 
-    Rejects a row that could not be parsed, an empty query or item_id, a label that there is not, a
-    row with neither a label nor a positive count (as unrated), a negative, non-finite or too large
-    number, a split other than train and test, and invalid UTF-8.
+    Rejects a row that could not be parsed, a query or item_id that is empty or beyond
+    `QUERY_CHARACTERS` or `ID_CHARACTERS`, a label that there is not, a row with neither a label nor
+    a positive count (as unrated), a negative, non-finite or too large number, a split other than
+    train and test, and invalid UTF-8.
 
     Args:
       chunk: raw judgements.
       labels: those that exist.
       seed: of the draws, which are made here because databases disagree on lower case.
+      identity: of queries, by which they are drawn.
       is_timed: judged_at is needed: what is no time is rejected. Otherwise it is not read.
       is_placed: position is needed, likewise. Otherwise it is null where it is no number.
       missing: texts that stand for no number; a query and an item_id are texts whatever they are.
@@ -142,9 +149,8 @@ def checked_judgements(
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
-    rows.require("query", bool, "empty query")
-    rows.replace("item_id", read_id)
-    rows.require("item_id", bool, "empty item_id")
+    rows.require_query()
+    rows.require_id()
     written = rows.columns["label"]
     grades = {label: labels.grade(label) for label in set(written) if label is not None}
     unrated = {label for label, grade in grades.items() if grade is None and is_missing(label)}
@@ -172,11 +178,10 @@ def checked_judgements(
     for position, has_any in enumerate(has_evidence):
         if not has_any:
             rows.fault(position, "label", written[position], UNRATED)
-    for name, purpose in zip(DRAWS.names, ("test", "head")):
-        rows.columns[name] = [
-            None if query is None else _draw(query, f"{seed}:{purpose}:")
-            for query in rows.columns["query"]
-        ]
+    queries = rows.columns["query"]
+    drawn = {query: _drawn(query, identity, seed) for query in {*queries} if query is not None}
+    for place, name in enumerate((*IDENTITY.names, *DRAWS.names)):
+        rows.columns[name] = [None if query is None else drawn[query][place] for query in queries]
     return rows.split(CHECKED_JUDGEMENTS)
 
 
@@ -209,7 +214,7 @@ def _seconds(text: str) -> float | None:
 
 
 def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
-    """Casts, cleans and checks pairs to be scored: a query and an item_id, in UTF-8.
+    """Casts, cleans and checks pairs to be scored: a query and an item_id, as judgements are.
 
     Args:
       chunk: raw pairs.
@@ -220,16 +225,20 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
     """
     rows = _Rows(chunk, "pairs", PAIR_COLUMNS)
     rows.replace("query", lambda text: clean(text) or None)
-    rows.require("query", bool, "empty query")
-    rows.replace("item_id", read_id)
-    rows.require("item_id", bool, "empty item_id")
+    rows.require_query()
+    rows.require_id()
     return rows.split(CHECKED_PAIRS)
 
 
 @functools.lru_cache(maxsize=4096)
-def _draw(query: str, salt: str) -> int:
-    """Returns a number below `DRAW_RANGE` by hash; spellings in other case go together."""
-    return int(hashlib.md5(f"{salt}{query.lower()}".encode()).hexdigest()[:8], 16)
+def _drawn(query: str, identity: QueryIdentity, seed: int) -> tuple[str, int, int]:
+    """Returns a query's identity and, by a hash of that, its draws for test and for the head."""
+    name = identity.of(query)
+    digests = (
+        hashlib.md5(f"{seed}:{purpose}:{name}".encode()).hexdigest() for purpose in ("test", "head")
+    )
+    test, head = (int(digest[:8], 16) for digest in digests)
+    return name, test, head
 
 
 def _text(title: str, brand: str | None, colour: str | None) -> str:
@@ -301,6 +310,22 @@ class _Rows:
             for marker, rows in collections.Counter(filter(found.__contains__, values)).items():
                 self.oddities.add(kind, name, rows, marker, marker)
         return bool(found)
+
+    def require_id(self) -> None:
+        """Rejects rows whose item_id is empty, or longer than anything that serves it takes."""
+        self.replace("item_id", read_id)
+        self.require("item_id", bool, "empty item_id")
+        self.require_length("item_id", most=ID_CHARACTERS)
+
+    def require_query(self) -> None:
+        """Rejects rows whose query, which has been cleaned, is empty or too long, likewise."""
+        self.require("query", bool, "empty query")
+        self.require_length("query", most=QUERY_CHARACTERS)
+
+    def require_length(self, name: str, *, most: int) -> None:
+        if max(map(len, filter(None, self.columns[name])), default=0) > most:
+            reason = f"longer than {most:,} characters"
+            self.require(name, lambda text: text is None or len(text) <= most, reason)
 
     def split(self, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
         rows = self.chunk.table.num_rows

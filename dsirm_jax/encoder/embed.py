@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.data.limits import log_cut
 from dsirm_jax.data.vectors import remove_other_shards, shard, write_vectors
 from dsirm_jax.data.vocabulary import PAD, rectangle
 from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
@@ -116,6 +117,7 @@ def embed(
       float32 `[text, dim]`.
     """
     apply = _apply(tower)
+    log_cut(pieces, most=max_pieces, name=name)
     vectors = np.empty((len(pieces), tower.dim), np.float32)
     starts = range(0, len(pieces), rows)
     for start in progress(starts, total=len(starts), name=name, unit="batch"):

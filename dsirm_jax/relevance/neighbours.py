@@ -40,7 +40,7 @@ class Neighbours(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Judged items of training queries, one row a query.
+    """Judged items of training queries, one row a query, all its spellings together.
 
     Attributes:
       items: int32 `[voter, vote]`.
@@ -62,7 +62,7 @@ class Surroundings(NamedTuple):
     Attributes:
       items: the nearest items.
       queries: the nearest training queries, rows of `judged`.
-      judged: what was judged for every training query.
+      judged: what was judged for every training query, see `voters`.
     """
 
     items: Neighbours
@@ -81,6 +81,7 @@ def find_surroundings(
     item_vectors: Float[np.ndarray, "item dim"],
     train_pairs: Int[np.ndarray, "train_pair 2"],
     relevant: Bool[np.ndarray, " train_pair"],
+    identity: Int[np.ndarray, " query"] | None = None,
 ) -> Surroundings:
     """Returns what lies near the queries of pairs; it depends on no SIDs.
 
@@ -90,6 +91,7 @@ def find_surroundings(
       item_vectors: dense vector of every item, in memory or memory-mapped.
       train_pairs: judged (query, item) numbers of the splits `train` and `head`, never of `test`.
       relevant: whether each of these is.
+      identity: see `near_queries`.
     """
     wanted = np.unique(query_index)
     queries, judged = near_queries(
@@ -97,6 +99,7 @@ def find_surroundings(
         query_vectors=query_vectors,
         train_pairs=train_pairs,
         relevant=relevant,
+        identity=identity,
     )
     items = nearest_rows(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS)
     return Surroundings(items=items, queries=queries, judged=judged)
@@ -182,18 +185,39 @@ def nearest_to(
     return Neighbours(row=near[None].astype(np.int32), cosine=cosines[near][None])
 
 
+def voters(
+    train_queries: Int[np.ndarray, " train_pair"],
+    *,
+    identity: Int[np.ndarray, " all_queries"] | None = None,
+) -> Int[np.ndarray, " voter"]:
+    """Returns the queries that vote, rising: of every identity its first one for all of them.
+
+    Args:
+      train_queries: of the judgements that vote.
+      identity: see `near_queries`.
+    """
+    queries = np.unique(train_queries)
+    if identity is None:
+        return queries
+    _, first = np.unique(identity[queries], return_index=True)
+    return queries[np.sort(first)]
+
+
 def near_queries(
     *,
     query_index: Int[np.ndarray, " query"],
     query_vectors: Float[np.ndarray, "all_queries dim"],
     train_pairs: Int[np.ndarray, "train_pair 2"],
     relevant: Bool[np.ndarray, " train_pair"],
+    identity: Int[np.ndarray, " all_queries"] | None = None,
     judged_per_query: int = JUDGED_PER_QUERY,
 ) -> tuple[Neighbours, Judged]:
     """Returns the training queries nearest to each query, and what was judged for all of them.
 
-    A query is no neighbour of itself, so that its own labels stay out of its features. Those of
-    test queries stay out because only the pairs given here vote.
+    A query is no neighbour of itself however it is spelt, so that its own labels stay out of its
+    features. Those of test queries stay out because only the pairs given here vote. Spellings of
+    one query have one vote together: that of the first, with the judgements of all; where several
+    judge an item, the first does.
 
     Args:
       query_index: rows of `query_vectors` whose neighbours are wanted.
@@ -201,11 +225,13 @@ def near_queries(
       train_pairs: (query, item) numbers of the judgements of training queries, those of the head
         among them.
       relevant: whether each of these pairs is.
+      identity: a number of each of all queries that its spellings share, see
+        `data.identity.QueryIdentity`; None: every query is another one.
       judged_per_query: the first ones that are kept.
 
     Returns:
       At most `NEAR_QUERIES` neighbours, rows of the second: the first `judged_per_query` pairs of
-      every training query. Source: this project.
+      each of `voters`. Source: this project.
     """
     if not len(train_pairs):
         nothing = np.zeros((1, 1), np.float32)
@@ -213,8 +239,14 @@ def near_queries(
         return Neighbours(np.zeros(alone.shape, np.int32), alone), Judged(
             nothing.astype(np.int32), nothing
         )
-    order = np.argsort(train_pairs[:, 0], kind="stable")
-    voters, starts, counts = np.unique(train_pairs[order, 0], return_index=True, return_counts=True)
+    identity = np.arange(len(query_vectors)) if identity is None else identity
+    voting = voters(train_pairs[:, 0], identity=identity)
+    row_of = np.full(identity.max(initial=0) + 1, -1)
+    row_of[identity[voting]] = np.arange(len(voting))
+    order = _in_order(train_pairs, row_of[identity[train_pairs[:, 0]]], voting=voting)
+    _, starts, counts = np.unique(
+        row_of[identity[train_pairs[order, 0]]], return_index=True, return_counts=True
+    )
     number = np.arange(min(judged_per_query, counts.max()))
     filled = number < counts[:, None]  # [voter, vote]
     row = order[np.minimum(starts[:, None] + number, len(order) - 1)]
@@ -223,14 +255,35 @@ def near_queries(
         items=np.where(filled, train_pairs[row, 1], 0).astype(np.int32),
         verdicts=verdicts.astype(np.float32),
     )
-    place = np.searchsorted(voters, query_index).clip(max=len(voters) - 1)
     near = nearest_rows(
         queries=query_vectors[query_index],
-        candidates=query_vectors[voters],
+        candidates=query_vectors[voting],
         k=NEAR_QUERIES,
-        own=np.where(voters[place] == query_index, place, -1),
+        own=row_of[identity[query_index]],
     )
     return near, judged
+
+
+def _in_order(
+    train_pairs: Int[np.ndarray, "train_pair 2"],
+    voter: Int[np.ndarray, " train_pair"],
+    *,
+    voting: Int[np.ndarray, " voter"],
+) -> Int[np.ndarray, " kept_pair"]:
+    """Returns the pairs that count, by voter: the voter's own in their order, then its twins'.
+
+    Args:
+      train_pairs: judged (query, item) numbers.
+      voter: row of `voting` that each counts for.
+      voting: see `voters`.
+    """
+    is_twins = train_pairs[:, 0] != voting[voter]
+    order = np.lexsort([is_twins, voter])
+    if not is_twins.any():
+        return order
+    judged = np.stack([voter[order], train_pairs[order, 1]], axis=1)
+    _, first = np.unique(judged, axis=0, return_index=True)
+    return order[np.sort(first)]
 
 
 @jax.jit

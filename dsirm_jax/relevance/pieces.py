@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from dsirm_jax.data.identity import normal_form
 from dsirm_jax.relevance.rows import Ragged, bytes_of, places, ragged
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Pieces(NamedTuple):
       pieces: the distinct pieces of each text, rising, int32.
       counts: how often each of them occurs, int32, in the order of `pieces.values`.
       lengths: how many pieces each text has, those that repeat among them, int32.
-      folded: bytes of each text without regard to case, UTF-8.
+      folded: bytes of the normal form of each text, UTF-8.
     """
 
     pieces: Ragged
@@ -45,8 +46,8 @@ class Pieces(NamedTuple):
 
 
 def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces:
-    """Digests texts."""
-    folded = [text.casefold() for text in texts]
+    """Digests texts, in the normal form of a vocabulary of this package."""
+    folded = [normal_form(text) for text in texts]
     encoded = ragged(processor.encode(folded, out_type=int), dtype=np.int64)
     size = processor.get_piece_size()
     row, place = places(encoded.starts, np.arange(len(texts)))

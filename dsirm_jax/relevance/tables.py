@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
+from dsirm_jax.data.identity import identity_in
 from dsirm_jax.data.schema import SEGMENTS, TEST, number_columns
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.io import arrays
@@ -61,6 +62,30 @@ def read_query_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "q
     """Returns the vectors of all queries of a run, see `read_dense_vectors`."""
     ids = pq.read_table(layout.queries, columns=["query"])["query"]
     return read_vectors(layout.query_vectors, ids=ids, id_column="query", scratch=scratch)
+
+
+def first_spellings(queries: Path) -> np.ndarray:
+    """Returns for every query of `prepare/queries.parquet` the first one of its identity."""
+    names = pq.read_table(queries, columns=["query"])["query"].to_numpy()
+    _, first, row = np.unique(
+        identity_in(queries).numbers(names), return_index=True, return_inverse=True
+    )
+    return names[first[row]]
+
+
+def commonest_spellings(
+    queries: Path, *, identity: Int[np.ndarray, " query"]
+) -> Int[np.ndarray, " spelling"]:
+    """Returns the most frequent query of every identity, the first of several; rising.
+
+    Args:
+      queries: `prepare/queries.parquet`.
+      identity: a number of each query that its spellings share.
+    """
+    frequency = pq.read_table(queries, columns=["frequency"])["frequency"].to_numpy()
+    order = np.lexsort([np.arange(len(identity)), -frequency, identity])
+    _, first = np.unique(identity[order], return_index=True)
+    return np.sort(order[first])
 
 
 def read_item_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "item dim"]:

@@ -15,20 +15,24 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from dsirm_jax.data.identity import normal_form
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.relevance.rows import Ragged, ragged
 
 MOST_WORDS = 4
 """Words of a name that is looked for in a text."""
 _WORD = re.compile(r"\w+")
-_NUMBER = re.compile(r"(?<![\w.,])(\d+(?:[.,]\d+)?)[\s-]?([a-z]+|[\"”″])?")
+# In normal form ½ is 1⁄2, and ″ is two primes.
+_NUMBER = re.compile(r"(?<![\w.,⁄])(\d+(?:[.,⁄]\d+)?)[\s-]?([a-z]+|[\"”]|′′)?")
 _NEGATED = re.compile(
     r"\b(?:without|w/o|no|non|not|sin|ohne|sans)[\s-]+(\w+)|\b(\w+)(?:-free|\sfree)\b"
 )
+_SIGNS = str.maketrans(dict.fromkeys("™℠®©№", " "))
+"""Signs that are no words, though the normal form spells some of them in letters."""
 _UNITS = {
     alias: unit
     for unit, aliases in {
-        "in": 'in inch inches " ” ″',
+        "in": 'in inch inches " ” ′′',
         "ft": "ft foot feet",
         "mm": "mm",
         "cm": "cm",
@@ -82,9 +86,14 @@ class Names(NamedTuple):
 
 
 def name_of(text: str | None) -> str:
-    """Returns the words of a name in lower case; "" when it has none, or more than `MOST_WORDS`."""
-    words = _WORD.findall((text or "").casefold())
+    """Returns the words of a name, folded; "" when it has none, or more than `MOST_WORDS`."""
+    words = _WORD.findall(_folded(text or ""))
     return " ".join(words) if len(words) <= MOST_WORDS else ""
+
+
+def _folded(text: str) -> str:
+    """Returns a text in the normal form of vocabularies, without `_SIGNS`."""
+    return normal_form(text.translate(_SIGNS))
 
 
 def names_in(*, brands: Sequence[str | None], colours: Sequence[str | None]) -> Names:
@@ -94,7 +103,7 @@ def names_in(*, brands: Sequence[str | None], colours: Sequence[str | None]) -> 
 
 def is_negated(text: str) -> bool:
     """Returns whether a text says what it is without, or what is not wanted."""
-    return _NEGATED.search(text.casefold()) is not None
+    return _NEGATED.search(_folded(text)) is not None
 
 
 class Terms(NamedTuple):
@@ -127,7 +136,7 @@ class Terms(NamedTuple):
 
 
 def terms_in(text: str, *, title: str, names: Names, language: str | None) -> Terms:
-    """Returns the terms of a text.
+    """Returns the terms of a text, which is read in the normal form of vocabularies.
 
     Args:
       text: a query, or all that is known of an item.
@@ -135,7 +144,7 @@ def terms_in(text: str, *, title: str, names: Names, language: str | None) -> Te
       names: of the catalogue.
       language: of the texts, as `product_type` wants it.
     """
-    folded = text.casefold()
+    folded = _folded(text)
     words = _WORD.findall(folded)
     phrases = {
         " ".join(words[start : start + length])
@@ -144,7 +153,7 @@ def terms_in(text: str, *, title: str, names: Names, language: str | None) -> Te
     }
     numbers = [(n.replace(",", "."), _UNITS.get(unit)) for n, unit in _NUMBER.findall(folded)]
     amounts = [(number, unit) for number, unit in numbers if unit]
-    kind = product_type(title, language=language)
+    kind = product_type(_folded(title), language=language)
     return Terms(
         words=frozenset(words),
         brands=names.brands & phrases,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dsirm_jax.report.charts import bars
 
+NEAR_TWINS = "Queries with a near-twin in another split"
 OPTIONAL = ("description", "brand", "colour", "category")
 
 
@@ -21,7 +22,7 @@ def data_panels(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     items, judgements, queries = (summary[name] for name in ("items", "judgements", "queries"))
     filled = {name: items[f"with_{name}"] for name in OPTIONAL}
-    return [
+    panels = [
         _panel("Labels of judged items", judgements["labels"]),
         _panel("Queries by segment", queries["segments"]),
         _panel("Items that have a …", filled, total=items["kept"]),
@@ -29,6 +30,10 @@ def data_panels(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         _panel("Words of a query", queries["query_words"]),
         _panel("Judged items of a query", queries["judgements_per_query"]),
     ]
+    if "near_twins" in queries:  # not of a run of version 0.2
+        total = sum(queries["segments"].values())
+        panels.append(_panel(NEAR_TWINS, queries["near_twins"], total=total))
+    return panels
 
 
 def category_panel(summary: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.data.identity import identity_in
 from dsirm_jax.data.schema import ITEMS, VOTING, number_columns
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.features.group import PAIRS
-from dsirm_jax.relevance.neighbours import Judged, nearest_rows, unit
+from dsirm_jax.relevance.neighbours import Judged, nearest_rows, unit, voters
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.record import finished_record
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
-from dsirm_jax.serving.bundle.catalogue import Cached, Voters
+from dsirm_jax.serving.bundle.cached import Cached
+from dsirm_jax.serving.bundle.catalogue import Voters
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.bundle.stored_items import STORED_COLUMNS
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
@@ -88,6 +90,7 @@ def export(
     )
     models.write_models(model, applied)
     quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))
+    identity = identity_in(layout.queries)
     forms, levels = tries.forms(trie), len(generator.config.sid_sizes)
     extras = _extras(layout.items)
     numbers = tuple(number_columns(extras))
@@ -108,6 +111,7 @@ def export(
             types_from_titles=not _has_categories(layout.items),
             trie=forms,
             shows_queries=show_queries,
+            identity=identity,
         ),
         features={
             name: described_features(head, levels=levels, numbers=numbers)
@@ -119,7 +123,15 @@ def export(
         files={},
     )
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("export"))
-    texts, cached = _known_queries(layout, generator=generator, beams=beams, sids=sids, **vectors)
+    numbers_of_queries = identity.numbers(_texts(layout))
+    texts, cached = _known_queries(
+        layout,
+        identity=numbers_of_queries,
+        generator=generator,
+        beams=beams,
+        sids=sids,
+        **vectors,
+    )
     catalogue.write_catalogue(
         path / manifest.catalogue_folder,
         rows=functools.partial(_item_rows, layout.items),
@@ -127,10 +139,11 @@ def export(
         sids=sids,
         trie=trie,
         numbers=numbers,
-        voters=_voters(layout, vectors=vectors["query_vectors"]),
+        voters=_voters(layout, vectors=vectors["query_vectors"], identity=numbers_of_queries),
         queries=[(texts, cached)],
         processor=processor,
         language=language,
+        identity=identity,
     )
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
@@ -250,18 +263,23 @@ def _item_rows(items: Path) -> Iterator[pa.Table]:
             yield pa.Table.from_arrays(columns, schema=schema)
 
 
+def _texts(layout: Layout) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
+
+
 def _known_queries(
     layout: Layout,
     *,
+    identity: Int[np.ndarray, " query"],
     generator: FittedGenerator,
     beams: int,
     sids: Int[np.ndarray, "item level"],
     query_vectors: Float[np.ndarray, "query dim"],
     item_vectors: Float[np.ndarray, "item dim"],
 ) -> tuple[list[str], Cached]:
-    """Returns the run's queries and what is known of them."""
-    import pyarrow.parquet as pq
-
+    """Returns the run's queries, each in its most frequent spelling, and what is known of them."""
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.relevance import tables
@@ -273,40 +291,59 @@ def _known_queries(
         of_near,
     )
 
-    texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
+    texts = _texts(layout)
     near = tables.read_surroundings(layout.surroundings)
     if len(near.items.row) != len(texts):
         raise InputError(
             f"{layout.surroundings} has {len(near.items.row)} queries and {layout.queries} has "
             f"{len(texts)}; run `dsirm features` again"
         )
+    cached = tables.commonest_spellings(layout.queries, identity=identity)
+    texts, vectors = [texts[query] for query in cached], query_vectors[cached]
     query_beams = padded(tables.read_beams(layout.query_sids, levels=sids.shape[1]), to=beams)
+    query_beams = Beams(*(part[cached] for part in query_beams))
     rows = read_judgements(layout.judgements, "query_index", "item_index")
+    row_of = np.empty(len(identity), int)
+    row_of[identity[cached]] = np.arange(len(cached))
     known = known_sids(
         generator=generator,
         pieces=vocabulary.text_pieces(layout.vocabulary, texts),
         pairs=[
-            QuerySidPairs(rows["query_index"], sids[rows["item_index"]]),
+            QuerySidPairs(row_of[identity[rows["query_index"]]], sids[rows["item_index"]]),
             of_beams(query_beams),
-            of_near(
-                nearest_rows(queries=query_vectors, candidates=item_vectors, k=MOST_SIDS), sids
-            ),
+            of_near(nearest_rows(queries=vectors, candidates=item_vectors, k=MOST_SIDS), sids),
         ],
     )
-    return texts, Cached(query_vectors, query_beams, near.items, near.queries, known)
+    near = near.take(cached)
+    return texts, Cached(vectors, query_beams, near.items, near.queries, known)
 
 
-def _voters(layout: Layout, *, vectors: Float[np.ndarray, "query dim"]) -> Voters:
+def _voters(
+    layout: Layout,
+    *,
+    vectors: Float[np.ndarray, "query dim"],
+    identity: Int[np.ndarray, " query"],
+) -> Voters:
     from dsirm_jax.data.pairs import judged_pairs
     from dsirm_jax.relevance import tables
 
     pairs, _ = judged_pairs(layout.judgements, splits=VOTING)
     judged = tables.read_surroundings(layout.surroundings).judged
-    return voters_of(pairs, vectors=vectors, judged=judged)
+    served = voters_of(pairs, vectors=vectors, judged=judged, identity=identity)
+    if len(served.vectors) != len(judged.items):
+        raise InputError(
+            f"{layout.surroundings} has {len(judged.items)} queries that vote, where "
+            f"{layout.queries} has {len(served.vectors)}; run `dsirm features` again"
+        )
+    return served
 
 
 def voters_of(
-    pairs: Int[np.ndarray, "pair 2"], *, vectors: Float[np.ndarray, "query dim"], judged: Judged
+    pairs: Int[np.ndarray, "pair 2"],
+    *,
+    vectors: Float[np.ndarray, "query dim"],
+    judged: Judged,
+    identity: Int[np.ndarray, " query"] | None = None,
 ) -> Voters:
     """Returns what votes.
 
@@ -314,7 +351,8 @@ def voters_of(
       pairs: judged (query, item) numbers of the training queries.
       vectors: of all queries.
       judged: what `neighbours.near_queries` makes of these pairs.
+      identity: as there.
     """
-    queries = np.unique(pairs[:, 0])
+    queries = voters(pairs[:, 0], identity=identity)
     rows = unit(vectors[queries]) if len(queries) else np.zeros((1, vectors.shape[1]), np.float32)
     return Voters(rows, judged)

@@ -11,10 +11,10 @@ import dataclasses
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.data import formats, vectors
 from dsirm_jax.data.categories import paths_of
 from dsirm_jax.data.columns import item_mapping, split_categories
+from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.query_files import FLAG, check_given, read_query_file
 from dsirm_jax.data.schema import RAW_ITEMS
@@ -39,7 +40,8 @@ from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours,
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle import models
-from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, Cached, Known
+from dsirm_jax.serving.bundle.cached import NO_KEY, Cached, Known, unpacked
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.bundle.manifest import Manifest, package_versions
@@ -50,6 +52,7 @@ from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
 log = logging.getLogger(__name__)
+_Key = TypeVar("_Key", str, bytes)
 ITEM_COLUMNS = pa.schema(
     [
         *((name, pa.string()) for name in ("item_id", "title", "text", "brand", "colour")),
@@ -122,6 +125,10 @@ def update(
             bundle.manifest,
             catalogue=number,
             items=bundle.manifest.items + len(new.sids),
+            settings=dataclasses.replace(
+                bundle.manifest.settings,
+                identity=bundle.manifest.settings.identity or PLAIN,
+            ),
             packages=package_versions(),
         )
         manifest = dataclasses.replace(
@@ -243,7 +250,11 @@ def _read_new_queries(
         return [], nothing
     columns = {"query": column} if column else {}
     rows = itertools.chain.from_iterable(read_query_file(file, columns=columns))
-    texts = [text for text in dict.fromkeys(rows) if bundle.catalogue.cached(text) is None]
+    identity = bundle.manifest.settings.identity or PLAIN
+    spellings: dict[str, str] = {}
+    for text in rows:
+        spellings.setdefault(identity.of(text), text)
+    texts = [text for text in spellings.values() if bundle.catalogue.spelling(text) is None]
     if not texts:
         return [], nothing
     if encoder is None:
@@ -297,6 +308,7 @@ def _write_catalogue(
         ),
         processor=bundle.models.vocabulary,
         language=manifest.settings.language,
+        identity=manifest.settings.identity or PLAIN,
     )
     return len(BundleCatalogue.open(folder).queries)
 
@@ -314,16 +326,14 @@ def _known(
     """Yields the cached queries, with what they have with the new items."""
     old = bundle.catalogue
     grew = not tries.contains(old.trie, new.sids).all()
-    for block in _in_blocks(old.queries, rows=QUERIES_PER_BLOCK):
-        texts = [key.decode() for key, _ in block]
-        cached = catalogues.unpacked(
-            np.frombuffer(b"".join(record for _, record in block), old.record)
-        )
+    for block in _in_blocks(old.cached_queries(), rows=QUERIES_PER_BLOCK):
+        texts = [text for text, _ in block]
+        cached = unpacked(np.frombuffer(b"".join(record for _, record in block), old.record))
         beams = _searched(bundle, texts, trie) if grew else cached.beams
         near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old), most=NEAR_ITEMS)
         known = cached.known
         if len(new.sids):
-            query, place = np.nonzero(known.keys != catalogues.NO_KEY)
+            query, place = np.nonzero(known.keys != NO_KEY)
             before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
             # What is new comes first, for of what was known there may be as much as has room.
             pairs = [of_beams(beams), of_near(near, sids), QuerySidPairs(query, before)]
@@ -392,8 +402,8 @@ def _nearest(
 
 
 def _in_blocks(
-    rows_of: catalogues.store.KeyValues, *, rows: int
-) -> Iterator[list[tuple[bytes, bytes]]]:
+    rows_of: Iterable[tuple[_Key, bytes]], *, rows: int
+) -> Iterator[list[tuple[_Key, bytes]]]:
     left = iter(rows_of)
     while block := list(itertools.islice(left, rows)):
         yield block

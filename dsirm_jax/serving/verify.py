@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.catalogue import NO_KEY, BundleCatalogue
+from dsirm_jax.serving.bundle.cached import NO_KEY
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
 from dsirm_jax.serving.limits import whole
@@ -27,8 +30,12 @@ from dsirm_jax.serving.verification.answers import (
     in_stablehlo,
 )
 from dsirm_jax.serving.verification.comparison import Comparison, comparison, probabilities_beside
+from dsirm_jax.serving.verification.cutting import cut_otherwise
 from dsirm_jax.sids import codes
 
+log = logging.getLogger(__name__)
+NAMED = 10
+"""Queries that the log names of those that are cut otherwise."""
 BATCHES = (1, 7, 256)
 IN_MEMORY, STABLEHLO, SAVED_MODEL, SCORER = "in memory", "StableHLO", "SavedModel", "scorer"
 SECONDS = 600.0
@@ -37,6 +44,9 @@ SECONDS = 600.0
 
 def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[Comparison]:
     """Compares the contents of all files with the manifest, and all forms with each other.
+
+    Cached queries that the SavedModel cuts into other pieces, of equal probability, are named in
+    the log, and not among those compared.
 
     Args:
       path: of the bundle.
@@ -53,7 +63,14 @@ def verify(path: Path, *, pairs: int, batches: Sequence[int] = BATCHES) -> list[
     if not batches:
         raise InputError("batches is empty; give the sizes of some")
     bundle = open_bundle(path)
-    return all_comparisons(bundle, sample_pairs(bundle, pairs=pairs), batches=batches)
+    texts = (text for text, _ in bundle.catalogue.cached_queries())
+    apart = list(cut_otherwise(bundle.models, texts))
+    for query in apart[:NAMED]:
+        log.warning("%s", query)
+    if len(apart) > NAMED:
+        log.warning("and %s more such queries", f"{len(apart) - NAMED:,}")
+    sample = sample_pairs(bundle, pairs=pairs, without={query.query for query in apart})
+    return all_comparisons(bundle, sample, batches=batches)
 
 
 def all_comparisons(
@@ -95,8 +112,15 @@ def all_comparisons(
     return comparisons
 
 
-def sample_pairs(bundle: Bundle, *, pairs: int) -> PairSample:
+def sample_pairs(
+    bundle: Bundle, *, pairs: int, without: Collection[str] = frozenset()
+) -> PairSample:
     """Returns cached queries, spread over all of them, each with an item of a SID known for it.
+
+    Args:
+      bundle: that caches them.
+      pairs: wanted.
+      without: queries that are not among them.
 
     Raises:
       InputError: no query is cached.
@@ -105,14 +129,17 @@ def sample_pairs(bundle: Bundle, *, pairs: int) -> PairSample:
     if not len(catalogue.queries):
         raise InputError(f"{bundle.path}: no queries are cached, so there is nothing to compare")
     step = -(-len(catalogue.queries) // pairs)
-    records = list(itertools.islice(catalogue.queries, 0, None, step))
+    rows = (row for row in catalogue.cached_queries() if row[0] not in without)
+    records = list(itertools.islice(rows, 0, None, step))
+    if not records:
+        raise InputError(f"{bundle.path}: every cached query is cut otherwise in the SavedModel")
     queries, items = [], []
     for number in range(pairs):
-        key, record = records[number % len(records)]
+        query, record = records[number % len(records)]
         known = np.frombuffer(record, catalogue.record)["keys"][0]
         known = known[known != NO_KEY]
         sid = codes.unpack(known[number % len(known)], sizes=sizes)
-        queries.append(key.decode())
+        queries.append(query)
         items.append(catalogue.items_below(sid.tolist())[0])
     sample = PairSample(
         queries=queries,
@@ -140,9 +167,11 @@ class Uncached(Bundle):
 
     @functools.cached_property
     def catalogue(self) -> BundleCatalogue:
-        return _WithoutQueries(**vars(super().catalogue))
+        whole = super().catalogue
+        names = [field.name for field in dataclasses.fields(whole)]
+        return _WithoutQueries(**{name: getattr(whole, name) for name in names})
 
 
 class _WithoutQueries(BundleCatalogue):
-    def cached(self, query: str) -> None:
+    def _row(self, query: str) -> None:
         return None

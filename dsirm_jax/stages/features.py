@@ -30,6 +30,7 @@ def run(
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.identity import identity_in
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.relevance import groups, tables
     from dsirm_jax.relevance.compute import pair_context, pair_features
@@ -38,17 +39,22 @@ def run(
 
     wanted = groups.reading(PAIRS, extra=extra_groups)
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
+    queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
     train_pairs, relevant = voting_pairs(layout.judgements)
     surroundings = find_surroundings(
-        query_index=pairs["query_index"], **vectors, train_pairs=train_pairs, relevant=relevant
+        query_index=pairs["query_index"],
+        **vectors,
+        train_pairs=train_pairs,
+        relevant=relevant,
+        identity=identity_in(layout.queries).numbers(queries),
     )
     tables.write_surroundings(layout.surroundings, surroundings)
     context = pair_context(
         **pairs,
         **vectors,
         surroundings=surroundings,
-        queries=pq.read_table(layout.queries, columns=["query"])["query"].to_pylist(),
+        queries=queries,
         items=tables.read_item_texts(layout.items),
         numbers=tables.read_numbers(layout.items),
         processor=vocabulary.processor(layout.vocabulary),
@@ -89,6 +95,7 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
 STAGE = Stage(
     name="features",
     function=run,
+    version=2,
     check=check,
     needs=(prepare.STAGE, encode.STAGE),
     per_half=True,

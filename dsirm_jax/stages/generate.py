@@ -37,6 +37,7 @@ def run(
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.data.limits import log_cut
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.generator import fitted as generators
     from dsirm_jax.generator.architectures.architecture import check_architecture
@@ -99,6 +100,7 @@ def run(
     processes.first(functools.partial(join, written))
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     pieces = vocabulary.text_pieces(layout.vocabulary, texts)
+    log_cut(pieces, most=max_pieces, name="generate")
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
     log_probs = score_pairs(
         fitted=fitted,

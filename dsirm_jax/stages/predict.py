@@ -67,17 +67,21 @@ def run(
 
 
 def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int = 3) -> str:
-    """Returns the SIDs of queries, their probabilities and some of their items, as text."""
+    """Returns the SIDs of queries, their probabilities and some of their items, as text.
+
+    Raises:
+      InputError: a query is empty or too long.
+    """
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.text import clean
+    from dsirm_jax.data.limits import cleaned_query
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import predict_sids
     from dsirm_jax.sids import trie
 
+    texts = [cleaned_query(query, name="--query") for query in queries]
     fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
-    texts = [clean(query) for query in queries]
     pieces = vocabulary.text_pieces(layout.vocabulary, texts)
     best = predict_sids(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)

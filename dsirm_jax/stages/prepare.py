@@ -10,6 +10,7 @@ from dsirm_jax.run.runner import Stage
 
 if TYPE_CHECKING:
     from dsirm_jax.data.clicks import ClickModel
+    from dsirm_jax.data.identity import QueryIdentity
     from dsirm_jax.data.labels import Labels
     from dsirm_jax.data.readers.reader import Reader
 
@@ -31,6 +32,8 @@ def run(
     clicks: ClickModel | None = None,
     fold: tuple[int, int] | None = None,
     exchanged: bool = False,
+    identity: QueryIdentity | None = None,
+    parted_queries: str = "merge",
     vocabulary: str | None = None,
     engine: str | None = None,
     memory_limit: str = "1GB",
@@ -41,6 +44,7 @@ def run(
 ) -> None:
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
+    from dsirm_jax.data.identity import PLAIN
     from dsirm_jax.data.prepare import prepare as prepare_tables
 
     if beam_runner:
@@ -58,6 +62,8 @@ def run(
         test_share=test_share,
         fold=fold,
         exchanged=exchanged,
+        identity=PLAIN if identity is None else identity,
+        parted_queries=parted_queries,
         max_rejected_share=max_rejected_share,
         missing=missing,
         item_copies=item_copies,

@@ -59,6 +59,8 @@ def run(
     splits = np.stack([read_judgements(half.judgements, "split")["split"] for half in halves])
     seen = splits == TRAIN  # [half, pair]
     scored = ~seen.all(axis=0)
+    # Spellings of a query calibrate together, or teach together.
+    named = tables.first_spellings(layout.queries)[pairs["query_index"]]
     lessons = lessons_of(rungs, seen=seen, tested=tested)
 
     scores, grades, leak = {}, {}, {}
@@ -71,6 +73,7 @@ def run(
             layout,
             halves=features_of_halves,
             pairs=pairs,
+            queries=named,
             head=head,
             training=training,
             calibration=calibration,
@@ -152,9 +155,10 @@ def _fit(
     lesson: Lesson,
     halves: Sequence[FeatureTable],
     pairs: Mapping[str, np.ndarray],
+    queries: np.ndarray,
     **settings: Any,
 ) -> FittedHead:
-    """Returns the head that a lesson teaches."""
+    """Returns the head that a lesson teaches; `queries` names each pair's, however it is spelt."""
     from dsirm_jax.relevance.tables import first_of
     from dsirm_jax.relevance.train import train
 
@@ -165,7 +169,7 @@ def _fit(
         labels=pairs["relevant"][rows],
         gains=pairs["gain"][rows],
         weights=pairs["weight"][rows],
-        queries=pairs["query"][rows],
+        queries=queries[rows],
         directory=layout.stage("relevance") / name,
         **settings,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def run(
     """a table of (query, item_id) -> the full model's probabilities, from the run as it is.
 
     A row that is no pair of a query and a known item has no score and stands in `rejected.parquet`.
+    A pair of `predictions.parquet` has the probability that it has there; a query that the run has
+    under another spelling is read as that.
 
     Args:
       layout: the run.
@@ -77,12 +80,16 @@ def run(
     with replacing(layout.scores.with_name("rejected.parquet")) as partial:
         pq.write_table(rejected, partial)
     _check(pairs, read, most=max_rejected_share)
+    names = as_spelt_in_run(layout, kept["query"].to_pylist())
+    scores = predicted(layout, names, kept["item_id"])
+    is_new = np.isnan(scores)
+    names, items = [names[row] for row in np.flatnonzero(is_new)], items[is_new]
     head = heads.load(layout.head(FULL))
     of_pairs = groups.reading(PAIRS, extra=pair_groups)
     of_sids = groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=sid_groups)
 
     def pair_table(half: Layout) -> FeatureTable:
-        queries = _queries(half, kept["query"].to_pylist())
+        queries = _queries(half, names)
         evidence = _evidence(half, queries, encoder=encoder, scratch=layout.stage("score"))
         dense = _dense_features(
             half, queries, evidence, items=items, groups=of_pairs, language=language
@@ -92,8 +99,51 @@ def run(
         )
         return join([dense, from_sids])
 
-    scores = np.mean([score(head, pair_table(half)) for half in halves], axis=0)
+    if is_new.any():
+        scores[is_new] = np.mean([score(head, pair_table(half)) for half in halves], axis=0)
     _write_scores(layout.scores, kept, rejected, scores=scores)
+
+
+def as_spelt_in_run(layout: Layout, names: Sequence[str]) -> list[str]:
+    """Returns queries as a run has them: as they are, else in the commonest of their spellings.
+
+    A query that the run does not have stays as it is.
+    """
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data.identity import identity_in
+    from dsirm_jax.relevance.tables import commonest_spellings
+
+    known = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
+    present, identity = frozenset(known), identity_in(layout.queries)
+    if present.issuperset(names):
+        return list(names)
+    rows = commonest_spellings(layout.queries, identity=identity.numbers(known))
+    spelling = {identity.of(known[row]): known[row] for row in rows}
+    found = {name: spelling.get(identity.of(name), name) for name in {*names} - present}
+    return [found.get(name, name) for name in names]
+
+
+def predicted(
+    layout: Layout, names: Sequence[str], item_ids: pa.ChunkedArray
+) -> Float[np.ndarray, " pair"]:
+    """Returns what a run's predictions say of pairs, float32; NaN of those that they lack.
+
+    Computed anew, a feature may differ in its last digits, and the branch of a tree with it.
+
+    Args:
+      layout: the run.
+      names: query of each pair.
+      item_ids: item of each.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    keys = ["query", "item_id"]
+    wanted = pa.table({"query": names, "item_id": item_ids, "row": np.arange(len(names))})
+    known = pq.read_table(layout.predictions, columns=[*keys, FULL])
+    found = wanted.join(known, keys).sort_by("row")
+    return found[FULL].to_numpy().astype(np.float32)
 
 
 def _check(file: str, pairs: Pairs, *, most: float) -> None:
@@ -120,12 +170,14 @@ class _Queries:
       texts: one a query.
       numbers: of each in the run's table of queries; new ones follow the last of these.
       new: how many the run does not have.
+      identity: a number of all queries of the run, then of the new ones, that spellings share.
       of_pairs: row of the others of each pair.
     """
 
     texts: list[str]
     numbers: Int[np.ndarray, " query"]
     new: int
+    identity: Int[np.ndarray, " any_query"]
     of_pairs: Int[np.ndarray, " pair"]
 
     @property
@@ -152,13 +204,19 @@ def _queries(half: Layout, names: list[str]) -> _Queries:
     """Returns the queries of pairs, whose names these are, beside those of a run."""
     import pyarrow.parquet as pq
 
+    from dsirm_jax.data.identity import identity_in
+
     known = pq.read_table(half.queries, columns=["query"])["query"].to_pylist()
     new = sorted(set(names).difference(known))
     texts = [*known, *new]
     number = {query: row for row, query in enumerate(texts)}
     numbers, of_pairs = np.unique([number[query] for query in names], return_inverse=True)
     return _Queries(
-        texts=[texts[row] for row in numbers], numbers=numbers, new=len(new), of_pairs=of_pairs
+        texts=[texts[row] for row in numbers],
+        numbers=numbers,
+        new=len(new),
+        identity=identity_in(half.queries).numbers(texts),
+        of_pairs=of_pairs,
     )
 
 
@@ -185,6 +243,7 @@ def _evidence(
         item_vectors=item_vectors,
         train_pairs=train_pairs,
         relevant=relevant,
+        identity=queries.identity,
     )
     return _Evidence(
         query_vectors=vectors[queries.numbers],

@@ -82,3 +82,12 @@ def test_flags_are_read():
     }
     with pytest.raises(InputError, match="--columns names 'sku', .*name some of query, item_id"):
         check_given({"sku": "item_id"}, wanted=("query", "item_id"))
+
+
+def test_a_query_that_nothing_would_answer_is_named(tmp_path):
+    file = tmp_path / "queries.csv"
+    file.write_text(f"query\n{'x' * 1024}\n")
+    assert list(read_query_file(str(file))) == [["x" * 1024]]
+    file.write_text(f"query\nkettle\n{'x' * 1025}\n")
+    with pytest.raises(InputError, match="row 2: column query has 1025 characters; give at most"):
+        list(read_query_file(str(file)))

@@ -154,3 +154,30 @@ def test_kept_and_rejected_are_what_was_read(rows):
     assert sorted(kept["_row"].to_pylist() + rejected["row"].to_pylist()) == list(
         range(1, len(rows) + 1)
     )
+
+
+def test_a_query_or_id_is_as_long_as_anything_that_serves_it_takes():
+    kept, rejected = judgements(
+        {
+            "query": ["椅" * 1024, "椅" * 1025, f" <b>{'x' * 1024}</b> ", "a"],
+            "item_id": ["x" * 512, "1", "2", "x" * 513],
+            "label": ["1"] * 4,
+        }
+    )
+    assert kept["query"].to_pylist() == ["椅" * 1024, "x" * 1024]
+    assert faults(rejected) == [
+        (2, "query", "longer than 1,024 characters"),
+        (4, "item_id", "longer than 512 characters"),
+    ]
+    _, rejected = items({"item_id": ["x" * 513, "y" * 512], "title": ["a", "b"]})
+    assert faults(rejected) == [(1, "item_id", "longer than 512 characters")]
+
+
+def test_spellings_of_a_query_are_drawn_together():
+    kept, _ = judgements(
+        {"query": ["red shoe", "RED Shoe", "blue shoe"], "item_id": ["1"] * 3, "label": ["1"] * 3}
+    )
+    assert kept["_identity"].to_pylist() == ["red shoe", "red shoe", "blue shoe"]
+    for name in ("_test_draw", "_head_draw"):
+        one, twin, other = kept[name].to_pylist()
+        assert one == twin != other

@@ -65,7 +65,7 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
     assert scores.pop(7) is None
     assert len(of_tests) >= 5
     expected = [score for *_, score in (*pairs, *of_tests[:5])]
-    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     rejected = pq.read_table(model_dir / "score/rejected.parquet").to_pylist()
     assert [(row["row"], row["reason"]) for row in rejected] == [(8, "unknown item_id")]
     files = sorted(path.name for path in (model_dir / "score").iterdir())

@@ -4,11 +4,7 @@ import os
 import subprocess
 import sys
 
-TINY = [
-    "--gin_file=gin/runs/demo.gin",
-    "--gin.simulated_shop.SimulatedShop.items=400",
-    "--gin.simulated_shop.SimulatedShop.queries=200",
-    "--gin.prepare.run.vocabulary_size=900",
+SMALL = [
     "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(16, 8, 8)",
     "--gin.quantizer_config.QuantizerConfig.pin_depth=1",
     "--gin.encode/settings.Training.epochs=2",
@@ -20,10 +16,17 @@ TINY = [
     "--gin.t5.T5Config.num_encoder_layers=1",
     "--gin.t5.T5Config.num_decoder_layers=1",
 ]
+TINY = [
+    "--gin_file=gin/runs/demo.gin",
+    "--gin.simulated_shop.SimulatedShop.items=400",
+    "--gin.simulated_shop.SimulatedShop.queries=200",
+    "--gin.prepare.run.vocabulary_size=900",
+    *SMALL,
+]
 
 
-def command(stage, model_dir, *more):
-    flags = [*TINY, f"--gin.MODEL_DIR='{model_dir}'", *more]
+def command(stage, model_dir, *more, base=TINY):
+    flags = [*base, f"--gin.MODEL_DIR='{model_dir}'", *more]
     return [sys.executable, "-m", "dsirm_jax", stage, *flags]
 
 
@@ -32,9 +35,12 @@ def environment():
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": os.getcwd()}
 
 
-def dsirm(stage, model_dir, *more):
+def dsirm(stage, model_dir, *more, base=TINY):
     done = subprocess.run(
-        command(stage, model_dir, *more), capture_output=True, text=True, env=environment()
+        command(stage, model_dir, *more, base=base),
+        capture_output=True,
+        text=True,
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done

@@ -146,3 +146,12 @@ def test_every_pair_has_the_score_of_the_fold_that_tests_its_query(tmp_path):
     found = evaluate(pairs=pairs, scores=first, lifts=(), resamples=5)
     assert found["rungs"]["full"]["roc_auc"]["value"] == 1.0
     assert found["queries"] == 2 and found["pairs"] == 4
+
+
+def test_spellings_of_a_query_are_known_by_the_first_and_the_commonest(tmp_path):
+    path = tmp_path / "queries.parquet"
+    names = ["Mug", "Red Shoe", "mug", "red shoe", "urn"]
+    pq.write_table(pa.table({"query": names, "frequency": [1.0, 2.0, 3.0, 2.0, 0.0]}), path)
+    assert tables.first_spellings(path).tolist() == ["Mug", "Red Shoe", "Mug", "Red Shoe", "urn"]
+    identity = np.array([4, 9, 4, 9, 1])
+    assert tables.commonest_spellings(path, identity=identity).tolist() == [1, 2, 4]

@@ -30,6 +30,14 @@ def test_shares_are_of_what_the_panel_counts(summary, hostile):
         assert sum(share for _, share in panels[title].values()) == pytest.approx(1)
 
 
+def test_queries_with_near_twins_are_shown_where_they_were_counted(summary):
+    assert len(data_panels(summary)) == 6
+    counted = {"train": 2, "head": 0, "test": 1}
+    panel = data_panels(summary | {"queries": summary["queries"] | {"near_twins": counted}})[-1]
+    assert panel["title"] == "Queries with a near-twin in another split"
+    assert shares(panel) == {"train": (2, 0.5), "head": (0, 0), "test": (1, 0.25)}
+
+
 def test_categories_that_are_not_named_are_counted_together(summary, hostile):
     panel = category_panel(summary)
     # Of the four items that have a category.

@@ -64,7 +64,7 @@ def hostile_requests(count):
 
     kinds = (
         lambda: scores(items=[junk(8) + "?"] * draw.randint(1, 99)),
-        lambda: scores(query=junk(draw.randint(1001, 9999))),
+        lambda: scores(query=junk(draw.randint(1025, 9999))),
         lambda: scores(query=wrong(), items=wrong()),
         lambda: scores(items=[wrong()] * draw.randint(1, 2000)),
         lambda: scores(**{junk(20): wrong()}),

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dsirm_jax.data import vocabulary
+from dsirm_jax.data.identity import QueryIdentity
 from dsirm_jax.encoder.kinds import towers
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
@@ -28,7 +29,7 @@ from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
-from dsirm_jax.serving.bundle.catalogue import Cached
+from dsirm_jax.serving.bundle.cached import Cached
 from dsirm_jax.serving.bundle.known import QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.export import described_features, voters_of
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
@@ -113,6 +114,7 @@ def make(path, *, count=60, whole=False):
             types_from_titles=False,
             trie=tries.forms(trie),
             shows_queries=True,
+            identity=QueryIdentity(),
         ),
         features=described,
         catalogue=1,

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 import sys
@@ -7,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.io import lock
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.contents import open_bundle
+from dsirm_jax.serving.bundle.contents import open_bundle, seal_bundle
 from dsirm_jax.serving.update import update
 from dsirm_jax.sids import trie as tries
 from tests.serving import tiny
@@ -79,6 +81,25 @@ def test_new_queries_are_cached_as_the_old_ones_are(updated):
         best = np.sort(-(vectors @ found.vectors[0]) / np.linalg.norm(vectors, axis=1))
         np.testing.assert_allclose(found.items.cosine[0], -best[:50], atol=1e-6)
         assert (found.queries.cosine > -1).all()
+
+
+def test_spellings_of_queries_are_cached_once(path, tmp_path):
+    """By a bundle of version 0.2, too, which says nothing of spellings and gets them so."""
+    opened = open_bundle(path)
+    settings = dataclasses.replace(opened.manifest.settings, identity=None)
+    seal_bundle(path, dataclasses.replace(opened.manifest, settings=settings))
+    long = "椅子" * 200
+    asked = ["RED Mug", "Ruž lamp", "RUŽ  LAMP", long]
+    (tmp_path / "queries.csv").write_text("query\n" + "\n".join(asked) + "\n")
+    update(path, items=None, queries=str(tmp_path / "queries.csv"))
+    found = open_bundle(path)
+    assert found.manifest.settings.identity == PLAIN
+    assert found.manifest.queries == len(tiny.QUERIES) + 2
+    spellings = [found.catalogue.spelling(query) for query in asked]
+    assert spellings == ["red mug", "Ruž lamp", "Ruž lamp", long]
+    (tmp_path / "queries.csv").write_text(f"query\n{'x' * 1025}\n")
+    with pytest.raises(InputError, match="row 1: column query has 1025 characters"):
+        update(path, items=None, queries=str(tmp_path / "queries.csv"))
 
 
 def test_tensorflows_variables_are_those_of_the_new_catalogue(updated):

@@ -72,3 +72,28 @@ def test_no_query_votes_for_itself_and_all_that_vote_for_a_new_one(layout, tmp_p
     assert near.queries.row[0, 0] == 1
     assert near.queries.row[1:].tolist() == [[1, 0], [0, 1]]
     np.testing.assert_allclose(near.items.cosine, [[1, 0], [0.8, 0.6], [1, 0]], atol=1e-6)
+
+
+def test_a_query_is_read_as_the_run_spells_it(layout):
+    rows = {"query": ["Mug", "mug", "pot"], "frequency": [1.0, 3.0, 1.0]}
+    pq.write_table(pa.table(rows), layout.queries)
+    asked = ["MUG", "Mug", "pot", "Pot", "urn", "Urn"]
+    assert score.as_spelt_in_run(layout, asked) == ["mug", "Mug", "pot", "pot", "urn", "Urn"]
+
+
+def test_pairs_of_the_run_keep_its_numbers(layout):
+    layout.predictions.parent.mkdir()
+    rows = {"query": ["mug", "pot"], "item_id": ["a", "a"], "full": np.float32([0.25, 0.5])}
+    pq.write_table(pa.table(rows), layout.predictions)
+    ids = pa.chunked_array([["a", "b"], ["a", "a"]])
+    found = score.predicted(layout, ["pot", "pot", "mug", "pot"], ids)
+    np.testing.assert_array_equal(found, [0.5, np.nan, 0.25, 0.5])
+
+
+def test_spellings_of_a_query_that_votes_do_not_vote_for_it(layout, tmp_path):
+    queries = score._queries(layout, ["POT"])
+    encoder = SimpleNamespace(query_vectors=lambda texts, **_: np.array([[1.0, 0.0]], np.float32))
+    near = score._evidence(layout, queries, encoder=encoder, scratch=tmp_path).surroundings
+    # Rows of `judged`: `pot` and `mug`.
+    assert near.queries.row[0, 0] == 1
+    assert np.isfinite(near.queries.cosine).tolist() == [[True, False]]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from dsirm_jax.data import formats
 from dsirm_jax.data.columns import ColumnMap, filter_rows, replace_column, split_category
+from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.data.schema import Chunk, Part, Source
 from dsirm_jax.data.text import clean
 from dsirm_jax.io.checks import check_choice, check_text
@@ -146,9 +147,9 @@ def _queries(examples: pa.Table) -> Iterator[tuple[bytes | None, tuple]]:
         examples[name].cast(pa.large_binary()).to_pylist() for name in ("split", "locale", "query")
     )
     for split, locale, query in zip(*columns):
-        yield split, (locale, _fold_case(query or b""))
+        yield split, (locale, _identity(query or b""))
 
 
 @functools.lru_cache(maxsize=4096)
-def _fold_case(query: bytes) -> str:
-    return clean(query.decode("utf-8", "replace")).lower()
+def _identity(query: bytes) -> str:
+    return PLAIN.of(clean(query.decode("utf-8", "replace")))

@@ -14,7 +14,7 @@
 | `postings.safetensors` | the items of every SID |
 | `statistics.safetensors` | what features know of the whole catalogue |
 | `voters.safetensors` | vectors of the training queries, and what was judged for them |
-| `queries.mdb` | cached queries: a record each, see `record_type` |
+| `queries.mdb` | cached queries by identity: a record of `cached.record_type`, then the text |
 | `record.npy` | the type of these records |
 
 `.mdb` files are LMDB's. Arrays are mapped, so that a catalogue of any size opens at once.
@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,19 +31,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from dsirm_jax.data.identity import PLAIN, QueryIdentity
 from dsirm_jax.io import arrays, disk
 from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.records import from_json
 from dsirm_jax.relevance import digests
 from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
-from dsirm_jax.relevance.neighbours import Judged, Neighbours
+from dsirm_jax.relevance.neighbours import Judged
 from dsirm_jax.relevance.pieces import PieceStatistics
 from dsirm_jax.relevance.terms import ItemTexts, Names
 from dsirm_jax.serving.bundle import digested, store
+from dsirm_jax.serving.bundle.cached import Cached, packed, unpacked
 from dsirm_jax.serving.bundle.stored_items import StoredItem, item_from_json, item_to_json
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
-from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import Postings, Trie
 
 if TYPE_CHECKING:
@@ -56,38 +58,7 @@ TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
 OTHERWISE = "not a whole file of a bundle; copy the bundle again, or export it anew"
 UNKNOWN = -1
-NO_KEY = np.iinfo(np.int64).max
 ROWS_PER_BLOCK = 4096
-
-
-class Known(NamedTuple):
-    """Exact log-probabilities of the SIDs whose items are likely to be scored for some queries.
-
-    Attributes:
-      keys: the SIDs, see `sids.codes.pack`, int64 `[query, sid]`, rising, `NO_KEY` after the last.
-      log_probs: log P(first l codes | query) of each, float32 `[query, sid, level]`.
-    """
-
-    keys: Int[np.ndarray, "query sid"]
-    log_probs: Float[np.ndarray, "query sid level"]
-
-
-class Cached(NamedTuple):
-    """What is known of some queries.
-
-    Attributes:
-      vectors: float32 `[query, dim]`.
-      beams: the SIDs that the generator writes.
-      items: the nearest items.
-      queries: the nearest training queries, rows of `Voters`.
-      known: see `Known`.
-    """
-
-    vectors: Float[np.ndarray, "query dim"]
-    beams: Beams
-    items: Neighbours
-    queries: Neighbours
-    known: Known
 
 
 class Voters(NamedTuple):
@@ -110,7 +81,8 @@ class BundleCatalogue:
       folder: whose files it is.
       ids: numbers by id.
       stored: items by number.
-      queries: records of the cached queries by text.
+      identity: of queries; None in a bundle of version 0.2, where `queries` is by text.
+      queries: records of the cached queries, and their texts, by identity.
       record: type of these records.
       vectors: dense vectors of the items.
       sids: their SIDs.
@@ -127,6 +99,7 @@ class BundleCatalogue:
     folder: Path
     ids: store.KeyValues
     stored: store.KeyValues
+    identity: QueryIdentity | None
     queries: store.KeyValues
     record: np.dtype
     vectors: Float[np.ndarray, "item dim"]
@@ -141,8 +114,12 @@ class BundleCatalogue:
     voters: Voters
 
     @classmethod
-    def open(cls, folder: Path) -> BundleCatalogue:
+    def open(cls, folder: Path, *, identity: QueryIdentity | None = None) -> BundleCatalogue:
         """Opens a catalogue.
+
+        Args:
+          folder: whose files it is.
+          identity: as in `manifest.BundleSettings`.
 
         Raises:
           InputError: a file is missing or cannot be read.
@@ -157,6 +134,7 @@ class BundleCatalogue:
             folder=folder,
             ids=store.open_store(folder / IDS),
             stored=store.open_store(folder / ITEMS),
+            identity=identity,
             queries=store.open_store(folder / QUERIES),
             record=_array(folder / RECORD).dtype,
             vectors=_array(folder / VECTORS),
@@ -192,11 +170,44 @@ class BundleCatalogue:
         """Returns the numbers of the items whose SID starts with some codes."""
         return tries.items_below(self.trie, self.postings, prefix)
 
+    def spelling(self, query: str) -> str | None:
+        """Returns the spelling under which a query, which has been cleaned, is cached, if it is."""
+        found = self._row(query)
+        return None if found is None else found[0]
+
+    def cached_queries(self) -> Iterator[tuple[str, bytes]]:
+        """Yields the text and the record of every cached query, in the order of their keys."""
+        for key, value in self.queries:
+            yield self._parts(key, value)
+
+    def _row(self, query: str) -> tuple[str, bytes] | None:
+        """Returns the text and the record of a query by any of its spellings."""
+        key = store.key((self.identity or PLAIN).of(query))
+        (value,) = self.queries.get([key])
+        if value is None and self.identity is None:
+            key = self._keys_by_identity.get(key, b"")
+            (value,) = self.queries.get([key])
+        return None if value is None else self._parts(key, value)
+
+    @functools.cached_property
+    def _keys_by_identity(self) -> Mapping[bytes, bytes]:
+        """The keys of a bundle of version 0.2, which are texts as they were spelt."""
+        return {store.key(PLAIN.of(key.decode())): key for key, _ in self.queries}
+
+    def _parts(self, key: bytes, value: bytes) -> tuple[str, bytes]:
+        with naming(self.folder / QUERIES, otherwise=OTHERWISE):
+            end = self.record.itemsize
+            return (value[end:] or key).decode(), value[:end]
+
     def cached(self, query: str) -> Cached | None:
-        """Returns what is known of a query, which has been cleaned; None where it is not cached."""
-        (record,) = self.queries.get([query.encode()])
-        if record is None:
+        """Returns what is known of a query, which has been cleaned; None where it is not cached.
+
+        All spellings of a query are known as one of them, see `spelling`.
+        """
+        row = self._row(query)
+        if row is None:
             return None
+        _, record = row
         with naming(self.folder / QUERIES, otherwise=OTHERWISE):
             cached = unpacked(np.frombuffer(record, self.record))
             if len(cached.vectors) != 1 or not self._has_all_of(cached):
@@ -224,66 +235,6 @@ class _Described:
     colours: tuple[str, ...]
 
 
-def record_type(
-    *, dim: int, beams: int, levels: int, near: int, voters: int, known: int
-) -> np.dtype:
-    """Returns the type of a cached query's record; little-endian, whichever machine writes it.
-
-    Args:
-      dim: width of a vector.
-      beams: SIDs of a query; of one that has fewer, the others have the log-probability −inf.
-      levels: of a SID.
-      near: nearest items.
-      voters: nearest training queries.
-      known: SIDs whose exact log-probabilities are kept.
-    """
-    return np.dtype(
-        [
-            ("vector", "<f4", (dim,)),
-            ("sids", "<i4", (beams, levels)),
-            ("log_probs", "<f4", (beams,)),
-            ("near", "<i4", (near,)),
-            ("cosines", "<f4", (near,)),
-            ("voters", "<i4", (voters,)),
-            ("voter_cosines", "<f4", (voters,)),
-            ("keys", "<i8", (known,)),
-            ("known", "<f4", (known, levels)),
-        ]
-    )
-
-
-def packed(cached: Cached) -> np.ndarray:
-    """Returns queries as records."""
-    (queries, dim), (_, beams, levels) = cached.vectors.shape, cached.beams.sids.shape
-    type_ = record_type(
-        dim=dim,
-        beams=beams,
-        levels=levels,
-        near=cached.items.row.shape[1],
-        voters=cached.queries.row.shape[1],
-        known=cached.known.keys.shape[1],
-    )
-    records = np.empty(queries, type_)
-    records["vector"], records["sids"] = cached.vectors, cached.beams.sids
-    records["log_probs"] = np.where(cached.beams.valid, cached.beams.log_probs, -np.inf)
-    records["near"], records["cosines"] = cached.items
-    records["voters"], records["voter_cosines"] = cached.queries
-    records["keys"], records["known"] = cached.known
-    return records
-
-
-def unpacked(records: np.ndarray) -> Cached:
-    """Undoes `packed`."""
-    log_probs = records["log_probs"]
-    return Cached(
-        vectors=records["vector"],
-        beams=Beams(records["sids"], log_probs, np.isfinite(log_probs)),
-        items=Neighbours(records["near"], records["cosines"]),
-        queries=Neighbours(records["voters"], records["voter_cosines"]),
-        known=Known(records["keys"], records["known"]),
-    )
-
-
 def write_catalogue(
     folder: Path,
     *,
@@ -296,6 +247,7 @@ def write_catalogue(
     queries: Iterable[tuple[Sequence[str], Cached]],
     processor: SentencePieceProcessor,
     language: str | None,
+    identity: QueryIdentity = PLAIN,
 ) -> None:
     """Writes a catalogue. Memory holds its SIDs, and some rows of all else.
 
@@ -309,8 +261,10 @@ def write_catalogue(
       numbers: names of the columns of numbers among those of the items.
       voters: see `Voters`.
       queries: those to be cached, some at a time: their texts, cleaned, and what is known of them.
+        Of several spellings of one query the first is kept.
       processor: SentencePiece.
       language: see `digests.Reading`.
+      identity: of queries.
     """
     folder.mkdir(parents=True)
     texts = map(item_texts, rows())
@@ -334,7 +288,8 @@ def write_catalogue(
     tries.save(folder / TRIE, trie)
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
     _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
-    store.write_store(folder / QUERIES, _query_records(queries, type_to=folder / RECORD))
+    records = _query_records(queries, type_to=folder / RECORD, identity=identity)
+    store.write_store(folder / QUERIES, records)
 
 
 def row_blocks(
@@ -368,16 +323,15 @@ def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _query_records(
-    queries: Iterable[tuple[Sequence[str], Cached]], *, type_to: Path
+    queries: Iterable[tuple[Sequence[str], Cached]], *, type_to: Path, identity: QueryIdentity
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yields records by text, and writes their type; who asks at such length asks but once."""
+    """Yields records, with their texts, by identity, and writes the type of the records."""
     for texts, cached in queries:
         records = packed(cached)
         if not type_to.exists():
             np.save(type_to, records[:0])
         for text, record in zip(texts, records, strict=True):
-            if len(text.encode()) <= store.KEY_BYTES:
-                yield text.encode(), record.tobytes()
+            yield store.key(identity.of(text)), record.tobytes() + text.encode()
 
 
 def _columns(table: pa.Table, names: Sequence[str]) -> Float[np.ndarray, "row column"]:

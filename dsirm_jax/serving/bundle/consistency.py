@@ -14,7 +14,8 @@ import numpy as np
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.rows import Ragged
 from dsirm_jax.serving.bundle import catalogue as files
-from dsirm_jax.serving.bundle.catalogue import BundleCatalogue, record_type
+from dsirm_jax.serving.bundle.cached import record_type
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.manifest import REMEDY, Manifest
 from dsirm_jax.sids import trie as tries
 
@@ -69,7 +70,7 @@ def _check_rows(catalogue: BundleCatalogue, manifest: Manifest) -> None:
     folder, items = catalogue.folder, manifest.items
     _check(folder / files.IDS, len(catalogue.ids) == items)
     _check(folder / files.ITEMS, len(catalogue.stored) == items)
-    # A query that is longer than a key is counted and not kept.
+    # Version 0.2 counted a query that is longer than a key and did not keep it.
     _check(folder / files.QUERIES, len(catalogue.queries) <= manifest.queries)
     _check(folder / files.CATEGORIES, _within(catalogue.categories, files.UNKNOWN, items))
 

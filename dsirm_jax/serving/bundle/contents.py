@@ -53,7 +53,9 @@ class Bundle:
         from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
         from dsirm_jax.serving.bundle.consistency import check_catalogue
 
-        catalogue = BundleCatalogue.open(self.path / self.manifest.catalogue_folder)
+        catalogue = BundleCatalogue.open(
+            self.path / self.manifest.catalogue_folder, identity=self.manifest.settings.identity
+        )
         check_catalogue(catalogue, self.manifest)
         return catalogue
 

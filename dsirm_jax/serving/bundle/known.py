@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.generator.predict import SEARCHED_AT_ONCE
 from dsirm_jax.generator.score import score_pairs
-from dsirm_jax.serving.bundle.catalogue import NO_KEY, Known
+from dsirm_jax.serving.bundle.cached import NO_KEY, Known
 from dsirm_jax.sids import codes
 
 if TYPE_CHECKING:

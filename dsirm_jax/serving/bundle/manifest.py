@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dsirm_jax
+from dsirm_jax.data.identity import QueryIdentity
 from dsirm_jax.io.checksums import Checksum, sealed, unsealed
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json
@@ -92,6 +93,8 @@ class BundleSettings:
         categories.
       trie: form of each level, `trie.BITMAP` or `trie.RANGES`, which the exported search expects.
       shows_queries: whether anybody may see cached queries, which come from a log, as examples.
+      identity: which spellings are one query, by which they are cached; None: of version 0.2, which
+        cached every spelling by itself.
 
     Raises:
       InputError: two of them contradict each other, or a number is too small.
@@ -108,6 +111,7 @@ class BundleSettings:
     types_from_titles: bool
     trie: tuple[str, ...]
     shows_queries: bool = False
+    identity: QueryIdentity | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_pieces", "beams"):

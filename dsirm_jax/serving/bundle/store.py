@@ -124,7 +124,7 @@ def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]
 
     Args:
       path: where to; nothing may be there.
-      rows: keys of at most `KEY_BYTES`, and values. Of a key's values the last one stays.
+      rows: keys of at most `KEY_BYTES`, and values. Of a key's values the first one stays.
 
     Raises:
       StorageError: the disk refuses it. LMDB maps a file to read it, and writes it as any other.
@@ -134,7 +134,7 @@ def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]
         try:
             writing = file.begin(write=True)
             for number, (key, value) in enumerate(rows, 1):
-                writing.put(key, value)
+                writing.put(key, value, overwrite=False)
                 if number % PUT_AT_ONCE == 0:
                     writing.commit()
                     writing = file.begin(write=True)

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dsirm_jax.data.limits import ID_CHARACTERS, QUERY_CHARACTERS
 from dsirm_jax.serving.scorer.answers import AnswerSource
 
-QUERY_LENGTH, ID_LENGTH, ITEMS, LISTED, LEVELS = 1000, 256, 1000, 500, 16
+ITEMS, LISTED, LEVELS = 1000, 500, 16
 
-Text = Annotated[str, Field(min_length=1, max_length=QUERY_LENGTH, pattern=r"\S")]
+Text = Annotated[str, Field(min_length=1, max_length=QUERY_CHARACTERS, pattern=r"\S")]
 Prefix = Annotated[
     str,
     Field(
@@ -66,7 +67,7 @@ class ScoresRequest(_Request):
 
     query: Text
     items: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]],
+        list[Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS)]],
         Field(min_length=1, max_length=ITEMS, description="Item ids."),
     ]
     features: bool = Field(False, description="Whether to list the features, too.")

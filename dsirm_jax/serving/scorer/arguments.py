@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral
 
-from dsirm_jax.data.text import clean
+from dsirm_jax.data.limits import ID_CHARACTERS, cleaned_query
 from dsirm_jax.io.errors import InputError
 
 
@@ -19,12 +19,7 @@ def query_text(query: str, *, most_characters: int) -> str:
         raise InputError(f"query is {_shown(query)}; give a text")
     if not _is_unicode(query):
         raise InputError(f"query is {_shown(query)}, which has half a surrogate pair; give Unicode")
-    text = clean(query)
-    if not text:
-        raise InputError("the query is empty; give it a word")
-    if len(text) > most_characters:
-        raise InputError(f"the query has {len(text)} characters; give at most {most_characters}")
-    return text
+    return cleaned_query(query, name="the query", most=most_characters)
 
 
 def id_list(item_ids: Iterable[str]) -> list[str]:
@@ -32,7 +27,7 @@ def id_list(item_ids: Iterable[str]) -> list[str]:
 
     Raises:
       InputError: they are one text, which would be read as ids of a letter each; have no order; or
-        one of them is no text.
+        one of them is no text, or longer than any id is.
     """
     if isinstance(item_ids, str | bytes | Mapping | Set) or not isinstance(item_ids, Iterable):
         raise InputError(f"item_ids is {_shown(item_ids)}; give a list of ids, perhaps of one")
@@ -40,6 +35,11 @@ def id_list(item_ids: Iterable[str]) -> list[str]:
     for item_id in ids:
         if not isinstance(item_id, str):
             raise InputError(f"item_ids has {_shown(item_id)}; every id has to be a text")
+        if len(item_id) > ID_CHARACTERS:
+            raise InputError(
+                f"item_ids has {_shown(item_id)} of {len(item_id)} characters; an id has at most "
+                f"{ID_CHARACTERS}"
+            )
     if not _is_unicode("".join(ids)):
         (first, *_) = (item_id for item_id in ids if not _is_unicode(item_id))
         raise InputError(

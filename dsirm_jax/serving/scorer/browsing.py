@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Integer
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle import store
 from dsirm_jax.serving.bundle.catalogue import UNKNOWN, BundleCatalogue
 from dsirm_jax.serving.bundle.stored_items import StoredItem
 from dsirm_jax.serving.scorer.answers import Branch, Item
@@ -92,7 +91,6 @@ def _listed(item: StoredItem, *, sid: tuple[int, ...]) -> Item:
 
 def example_queries(catalogue: BundleCatalogue, *, most: int) -> list[str]:
     """Returns texts of some cached queries, short ones from all over the alphabet."""
-    keys = [key for key, _ in itertools.islice(catalogue.queries, EXAMPLES_FROM)]
-    texts = [key.decode() for key in keys if len(key) < store.KEY_BYTES]
+    texts = [text for text, _ in itertools.islice(catalogue.cached_queries(), EXAMPLES_FROM)]
     ends = np.linspace(0, len(texts), min(most, len(texts)) + 1).astype(int)
     return [min(texts[start:end], key=len) for start, end in itertools.pairwise(ends)]

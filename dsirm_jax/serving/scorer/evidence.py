@@ -30,7 +30,8 @@ from dsirm_jax.relevance.neighbours import (
     nearest_to,
 )
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving.bundle.catalogue import STATISTICS, BundleCatalogue, Known
+from dsirm_jax.serving.bundle.cached import Known
+from dsirm_jax.serving.bundle.catalogue import STATISTICS, BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import REMEDY
 from dsirm_jax.sids import codes

@@ -107,6 +107,7 @@ class Scorer:
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
         cached = functools.partial(cached_query, self._evidence)
         self._cached = functools.lru_cache(settings.remembered)(cached)
+        self._spelling = functools.lru_cache(settings.remembered)(self._catalogue.spelling)
         self._judged_cached = functools.lru_cache(settings.remembered_answers)(self._judge_cached)
         self._numbers_by_id: dict[str, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
@@ -424,7 +425,9 @@ class Scorer:
         return self._run(self._generator, requests)
 
     def _text(self, query: str) -> str:
-        return arguments.query_text(query, most_characters=self._settings.most_characters)
+        """Returns a query as it is read: cleaned, and where it is cached as it is spelt there."""
+        text = arguments.query_text(query, most_characters=self._settings.most_characters)
+        return self._spelling(text) or text
 
     def _until(self, deadline: float | None) -> float:
         """Returns the time of `time.monotonic` at which a caller stops waiting."""

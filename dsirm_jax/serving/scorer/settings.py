@@ -6,6 +6,7 @@ import dataclasses
 import os
 import threading
 
+from dsirm_jax.data.limits import QUERY_CHARACTERS
 from dsirm_jax.io.checks import is_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.limits import seconds, whole
@@ -44,7 +45,7 @@ class ScorerSettings:
     deadline: float = 1.0
     warm: tuple[int, ...] = (1,)
     most_items: int = MOST_ITEMS
-    most_characters: int = 1024
+    most_characters: int = QUERY_CHARACTERS
     warm_items: int = 100
     remembered: int = 4096
     remembered_items: int = 1 << 16

@@ -1,6 +1,8 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.formats import saved_model
@@ -59,6 +61,71 @@ def test_a_query_is_cached_with_all_that_is_known_of_it(catalogue):
     voters = catalogue.voters.vectors[found.queries.row[0]]
     np.testing.assert_allclose(
         found.queries.cosine[0, :7], (voters @ found.vectors[0])[:7], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["RED mug", "Red\N{NO-BREAK SPACE}Mug", "ｒｅｄ mug"],
+    ids=["case", "space", "width"],
+)
+def test_a_query_is_cached_under_all_its_spellings(catalogue, spelling):
+    assert catalogue.spelling(spelling) == "red mug"
+    found, expected = catalogue.cached(spelling), catalogue.cached("red mug")
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
+    assert catalogue.spelling("mug red") is None
+
+
+def test_of_several_spellings_the_first_is_kept_and_none_is_too_long(made, tmp_path):
+    opened = open_bundle(made)
+    old = opened.catalogue
+    one, other = old.cached("red mug"), old.cached("blue shoe")
+    long = "椅子" * 300
+    write_queries(
+        opened, tmp_path / "c", [(["Red Mug"], one), ([long], other), (["red mug"], other)]
+    )
+    found = catalogues.BundleCatalogue.open(tmp_path / "c", identity=PLAIN)
+    assert sorted(text for text, _ in found.cached_queries()) == ["Red Mug", long]
+    assert found.spelling("red mug") == "Red Mug"
+    np.testing.assert_array_equal(found.cached("red  mug").vectors, one.vectors)
+    np.testing.assert_array_equal(found.cached(long).vectors, other.vectors)
+
+
+def test_a_bundle_that_cached_every_spelling_by_itself_is_read(made, tmp_path):
+    """One of version 0.2: keys are texts, and records have no text behind them."""
+    opened = open_bundle(made)
+    old = opened.catalogue
+    write_queries(opened, tmp_path / "c", [([tiny.QUERIES[0]], old.cached(tiny.QUERIES[0]))])
+    names = {"Red mug": "red mug", "red  lamp": "blue shoe", "blue mug": "blue mug"}
+    rows = {
+        text.encode(): catalogues.packed(old.cached(of)).tobytes() for text, of in names.items()
+    }
+    (tmp_path / "c" / catalogues.QUERIES).unlink()
+    catalogues.store.write_store(tmp_path / "c" / catalogues.QUERIES, sorted(rows.items()))
+    found = catalogues.BundleCatalogue.open(tmp_path / "c")
+    for asked, text in [("Red mug", "Red mug"), ("red mug", "Red mug"), ("BLUE MUG", "blue mug")]:
+        assert found.spelling(asked) == text
+        expected = old.cached(names[text]).vectors
+        np.testing.assert_array_equal(found.cached(asked).vectors, expected)
+    assert found.cached("green mug") is None
+
+
+def write_queries(opened, folder, queries):
+    """Writes a catalogue as another one, but for its cached queries."""
+    old, rows = opened.catalogue, tiny.with_text(tiny.items(0, 60))
+    columns = [*((name, pa.string()) for name in ("item_id", "title", "text", "brand", "colour"))]
+    columns += [("category", pa.list_(pa.string())), ("price", pa.float64())]
+    catalogues.write_catalogue(
+        folder,
+        rows=lambda: iter([pa.Table.from_pylist(rows, pa.schema(columns))]),
+        vectors=[np.asarray(old.vectors)],
+        sids=np.asarray(old.sids, np.int32),
+        trie=old.trie,
+        numbers=("price",),
+        voters=old.voters,
+        queries=queries,
+        processor=opened.models.vocabulary,
+        language="en",
     )
 
 

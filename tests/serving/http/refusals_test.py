@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.serving import Overloaded
 from dsirm_jax.serving.http.gate import BODY_BYTES
-from dsirm_jax.serving.http.messages import ITEMS, QUERY_LENGTH
+from dsirm_jax.serving.http.messages import ITEMS
 from dsirm_jax.serving.http.server import application
 from dsirm_jax.serving.http.settings import ServerSettings
 from tests.serving.http.clients import client_of, payload
@@ -24,9 +24,9 @@ from tests.serving.stand_in import StandIn
             "/api/sids?query=%20", 422, "query.query: String should match", id="blank query"
         ),
         pytest.param(
-            f"/api/sids?query={'x' * (QUERY_LENGTH + 1)}",
+            f"/api/sids?query={'x' * 1025}",
             422,
-            "at most 1000 characters",
+            "at most 1024 characters",
             id="long query",
         ),
         pytest.param(

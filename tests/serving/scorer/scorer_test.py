@@ -25,7 +25,8 @@ from dsirm_jax.relevance.schema import join
 from dsirm_jax.relevance.score import score
 from dsirm_jax.relevance.terms import ItemTexts
 from dsirm_jax.serving import Scorer, ScorerSettings
-from dsirm_jax.serving.bundle.catalogue import NO_KEY, BundleCatalogue
+from dsirm_jax.serving.bundle.cached import NO_KEY
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL
 from dsirm_jax.serving.scorer.answers import CACHED, FALLBACK, LIVE
@@ -146,6 +147,20 @@ def _vector(models, query):
     found = models.vocabulary.encode(query, out_type=int)[:8]
     pieces[0, : len(found)] = found
     return np.asarray(models.encoder.module.apply(models.encoder.params, pieces))[0]
+
+
+@pytest.mark.parametrize(
+    "spell", [str.upper, str.title, "  {}".format], ids=["upper", "title", "space"]
+)
+@pytest.mark.parametrize("query", [tiny.QUERIES[1], LIVE_QUERIES[0]], ids=["cached", "live"])
+def test_all_spellings_of_a_query_have_one_answer(scorer, query, spell):
+    one, other = scorer.score(query, IDS[:9]), scorer.score(spell(query), IDS[:9])
+    assert other.source == one.source
+    np.testing.assert_array_equal(other.features, one.features)
+    np.testing.assert_array_equal(other.probabilities, one.probabilities)
+    predicted = scorer.query_sids(spell(query))
+    np.testing.assert_array_equal(predicted.sids, scorer.query_sids(query).sids)
+    assert scorer.candidates(spell(query)) == scorer.candidates(query)
 
 
 @pytest.mark.parametrize(
@@ -338,6 +353,9 @@ def test_candidates_are_items_of_the_sids_and_then_the_nearest(scorer, query):
         ),
         pytest.param(
             lambda scorer: scorer.query_sids("x" * 1025), "has 1025 characters", id="long query"
+        ),
+        pytest.param(
+            lambda scorer: scorer.score("mug", ["x" * 513]), "of 513 characters", id="long id"
         ),
         pytest.param(
             lambda scorer: scorer.score("mug", IDS * 18),
