@@ -18,7 +18,7 @@ _IN_DOUBT = {",": rf"{_SIGN}[1-9]\d{{0,2}},\d{{3}}$", ".": rf"{_SIGN}[1-9]\d{{0,
 """Where a character stands between thousands or before decimals."""
 
 _DECIMAL_COMMA = rf"{_SIGN}\d*,\d+$"
-COMMA_IN_DOUBT = "a comma for thousands or for decimals: bind the decimal of the table's dialect"
+COMMA_IN_DOUBT = "a comma for thousands or for decimals: bind {table}/dialect.Dialect.decimal"
 
 
 def is_in_doubt(cell: pa.Array) -> bool:

@@ -82,7 +82,7 @@ def oddity_findings(
         text, is_fault = {
             "comma": (
                 f"{name} has a decimal comma {share} (such as {example}); to read them otherwise, "
-                "bind the decimal of the table's dialect",
+                f"bind {table}/dialect.Dialect.decimal",
                 False,
             ),
             "garbled": (

@@ -311,7 +311,7 @@ class _Rows:
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
             if _is_text(cell.type) and not textual and is_in_doubt(cell):
-                reason = COMMA_IN_DOUBT
+                reason = COMMA_IN_DOUBT.format(table=self.table)
             self.fault(position, field.name, _bytes(cell), reason)
             return None
 

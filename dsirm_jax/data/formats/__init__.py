@@ -77,7 +77,7 @@ def opened(
       files: paths or URLs.
       mapping: the columns to read.
       dialect: how text files are written; what is None is sniffed.
-      binding: what the user binds `dialect` to.
+      binding: `dialect` as a gin file names it.
       table: items or judgements.
       limits: how much is read at a time.
     """

@@ -248,7 +248,7 @@ def told_encoding(
 
 
 def _mend(binding: str | None) -> str:
-    names = "encoding, such as 'cp1252', 'cp1251' or 'shift_jis',"
+    names = "encoding, to 'cp1252', 'cp1251', 'shift_jis' or the like"
     return otherwise(binding, names, "save the file as UTF-8")
 
 

@@ -40,7 +40,8 @@ class Tables:
         needs none.
       items_dialect: how the text files of `items` are written; what is None in it is sniffed by the
         head of each file, and said where it is not the plain way: commas in .csv and tabs in .tsv,
-        values in quotes where needed, UTF-8.
+        values in quotes where needed, UTF-8. gin/runs/tables.gin binds it to
+        `@items/dialect.Dialect()`, so that `items/dialect.Dialect.encoding` may be bound.
       judgements_dialect: likewise.
     """
 
@@ -80,14 +81,14 @@ class Tables:
             storage.list_files(self.items),
             mapping=item_map,
             dialect=self.items_dialect,
-            binding="Tables.items_dialect",
+            binding="items/dialect.Dialect",
             table="items",
         )
         judgements, judgement_findings = formats.opened(
             storage.list_files(self.judgements),
             mapping=judgement_map,
             dialect=self.judgements_dialect,
-            binding="Tables.judgements_dialect",
+            binding="judgements/dialect.Dialect",
             table="judgements",
         )
         return Source(

@@ -32,7 +32,7 @@ def items(path, *, sample=1 << 20, **dialect):
         [str(path)],
         mapping=ITEMS,
         dialect=Dialect(**dialect),
-        binding="Tables.items_dialect",
+        binding="items/dialect.Dialect",
         table="items",
         limits=formats.Limits(sample=sample),
     )

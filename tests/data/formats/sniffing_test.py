@@ -78,7 +78,7 @@ def test_plain_values_however_they_are_parted(tmp_path, name, content, said):
     assert bool(findings) == bool(said)
     if said:
         assert re.search(said, findings[-1])
-        assert "Tables.items_dialect" in findings[-1]
+        assert "items/dialect.Dialect" in findings[-1]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_quotes_are_told_by_counting(tmp_path, name, head, rows, right, said):
 
 def test_two_readings_are_an_error_until_one_is_bound(tmp_path):
     content = tabs(HEADER + PLAIN) + '31\ta\tArvo\t"x\n32\tb\tArvo\ty\n33\tc\tArvo\tz 12"\n'
-    both = "with quotes around values, 31 rows; without quoting, 33 rows; bind .*Tables.items_d"
+    both = "quotes around values, 31 rows; without quoting, 33 rows; bind items/dialect.Dialect.q"
     with pytest.raises(InputError, match=both):
         items(tmp_path, content, "items.tsv")
     rows, _, _ = items(tmp_path, content, "items.tsv", quoting="none")
