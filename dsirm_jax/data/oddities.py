@@ -105,5 +105,10 @@ def oddity_findings(
                 "which stands for characters that an earlier conversion lost: mend the export",
                 True,
             ),
+            "unclosed": (
+                f"a quote begins a value and does not end it {share} (such as {example}): it is "
+                f"text; if backslashes or other quoting is meant, bind {table}/dialect.Dialect",
+                True,
+            ),
         }[kind]
         yield Finding(table=table, text=text, is_fault=is_fault)

@@ -196,6 +196,8 @@ class _Rows:
     ):
         self.chunk, self.table, self.missing = chunk, table, frozenset(missing)
         self.oddities = Oddities() if oddities is None else oddities
+        for line in chunk.unclosed:
+            self.oddities.add("unclosed", "", 1, line.strip())
         # Columns that may have markers of missing values: a search by Arrow spares that by Python.
         self.marked: set[str] = set()
         self.faults: dict[int, tuple[str | None, str | None, str]] = {}

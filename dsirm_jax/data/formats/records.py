@@ -55,7 +55,7 @@ class Records:
     record swallows others.
 
     Attributes:
-      unclosed: lines that were read on their own.
+      unclosed: lines that were read on their own; whoever has told of them may clear it.
       spanning: records of more than one line.
       width: as in `Layout`; may be set when the header has been read.
     """
@@ -66,7 +66,8 @@ class Records:
         self._pending: collections.deque[str] = collections.deque()
         self._taken: list[str] = []
         self._reader: Any = None
-        self._plain_lines = self._again = self.unclosed = self.spanning = 0
+        self._plain_lines = self._again = self.spanning = 0
+        self.unclosed: list[str] = []
         self.width = layout.width
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -118,7 +119,7 @@ class Records:
                 taken[:] = [line]
                 self._pending.extendleft(reversed(rest))
                 self._again += len(rest)
-                self.unclosed += 1
+                self.unclosed.append(self._written(line))
                 yield self._unescaped(_values(line, layout))
                 taken.clear()
 
@@ -147,6 +148,11 @@ class Records:
             if mark in text:
                 record = [value.replace(mark, meant) for value in record]
         return record
+
+    def _written(self, line: str) -> str:
+        """Returns a line as it stands in the file."""
+        escapes = {_QUOTE: '\\"', _DELIMITER: "\\" + self._layout.delimiter, _RETURN: "\r"}
+        return line.translate(str.maketrans(escapes))
 
     def _check_length(self, line: str) -> None:
         if len(line) > self._longest:

@@ -200,14 +200,6 @@ def _quoting(
                 + otherwise(binding, f"quoting = '{BACKSLASH}'", "save the file without them")
             )
         )
-    if doubled.unclosed:
-        remarks.append(
-            Remark(
-                text=f"{doubled.unclosed} lines have a quote that begins a value and does not end "
-                f"it: it is text; {both}",
-                is_fault=True,
-            )
-        )
     return dataclasses.replace(doubled.layout, is_quoted=is_quoted), remarks
 
 
@@ -234,7 +226,7 @@ def _read(lines: Sequence[str], layout: Layout, *, is_whole: bool) -> Reading:
         layout=layout,
         records=max(0, len(widths) - 1 + is_open),
         odd=sum(width != layout.width for width in widths) + (is_open and len(cut) > 1),
-        unclosed=reader.unclosed,
+        unclosed=len(reader.unclosed),
         spanning=reader.spanning,
         quoted=quoted,
         is_open=is_open,
