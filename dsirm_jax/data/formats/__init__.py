@@ -82,6 +82,7 @@ def opened(
       limits: how much is read at a time.
     """
     heads = _opened(files, mapping=mapping, dialect=dialect, binding=binding, limits=limits)
+    mend = f"; to read it otherwise, bind {binding}"
     alike: dict[Remark, list[str]] = {}
     for file, head in zip(files, heads, strict=True):
         for remark in head.remarks:
@@ -90,7 +91,7 @@ def opened(
         Finding(
             table=table,
             text=f"{_named(seen)}: {remark.text}"
-            + ("" if binding in remark.text else f"; to read it otherwise, bind {binding}"),
+            + ("" if binding in remark.text or not remark.is_bound else mend),
             is_fault=remark.is_fault,
         )
         for remark, seen in alike.items()

@@ -74,7 +74,7 @@ def open_csv(
     names = _names(header, mapping)
     present_columns(file, names, mapping)
     if names != header:
-        others.append(Remark(text="spaces around the names of columns are left out"))
+        others.append(Remark(text="spaces around names of columns are left out", is_bound=False))
     return Opened(parts=[read], remarks=[*remarks, *others])
 
 

@@ -45,10 +45,12 @@ class Remark:
     Attributes:
       text: how the file is written, or what is wrong with it.
       is_fault: as in `findings.Finding`.
+      is_bound: whether a `Dialect` can say otherwise.
     """
 
     text: str
     is_fault: bool = False
+    is_bound: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

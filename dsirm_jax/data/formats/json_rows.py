@@ -46,7 +46,9 @@ def open_json(
     is_lines = _is_lines(text, is_whole)
     if not is_lines:
         kind = "an array" if text.lstrip().startswith("[") else "objects of several lines"
-        remarks.append(Remark(text=f"it is {kind}, no JSON lines; rows are counted by objects"))
+        remarks.append(
+            Remark(text=f"it is {kind}, no JSON lines; rows are counted by objects", is_bound=False)
+        )
     rows = functools.partial(_rows, file, mapping, encoding, binding, limits, is_lines)
     return Opened(parts=[rows], remarks=remarks)
 
