@@ -117,8 +117,8 @@ def prepare(
         and query, whatever share or split is bound. Over all k, each query is one of them once.
       exchanged: the queries of `train` and `head` change places, for the other half of a cross-fit.
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
-      missing: texts that stand for a missing value in brand, colour, category, description and
-        numbers; a title, a query and an id are texts whatever they are.
+      missing: texts that stand for a missing value in brand, colour, category, description, split
+        and numbers; a title, a query and an id are texts whatever they are.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
         Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
         DuckDB.

@@ -36,8 +36,8 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *DRAWS, *ORIGIN])
 """Judgements that passed."""
 
 
-MARKED = ("title", "description", "brand", "colour", "category")
-"""Columns of text that are searched for markers of missing values, which stay in titles alone."""
+OPTIONAL = ("description", "brand", "colour", "category", "split")
+"""Columns of text, and of paths, in which a marker of a missing value is null."""
 
 GARBLED = ("title", "brand", "query")
 """Columns of text that are searched for characters which an earlier conversion spoilt."""
@@ -82,7 +82,7 @@ def checked_items(
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
-    for name in MARKED[1:]:
+    for name in OPTIONAL[:-1]:
         rows.drop_missing(name)
     rows.note_markers("title")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
@@ -113,7 +113,8 @@ def checked_judgements(
       chunk: raw judgements.
       labels: the legal labels.
       seed: of the draws, which are made here because databases disagree on lower case.
-      missing: texts that stand for no number; a query and an item_id are texts whatever they are.
+      missing: texts that stand for no number and no split; a query and an item_id are texts
+        whatever they are.
       oddities: what is odd is added to it.
 
     Returns:
@@ -127,6 +128,7 @@ def checked_judgements(
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
+    rows.drop_missing("split")
     rows.require("query", bool, "empty query")
     rows.require("item_id", lambda item_id: item_id and not item_id.isspace(), "empty item_id")
     rows.require("label", lambda label: label is None or label in labels, "unknown label")
@@ -283,7 +285,7 @@ class _Rows:
             values = without_nan(_cast(column, field.type))
             if field.name in GARBLED and pa.types.is_string(values.type):
                 self.oddities.add_garbled(field.name, values)
-            if field.name in MARKED and may_have(values, self.missing):
+            if field.name in ("title", *OPTIONAL) and may_have(values, self.missing):
                 self.marked.add(field.name)
             return values.to_pylist()
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
