@@ -57,7 +57,6 @@ class Records:
     Attributes:
       unclosed: lines that were read on their own; whoever has told of them may clear it.
       spanning: records of more than one line.
-      width: as in `Layout`; may be set when the header has been read.
     """
 
     def __init__(self, lines: Iterable[str], layout: Layout, *, longest: int = sys.maxsize):
@@ -68,7 +67,6 @@ class Records:
         self._reader: Any = None
         self._plain_lines = self._again = self.spanning = 0
         self.unclosed: list[str] = []
-        self.width = layout.width
 
     def __iter__(self) -> Iterator[list[str]]:
         return self._plain() if self._layout.quoting == NONE else self._quoted()
@@ -160,13 +158,14 @@ class Records:
 
     def _check_lines(self) -> None:
         self.spanning += 1
-        if self._layout.is_quoted or self.width < 2:
+        width = self._layout.width
+        if self._layout.is_quoted or width < 2:
             return
-        delimiters = self.width - 1
+        delimiters = width - 1
         if all(line.count(self._layout.delimiter) == delimiters for line in self._taken):
             raise TwoReadings(
                 f"a quote opens a value of {len(self._taken)} lines, but without quoting each of "
-                f"them is a row of {self.width} values"
+                f"them is a row of {width} values"
             )
 
 
