@@ -52,7 +52,7 @@ def open_csv(
     csv.field_size_limit(limits.bytes)
     with readable(file, "CSV"):
         head, is_whole = read_head(file, limits.sample)
-        encoding, remarks = told_encoding(head, dialect=dialect, binding=binding)
+        encoding, remarks = told_encoding(head, is_whole=is_whole, dialect=dialect, binding=binding)
         text = decoded(head, encoding).decode(UTF8, ESCAPE)
     try:
         layout, others = sniff_layout(

@@ -41,7 +41,7 @@ def open_json(
     """Opens a file of JSON objects; see `format.Format`."""
     with readable(file, "JSONL"):
         head, is_whole = read_head(file, limits.sample)
-        encoding, remarks = told_encoding(head, dialect=dialect, binding=binding)
+        encoding, remarks = told_encoding(head, is_whole=is_whole, dialect=dialect, binding=binding)
         text = decoded(head, encoding).decode(UTF8, ESCAPE)
     is_lines = _is_lines(text, is_whole)
     if not is_lines:

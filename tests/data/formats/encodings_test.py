@@ -108,7 +108,9 @@ def test_western_text_and_what_is_none():
 
 
 def test_an_odd_head_in_utf8_with_a_cut_character_is_utf8():
-    assert sniff_encoding("ab日"[:3].encode()[:-1]) == Encoding(name="utf-8")
+    assert sniff_encoding("ab日".encode()[:-1], is_whole=False) == Encoding(name="utf-8")
+    assert sniff_encoding("ab日".encode()) == Encoding(name="utf-8")
+    assert sniff_encoding("ein Caf\xe9".encode("cp1252")).name == "cp1252"
 
 
 @given(
