@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from dsirm_jax.data.missing import MISSING
-from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
+from dsirm_jax.data.numbers import doubt, plain_numbers, without_nan
 from dsirm_jax.data.oddities import Oddities, may_have
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, Chunk
 from dsirm_jax.data.text import clean
@@ -314,8 +314,8 @@ class _Rows:
         except pa.ArrowInvalid:
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
-            if _is_text(cell.type) and not textual and is_in_doubt(cell):
-                reason = COMMA_IN_DOUBT.format(table=self.table)
+            if _is_text(cell.type) and _is_number(field.type):
+                reason = doubt(cell, type_=field.type, table=self.table) or reason
             self.fault(position, field.name, _bytes(cell), reason)
             return None
 

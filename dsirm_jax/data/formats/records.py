@@ -149,7 +149,11 @@ class Records:
 
     def _written(self, line: str) -> str:
         """Returns a line as it stands in the file."""
-        escapes = {_QUOTE: '\\"', _DELIMITER: "\\" + self._layout.delimiter, _RETURN: "\r"}
+        escapes: dict[str, str | int | None] = {
+            _QUOTE: '\\"',
+            _DELIMITER: "\\" + self._layout.delimiter,
+            _RETURN: "\r",
+        }
         return line.translate(str.maketrans(escapes))
 
     def _check_length(self, line: str) -> None:
