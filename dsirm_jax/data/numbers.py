@@ -18,12 +18,22 @@ _IN_DOUBT = {",": rf"{_SIGN}[1-9]\d{{0,2}},\d{{3}}$", ".": rf"{_SIGN}[1-9]\d{{0,
 """Where a character stands between thousands or before decimals."""
 
 _DECIMAL_COMMA = rf"{_SIGN}\d*,\d+$"
-COMMA_IN_DOUBT = "a comma for thousands or for decimals: bind the decimal of the table's dialect"
 
 
-def is_in_doubt(cell: pa.Array) -> bool:
-    """Returns whether the comma of a number, as text, may part thousands or decimals."""
-    return bool(pc.match_substring_regex(cell, _IN_DOUBT[","])[0].as_py())
+def doubt(cell: pa.Array, *, type_: pa.DataType, table: str) -> str | None:
+    """Returns why a text is no number, where its comma or point may be between thousands.
+
+    Args:
+      cell: the text alone.
+      type_: of the number; a point is before decimals, but no decimals are in a whole number.
+      table: items or judgements, for the message.
+    """
+    marks = {"comma": ",", "point": "."} if pa.types.is_integer(type_) else {"comma": ","}
+    for name, mark in marks.items():
+        if pc.match_substring_regex(cell, _IN_DOUBT[mark])[0].as_py():
+            binding = f"{table}/dialect.Dialect.decimal"
+            return f"a {name} for thousands or for decimals: bind {binding}"
+    return None
 
 
 def without_nan(column: pa.Array) -> pa.Array:

@@ -82,7 +82,7 @@ def oddity_findings(
         text, is_fault = {
             "comma": (
                 f"{name} has a decimal comma {share} (such as {example}); to read them otherwise, "
-                "bind the decimal of the table's dialect",
+                f"bind {table}/dialect.Dialect.decimal",
                 False,
             ),
             "garbled": (
@@ -103,6 +103,11 @@ def oddity_findings(
             "replaced": (
                 f"{name} has the replacement character {_REPLACED!r} {share} (such as {example}), "
                 "which stands for characters that an earlier conversion lost: mend the export",
+                True,
+            ),
+            "unclosed": (
+                f"a quote begins a value and does not end it {share} (such as {example}): it is "
+                f"text; if backslashes or other quoting is meant, bind {table}/dialect.Dialect",
                 True,
             ),
         }[kind]

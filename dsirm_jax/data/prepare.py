@@ -140,8 +140,8 @@ def prepare(
       parted_queries: what becomes of queries of one identity whose rows have both splits: "merge",
         all of them are in `test`; or "error".
       max_rejected_share: share of the items, or of the judgements, that may be rejected.
-      missing: texts that stand for a missing value in brand, colour, category, description and
-        numbers; a title, a query and an id are texts whatever they are.
+      missing: texts that stand for a missing value in brand, colour, category, description, split
+        and numbers; a title, a query and an id are texts whatever they are.
       item_copies: which of several rows with the same id and other contents is the item: "first" or
         "last" in the order of files and rows, or "error", where there may be none. None: the last,
         and the others count against `max_rejected_share`.

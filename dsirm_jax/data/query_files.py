@@ -187,6 +187,9 @@ def read_query_file(
         for chunk in part():
             texts = []
             column = chunk.table["query"].to_pylist()
+            for position, (_, reason) in sorted(chunk.unreadable.items()):
+                row = chunk.row_numbers()[position]
+                raise InputError(f"{file} row {row}: {reason}; mend the row or leave it out")
             for row, value in zip(chunk.row_numbers(), column, strict=True):
                 # Text files are read as bytes; a replaced one stands for no text.
                 text = value.decode(errors="replace") if isinstance(value, bytes) else value

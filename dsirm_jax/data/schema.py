@@ -195,6 +195,7 @@ class Chunk:
       columns: our column name to the user's, where they differ.
       unreadable: position in `table` to (its contents, reason), for rows that could not be
         parsed; `table` holds nulls in their place.
+      unclosed: lines of CSV whose quote begins a value and does not end it, so that it is text.
       decimal: the character before decimals in numbers that are text, "." or ","; None: a point,
         and a comma where it can be nothing else.
     """
@@ -205,6 +206,7 @@ class Chunk:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unreadable: Mapping[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
     rows: Sequence[int] | None = None
+    unclosed: Sequence[str] = ()
     decimal: str | None = None
 
     def row_numbers(self) -> Sequence[int]:

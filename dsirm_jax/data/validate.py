@@ -19,7 +19,7 @@ from dsirm_jax.data.ids import read_id, whole_numbers
 from dsirm_jax.data.labels import Labels, is_missing
 from dsirm_jax.data.limits import ID_CHARACTERS, QUERY_CHARACTERS
 from dsirm_jax.data.missing import MISSING
-from dsirm_jax.data.numbers import COMMA_IN_DOUBT, is_in_doubt, plain_numbers, without_nan
+from dsirm_jax.data.numbers import doubt, plain_numbers, without_nan
 from dsirm_jax.data.numerals import whole_number
 from dsirm_jax.data.oddities import Oddities, may_have
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, UNRATED, Chunk
@@ -51,8 +51,8 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *IDENTITY, *DRAWS, *O
 UNKNOWN_LABEL = "unknown label"
 NO_TIME = "neither an ISO 8601 time nor a number"
 
-MARKED = ("title", "description", "brand", "colour", "category")
-"""Columns of text that are searched for markers of missing values, which stay in titles alone."""
+OPTIONAL = ("description", "brand", "colour", "category", "split")
+"""Columns of text, and of paths, in which a marker of a missing value is null."""
 
 GARBLED = ("title", "brand", "query")
 """Columns of text that are searched for characters which an earlier conversion spoilt."""
@@ -97,7 +97,7 @@ def checked_items(
         rows.replace(name, lambda text: clean(text) or None)
     rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
     rows.replace("category", lambda path: path or None)
-    for name in MARKED[1:]:
+    for name in OPTIONAL[:-1]:
         rows.drop_missing(name)
     rows.note_markers("title")
     rows.require_id()
@@ -134,7 +134,8 @@ def checked_judgements(
       identity: of queries, by which they are drawn.
       is_timed: judged_at is needed: what is no time is rejected. Otherwise it is not read.
       is_placed: position is needed, likewise. Otherwise it is null where it is no number.
-      missing: texts that stand for no number; a query and an item_id are texts whatever they are.
+      missing: texts that stand for no number and no split; a query and an item_id are texts
+        whatever they are.
       oddities: what is odd is added to it.
 
     Returns:
@@ -149,6 +150,7 @@ def checked_judgements(
     rows.replace("query", lambda text: clean(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
+    rows.drop_missing("split")
     rows.require_query()
     rows.require_id()
     written = rows.columns["label"]
@@ -262,6 +264,8 @@ class _Rows:
     ):
         self.chunk, self.table, self.missing = chunk, table, frozenset(missing)
         self.oddities = Oddities() if oddities is None else oddities
+        for line in chunk.unclosed:
+            self.oddities.add("unclosed", "", 1, line.strip())
         # Columns that may have markers of missing values: a search by Arrow spares that by Python.
         self.marked: set[str] = set()
         self.faults: dict[int, tuple[str | None, str | None, str]] = {}
@@ -365,7 +369,7 @@ class _Rows:
             values = without_nan(_cast(column, field.type))
             if field.name in GARBLED and pa.types.is_string(values.type):
                 self.oddities.add_garbled(field.name, values)
-            if field.name in MARKED and may_have(values, self.missing):
+            if field.name in ("title", *OPTIONAL) and may_have(values, self.missing):
                 self.marked.add(field.name)
             return values.to_pylist()
         except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
@@ -399,8 +403,8 @@ class _Rows:
                     return number
             textual = pa.types.is_string(field.type) or field.type == CATEGORY
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
-            if _is_text(cell.type) and not textual and is_in_doubt(cell):
-                reason = COMMA_IN_DOUBT
+            if _is_text(cell.type) and _is_number(field.type):
+                reason = doubt(cell, type_=field.type, table=self.table) or reason
             self.fault(position, field.name, _bytes(cell), reason)
             return None
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dsirm_jax.data.dialect import Dialect
 from dsirm_jax.data.missing import MISSING
+from dsirm_jax.data.oddities import Oddities, oddity_findings
 from dsirm_jax.data.readers.tables import Tables
 from dsirm_jax.data.validate import checked_items
 from dsirm_jax.io.errors import InputError
@@ -77,12 +78,13 @@ def items(path, **dialect):
         items_dialect=Dialect(**dialect),
         judgements_dialect=Dialect(**dialect),
     ).read()
-    kept, rejected = [], []
+    kept, rejected, oddities = [], [], Oddities()
     for chunk in chunks(source.items):
-        passed, failed = checked_items(chunk, extras=source.extras)
+        passed, failed = checked_items(chunk, extras=source.extras, oddities=oddities)
         kept += passed.to_pylist()
         rejected += failed.to_pylist()
-    return kept, rejected, source.findings
+    found = oddity_findings(oddities, table="items", rows=len(kept), columns={})
+    return kept, rejected, [*source.findings, *(one for one in found if "quote" in one.text)]
 
 
 @pytest.fixture(scope="module")

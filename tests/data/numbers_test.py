@@ -56,15 +56,28 @@ def judgements(values, **chunk):
 
 
 def test_numbers_of_judgements():
-    values = {"weight": ["0,5", "\\N", " 2", "1"], "clicks": ["12.0", "1,204", "NA", "1,000,000"]}
+    values = {
+        "split": ["NULL", "\\N", "test", None],
+        "weight": ["0,5", "\\N", " 2", "1"],
+        "clicks": ["12.0", "1,204", "NA", "1,000,000"],
+    }
     kept, (rejected,), oddities = judgements(values)
     assert kept["query"].to_pylist() == ["NULL"] * 3
+    assert kept["split"].to_pylist() == [None, "test", None]
     assert kept["weight"].to_pylist() == [0.5, 2, 1]
     assert kept["clicks"].to_pylist() == [12, None, 1_000_000]
     assert (rejected["column"], rejected["value"]) == ("clicks", "1,204")
     assert rejected["reason"].startswith("a comma for thousands or for decimals: bind")
-    (finding,) = oddity_findings(oddities, table="judgements", rows=4, columns={"weight": "w"})
+    finding, *others = oddity_findings(
+        oddities, table="judgements", rows=4, columns={"weight": "w"}
+    )
+    assert [other.text.partition(":")[0] for other in others] == [
+        "split is 'NULL' in 1 of 4 rows",
+        "split is '\\\\N' in 1 of 4 rows",
+    ]
     assert "w has a decimal comma in 1 of 4 rows (such as '0,5')" in finding.text
+    _, (rejected,), _ = judgements({"clicks": ["1.204", "1", "2", "3"]})
+    assert rejected["reason"].startswith("a point for thousands or for decimals: bind judgements/")
     kept, (rejected,), _ = judgements(values, decimal=".")
     assert kept["clicks"].to_pylist() == [1204, None, 1_000_000]
     assert (rejected["column"], rejected["value"]) == ("weight", "0,5")

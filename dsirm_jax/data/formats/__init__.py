@@ -76,10 +76,11 @@ def opened(
       files: paths or URLs.
       mapping: the columns to read, of items or judgements.
       dialect: how text files are written; what is None is sniffed.
-      binding: what the user binds `dialect` to.
+      binding: `dialect` as a gin file names it.
       limits: how much is read at a time.
     """
     heads = _opened(files, mapping=mapping, dialect=dialect, binding=binding, limits=limits)
+    mend = f"; to read it otherwise, bind {binding}"
     alike: dict[Remark, list[str]] = {}
     for file, head in zip(files, heads, strict=True):
         for remark in head.remarks:
@@ -88,7 +89,7 @@ def opened(
         Finding(
             table=mapping.table or "",
             text=f"{_named(seen)}: {remark.text}"
-            + ("" if binding in remark.text else f"; to read it otherwise, bind {binding}"),
+            + ("" if binding in remark.text or not remark.is_bound else mend),
             is_fault=remark.is_fault,
         )
         for remark, seen in alike.items()

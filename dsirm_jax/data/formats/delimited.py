@@ -52,7 +52,7 @@ def open_csv(
     csv.field_size_limit(limits.bytes)
     with readable(file, "CSV"):
         head, is_whole = read_head(file, limits.sample)
-        encoding, remarks = told_encoding(head, dialect=dialect, binding=binding)
+        encoding, remarks = told_encoding(head, is_whole=is_whole, dialect=dialect, binding=binding)
         text = decoded(head, encoding).decode(UTF8, ESCAPE)
     try:
         layout, others = sniff_layout(
@@ -68,13 +68,13 @@ def open_csv(
     read = functools.partial(
         _rows, file, mapping, layout, encoding, binding, limits, dialect.decimal
     )
-    records = _records(file, layout, encoding, binding, limits)
+    records = _records(file, layout, encoding, binding, limits, [])
     with contextlib.closing(records):
         header = next(records, [])
     names = _names(header, mapping)
     present_columns(file, names, mapping)
     if names != header:
-        others.append(Remark(text="spaces around the names of columns are left out"))
+        others.append(Remark(text="spaces around names of columns are left out", is_bound=False))
     return Opened(parts=[read], names=names, remarks=[*remarks, *others])
 
 
@@ -101,7 +101,8 @@ def _rows(
     limits: Limits,
     decimal: str | None,
 ) -> Iterator[Chunk]:
-    records = _records(file, layout, encoding, binding, limits)
+    unclosed: list[str] = []
+    records = _records(file, layout, encoding, binding, limits, unclosed)
     header = _names(next(records, []), mapping)
     names = present_columns(file, header, mapping)
     width, first_row = len(header), 1
@@ -128,17 +129,25 @@ def _rows(
             first_row=first_row,
             columns=names,
             unreadable=unreadable,
+            unclosed=[_shown(line) for line in unclosed],
             decimal=decimal,
         )
+        unclosed.clear()
         first_row += len(block)
 
 
 def _records(
-    file: str, layout: Layout, encoding: Encoding, binding: str | None, limits: Limits
+    file: str,
+    layout: Layout,
+    encoding: Encoding,
+    binding: str | None,
+    limits: Limits,
+    unclosed: list[str],
 ) -> Generator[list[str], None, None]:
     """Yields the values of the header, then those of each row; a blank line is no row.
 
-    Bytes that are no UTF-8 stay for the check of their column.
+    Bytes that are no UTF-8 stay for the check of their column. Lines whose quotes do not close are
+    added to `unclosed`.
     """
     csv.field_size_limit(limits.bytes)
     row, ends = -1, "\n" if layout.has_returns else ""
@@ -152,6 +161,7 @@ def _records(
             skipped = is_excel_line(first)
             kept = lines if skipped else itertools.chain([first], lines)
             records = Records(kept, layout, longest=limits.bytes)
+            records.unclosed = unclosed
             for row, record in enumerate(records):
                 if not row:
                     "".join(record).encode()

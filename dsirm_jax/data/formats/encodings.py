@@ -62,7 +62,7 @@ class Encoding:
     is_hopeless: bool = False
 
 
-def sniff_encoding(head: bytes) -> Encoding:
+def sniff_encoding(head: bytes, *, is_whole: bool = True) -> Encoding:
     """Returns the encoding of a file by its first bytes.
 
     A byte-order mark or the zeros of UTF-16 tell it. Otherwise it is UTF-8, but where no character
@@ -80,8 +80,9 @@ def sniff_encoding(head: bytes) -> Encoding:
     if head.isascii():
         return Encoding(name=UTF8, is_settled=False)
     text = head.decode(UTF8, ESCAPE)
-    # The last character may be cut.
-    bad = [place.start() for place in re.finditer("[\udc80-\udcff]", text[: -_LONGEST + 1])]
+    # The last character of a head may be cut.
+    told = text if is_whole else text[: -_LONGEST + 1]
+    bad = [place.start() for place in re.finditer("[\udc80-\udcff]", told)]
     if not bad:
         return Encoding(name=UTF8)
     number = text.count("\n", 0, bad[0]) + 1
@@ -190,7 +191,7 @@ class Utf8Stream(io.RawIOBase):
         if block and len(head) - first < _LONGEST:
             self._tail = head[first:]
             return
-        found = sniff_encoding(head)
+        found = sniff_encoding(head, is_whole=not block)
         if found.name == WESTERN:
             number = self.lines() + head.count(b"\n", 0, first) + (self._last == b"\n")
             raise UnicodeError(
@@ -219,12 +220,13 @@ def read_head(file: str, size: int) -> tuple[bytes, bool]:
 
 
 def told_encoding(
-    head: bytes, *, dialect: Dialect, binding: str | None
+    head: bytes, *, is_whole: bool, dialect: Dialect, binding: str | None
 ) -> tuple[Encoding, list[Remark]]:
     """Returns the encoding that is bound, or else that of a file's head, and what to say of it.
 
     Args:
       head: the first bytes.
+      is_whole: the file has no others.
       dialect: what is bound.
       binding: see `format.Format`; without one, nothing is guessed.
 
@@ -233,7 +235,7 @@ def told_encoding(
     """
     if dialect.encoding:
         return Encoding(name=dialect.encoding), []
-    found = sniff_encoding(head)
+    found = sniff_encoding(head, is_whole=is_whole)
     if found.example and binding:
         guess = f"{found.fault}; the file is read as {found.name} (such as {found.example!r}); "
         guess += f"if that is wrong, {_mend(binding)}"
@@ -248,7 +250,7 @@ def told_encoding(
 
 
 def _mend(binding: str | None) -> str:
-    names = "encoding, such as 'cp1252', 'cp1251' or 'shift_jis',"
+    names = "encoding, to 'cp1252', 'cp1251', 'shift_jis' or the like"
     return otherwise(binding, names, "save the file as UTF-8")
 
 

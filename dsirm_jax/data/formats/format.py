@@ -45,10 +45,12 @@ class Remark:
     Attributes:
       text: how the file is written, or what is wrong with it.
       is_fault: as in `findings.Finding`.
+      is_bound: whether a `Dialect` can say otherwise.
     """
 
     text: str
     is_fault: bool = False
+    is_bound: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,8 @@ class Format(Protocol):
           mapping: the columns to read.
           dialect: how the file is written; what is None is sniffed. Formats that say so themselves
             do not look at it.
-          binding: what the user binds a `Dialect` to, for messages; None: there is no such binding,
-            and nobody reads the remarks.
+          binding: the `Dialect` as a gin file names it, for messages; None: there is no such
+            binding, and nobody reads the remarks.
           limits: how much is read at a time.
 
         Raises:
@@ -135,4 +137,4 @@ def otherwise(binding: str | None, setting: str, mend: str) -> str:
       setting: the field of `Dialect` with its value.
       mend: what to do without a binding.
     """
-    return f"bind dialect.Dialect.{setting} in {binding}" if binding else mend
+    return f"bind {binding}.{setting}" if binding else mend

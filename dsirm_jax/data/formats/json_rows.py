@@ -46,12 +46,14 @@ def open_json(
     """Opens a file of JSON objects; see `format.Format`."""
     with readable(file, "JSONL"):
         head, is_whole = read_head(file, limits.sample)
-        encoding, remarks = told_encoding(head, dialect=dialect, binding=binding)
+        encoding, remarks = told_encoding(head, is_whole=is_whole, dialect=dialect, binding=binding)
         text = decoded(head, encoding).decode(UTF8, ESCAPE)
     is_lines = _is_lines(text, is_whole)
     if not is_lines:
         kind = "an array" if text.lstrip().startswith("[") else "objects of several lines"
-        remarks.append(Remark(text=f"it is {kind}, no JSON lines; rows are counted by objects"))
+        remarks.append(
+            Remark(text=f"it is {kind}, no JSON lines; rows are counted by objects", is_bound=False)
+        )
     rows = functools.partial(_rows, file, mapping, encoding, binding, limits, is_lines)
     return Opened(parts=[rows], names=_names(text, limits, is_lines), remarks=remarks)
 

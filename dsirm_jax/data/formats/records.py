@@ -55,9 +55,8 @@ class Records:
     record swallows others.
 
     Attributes:
-      unclosed: lines that were read on their own.
+      unclosed: lines that were read on their own; whoever has told of them may clear it.
       spanning: records of more than one line.
-      width: as in `Layout`; may be set when the header has been read.
     """
 
     def __init__(self, lines: Iterable[str], layout: Layout, *, longest: int = sys.maxsize):
@@ -66,8 +65,8 @@ class Records:
         self._pending: collections.deque[str] = collections.deque()
         self._taken: list[str] = []
         self._reader: Any = None
-        self._plain_lines = self._again = self.unclosed = self.spanning = 0
-        self.width = layout.width
+        self._plain_lines = self._again = self.spanning = 0
+        self.unclosed: list[str] = []
 
     def __iter__(self) -> Iterator[list[str]]:
         return self._plain() if self._layout.quoting == NONE else self._quoted()
@@ -118,7 +117,7 @@ class Records:
                 taken[:] = [line]
                 self._pending.extendleft(reversed(rest))
                 self._again += len(rest)
-                self.unclosed += 1
+                self.unclosed.append(self._written(line))
                 yield self._unescaped(_values(line, layout))
                 taken.clear()
 
@@ -148,19 +147,29 @@ class Records:
                 record = [value.replace(mark, meant) for value in record]
         return record
 
+    def _written(self, line: str) -> str:
+        """Returns a line as it stands in the file."""
+        escapes: dict[str, str | int | None] = {
+            _QUOTE: '\\"',
+            _DELIMITER: "\\" + self._layout.delimiter,
+            _RETURN: "\r",
+        }
+        return line.translate(str.maketrans(escapes))
+
     def _check_length(self, line: str) -> None:
         if len(line) > self._longest:
             raise csv.Error(f"a line is longer than {self._longest} characters")
 
     def _check_lines(self) -> None:
         self.spanning += 1
-        if self._layout.is_quoted or self.width < 2:
+        width = self._layout.width
+        if self._layout.is_quoted or width < 2:
             return
-        delimiters = self.width - 1
+        delimiters = width - 1
         if all(line.count(self._layout.delimiter) == delimiters for line in self._taken):
             raise TwoReadings(
                 f"a quote opens a value of {len(self._taken)} lines, but without quoting each of "
-                f"them is a row of {self.width} values"
+                f"them is a row of {width} values"
             )
 
 

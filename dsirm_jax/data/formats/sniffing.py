@@ -97,7 +97,7 @@ def sniff_layout(
     delimiter = dialect.delimiter or (told[1] if told else _delimiter(lines, default, mapping))
     remarks = []
     if has_returns:
-        remarks.append(Remark(text="carriage returns within lines are text"))
+        remarks.append(Remark(text="carriage returns within lines are text", is_bound=False))
     if delimiter != default and not dialect.delimiter:
         shown = _SHOWN.get(delimiter, repr(delimiter))
         remarks.append(Remark(text=f"values are separated by {shown}"))
@@ -110,7 +110,7 @@ def sniff_layout(
     layout = dataclasses.replace(layout, width=_width(lines, layout))
     if _has_ends(lines[:_LINES], layout):
         layout = dataclasses.replace(layout, has_ends=True)
-        remarks.append(Remark(text="each row, but not the header, ends with a delimiter"))
+        remarks.append(Remark(text="a delimiter ends each row, but not the header", is_bound=False))
     if dialect.quoting:
         return layout, remarks
     if not any('"' in line for line in lines):
@@ -200,14 +200,6 @@ def _quoting(
                 + otherwise(binding, f"quoting = '{BACKSLASH}'", "save the file without them")
             )
         )
-    if doubled.unclosed:
-        remarks.append(
-            Remark(
-                text=f"{doubled.unclosed} lines have a quote that begins a value and does not end "
-                f"it: it is text; {both}",
-                is_fault=True,
-            )
-        )
     return dataclasses.replace(doubled.layout, is_quoted=is_quoted), remarks
 
 
@@ -234,7 +226,7 @@ def _read(lines: Sequence[str], layout: Layout, *, is_whole: bool) -> Reading:
         layout=layout,
         records=max(0, len(widths) - 1 + is_open),
         odd=sum(width != layout.width for width in widths) + (is_open and len(cut) > 1),
-        unclosed=reader.unclosed,
+        unclosed=len(reader.unclosed),
         spanning=reader.spanning,
         quoted=quoted,
         is_open=is_open,
@@ -246,6 +238,8 @@ def _counted(reading: Reading) -> str:
     text = f"{reading.records} rows"
     if reading.odd:
         text += f", {reading.odd} of them of other than {reading.layout.width} values"
+    if reading.unclosed:
+        text += f", {reading.unclosed} of them with text behind a closing quote"
     if reading.is_open:
         text += ", the last of which never ends"
     return text

@@ -57,7 +57,8 @@ class Tables:
         and a product is one item, or another, and each variant is one.
       items_dialect: how the text files of `items` are written; what is None in it is sniffed by the
         head of each file, and said where it is not the plain way: commas in .csv and tabs in .tsv,
-        values in quotes where needed, UTF-8.
+        values in quotes where needed, UTF-8. gin/runs/tables.gin binds it to
+        `@items/dialect.Dialect()`, so that `items/dialect.Dialect.encoding` may be bound.
       judgements_dialect: likewise.
     """
 
@@ -138,7 +139,7 @@ class Tables:
             storage.list_files(self.items),
             mapping=mapping,
             dialect=self.items_dialect,
-            binding="Tables.items_dialect",
+            binding="items/dialect.Dialect",
         )
         if self.variant_group is not None:
             return [filled_down(file.parts) for file in files], findings
@@ -158,7 +159,7 @@ class Tables:
             names,
             mapping=judgement_mapping(self.judgement_columns, binding="Tables.judgement_columns"),
             dialect=self.judgements_dialect,
-            binding="Tables.judgements_dialect",
+            binding="judgements/dialect.Dialect",
         )
         parts = [part for file in files for part in file.parts]
         if queries:

@@ -32,7 +32,7 @@ def items(path, *, sample=1 << 20, **dialect):
         [str(path)],
         mapping=ITEMS,
         dialect=Dialect(**dialect),
-        binding="Tables.items_dialect",
+        binding="items/dialect.Dialect",
         limits=formats.Limits(sample=sample),
     )
     parts = split_categories(files[0].parts, separator=" > ")
@@ -108,7 +108,9 @@ def test_western_text_and_what_is_none():
 
 
 def test_an_odd_head_in_utf8_with_a_cut_character_is_utf8():
-    assert sniff_encoding("ab日"[:3].encode()[:-1]) == Encoding(name="utf-8")
+    assert sniff_encoding("ab日".encode()[:-1], is_whole=False) == Encoding(name="utf-8")
+    assert sniff_encoding("ab日".encode()) == Encoding(name="utf-8")
+    assert sniff_encoding("ein Caf\xe9".encode("cp1252")).name == "cp1252"
 
 
 @given(

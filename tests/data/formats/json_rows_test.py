@@ -23,7 +23,7 @@ def items(path, sample=1 << 20):
         [str(path)],
         mapping=ITEMS,
         dialect=Dialect(),
-        binding="Tables.items_dialect",
+        binding="items/dialect.Dialect",
         limits=formats.Limits(sample=sample, bytes=10_000),
     )
     parts = split_categories(files[0].parts, separator=" > ")
