@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -43,39 +44,36 @@ def label_findings(
       InputError: no judgement is rated.
     """
     column = staged.columns.get("label", "label")
-    unknown = relations.counts(rejected.filter(_.reason == UNKNOWN_LABEL), "value")
-    unrated = relations.counts(
-        rejected.filter(_.reason == schema.UNRATED).mutate(value=_.value.fill_null("")), "value"
-    )
+    unknown = _Counts.of(rejected.filter(_.reason == UNKNOWN_LABEL), "value")
+    missing = rejected.filter(_.reason == schema.UNRATED).mutate(value=_.value.fill_null(""))
+    unrated = _Counts.of(missing, "value")
     findings = []
-    if unknown:
-        known = relations.counts(rows.filter(_.label.notnull()), "label")
+    if unknown.rows:
+        known = _Counts.of(rows.filter(_.label.notnull()), "label")
         text = (
-            f"column {column}: {sum(unknown.values())} of {staged.read} labels are unknown; "
-            f"found {_listed(unknown)}"
-            f"{f', beside {_listed(known)}' if known else ''}; expected {labels.expected()}; "
+            f"column {column}: {unknown.rows} of {staged.read} labels are unknown; found {unknown}"
+            f"{f', beside {known}' if known.rows else ''}; expected {labels.expected()}; "
             f"{BINDINGS} to what is found"
         )
-        numbers = [readings(label) for label in (*unknown, *known)]
+        numbers = [readings(label) for label in (*unknown.named, *known.named)]
         if all(numbers) and not isinstance(labels, Grades):
             text += (
                 ", or, since all are numbers, LABEL_GAINS to @labels.Grades() and "
                 "labels.Grades.relevant_from to the lowest number that is relevant"
             )
         findings.append(Finding(table="judgements", text=text))
-    if unrated:
-        count = sum(unrated.values())
-        if count == staged.read:
+    if unrated.rows:
+        if unrated.rows == staged.read:
             raise InputError(
-                f"judgements: all {count} rows are unrated: column {column} has {_listed(unrated)} "
+                f"judgements: all {unrated.rows} rows are unrated: column {column} has {unrated} "
                 "and no count is above 0; map label, or impressions, clicks and purchases, in "
                 "JUDGEMENT_COLUMNS"
             )
         findings.append(
             Finding(
                 table="judgements",
-                text=f"{count} of {staged.read} rows are unrated, with neither a label nor a count "
-                f"({column} is {_listed(unrated)}), and are left out",
+                text=f"{unrated.rows} of {staged.read} rows are unrated, with neither a label nor "
+                f"a count ({column} is {unrated}), and are left out",
                 is_fault=False,
             )
         )
@@ -100,7 +98,23 @@ def label_counts(pairs: ibis.Table, labels: Labels) -> dict[str, int]:
     return named if labels.names else dict(itertools.islice(counts.items(), NAMED_LABELS))
 
 
-def _listed(counts: dict[str, int]) -> str:
-    ordered = sorted(counts, key=lambda value: (-counts[value], value))
-    named = ", ".join(f"{value!r:.40} ({counts[value]})" for value in ordered[:NAMED])
-    return named + (f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else "")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Counts:
+    """How often values occur: the most frequent by name, of the others how many there are."""
+
+    rows: int
+    named: dict[str, int]
+    others: int
+
+    @classmethod
+    def of(cls, rows: ibis.Table, column: str) -> _Counts:
+        groups = rows.group_by(column).agg(rows=_.count())
+        totals = groups.agg(values=_.count(), rows=_["rows"].sum().fill_null(0))
+        total = totals.to_pyarrow().to_pylist()[0]
+        most = groups.order_by(ibis.desc("rows"), column).limit(NAMED).to_pyarrow()
+        named = dict(zip(most[column].to_pylist(), most["rows"].to_pylist()))
+        return cls(rows=int(total["rows"]), named=named, others=total["values"] - len(named))
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{value!r:.40} ({count})" for value, count in self.named.items())
+        return named + (f" and {self.others} more" if self.others else "")
