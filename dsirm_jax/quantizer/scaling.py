@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
 
 from dsirm_jax.io import arrays
-from dsirm_jax.quantizer.training_items import TrainingItems
+from dsirm_jax.quantizer.training_items import TrainingItems, check_finite
 
 log = logging.getLogger(__name__)
 SAMPLE_ROWS = 20_000
@@ -23,7 +23,7 @@ SPREADS = (0.1, 100.0)
 """Spreads that a quantizer is fitted to as they are; vectors of length 1 have at most 1."""
 FARTHEST = 30.0
 """How many spreads from the origin vectors may lie, likewise."""
-OUTLIERS = 0.01
+OUTLIERS = 0.05
 """Share of the vectors, the farthest, that a spread leaves out."""
 BLOCK_ROWS = 16_384
 
@@ -50,16 +50,23 @@ class Scaling:
         Args:
           items: as they are.
           folder: of the temporary files.
+
+        Raises:
+          FloatingPointError: a vector's square is not finite before it is scaled.
         """
 
-        def scaled(rows: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:
+        def scaled(rows: Float[np.ndarray, "row dim"], name: str) -> Float[np.ndarray, "row dim"]:
             out = arrays.scratch(rows.shape, np.float32, folder=folder)
             for start in range(0, len(rows), BLOCK_ROWS):
                 block = slice(start, start + BLOCK_ROWS)
+                numbers = np.arange(start, start + len(rows[block]))
+                check_finite(rows[block], numbers, name=name, step=0)
                 out[block] = self.apply(rows[block])
             return out
 
-        return dataclasses.replace(items, items=scaled(items.items), queries=scaled(items.queries))
+        return dataclasses.replace(
+            items, items=scaled(items.items, "item"), queries=scaled(items.queries, "query")
+        )
 
 
 def scaling_of(items: TrainingItems, *, seed: int) -> Scaling | None:
@@ -79,8 +86,10 @@ def scaling_of(items: TrainingItems, *, seed: int) -> Scaling | None:
       The scaling, or None. Source: this project.
     """
     numbers = sample_rows(len(items.items), seed=seed)
-    rows = items.items[distinct(items.items[numbers], numbers)].astype(np.float64)
-    rows = rows[np.isfinite(rows).all(axis=1)]  # what is not finite is refused when it is learnt
+    rows = items.items[distinct(items.items[numbers], numbers)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("rd,rd->r", rows, rows)
+    rows = rows[np.isfinite(squares)].astype(np.float64)  # others are refused when they are learnt
     if len(rows) < 2:
         return None
     centre = np.median(rows, axis=0)

@@ -110,7 +110,7 @@ class TrainingItems:
         """
         generator = np.random.Generator(np.random.Philox(key=seed))
         numbers = np.sort(generator.permutation(len(self.items))[:most])
-        _check_finite(self.items[numbers], numbers, name="item", step=0)
+        check_finite(self.items[numbers], numbers, name="item", step=0)
         return numbers
 
 
@@ -184,15 +184,23 @@ def batches_of(
             if items.pinned is not None:
                 values["pinned"] = items.pinned[item]
             for name, index in (("item", item), ("query", query)):
-                _check_finite(values[name], index, name=name, step=step)
+                check_finite(values[name], index, name=name, step=step)
             yield {name: np.asarray(values[name], shape.dtype) for name, shape in spec.items()}
 
     return batches
 
 
-def _check_finite(
+def check_finite(
     vectors: Float[np.ndarray, "row dim"], index: Int[np.ndarray, " row"], *, name: str, step: int
 ) -> None:
+    """Raises FloatingPointError where a vector's square is not finite.
+
+    Args:
+      vectors: float32 `[row, dim]`.
+      index: their numbers.
+      name: what they are: item or query.
+      step: the step that they are for.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(np.einsum("rd,rd->r", vectors, vectors))
     if not finite.all():
