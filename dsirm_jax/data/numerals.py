@@ -41,17 +41,15 @@ def readings(text: str) -> tuple[float, ...]:
 
 
 def whole_number(text: str) -> int | None:
-    """Returns the whole number that a text stands for, or None.
-
-    Where it may be either of two, a comma before three digits groups thousands: counts are not
-    written to three decimal places.
+    """Returns the one whole number that a text may stand for, or None.
 
     Example:
-      >>> whole_number("1,204"), whole_number("1,000"), whole_number("12,0"), whole_number("1.5")
-      (1204, 1000, 12, None)
+      >>> whole_number("1,204"), whole_number("12,0"), whole_number("1.5")
+      (1204, 12, None)
+      >>> whole_number("1,000")  # in German 1, in English 1000
     """
     whole = [number for number in readings(text) if number.is_integer()]
-    return int(whole[-1]) if whole else None
+    return int(whole[0]) if len(whole) == 1 else None
 
 
 def canonical(number: float) -> str:

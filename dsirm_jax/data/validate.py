@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
 import functools
 import hashlib
 import itertools
@@ -24,6 +23,7 @@ from dsirm_jax.data.numerals import whole_number
 from dsirm_jax.data.oddities import Oddities, may_have
 from dsirm_jax.data.schema import CATEGORY, RAW_ITEMS, RAW_JUDGEMENTS, REJECTED, UNRATED, Chunk
 from dsirm_jax.data.text import clean
+from dsirm_jax.data.times import seconds
 from dsirm_jax.io.errors import InputError
 
 VALUE_CHARACTERS = 200
@@ -168,8 +168,8 @@ def checked_judgements(
         rows.require("position", lambda place: place is None or place >= 1, "no place from 1")
     rows.columns["_judged_at"] = rows.columns["judged_at"]  # nulls, where no time is needed
     if is_timed:
-        rows.require("judged_at", lambda time: time is None or _seconds(time) is not None, NO_TIME)
-        rows.replace("_judged_at", _seconds)
+        rows.require("judged_at", lambda time: time is None or seconds(time) is not None, NO_TIME)
+        rows.replace("_judged_at", seconds)
     rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
     has_evidence = [
         label is not None or any(counts)
@@ -198,21 +198,6 @@ def _without_unused(chunk: Chunk, *, is_timed: bool, is_placed: bool) -> Chunk:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             table = table.drop_columns("position")
     return dataclasses.replace(chunk, table=table)
-
-
-@functools.lru_cache(maxsize=4096)
-def _seconds(text: str) -> float | None:
-    """Returns a time as a number: seconds since 1970 of ISO 8601, of UTC where it names no zone."""
-    try:
-        number = float(text)
-        return number if math.isfinite(number) else None
-    except ValueError:
-        pass
-    try:
-        time = datetime.datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
@@ -363,6 +348,7 @@ class _Rows:
         column = without_nan(column)
         if field.name == "item_id":
             column = whole_numbers(column)
+        given = column
         try:
             if _is_number(field.type) and _is_text(column.type):
                 column = self._plain_numbers(column, field)
@@ -380,7 +366,10 @@ class _Rows:
             ) from error
         except pa.ArrowInvalid:
             self.marked.add(field.name)
-            return [self._value(column, position, field) for position in range(len(column))]
+            return [
+                self._value(column.slice(position, 1), given.slice(position, 1), position, field)
+                for position in range(len(column))
+            ]
 
     def _plain_numbers(self, column: pa.Array, field: pa.Field) -> pa.Array:
         try:
@@ -391,8 +380,7 @@ class _Rows:
             return plain
         return column
 
-    def _value(self, column: pa.Array, position: int, field: pa.Field) -> object:
-        cell = column.slice(position, 1)
+    def _value(self, cell: pa.Array, given: pa.Array, position: int, field: pa.Field) -> object:
         try:
             return _cast(cell, field.type)[0].as_py()
         except pa.ArrowInvalid:
@@ -405,7 +393,7 @@ class _Rows:
             reason = "invalid UTF-8" if textual else f"not a value of type {field.type}"
             if _is_text(cell.type) and _is_number(field.type):
                 reason = doubt(cell, type_=field.type, table=self.table) or reason
-            self.fault(position, field.name, _bytes(cell), reason)
+            self.fault(position, field.name, _bytes(given), reason)
             return None
 
 

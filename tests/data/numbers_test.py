@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dsirm_jax.data.labels import LabelTable
 from dsirm_jax.data.numbers import plain_numbers, without_nan
 from dsirm_jax.data.oddities import Oddities, oddity_findings
 from dsirm_jax.data.schema import Chunk
@@ -46,11 +47,14 @@ def test_nan_is_null(name):
     assert without_nan(pa.array(values)).to_pylist() == [1, None, math.inf]
 
 
+LABELS = LabelTable(gains={"0": 0.0, "1": 1.0}, relevant=("1",))
+
+
 def judgements(values, **chunk):
     oddities = Oddities()
     table = pa.table({"query": ["NULL"] * 4, "item_id": list("abcd"), "label": ["1"] * 4, **values})
     kept, rejected = checked_judgements(
-        Chunk(table=table, file="f", **chunk), labels=("1",), seed=0, oddities=oddities
+        Chunk(table=table, file="f", **chunk), labels=LABELS, seed=0, oddities=oddities
     )
     return kept, rejected.to_pylist(), oddities
 
@@ -59,14 +63,14 @@ def test_numbers_of_judgements():
     values = {
         "split": ["NULL", "\\N", "test", None],
         "weight": ["0,5", "\\N", " 2", "1"],
-        "clicks": ["12.0", "1,204", "NA", "1,000,000"],
+        "clicks": ["1,204", "1,000", "NA", "1,000,000"],
     }
     kept, (rejected,), oddities = judgements(values)
     assert kept["query"].to_pylist() == ["NULL"] * 3
     assert kept["split"].to_pylist() == [None, "test", None]
     assert kept["weight"].to_pylist() == [0.5, 2, 1]
-    assert kept["clicks"].to_pylist() == [12, None, 1_000_000]
-    assert (rejected["column"], rejected["value"]) == ("clicks", "1,204")
+    assert kept["clicks"].to_pylist() == [1204, None, 1_000_000]
+    assert (rejected["column"], rejected["value"]) == ("clicks", "1,000")
     assert rejected["reason"].startswith("a comma for thousands or for decimals: bind")
     finding, *others = oddity_findings(
         oddities, table="judgements", rows=4, columns={"weight": "w"}

@@ -52,7 +52,10 @@ def test_spellings_share_a_split_a_fold_and_a_half(tmp_path, fold, exchanged):
 
 def test_a_given_split_that_parts_spellings_is_said_and_merged(tmp_path):
     source = judged(str, str.title, splits=("train", "test"))
-    only = [row | {"query": f"only {row['query']}", "label": "E"} for row in source.judgements[::2]]
+    only = [
+        row | {"query": f"only {row['query']}", "label": "EI"[place % 2]}
+        for place, row in enumerate(source.judgements[::2])
+    ]
     summary = prepare(
         source=Rows(source.items, source.judgements + only), out_dir=tmp_path, **SETTINGS
     )
@@ -68,7 +71,10 @@ def test_a_given_split_that_parts_spellings_is_said_and_merged(tmp_path):
 
 def test_a_split_by_rows_is_said_and_may_stop(tmp_path):
     source = judged(str, str, str, splits=("train", "train", "test"))
-    only = [row | {"query": f"only {row['query']}", "label": "E"} for row in source.judgements[::3]]
+    only = [
+        row | {"query": f"only {row['query']}", "label": "EI"[place % 2]}
+        for place, row in enumerate(source.judgements[::3])
+    ]
     source = Rows(source.items, source.judgements + only)
     summary = prepare(source=source, out_dir=tmp_path, **SETTINGS)
     assert {len(splits) for splits in splits_of(tmp_path).values()} == {1}
