@@ -47,6 +47,23 @@ def connect(url: str, *, binding: str, **options: Any) -> Iterator[Any]:
         backend.disconnect()
 
 
+def embedded(*, memory_limit: str, spill: Path) -> contextlib.AbstractContextManager[Any]:
+    """Returns a DuckDB in this process, which joins tables larger than its memory.
+
+    Args:
+      memory_limit: what it keeps in memory, such as "1GB".
+      spill: folder of what it does not.
+    """
+    return connect(
+        "duckdb://",
+        binding="prepare.run.memory_limit",
+        temp_directory=str(spill),
+        memory_limit=memory_limit,
+        # Every result is sorted; keeping the order before that would cost memory.
+        preserve_insertion_order=False,
+    )
+
+
 def only_read(database: Any) -> None:
     """Makes a session of an engine that can do so refuse whatever is no reading.
 
