@@ -2,6 +2,7 @@
 
 from dsirm_jax.commands import (
     ablate,
+    check,
     compare,
     compile,
     export,
@@ -18,6 +19,7 @@ from dsirm_jax.stages import STAGES, assign
 COMMANDS = {
     command.name: command
     for command in (
+        check.COMMAND,
         *map(stage.command_of, STAGES),
         stage.RUN,
         stage.command_of(assign.STAGE),

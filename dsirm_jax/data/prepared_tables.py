@@ -87,6 +87,7 @@ def prepared_tables(
         folder=folder,
         rejected=rejected,
         most=rules.max_rejected_share,
+        note=note,
     )
     items, items_summary = _items(
         database,

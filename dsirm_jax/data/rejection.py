@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import ibis
 import pyarrow.parquet as pq
 
 from dsirm_jax.data import relations, schema
+from dsirm_jax.data.findings import Finding
 from dsirm_jax.data.rows import write_rows
 from dsirm_jax.data.staging import Staged
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 
-log = logging.getLogger(__name__)
 FREQUENT_SHARE = 0.25
 """Share of the rejected rows from which on a reason's mend is told."""
 
@@ -29,6 +28,7 @@ def settle_rows(
     folder: Path,
     rejected: Path,
     most: float,
+    note: Callable[[Sequence[Finding]], None],
     harmless: Collection[str] = (),
     hints: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def settle_rows(
       folder: for intermediate files.
       rejected: the user's table of rejected rows, to which those of this table are added.
       most: share of the rows that may be rejected.
+      note: is called with the finding that some are.
       harmless: reasons that do not count against it, nor as faults.
       hints: what to do about a reason, where it is a frequent one.
 
@@ -85,17 +86,17 @@ def settle_rows(
         message = (
             f"{bad} of {staged.read} {staged.name} rejected ("
             + ", ".join(f"{count} {name}" for name, count in faults.items())
-            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); "
-            + f"all are in {rejected}"
+            + f"), the first: {where} ({', '.join([first['reason'], *keys])}); all are in "
         )
+        frequent = [name for name, count in faults.items() if count >= FREQUENT_SHARE * bad]
+        told = "".join(f"; {hints[name]}" for name in frequent if hints and hints.get(name))
         if bad > most * staged.read:
-            frequent = [name for name, count in faults.items() if count >= FREQUENT_SHARE * bad]
-            told = [(hints or {}).get(name) for name in frequent]
             raise InputError(
-                "; ".join([message, *filter(None, told)])
-                + f"; fix them or raise prepare.run.max_rejected_share ({most})"
+                f"{message}{rejected}{told}; fix them or raise prepare.run.max_rejected_share "
+                f"({most})"
             )
-        log.warning("prepare: %s", message)
+        # Where the run lies is no part of what is said of its tables.
+        note([Finding(table=staged.name, text=f"{message}{rejected.name}{told}")])
     out = sum(reasons.values())
     return {
         "read": staged.read,

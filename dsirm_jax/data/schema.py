@@ -209,6 +209,17 @@ class Chunk:
     unclosed: Sequence[str] = ()
     decimal: str | None = None
 
+    def head(self, rows: int) -> Chunk:
+        """Returns the first rows."""
+        if rows >= self.table.num_rows:
+            return self
+        return dataclasses.replace(
+            self,
+            table=self.table.slice(0, rows),
+            rows=self.row_numbers()[:rows],
+            unreadable={place: row for place, row in self.unreadable.items() if place < rows},
+        )
+
     def row_numbers(self) -> Sequence[int]:
         if self.rows is not None:
             return self.rows

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from dsirm_jax.data.findings import Finding
+from dsirm_jax.data.variants import GROUP
 
 _ITEM_ID = (
     *("itemid", "productid", "productuid", "docid", "documentid", "docno", "sku", "asin"),
@@ -58,6 +59,9 @@ COMMON_NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 """Our column to what others call it, as `_plain` writes names, the likeliest first."""
 
+MACROS = {"items": "ITEM_COLUMNS", "judgements": "JUDGEMENT_COLUMNS"}
+"""What maps the columns of a table in gin/runs/tables.gin."""
+
 _OTHER = re.compile(r"[\W_]+")
 NAMED = 20
 """Columns of a table that a message names."""
@@ -95,10 +99,9 @@ def binding(table: str, columns: Mapping[str, str]) -> str:
       table: items or judgements.
       columns: our column to the user's.
     """
-    macro = {"items": "ITEM_COLUMNS", "judgements": "JUDGEMENT_COLUMNS"}[table]
     # Within the quotes of a shell.
     text = re.sub(r'(["$`\\])', r"\\\1", repr(dict(columns)))
-    return f'--gin.{macro}="{text}"'
+    return f'--gin.{MACROS[table]}="{text}"'
 
 
 def column_findings(
@@ -113,12 +116,16 @@ def column_findings(
     """
     read = {ours: users for ours, users in columns.items() if users in names}
     unread = [name for name in names if name not in read.values()]
-    shown = (users if users == ours else f"{users} as {ours}" for ours, users in read.items())
+    labels = {GROUP: "Tables.variant_group"}
+    shown = (
+        users if users == ours else f"{users} as {labels.get(ours, ours)}"
+        for ours, users in read.items()
+    )
     text = f"columns read: {', '.join(shown)}; not read: {_listed(unread) or 'none'}"
     findings = [Finding(table=table, text=text, is_fault=False)]
     wanted = [name for name in COMMON_NAMES[table] if name not in read]
     if more := suggest(names, table=table, wanted=wanted, used=read.values()):
-        mapped = {ours: users for ours, users in read.items() if users != ours}
+        mapped = {ours: users for ours, users in read.items() if users != ours and ours != GROUP}
         these = ", ".join(f"{users!r} may be our {ours}" for ours, users in more.items())
         findings.append(
             Finding(

@@ -91,7 +91,7 @@ def near_twins(queries: Path, *, identity: QueryIdentity) -> tuple[dict[str, int
     Returns:
       Queries by split, and what the user should know of them.
     """
-    keys, places = [], []
+    keys, places = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for batch in pq.ParquetFile(queries).iter_batches(BATCH_ROWS, columns=["query", "split"]):
         keys += [np.array([hash(NEAR.of(text)) for text in batch["query"].to_pylist()], np.int64)]
         places += [np.array([schema.SPLITS.index(name) for name in batch["split"].to_pylist()])]
