@@ -30,8 +30,10 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     from dsirm_jax.run.runner import run_stage
     from dsirm_jax.run.writer import sole_writer
 
-    pairs = flags["pairs"]
-    check_public("--pairs", pairs)
+    pairs, queries = flags["pairs"], flags["queries"]
+    files = [file for file in (pairs, queries) if file]
+    for file in files:
+        check_public("--pairs or --queries", file)
     columns = given_columns(flags["columns"])
     check_given(columns, wanted=("query", "item_id"))
     job = configuration.call_with_bound(Job)
@@ -42,6 +44,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     bindings = {
         "pairs": pairs,
         "columns": columns,
+        "queries": queries,
         "run_columns": dict(getattr(prepared["source"], "judgement_columns", {})),
         "beams": configuration.bound(generate.run)["beams"],
         "match_beams": matching.get("beams", ()),
@@ -58,7 +61,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
             job.layout,
             bindings=bindings | {"encoder": encoder, "halves": job.halves},
             described=configuration.description(bindings)
-            | {"files": {pairs: storage.version(storage.require_file(pairs))}},
+            | {"files": {file: storage.version(storage.require_file(file)) for file in files}},
             needed={"relevance": job.layout.stage("relevance")},
             config=configuration.text(),
             force=flags["force"],
@@ -82,9 +85,14 @@ COMMAND = Command(
             value="FILE",
             required=True,
             meaning=(
-                "a table of query and item_id, whose probabilities go to\n"
-                "MODEL_DIR/score/scores.parquet, row by row"
+                "a table of query and item_id, or a TREC run, whose probabilities\n"
+                "go to MODEL_DIR/score/scores.parquet, row by row"
             ),
+        ),
+        Flag(
+            name="queries",
+            value="FILE",
+            meaning="the queries' texts by id, where the table or run has ids",
         ),
     ),
     details=lambda: "beside the --gin_file=MODEL_DIR/config.gin of a finished run",

@@ -12,10 +12,13 @@ from jaxtyping import Int
 
 from dsirm_jax.data import formats, ids, suggestions
 from dsirm_jax.data.columns import ColumnMap
+from dsirm_jax.data.file_starts import file_start
 from dsirm_jax.data.joining import UNKNOWN
+from dsirm_jax.data.judgement_files import trec_run
 from dsirm_jax.data.limits import cleaned_query
 from dsirm_jax.data.schema import REJECTED
 from dsirm_jax.data.text import clean
+from dsirm_jax.data.topics import named_queries, read_topics
 from dsirm_jax.data.validate import CHECKED_PAIRS, checked_pairs
 from dsirm_jax.io.errors import InputError
 
@@ -108,24 +111,33 @@ def read_pair_file(
     item_ids: pa.ChunkedArray,
     columns: Mapping[str, str] | None = None,
     of_run: Mapping[str, str] | None = None,
+    queries: str | None = None,
 ) -> Pairs:
-    """Reads a table of (query, item_id), cleaned as `prepare` does.
+    """Reads a table of (query, item_id), cleaned as `prepare` does, or a TREC run.
 
     Args:
-      file: Parquet, CSV, TSV or JSON lines with columns `query` and `item_id`, plain or with `.gz`.
+      file: Parquet, CSV, TSV or JSON lines with columns `query` and `item_id`, plain or with `.gz`;
+        or lines of `topic Q0 docid rank score tag`.
       item_ids: those of all items.
       columns: our column name to the file's, where they differ.
       of_run: what the tables of the run call them, see `file_mapping`.
+      queries: file of the queries' texts by their ids, where the file has ids; see `data.topics`.
 
     Raises:
-      InputError: the file cannot be read.
+      InputError: a file cannot be read.
     """
-    mapping = file_mapping(
-        file, wanted=("query", "item_id"), given=columns or {}, of_run=of_run or {}
-    )
-    checked = [
-        checked_pairs(chunk) for part in formats.parts([file], mapping=mapping) for chunk in part()
-    ]
+    run = trec_run.TrecRun()
+    if run.recognises(file_start(file)):
+        names: Mapping[str, str] = trec_run.COLUMNS
+        parts = run.pairs(file, queries=queries)
+    else:
+        mapping = file_mapping(
+            file, wanted=("query", "item_id"), given=columns or {}, of_run=of_run or {}
+        )
+        names, parts = mapping.columns, formats.parts([file], mapping=mapping)
+        if queries:
+            parts = named_queries(parts, read_topics([queries]))
+    checked = [checked_pairs(chunk) for part in parts for chunk in part()]
     kept = pa.concat_tables([CHECKED_PAIRS.empty_table(), *(passed for passed, _ in checked)])
     known = item_ids.combine_chunks()
     items = pc.index_in(kept["item_id"], known)
@@ -144,7 +156,7 @@ def read_pair_file(
             "row": row["_row"],
             "query": row["query"],
             "item_id": row["item_id"],
-            "column": mapping.columns["item_id"],
+            "column": names["item_id"],
             "value": row["item_id"],
             "reason": UNKNOWN,
         }

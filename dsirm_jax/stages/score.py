@@ -32,6 +32,7 @@ def run(
     pairs: str,
     columns: dict[str, str],
     run_columns: dict[str, str],
+    queries: str | None,
     encoder: DenseEncoder,
     beams: int,
     match_beams: tuple[int | str, ...],
@@ -52,6 +53,7 @@ def run(
       pairs: the file, see `query_files.read_pair_file`.
       columns: our column name to that of the file, where they differ.
       run_columns: likewise of the run's judgements, where the file calls them so.
+      queries: file of the queries' texts by id, where the file has ids.
       encoder: that of the run.
       beams: SIDs that the generator writes for a query.
       match_beams: `beams` of `match.run`.
@@ -75,7 +77,7 @@ def run(
     from dsirm_jax.relevance.score import score
 
     ids = pq.read_table(layout.items, columns=["item_id"])["item_id"]
-    read = read_pair_file(pairs, item_ids=ids, columns=columns, of_run=run_columns)
+    read = read_pair_file(pairs, item_ids=ids, columns=columns, of_run=run_columns, queries=queries)
     kept, items, rejected = read.kept, read.items, read.rejected
     with replacing(layout.scores.with_name("rejected.parquet")) as partial:
         pq.write_table(rejected, partial)
