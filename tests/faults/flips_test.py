@@ -14,7 +14,10 @@ from dsirm_jax.stages import STAGES
 from dsirm_jax.training import checkpoints
 from tests.faults.tiny import places
 
-FLIPS, CUTS = 1600, 160
+FLIPS = int(os.environ.get("FLIPS", "400"))
+"""The long form has 1,600."""
+
+CUTS = FLIPS // 10
 
 
 def files_of(model_dir):
