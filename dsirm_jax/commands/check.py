@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import logging
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,32 +26,32 @@ ROWS = 100_000
 WIDTH = 40
 """Characters of a value that are shown."""
 
+LABELS = {
+    *("LABEL_GAINS", "prepare.run.label_gains"),
+    *("RELEVANT_LABELS", "prepare.run.relevant_labels"),
+}
+"""Bindings beside which none of labels are suggested."""
+
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints what would be read of tables and what is wrong, and a gin file to start from."""
-    from dsirm_jax.data import check
     from dsirm_jax.io.files import write_text
 
     draft_file = flags["write"]
     if draft_file and Path(draft_file).exists():
         raise InputError(f"--write: {draft_file} exists; name a new file")
+    if draft_file and flags["gin_file"]:
+        raise InputError("--write goes with --items and --judgements: you have a --gin_file")
     if not flags["gin_file"] and not (flags["items"] and flags["judgements"]):
         raise InputError("name --items and --judgements, or a --gin_file that binds them")
-    logging.getLogger("dsirm_jax").setLevel(logging.ERROR)  # the findings are printed
-    tables = {"ITEMS": flags["items"], "JUDGEMENTS": flags["judgements"]}
-    lines = [f"{name} = {value!r}" for name, value in tables.items() if value]
-    lines += flags["gin_bindings"]
-    source, rules = _configured(flags, lines)
-    suggested: list[str] = []
-    if not flags["gin_file"]:
-        suggested += _columns(source)
-        source, rules = _configured(flags, [*lines, *suggested])
-        suggested += _labels(source, rules, rows=flags["rows"])
-        source, rules = _configured(flags, [*lines, *suggested])
-    seen = check.look(source.read(), rules=rules, rows=flags["rows"])
+    macros = {"ITEMS": flags["items"], "JUDGEMENTS": flags["judgements"]}
+    bound = [f"{name} = {value!r}" for name, value in macros.items() if value]
+    bound += flags["gin_bindings"]
+    with _quiet():  # the findings are printed
+        seen, suggested = _look(flags, bound)
     print("\n".join(_report(seen, suggested, rows=flags["rows"])))
     if not flags["gin_file"]:
-        draft = "\n".join(_draft(lines, suggested))
+        draft = "\n".join(_draft(bound, suggested))
         if draft_file:
             write_text(Path(draft_file), f"{draft}\n")
             print(f"\n{draft_file} is a gin file to start from; look it over, then")
@@ -61,12 +63,44 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     return 2 if seen.stop else 0
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("dsirm_jax")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _look(flags: Values, bound: Sequence[str]) -> tuple[Look, list[str]]:
+    """Returns what tables show that are read with some bindings, and those that are suggested."""
+    from dsirm_jax.data import check
+
+    source, rules = _configured(flags, bound)
+    suggested: list[str] = []
+    if not flags["gin_file"]:
+        suggested += _columns(source)
+        source, rules = _configured(flags, [*bound, *suggested])
+        if not LABELS.intersection(map(_name, bound)):
+            suggested += _labels(source, rules, rows=flags["rows"])
+        source, rules = _configured(flags, [*bound, *suggested])
+    return check.look(source.read(), rules=rules, rows=flags["rows"]), suggested
+
+
 def _configured(flags: Values, lines: Sequence[str]) -> tuple[Any, Rules]:
-    """Reads the gin files with these bindings; returns the reader and the rules of `prepare`."""
+    """Reads the gin files with these bindings; returns the reader and the rules of `prepare`.
+
+    Raises:
+      InputError: one of them is not legal, or one that `prepare` needs is missing.
+    """
     from dsirm_jax.data.clicks import ClickModel
     from dsirm_jax.data.identity import PLAIN
+    from dsirm_jax.data.readers.reader import check_reader
     from dsirm_jax.data.rules import Rules
     from dsirm_jax.run import configuration
+    from dsirm_jax.run.job import Job
 
     configuration.parse(
         files=flags["gin_file"] or [TABLES],
@@ -76,7 +110,10 @@ def _configured(flags: Values, lines: Sequence[str]) -> tuple[Any, Rules]:
     )
     parameters = inspect.signature(prepare.run).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    bound = defaults | {"seed": 0} | configuration.bound(prepare.run)
+    seed = configuration.bound(Job).get("seed", 0)  # which decides on the split
+    bound = defaults | {"layout": None, "seed": seed} | configuration.bound(prepare.run)
+    configuration.check_complete(prepare.run, bound)
+    check_reader(bound["source"])
     bound["clicks"] = bound["clicks"] or ClickModel()
     bound["identity"] = bound["identity"] or PLAIN
     names = [field.name for field in dataclasses.fields(Rules)]
@@ -131,18 +168,29 @@ def _labels(tables: Tables, rules: Rules, *, rows: int) -> list[str]:
     return [f"LABEL_GAINS = {dict(found.gains)!r}", f"RELEVANT_LABELS = {tuple(found.relevant)!r}"]
 
 
-def _draft(lines: Sequence[str], suggested: Sequence[str]) -> Iterator[str]:
+def _draft(bound: Sequence[str], suggested: Sequence[str]) -> Iterator[str]:
+    """Yields the lines of a gin file with these bindings."""
+    from dsirm_jax.run import configuration
+
+    # Of two bindings of a name the later one wins, and a suggestion has what is bound in it.
+    kept = {_name(line): line for line in bound}
+    for line in suggested:
+        kept.pop(_name(line), None)
+    lines = [*kept.values(), *suggested]
+    modules = {module for line in lines for module in re.findall(r"(\w+)\.\w", line)}
+    registration, *imports = configuration.imports(TABLES)
     yield "# Written by `dsirm check`."
-    imports = [line for line in suggested if line.startswith("labels.")]
-    if imports:
-        yield "from __gin__ import dynamic_registration\n"
-        yield "from dsirm_jax.data import labels\n"
-    yield f"include {TABLES!r}\n"
-    # Of two bindings of a name the later one wins.
-    yield from ({line.partition("=")[0].strip(): line for line in lines}).values()
+    if used := [line for line in imports if line.split()[-1] in modules]:
+        yield from (registration, "", *used, "")
+    yield from (f"include {TABLES!r}", "", *kept.values())
     if suggested:
         yield "\n# Suggested by names of columns and by the labels: look whether they are right."
         yield from suggested
+
+
+def _name(line: str) -> str:
+    """Returns what a gin line binds."""
+    return line.partition("=")[0].strip()
 
 
 def _report(seen: Look, suggested: Sequence[str], *, rows: int) -> Iterator[str]:
@@ -170,7 +218,7 @@ def _report(seen: Look, suggested: Sequence[str], *, rows: int) -> Iterator[str]
     if queries := seen.summary.get("queries"):
         splits = (f"{split['queries']} {name}" for name, split in queries["splits"].items())
         yield f"queries: {', '.join(splits)}"
-    yield f"looked at: the first {rows:,} rows or so of each table (--rows)"
+    yield f"looked at: the first {rows:,} rows or so of each table (--rows), and the judged items"
     if seen.stop:
         yield f"prepare would stop: {seen.stop}"
 

@@ -18,17 +18,14 @@ import pyarrow.parquet as pq
 from dsirm_jax.data.columns import filter_rows
 from dsirm_jax.data.connections import embedded
 from dsirm_jax.data.findings import Finding
-from dsirm_jax.data.ids import read_id
+from dsirm_jax.data.ids import likeness, read_id
 from dsirm_jax.data.prepared_tables import prepared_tables
 from dsirm_jax.data.rules import Rules
 from dsirm_jax.data.schema import Chunk, Part, Source
 from dsirm_jax.io.errors import InputError
 
-MOST_ROWS = 2_000_000
-"""Items of a part among which those that are judged are looked for."""
-
 MOST_PARTS = 16
-"""Parts of a table that are looked at, from its first to its last."""
+"""Parts of a table of judgements that are looked at, from its first to its last."""
 
 SHOWN = 3
 """Rows of a table that are shown, and of each reason for which rows are rejected."""
@@ -56,16 +53,18 @@ class Look:
 def look(source: Source, *, rules: Rules, rows: int) -> Look:
     """Makes the prepared tables of a sample, in a temporary folder, and tells what comes out.
 
-    Of the items, the sample has the first ones and those that its judgements name.
+    Of the items, which are read to their end, the sample has the first ones and those that its
+    judgements name, perhaps with other zeros, case or notation: what joins there, joins here.
 
     Args:
       source: the tables.
       rules: what becomes of them. Where too many rows are rejected for `prepare`, the look goes on.
-      rows: of each table that are read, about.
+      rows: of each table, about.
     """
     judgements = _heads(source.judgements, rows)
-    judged = {read_id(text) for text in values(judgements, "item_id")}
-    items = [functools.partial(_judged_items, part, judged, rows) for part in source.items]
+    judged = {_key(text) for text in values(judgements, "item_id")}
+    share = math.ceil(rows / max(1, len(source.items)))
+    items = [functools.partial(_judged_items, part, judged, share) for part in source.items]
     sample = dataclasses.replace(source, items=items, judgements=judgements)
     seen = _look(sample, rules)
     if seen.stop and not seen.summary:
@@ -108,18 +107,17 @@ def _as_seen(text: str) -> str:
 
 
 def _judged_items(part: Part, judged: Collection[str], rows: int) -> Iterator[Chunk]:
-    """Yields the first rows of a part, then those of a judged id, up to `MOST_ROWS`."""
+    """Yields the first rows of a part, then those whose id is judged."""
     seen = 0
     for chunk in part():
-        is_head = seen < rows
-        seen += chunk.table.num_rows
-        if is_head or chunk.unreadable:
+        end = seen + chunk.table.num_rows
+        if end <= rows or chunk.unreadable:
             yield chunk
         else:
-            ids = map(_text, chunk.table["item_id"].to_pylist())
-            yield filter_rows(chunk, pa.array([read_id(text) in judged for text in ids]))
-        if seen >= MOST_ROWS:
-            return
+            ids = enumerate(map(_text, chunk.table["item_id"].to_pylist()), seen)
+            keep = [place < rows or _key(text) in judged for place, text in ids]
+            yield filter_rows(chunk, pa.array(keep, pa.bool_()))
+        seen = end
 
 
 def labels(source: Source, *, rows: int) -> dict[str, int]:
@@ -140,6 +138,10 @@ def values(parts: Sequence[Part], column: str) -> dict[str, int]:
             if column in chunk.table.column_names:
                 counts.update(map(_text, chunk.table[column].drop_null().to_pylist()))
     return dict(counts)
+
+
+def _key(text: str) -> str:
+    return likeness(read_id(text))
 
 
 def _text(value: object) -> str:

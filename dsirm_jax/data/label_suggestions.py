@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
-from dsirm_jax.data.labels import MISSING
+from dsirm_jax.data.labels import is_missing
 from dsirm_jax.data.numerals import canonical, readings
 
 KNOWN: Sequence[Mapping[str, float]] = (
@@ -49,8 +49,7 @@ def suggest_gains(labels: Collection[str]) -> Suggestion | None:
     Args:
       labels: that are found, as they are written.
     """
-    rated = sorted({label.strip() for label in labels} - {""})
-    rated = [label for label in rated if label.lower() not in MISSING]
+    rated = sorted({text for label in labels if not is_missing(text := label.strip())})
     folded = {label.casefold() for label in rated}
     for gains in KNOWN:
         if folded and folded <= {label.casefold() for label in gains} and len(folded) > 1:
@@ -61,7 +60,7 @@ def suggest_gains(labels: Collection[str]) -> Suggestion | None:
     distinct = sorted({read[0] for read in numbers.values()})
     if len(distinct) < 2:
         return None
-    least, most = min(0.0, distinct[0]), distinct[-1]
+    least, most = distinct[0], distinct[-1]
     half = (least + most) / 2
     relevant = [number for number in distinct if number > half]
     if len(distinct) > MOST_LISTED:

@@ -31,13 +31,12 @@ from dsirm_jax.data.labels import Labels
 from dsirm_jax.data.missing import MISSING
 from dsirm_jax.data.pair_labels import MAJORITY
 from dsirm_jax.data.prepared_tables import prepared_tables
-from dsirm_jax.data.readers.reader import Reader
+from dsirm_jax.data.readers.reader import Reader, check_reader
 from dsirm_jax.data.rows import BATCH_ROWS
 from dsirm_jax.data.rules import Rules
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.io import disk
 from dsirm_jax.io.checks import check_text, check_whole
-from dsirm_jax.io.errors import InputError
 
 MOST_VOCABULARY_TEXTS = 200_000
 """More items, or more queries, train the vocabulary on every n-th one, in the order of the table:
@@ -159,10 +158,7 @@ def prepare(
     if workers is not None:
         check_whole("prepare.run.workers", workers, least=1)
     check_text("prepare.run.memory_limit", memory_limit)
-    if isinstance(source, type) or not isinstance(source, Reader):
-        raise InputError(
-            f"gin binding prepare.run.source is {source!r}; bind a reader, such as @tables.Tables()"
-        )
+    check_reader(source)
     out_dir = Path(out_dir)
     for name in OUTPUTS:
         (out_dir / name).unlink(missing_ok=True)

@@ -142,6 +142,11 @@ def prepared_tables(
     queries = database.read_parquet(str(folder / "queries.parquet"))
     pairs = _pairs(database, labelled.rows, items, queries, folder=folder)
     splits = relations.splits(pairs)
+    if not any(split["judgements"] for split in splits.values()):
+        raise InputError(
+            f"judgements: none of {judgements_summary['read']} is left to learn from; "
+            f"{rejected.name} says why each is left out"
+        )
     _check_splits(splits)
     return {
         "items": items_summary | relations.item_counts(items, most=NAMED_CATEGORIES),

@@ -124,6 +124,16 @@ def bound(function: Callable[..., Any], *, scope: str | None = None) -> dict[str
         return gin.get_bindings(function)
 
 
+def imports(file: str) -> list[str]:
+    """Returns the import statements of a gin file and of those that it includes, each once.
+
+    Raises:
+      InputError: there is no such file, or it is no gin.
+    """
+    included = _with_included(_find(file, ()), ())
+    return list(dict.fromkeys(line for each in included for line in _import_lines(each.text)))
+
+
 def text() -> str:
     """Returns the configuration in effect, which can be read again as a gin file."""
     return gin.config_str()

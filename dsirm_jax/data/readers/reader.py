@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from dsirm_jax.data.schema import Source
+from dsirm_jax.io.errors import InputError
 
 
 @runtime_checkable
@@ -28,3 +29,11 @@ class Reader(Protocol):
           InputError: the input cannot be read.
         """
         ...
+
+
+def check_reader(source: Any) -> None:
+    """Raises InputError where `prepare.run.source` is bound to anything but a reader."""
+    if isinstance(source, type) or not isinstance(source, Reader):
+        raise InputError(
+            f"gin binding prepare.run.source is {source!r}; bind a reader, such as @tables.Tables()"
+        )
