@@ -113,7 +113,7 @@ def test_no_such_file(shop, capsys):
 
 STRICT = ["--gin.prepare.run.max_rejected_share=0.0"]
 BAD_ROWS = {
-    "invalid UTF-8": ("items", b"bad,caf\xe9", ["row 41", "title", "UTF-8"]),
+    "invalid UTF-8": ("items", b"bad,caf\x81", ["row 41", "title", "UTF-8"]),
     "empty title": ("items", b"bad,  ", ["row 41", "title", "empty"]),
     "duplicate item id": ("items", b"i7,good thing again", ["item_id", "i7"]),
     "unknown item": ("judgements", b"thing 1,nowhere,1", ["row 41", "item_id", "nowhere"]),
