@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,14 +90,11 @@ def spell_twice(folder, *, identity):
     table = pq.read_table(layout.predictions)
     swapped = [" ".join(reversed(query.upper().split())) for query in table["query"].to_pylist()]
     other = table.set_column(0, "query", pa.array(swapped))
-    both = pa.concat_tables([table, other]).replace_schema_metadata(
-        identity and identity.metadata()
-    )
-    pq.write_table(both, layout.predictions)
-    record = dataclasses.replace(read_record(layout.stage("relevance")), files=None)
-    write_record(
-        layout.stage("relevance"), complete(layout.stage("relevance"), record, seconds=1.0)
-    )
+    both = pa.concat_tables([table, other])
+    said = identity and identity.metadata()
+    pq.write_table(both.replace_schema_metadata(said), layout.predictions)
+    stage = layout.predictions.parent
+    write_record(stage, complete(stage, read_record(stage), seconds=1.0))
 
 
 def test_spellings_of_a_query_make_no_interval_narrower(tmp_path):
