@@ -123,9 +123,8 @@ def read_pair_file(
     mapping = file_mapping(
         file, wanted=("query", "item_id"), given=columns or {}, of_run=of_run or {}
     )
-    checked = [
-        checked_pairs(chunk) for part in formats.parts([file], mapping=mapping) for chunk in part()
-    ]
+    parts = formats.told_parts(file, mapping=mapping)
+    checked = [checked_pairs(chunk) for part in parts for chunk in part()]
     kept = pa.concat_tables([CHECKED_PAIRS.empty_table(), *(passed for passed, _ in checked)])
     known = item_ids.combine_chunks()
     items = pc.index_in(kept["item_id"], known)
@@ -183,7 +182,7 @@ def read_query_file(
       InputError: the file cannot be read, or a row has no text or too long a one.
     """
     mapping = file_mapping(file, wanted=("query",), given=columns or {}, of_run=of_run or {})
-    for part in formats.parts([file], mapping=mapping):
+    for part in formats.told_parts(file, mapping=mapping):
         for chunk in part():
             texts = []
             column = chunk.table["query"].to_pylist()
