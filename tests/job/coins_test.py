@@ -46,13 +46,13 @@ def write(folder):
 
 
 def of_one_spelling(layout):
-    """Returns the metrics of those rows alone whose query is in lower case, as the models score it.
+    """Returns the metrics of the rows alone whose query is in lower case.
 
     Spellings have the same scores and the same coins: three of them are no more evidence than one.
     """
-    table = pq.read_table(layout.predictions).to_pandas()
-    table = table[(table["split"] == "test") & (table["query"] == table["query"].str.lower())]
-    query = np.unique(table["query"], return_inverse=True)[1]
+    table = pq.read_table(layout.predictions, filters=[("split", "=", "test")])
+    table = table.filter([query == query.lower() for query in table["query"].to_pylist()])
+    query = np.unique(table["query"].to_numpy(), return_inverse=True)[1]
     judged = JudgedPairs(
         query_index=query,
         identity=query,
