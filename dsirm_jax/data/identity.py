@@ -95,12 +95,24 @@ NEAR = QueryIdentity(punctuation=True, word_order=True)
 """By which queries that are spelt alike but are not one are found."""
 
 
-def identity_in(queries: Path) -> QueryIdentity:
-    """Returns the identity that `prepare/queries.parquet` was split by, else the plain one."""
+def identity_in(table: Path) -> QueryIdentity:
+    """Returns the identity that queries were split by, else the plain one.
+
+    Args:
+      table: `queries.parquet` of `prepare`, or `predictions.parquet` made of it.
+    """
     import pyarrow.parquet as pq
 
-    said = (pq.read_schema(queries).metadata or {}).get(METADATA)
+    said = (pq.read_schema(table).metadata or {}).get(METADATA)
     return QueryIdentity(**json.loads(said)) if said else PLAIN
+
+
+def identities_in(queries: Path) -> Int[np.ndarray, " query"]:
+    """Returns a number of each query of `prepare/queries.parquet`, the same for its spellings."""
+    import pyarrow.parquet as pq
+
+    names = pq.read_table(queries, columns=["query"])["query"].to_pylist()
+    return identity_in(queries).numbers(names)
 
 
 @functools.cache

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
+from dsirm_jax.data.identity import identities_in
+
 NO_ITEM = -1
 MOST_POSITIVES = 64
 
@@ -45,9 +47,21 @@ def read_judgements(judgements: Path, *names: str) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in names}
 
 
-def held_out_queries(queries: int, *, share: float, seed: int) -> Bool[np.ndarray, " query"]:
-    """Returns which queries are held out from training, a random share of all by their number."""
-    return np.random.Generator(np.random.Philox(key=seed)).random(queries) < share
+def held_out_queries(queries: Path, *, share: float, seed: int) -> Bool[np.ndarray, " query"]:
+    """Returns which queries are held out from training, a random share of all.
+
+    Every query has a draw by its number, and all of one identity have that of the first of them:
+    a spelling that is learnt would tell what another one is measured by.
+
+    Args:
+      queries: `prepare/queries.parquet`.
+      share: of the queries.
+      seed: of the draws.
+    """
+    identity = identities_in(queries)
+    draws = np.random.Generator(np.random.Philox(key=seed)).random(len(identity))
+    _, first, spelling_of = np.unique(identity, return_index=True, return_inverse=True)
+    return draws[first[spelling_of]] < share
 
 
 def positives_of(pairs: Int[np.ndarray, "pair 2"], *, queries: int) -> np.ndarray:

@@ -134,7 +134,7 @@ def read_pair_file(
         mapping = file_mapping(
             file, wanted=("query", "item_id"), given=columns or {}, of_run=of_run or {}
         )
-        names, parts = mapping.columns, formats.parts([file], mapping=mapping)
+        names, parts = mapping.columns, formats.told_parts(file, mapping=mapping)
         if queries:
             parts = named_queries(parts, read_topics([queries]))
     checked = [checked_pairs(chunk) for part in parts for chunk in part()]
@@ -195,7 +195,7 @@ def read_query_file(
       InputError: the file cannot be read, or a row has no text or too long a one.
     """
     mapping = file_mapping(file, wanted=("query",), given=columns or {}, of_run=of_run or {})
-    for part in formats.parts([file], mapping=mapping):
+    for part in formats.told_parts(file, mapping=mapping):
         for chunk in part():
             texts = []
             column = chunk.table["query"].to_pylist()

@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -326,7 +327,7 @@ def text_sid_batches(
     max_pieces: int,
     curriculum: Curriculum,
     training: Training,
-    num_queries: int,
+    queries: PathLike,
     seed: int,
 ) -> tuple[Callable[[int], Iterator[Row]], int, list[Row]]:
     """Returns what the generator learns from: its batches from any step on, and rows in an epoch.
@@ -341,7 +342,7 @@ def text_sid_batches(
       max_pieces: pieces read of a text.
       curriculum: what it learns from, and when.
       training: how long, and in batches of what size.
-      num_queries: of all splits.
+      queries: `prepare/queries.parquet`.
       seed: of the order, and of the queries held out.
     """
     tasks = functools.partial(
@@ -351,7 +352,7 @@ def text_sid_batches(
     lengths = {"inputs": max_pieces, "targets": len(sizes)}
     trained, held_out_batches = None, []
     if training.held_out:
-        held_out = held_out_queries(num_queries, share=training.held_out, seed=seed)
+        held_out = held_out_queries(Path(queries), share=training.held_out, seed=seed)
         trained = ~held_out
         held_out_batches = [
             generator_features(batch)

@@ -216,6 +216,7 @@ def pair_batches(
     features: Mapping[str, np.ndarray],
     *,
     judgements: Path,
+    queries: Path,
     training: Training,
     spec: BatchSpec,
     seed: int,
@@ -225,6 +226,7 @@ def pair_batches(
     Args:
       features: what the encoder reads, of all queries, `query`, and of all items, `item`.
       judgements: `prepare/judgements.parquet`.
+      queries: `prepare/queries.parquet`.
       training: length, batch size and share held out.
       spec: see `batch_spec`; it says how many negatives every row brings along.
       seed: of the order of the rows, and of their negatives.
@@ -241,7 +243,7 @@ def pair_batches(
 
     size, apart = training.batch_size, np.zeros(len(relevant), bool)
     if share := training.held_out:
-        apart = pairs.held_out_queries(num_queries, share=share, seed=seed)[relevant[:, 0]]
+        apart = pairs.held_out_queries(queries, share=share, seed=seed)[relevant[:, 0]]
         if apart.all() or not apart.any():
             raise InputError(
                 f"Training.held_out = {share} holds {apart.sum()} of {len(apart)} training rows "

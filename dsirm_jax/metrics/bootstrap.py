@@ -1,11 +1,13 @@
 """Paired bootstrap over queries: intervals for metrics and for differences of metrics.
 
 A resample draws queries with replacement and takes all pairs of a drawn query along, because the
-pairs of one query are not independent. It is written as how often each query was drawn, and a
+pairs of one query are not independent; nor are the spellings of one query, which are drawn as one.
+It is written as how often each query was drawn, and a
 metric as a `Statistic` that maps such counts to values; what does not change between resamples
 (the sort, per-query sums) is done once, when the statistic is made. All statistics see the same
 resamples, so the difference of two rungs' samples is paired. Source: Efron & Tibshirani 1993,
-chapter 13; resampling of topics as in Sakai 2006.
+chapter 13; resampling of topics as in Sakai 2006; of groups with all that is in them, Davison &
+Hinkley 1997, section 3.8 (strategy 1).
 """
 
 from __future__ import annotations
@@ -270,6 +272,7 @@ def bootstrap(
     num_pairs: int,
     resamples: int,
     seed: int,
+    groups: Int[np.ndarray, " query"] | None = None,
     cells_at_once: int = CELLS_AT_ONCE,
 ) -> tuple[dict[Name, float], dict[Name, Float[np.ndarray, " resample"]]]:
     """Returns each statistic on the sample and on every resample, all on the same resamples.
@@ -280,6 +283,8 @@ def bootstrap(
       num_pairs: the pairs.
       resamples: resamples to draw.
       seed: seed of the draws.
+      groups: a number of each query, in the order of `np.unique` of the pairs' queries, that those
+        share that are drawn together; None: each is drawn alone.
       cells_at_once: pairs or queries, times resamples, that are held in memory at once.
 
     Returns:
@@ -289,12 +294,21 @@ def bootstrap(
     values = {name: float(statistic(once)[0]) for name, statistic in statistics.items()}
     samples = {name: np.empty(resamples) for name in statistics}
     chunk = max(1, cells_at_once // max(num_queries, num_pairs))
+    group_of = np.arange(num_queries) if groups is None else _in_order(groups)
+    num_groups = group_of.max(initial=-1) + 1
     for start in range(0, resamples, chunk):
         stop = min(start + chunk, resamples)
-        counts = resample_counts(num_queries, resamples=stop - start, seed=seed, start=start)
+        drawn = resample_counts(num_groups, resamples=stop - start, seed=seed, start=start)
+        counts = drawn.take(group_of, axis=0)  # [query, resample]
         for name, statistic in statistics.items():
             samples[name][start:stop] = statistic(counts)
     return values, samples
+
+
+def _in_order(groups: Int[np.ndarray, " query"]) -> Int[np.ndarray, " query"]:
+    """Returns groups renumbered from 0 by their first query: without companions that is its own."""
+    _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group_of]
 
 
 def interval(value: float, samples: Float[np.ndarray, " resample"]) -> Interval:

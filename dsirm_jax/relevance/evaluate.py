@@ -81,7 +81,7 @@ def evaluate(
         scores is passed over.
       grades: probabilities of E, S, C and I, by rung that tells them apart.
       esci_gains: whose gains ESCI's task 1 has, see `esci.GAINS`.
-      resamples: resamples of queries that the intervals come from.
+      resamples: resamples of queries, each with all its spellings, that the intervals come from.
       seed: seed of the resamples.
 
     Returns:
@@ -119,6 +119,7 @@ def evaluate_hits(
     ranks: Mapping[str, tuple[Int[np.ndarray, " query"], Real[np.ndarray, "query level"]]],
     *,
     segment: Shaped[np.ndarray, " any_query"],
+    identity: Int[np.ndarray, " any_query"],
     lifts: Sequence[tuple[str, str]],
     resamples: int = 1000,
     seed: int = 0,
@@ -129,8 +130,9 @@ def evaluate_hits(
       ranks: by rung, the numbers of the queries `[query]`, the same for all, and
         `metrics.retrieval.first_hits` of them `[query, level]`.
       segment: `[any query]` str, of queries by their number.
+      identity: `[any query]`, a number that all spellings of a query share.
       lifts: (rung, baseline) pairs whose difference is wanted, as in `evaluate`.
-      resamples: resamples of queries that the intervals come from.
+      resamples: as in `evaluate`.
       seed: seed of the resamples.
 
     Returns:
@@ -141,13 +143,13 @@ def evaluate_hits(
     plan = _Plan(lifts, resamples=resamples, seed=seed)
     if not len(queries):
         return {}
-    result = _hits(by_rung, plan)
+    result = _hits(by_rung, plan, identity=identity[queries])
     result["segments"] = {}
     for name in SEGMENTS:
         kept = segment[queries] == name
         if kept.any():
             within = {rung: first[kept] for rung, first in by_rung.items()}
-            result["segments"][name] = _hits(within, plan)
+            result["segments"][name] = _hits(within, plan, identity=identity[queries[kept]])
     return result
 
 
@@ -159,15 +161,20 @@ class _Plan(NamedTuple):
     seed: int
 
     def resampled(
-        self, statistics: Mapping[_Key, bootstrap.Statistic], *, num_queries: int, num_pairs: int
+        self,
+        statistics: Mapping[_Key, bootstrap.Statistic],
+        *,
+        identity: Int[np.ndarray, " query"],
+        num_pairs: int,
     ) -> _Resampled:
-        """Returns statistics of a number of queries and their pairs."""
+        """Returns statistics of queries, of which all of one identity are drawn at once."""
         values, samples = bootstrap.bootstrap(
             statistics,
-            num_queries=num_queries,
+            num_queries=len(identity),
             num_pairs=num_pairs,
             resamples=self.resamples,
             seed=self.seed,
+            groups=identity,
         )
         return _Resampled(values, samples)
 
@@ -192,7 +199,12 @@ class _Resampled(NamedTuple):
         )
 
 
-def _hits(ranks: Mapping[str, Real[np.ndarray, "query level"]], plan: _Plan) -> dict[str, Any]:
+def _hits(
+    ranks: Mapping[str, Real[np.ndarray, "query level"]],
+    plan: _Plan,
+    *,
+    identity: Int[np.ndarray, " query"],
+) -> dict[str, Any]:
     num_queries, levels = next(iter(ranks.values())).shape
     resampled = plan.resampled(
         {
@@ -203,7 +215,7 @@ def _hits(ranks: Mapping[str, Real[np.ndarray, "query level"]], plan: _Plan) -> 
             for level in range(levels)
             for k in HITS_AT
         },
-        num_queries=num_queries,
+        identity=identity,
         num_pairs=num_queries,
     )
 
@@ -304,14 +316,14 @@ def _measured(
     pairs: JudgedPairs, statistics: Mapping[str, Mapping[str, bootstrap.Statistic]], plan: _Plan
 ) -> dict[str, Any]:
     """Returns metrics of rungs and their lifts, of statistics by rung and name."""
-    num_queries = len(np.unique(pairs.query_index))
+    _, first = np.unique(pairs.query_index, return_index=True)
     resampled = plan.resampled(
         {
             (rung, name): statistic
             for rung, named in statistics.items()
             for name, statistic in named.items()
         },
-        num_queries=num_queries,
+        identity=pairs.identity[first],
         num_pairs=len(pairs.query_index),
     )
 
@@ -326,7 +338,7 @@ def _measured(
         by_metric = {name: lift_of(rung, over, name) for name in both}
         measured_lifts[key] = {"rung": rung, "over": over, **_defined(by_metric)}
     return {
-        "queries": num_queries,
+        "queries": len(first),
         "pairs": len(pairs.query_index),
         "rungs": {
             rung: _defined(

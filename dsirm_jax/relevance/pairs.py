@@ -46,6 +46,7 @@ class JudgedPairs:
 
     Attributes:
       query_index: int64 `[pair]`.
+      identity: int64 `[pair]`, a number that all spellings of the pair's query share.
       relevant: bool `[pair]`.
       gain: float `[pair]`, what nDCG counts.
       label: str `[pair]`, the grade; None where it is not known.
@@ -53,6 +54,7 @@ class JudgedPairs:
     """
 
     query_index: np.ndarray
+    identity: np.ndarray
     relevant: np.ndarray
     gain: np.ndarray
     label: np.ndarray
@@ -62,6 +64,7 @@ class JudgedPairs:
         """Returns the pairs that a mask keeps."""
         return JudgedPairs(
             query_index=self.query_index[kept],
+            identity=self.identity[kept],
             relevant=self.relevant[kept],
             gain=self.gain[kept],
             label=self.label[kept],

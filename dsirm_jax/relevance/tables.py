@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
-from dsirm_jax.data.identity import identity_in
+from dsirm_jax.data.identity import QueryIdentity, identities_in
 from dsirm_jax.data.schema import SEGMENTS, TEST, number_columns
 from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.io import arrays
@@ -67,9 +67,7 @@ def read_query_vectors(layout: Layout, *, scratch: Path) -> Float[np.ndarray, "q
 def first_spellings(queries: Path) -> np.ndarray:
     """Returns for every query of `prepare/queries.parquet` the first one of its identity."""
     names = pq.read_table(queries, columns=["query"])["query"].to_numpy()
-    _, first, row = np.unique(
-        identity_in(queries).numbers(names), return_index=True, return_inverse=True
-    )
+    _, first, row = np.unique(identities_in(queries), return_index=True, return_inverse=True)
     return names[first[row]]
 
 
@@ -297,6 +295,7 @@ def read_judged_pairs(*, queries: Path, items: Path, judgements: Path) -> Judged
     largest = [name for name, _ in sorted(judged.items(), key=lambda pair: (-pair[1], pair[0]))]
     return JudgedPairs(
         query_index=query,
+        identity=identities_in(queries)[query],
         relevant=relevant,
         gain=gain,
         label=label,
@@ -344,9 +343,16 @@ def _judged_pairs(at: Layout) -> JudgedPairs:
 
 
 def write_predictions(
-    path: Path, *, judged: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
+    path: Path,
+    *,
+    judged: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
+    identity: QueryIdentity,
 ) -> None:
-    """Writes `predictions.parquet`: what is known of each pair, and a score column per rung."""
+    """Writes `predictions.parquet`: what is known of each pair, and a score column per rung.
+
+    Its metadata has the `identity` of queries, which `identity.identity_in` reads.
+    """
     columns = {name: judged[name] for name in ABOUT_THE_PAIR} | dict(scores)
     with replacing(path) as partial:
-        pq.write_table(pa.table(columns), partial)
+        pq.write_table(pa.table(columns).replace_schema_metadata(identity.metadata()), partial)

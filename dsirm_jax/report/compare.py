@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dsirm_jax.data.identity import QueryIdentity, identity_in
 from dsirm_jax.data.schema import TEST
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.evaluate import evaluate, metrics_table
@@ -44,8 +45,10 @@ def compare_runs(first: Path, second: Path) -> str:
     if not len(both):
         raise InputError(f"{paths[0]} and {paths[1]} have no tested query and item in common")
     _check_agreement(both, paths)
+    queries, query_index = np.unique(both["query"].to_numpy(), return_inverse=True)
     pairs = JudgedPairs(
-        query_index=np.unique(both["query"].to_numpy(), return_inverse=True)[1],
+        query_index=query_index,
+        identity=_coarser(*map(identity_in, paths)).numbers(queries.tolist())[query_index],
         relevant=both["relevant"].to_numpy(),
         gain=both["gain"].to_numpy(),
         label=both["label"].to_numpy(),
@@ -92,6 +95,14 @@ def _check_agreement(both: pa.Table, paths: list[Path]) -> None:
                 f"{row[f'{column} of B']}; {len(differs):,} of {len(both):,} common pairs): bind "
                 f"the same {binding}"
             )
+
+
+def _coarser(one: QueryIdentity, other: QueryIdentity) -> QueryIdentity:
+    """Returns under which two queries are one where they are so under either."""
+    return QueryIdentity(
+        punctuation=one.punctuation or other.punctuation,
+        word_order=one.word_order or other.word_order,
+    )
 
 
 def _counted(tested: pa.Table) -> str:

@@ -90,8 +90,8 @@ def update(
     """Adds items and cached queries to a bundle.
 
     Items and queries that are there already stay as they are, but that the SIDs and neighbours of
-    queries are those that they have with the new items. Of new rows that share an id the first one
-    counts.
+    queries are those that they have with the new items. Of new rows that share an id the last one
+    counts, as in `prepare`.
 
     Args:
       path: of the bundle.
@@ -186,7 +186,7 @@ def _read_items(
         table=None,
         remedy=f"name yours: {FLAG}=item_id=sku,title=name",
     )
-    parts = formats.parts([file], mapping=mapping)
+    parts = formats.told_parts(file, mapping=mapping)
     paths, findings = paths_of(parts, **separators, binding="--")
     for finding in findings:
         log.log(finding.level, "%s: %s", file, finding.text)
@@ -202,10 +202,14 @@ def _read_items(
     table = pa.concat_tables([none, *accepted])
     ids = table["item_id"].to_pylist()
     known = catalogue.numbers_of(ids) != catalogues.UNKNOWN
-    first = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
-    rows = sorted(row for row in first.values() if not known[row])
-    if len(rows) < len(ids):
-        log.info("%s: %s of its %s items are there already", file, len(ids) - len(rows), len(ids))
+    last = {name: row for row, name in enumerate(ids)}
+    rows = sorted(row for row in last.values() if not known[row])
+    if known.any():
+        log.info("%s: %s of its %s rows are there already", file, known.sum(), len(ids))
+    if copies := len(ids) - known.sum() - len(rows):
+        log.info(
+            "%s: %s rows share their item_id with a later one, which is the item", file, copies
+        )
     table = table.take(pa.array(rows, pa.int64()))
     if not len(table):
         return nothing

@@ -46,6 +46,7 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
     """predictions of all folds -> metrics of every rung with intervals, and lifts between rungs."""
     import pyarrow.parquet as pq
 
+    from dsirm_jax.data.identity import identity_in
     from dsirm_jax.data.schema import TEST
     from dsirm_jax.relevance.evaluate import evaluate, lifts_between
     from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, pooled, write_predictions
@@ -59,6 +60,7 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
         layout.ladder_predictions,
         judged=judged,
         scores={rung: runs.mean(axis=0) for rung, runs in scores.items()},
+        identity=identity_in(folds[0][0].queries),
     )
     metrics = evaluate(
         pairs=pairs,

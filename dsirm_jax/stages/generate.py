@@ -64,7 +64,7 @@ def run(
         max_pieces=max_pieces,
         curriculum=curriculum,
         training=training,
-        num_queries=pq.read_metadata(layout.queries).num_rows,
+        queries=layout.queries,
         seed=seed,
     )
     params = train(

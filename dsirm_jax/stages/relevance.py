@@ -43,6 +43,7 @@ def run(
     """
     import pyarrow.parquet as pq
 
+    from dsirm_jax.data.identity import identities_in, identity_in
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.data.schema import TEST, TRAIN
     from dsirm_jax.relevance import fitted as heads
@@ -96,6 +97,7 @@ def run(
         layout.predictions,
         judged={name: values[scored] for name, values in pairs.items()},
         scores=scores,
+        identity=identity_in(layout.queries),
     )
 
     judging = tables.read_judged_pairs(
@@ -108,6 +110,7 @@ def run(
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
+        identity=identities_in(layout.queries),
         lifts=lifts,
         seed=seed,
     )

@@ -32,9 +32,9 @@ class Training:
         are its own.
       max_skipped_steps: steps with a loss or gradient that is not finite that are left out, each
         named in the log, before training stops; counted from each start.
-      held_out: share of the training queries that are held out, of `encode` and `generate`. The
-        loss of their rows is measured at every checkpoint, and training ends with the one where it
-        was least.
+      held_out: share of the training queries that are held out, of `encode` and `generate`, all
+        spellings of a query together. The loss of their rows is measured at every checkpoint, and
+        training ends with the one where it was least.
     """
 
     epochs: float

@@ -27,6 +27,16 @@ def test_queries_are_cleaned_and_a_row_without_text_is_named(tmp_path):
         list(read_query_file(str(file)))
 
 
+def test_how_a_file_is_read_is_said_where_that_is_not_the_plain_way(tmp_path, caplog):
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    plain.write_text("id,query\n1,mug\n")
+    other.write_text("id;query\n1;mug\n")
+    with caplog.at_level("INFO"):
+        assert list(read_query_file(str(plain))) == list(read_query_file(str(other))) == [["mug"]]
+    (record,) = caplog.records
+    assert record.getMessage() == f"{other}: values are separated by ';'"
+
+
 def pairs(file, **mapped):
     known = pa.chunked_array([["00001", "17", "b"]])
     read = read_pair_file(str(file), item_ids=known, **mapped)

@@ -67,6 +67,13 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def queries(tmp_path_factory):
+    path = tmp_path_factory.mktemp("queries") / "queries.parquet"
+    pq.write_table(pa.table({"query": [_query(number) for number in range(QUERIES)]}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def sids():
     return np.random.default_rng(0).integers(0, SIZES, (ITEMS, 3)).astype(np.int32)
 
@@ -117,7 +124,7 @@ def test_rows_of_some_queries_alone_are_read(run, sids):
         tasks.num_rows(task, queries=np.zeros(QUERIES, bool))
 
 
-def test_the_generators_rows_are_parted_by_query(run, sids):
+def test_the_generators_rows_are_parted_by_query(run, queries, sids):
     training = Training(epochs=1, batch_size=4, learning_rate=1e-3, held_out=0.3)
     arguments = {
         **run,
@@ -125,21 +132,21 @@ def test_the_generators_rows_are_parted_by_query(run, sids):
         "sizes": SIZES,
         "max_pieces": 12,
         "curriculum": tasks.Curriculum(title_rate=0),
-        "num_queries": QUERIES,
+        "queries": queries,
         "seed": 1,
     }
     batches, rows, held_out = tasks.text_sid_batches(**arguments, training=training)
     learnt = list(itertools.islice(batches(0), -(-rows // 4)))
 
-    def queries(drawn):
+    def texts(drawn):
         return {tuple(row) for batch in drawn for row in batch["encoder_input_tokens"].tolist()}
 
-    assert queries(held_out) and not queries(held_out) & queries(learnt)
+    assert texts(held_out) and not texts(held_out) & texts(learnt)
     training = dataclasses.replace(training, held_out=0.0)
     batches, whole, nothing = tasks.text_sid_batches(**arguments, training=training)
     assert nothing == [] and whole == len(RELEVANT) > rows
     everything = itertools.islice(batches(0), -(-whole // 4))
-    assert queries(held_out) | queries(learnt) <= queries(everything)
+    assert texts(held_out) | texts(learnt) <= texts(everything)
 
 
 def test_query_sid_targets_and_weights(run, sids):

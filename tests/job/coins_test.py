@@ -7,6 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.relevance.evaluate import evaluate
+from dsirm_jax.relevance.pairs import JudgedPairs
+from dsirm_jax.run.layout import Layout
 from tests.job.tiny import SMALL, dsirm
 
 COLOURS = ("red", "blue", "green", "black", "white", "grey")
@@ -42,6 +45,26 @@ def write(folder):
                     rows.writerow([spelling, f"i{item:03}", label, split])
 
 
+def of_one_spelling(layout):
+    """Returns the metrics of the rows alone whose query is in lower case.
+
+    Spellings have the same scores and the same coins: three of them are no more evidence than one.
+    """
+    table = pq.read_table(layout.predictions, filters=[("split", "=", "test")])
+    table = table.filter([query == query.lower() for query in table["query"].to_pylist()])
+    query = np.unique(table["query"].to_numpy(), return_inverse=True)[1]
+    judged = JudgedPairs(
+        query_index=query,
+        identity=query,
+        relevant=table["relevant"].to_numpy(),
+        gain=table["gain"].to_numpy(),
+        label=table["label"].to_numpy(),
+        segments={},
+    )
+    scores = {rung: table[rung].to_numpy() for rung in ("no_sid", "full")}
+    return evaluate(pairs=judged, scores=scores, lifts=[("full", "no_sid")], seed=0)
+
+
 @pytest.mark.slow
 def test_coins_of_twins_across_splits_teach_nothing(tmp_path):
     write(tmp_path)
@@ -56,8 +79,8 @@ def test_coins_of_twins_across_splits_teach_nothing(tmp_path):
         base=["--gin_file=gin/runs/tables.gin", "--gin.prepare.run.vocabulary_size=500", *SMALL],
     )
     summary = json.loads((model_dir / "prepare/summary.json").read_text())
-    (finding,) = summary["findings"]
-    assert finding["text"].startswith("20 of 60 queries are in both splits")
+    texts = [finding["text"] for finding in summary["findings"]]
+    assert sum(text.startswith("20 of 60 queries are in both splits") for text in texts) == 1
     table = pq.read_table(model_dir / "prepare/queries.parquet").to_pylist()
     tested = {row["identity"] for row in table if row["split"] == "test"}
     assert len(tested) == 20
@@ -66,3 +89,9 @@ def test_coins_of_twins_across_splits_teach_nothing(tmp_path):
     assert metrics["pairs"] == 20 * 3 * JUDGED
     for rung, of_rung in metrics["rungs"].items():
         assert abs(of_rung["roc_auc"]["value"] - 0.5) < NOISE, rung
+    alone = of_one_spelling(Layout(model_dir=model_dir))
+    for kind in ("rungs", "lifts"):
+        for name, expected in alone[kind].items():
+            found = metrics[kind][name]["roc_auc"]
+            for end in ("value", "low", "high"):
+                assert found[end] == pytest.approx(expected["roc_auc"][end], abs=1e-6), (name, end)

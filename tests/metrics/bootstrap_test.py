@@ -80,6 +80,29 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error():
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
 
 
+def test_queries_of_a_group_are_drawn_together_and_those_of_none_as_without_groups():
+    query, labels, scores, gains = random_pairs(3)
+    arguments = {"num_queries": 12, "num_pairs": 90, "resamples": 20, "seed": 1}
+    drawn = {number: bootstrap.mean_over_queries(np.eye(12)[number]) for number in range(12)}
+    _, shares = bootstrap.bootstrap(drawn, **arguments, groups=np.array([5, 3, 8, 3] * 3))
+    drawn_of = np.stack([shares[number] for number in range(12)])  # a share of all that are drawn
+    for members in ((0, 4, 8), (1, 3, 5, 7, 9, 11), (2, 6, 10)):
+        assert (drawn_of[list(members)] == drawn_of[members[0]]).all()
+    times = bootstrap.resample_counts(3, resamples=20, seed=1)
+    expected = times / (times * np.array([[3], [6], [3]])).sum(axis=0)
+    np.testing.assert_allclose(drawn_of[[0, 1, 2]], expected)
+    statistics = {
+        "auc": bootstrap.roc_auc_statistic(query, labels, scores),
+        "ndcg": bootstrap.ndcg_at_k_statistic(query, gains, scores, k=3),
+    }
+    values, alone = bootstrap.bootstrap(statistics, **arguments)
+    own = np.random.default_rng(0).permutation(40)[:12]
+    assert bootstrap.bootstrap(statistics, **arguments, groups=own)[0] == values
+    _, grouped = bootstrap.bootstrap(statistics, **arguments, groups=own)
+    for name, samples in alone.items():
+        np.testing.assert_array_equal(samples, grouped[name])
+
+
 def test_samples_do_not_depend_on_how_many_resamples_are_held_at_once():
     query, labels, scores, _ = random_pairs(2)
     arguments = {"num_queries": 12, "num_pairs": 90, "resamples": 20, "seed": 1}

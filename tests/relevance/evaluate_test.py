@@ -25,6 +25,7 @@ def pairs():
     relevant = generator.random(rows) < 0.4
     return JudgedPairs(
         query_index=query,
+        identity=query,
         relevant=relevant,
         gain=relevant * 1.0,
         label=np.where(relevant, "E", generator.choice(list("SCI"), rows)),
@@ -228,6 +229,69 @@ def test_no_test_pairs_is_an_error(pairs, scores):
         evaluate.evaluate(pairs=pairs.where(nothing), scores={"full": np.empty(0)}, lifts=LIFTS)
 
 
+def spelt_thrice(pairs):
+    """Returns pairs of which every query has two more spellings, with the same items and labels."""
+    columns = {
+        field.name: np.tile(getattr(pairs, field.name), 3)
+        for field in dataclasses.fields(pairs)
+        if field.name not in ("query_index", "segments")
+    }
+    queries = np.concatenate([pairs.query_index + number * QUERIES for number in range(3)])
+    return JudgedPairs(
+        query_index=queries,
+        segments={name: np.tile(members, 3) for name, members in pairs.segments.items()},
+        **columns,
+    )
+
+
+def test_further_spellings_of_queries_make_no_interval_narrower(pairs, scores):
+    arguments = {"lifts": LIFTS, "resamples": 1000, "seed": 0}
+    once = evaluate.evaluate(pairs=pairs, scores=scores, **arguments)
+    thrice = spelt_thrice(pairs)
+    spelt = {rung: np.tile(of, 3) for rung, of in scores.items()}
+    found = evaluate.evaluate(pairs=thrice, scores=spelt, **arguments)
+    assert (found["queries"], found["pairs"]) == (3 * QUERIES, 3 * len(pairs.relevant))
+    # An identity is drawn as its only spelling was: the same resamples, each pair three times.
+    for name in evaluate.PAIR_METRICS:
+        for path in (("rungs", "full"), ("rungs", "no_sid"), ("lifts", "full")):
+            expected, measured = (of[path[0]][path[1]][name] for of in (once, found))
+            for end in ("value", "low", "high"):
+                assert measured[end] == pytest.approx(expected[end], abs=1e-9), (name, path, end)
+    # What counting spellings as queries would say.
+    apart = dataclasses.replace(thrice, identity=thrice.query_index)
+    narrow = evaluate.evaluate(pairs=apart, scores=spelt, **arguments)["rungs"]["full"]["roc_auc"]
+    wide = found["rungs"]["full"]["roc_auc"]
+    share = (narrow["high"] - narrow["low"]) / (wide["high"] - wide["low"])
+    assert share == pytest.approx(3**-0.5, rel=0.15)
+
+
+def test_intervals_of_spellings_that_are_judged_alike_hold_the_truth_as_often():
+    """Coins: the truth is .5. Spellings of a query have its labels, and scores that are alike."""
+    held = {"identity": 0, "query": 0}
+    rounds = 60
+    for seed in range(rounds):
+        random = np.random.default_rng(seed)
+        identity = np.repeat(np.arange(30), 15)
+        labels = np.tile(random.integers(2, size=(30, 1, 5)), (1, 3, 1)).ravel() > 0
+        scores = np.tile(random.random((30, 1, 5)), (1, 3, 1)).ravel()
+        scores = 0.9 * scores + 0.1 * random.random(450)
+        for name, numbers in (("identity", identity), ("query", np.repeat(np.arange(90), 5))):
+            judged = JudgedPairs(
+                query_index=np.repeat(np.arange(90), 5),
+                identity=numbers,
+                relevant=labels,
+                gain=labels * 1.0,
+                label=np.full(450, None),
+                segments={},
+            )
+            found = evaluate.evaluate(
+                pairs=judged, scores={"full": scores}, lifts=(), resamples=100
+            )["rungs"]["full"]["roc_auc"]
+            held[name] += found["low"] <= 0.5 <= found["high"]
+    assert held["identity"] >= 0.85 * rounds  # of 95 %, in few rounds
+    assert held["query"] < 0.85 * rounds
+
+
 def test_hits_by_hand():
     queries = np.array([1, 2, 5, 6])
     full = np.array([[1, 2], [1, 0], [7, 7], [0, 0]])
@@ -236,6 +300,7 @@ def test_hits_by_hand():
     found = evaluate.evaluate_hits(
         {"full": (queries, full), "unsupervised": (queries, other)},
         segment=segment,
+        identity=np.arange(7),
         lifts=(("full", "no_sid"), ("full", "unsupervised")),
         resamples=300,
     )
@@ -267,5 +332,7 @@ def test_hits_by_hand():
 
 def test_without_test_queries_there_are_no_hits():
     nothing = (np.empty(0, np.int64), np.empty((0, 3), np.int32))
-    found = evaluate.evaluate_hits({"full": nothing}, segment=np.array(["tail"]), lifts=LIFTS)
+    found = evaluate.evaluate_hits(
+        {"full": nothing}, segment=np.array(["tail"]), identity=np.array([0]), lifts=LIFTS
+    )
     assert found == {}

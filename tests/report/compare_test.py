@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from dsirm_jax.data.identity import QueryIdentity
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.report.compare import compare_runs
 from dsirm_jax.run.layout import Layout
-from dsirm_jax.run.record import StageRecord, complete, write_record
+from dsirm_jax.run.record import StageRecord, complete, read_record, write_record
 
 
 def finished(
@@ -81,6 +82,32 @@ def test_the_pairs_that_both_tested_are_compared(tmp_path):
     assert lines[2] == "compared: 9 queries, 45 pairs that both tested"
     differ = text.split("bindings that differ")[1].splitlines()[1:]
     assert [line.strip() for line in differ] == ["x.y", "A  %M", "B  (1, 2)"]
+
+
+def spell_twice(folder, *, identity):
+    """Gives every query of a finished run another spelling, with the same items and scores."""
+    layout = Layout(model_dir=folder)
+    table = pq.read_table(layout.predictions)
+    swapped = [" ".join(reversed(query.upper().split())) for query in table["query"].to_pylist()]
+    other = table.set_column(0, "query", pa.array(swapped))
+    both = pa.concat_tables([table, other])
+    said = identity and identity.metadata()
+    pq.write_table(both.replace_schema_metadata(said), layout.predictions)
+    stage = layout.predictions.parent
+    write_record(stage, complete(stage, read_record(stage), seconds=1.0))
+
+
+def test_spellings_of_a_query_make_no_interval_narrower(tmp_path):
+    def compared():
+        lines = compare_runs(tmp_path / "a", tmp_path / "b").splitlines()
+        return [line for line in lines if "[" in line and not line.startswith("ece")]
+
+    for name, seed in (("a", 1), ("b", 2)):
+        finished(tmp_path / name, queries=range(100, 120), seed=seed)
+    once = compared()
+    spell_twice(tmp_path / "a", identity=QueryIdentity(word_order=True))
+    spell_twice(tmp_path / "b", identity=None)  # as version 0.2 wrote it
+    assert compared() == once
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):

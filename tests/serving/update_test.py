@@ -26,9 +26,12 @@ def path(made, tmp_path):
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Items, of which three are there already and one stands there twice, and queries."""
+    """Items, of which three are there already and one stands there twice, and queries.
+
+    Of its two rows the last one is the item, as in `prepare`.
+    """
     folder = tmp_path_factory.mktemp("tables")
-    rows = [*tiny.items(57, 80), tiny.items(70, 71)[0] | {"title": "another title"}]
+    rows = [tiny.items(70, 71)[0] | {"title": "another title"}, *tiny.items(57, 80)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
     asked = "".join(f"{query}\n" for query in [*NEW_QUERIES, NEW_QUERIES[0], tiny.QUERIES[0]])
     (folder / "queries.csv").write_text(f"query\n{asked}")
@@ -69,6 +72,25 @@ def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
         np.testing.assert_allclose(a.items.cosine, b.items.cosine, atol=1e-6)
         assert (a.items.row == b.items.row).mean() > 0.9  # ties come in any order
         np.testing.assert_array_equal(a.queries.row, b.queries.row)
+
+
+def test_the_log_says_how_tables_are_read_and_which_rows_are_left_out(
+    path, tables, tmp_path, caplog
+):
+    rows = [
+        {name: row[name] for name in ("item_id", "title", "price", "material")}
+        for row in pq.read_table(tables["items"]).to_pylist()
+    ]
+    file = tmp_path / "items.csv"
+    lines = [";".join(rows[0]), *(";".join(map(str, row.values())) for row in rows)]
+    file.write_text("\n".join(lines).replace("None", "") + "\n")
+    with caplog.at_level("INFO"):
+        update(path, items=str(file), queries=None)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"{file}: values are separated by ';'" in said
+    assert f"{file}: 3 of its 24 rows are there already" in said
+    assert f"{file}: 1 rows share their item_id with a later one, which is the item" in said
+    assert open_bundle(path).catalogue.items(range(70, 71))[0].title == rows[14]["title"]
 
 
 def test_new_queries_are_cached_as_the_old_ones_are(updated):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +25,18 @@ from dsirm_jax.data.schema import Part
 from dsirm_jax.io import storage
 from dsirm_jax.io.errors import InputError
 
-__all__ = ["FORMATS", "Limits", "csv_parts", "header", "opened", "parquet_parts", "parts"]
+__all__ = [
+    "FORMATS",
+    "Limits",
+    "csv_parts",
+    "header",
+    "opened",
+    "parquet_parts",
+    "parts",
+    "told_parts",
+]
 
+log = logging.getLogger(__name__)
 _HEADERS_AT_A_TIME = 16
 _PLAIN = Dialect()
 
@@ -67,7 +78,7 @@ def opened(
     *,
     mapping: ColumnMap,
     dialect: Dialect,
-    binding: str,
+    binding: str | None,
     limits: Limits = LIMITS,
 ) -> tuple[list[Opened], list[Finding]]:
     """Returns the files, in order, and how they are read; see `parts`.
@@ -76,11 +87,11 @@ def opened(
       files: paths or URLs.
       mapping: the columns to read, of items or judgements.
       dialect: how text files are written; what is None is sniffed.
-      binding: `dialect` as a gin file names it.
+      binding: `dialect` as a gin file names it; None: there is no such binding.
       limits: how much is read at a time.
     """
     heads = _opened(files, mapping=mapping, dialect=dialect, binding=binding, limits=limits)
-    mend = f"; to read it otherwise, bind {binding}"
+    mend = f"; to read it otherwise, bind {binding}" if binding else ""
     alike: dict[Remark, list[str]] = {}
     for file, head in zip(files, heads, strict=True):
         for remark in head.remarks:
@@ -89,7 +100,7 @@ def opened(
         Finding(
             table=mapping.table or "",
             text=f"{_named(seen)}: {remark.text}"
-            + ("" if binding in remark.text or not remark.is_bound else mend),
+            + ("" if f"bind {binding}" in remark.text or not remark.is_bound else mend),
             is_fault=remark.is_fault,
         )
         for remark, seen in alike.items()
@@ -97,6 +108,22 @@ def opened(
     names = {file: head.names for file, head in zip(files, heads, strict=True)}
     columns = [*mapping.findings(heads[0].names), *mapping.differences(names)]
     return heads, [*remarks, *columns]
+
+
+def told_parts(file: str, *, mapping: ColumnMap) -> list[Part]:
+    """Returns the parts of a file that has no dialect bound, and logs how it is read.
+
+    Args:
+      file: path or URL.
+      mapping: the columns to read.
+
+    Raises:
+      InputError: as `parts` does.
+    """
+    (head,), findings = opened([file], mapping=mapping, dialect=_PLAIN, binding=None)
+    for finding in findings:
+        log.log(finding.level, "%s", finding.text)
+    return list(head.parts)
 
 
 def header(file: str, *, dialect: Dialect = _PLAIN, limits: Limits = LIMITS) -> Sequence[str]:

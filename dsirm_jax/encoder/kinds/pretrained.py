@@ -303,6 +303,7 @@ def _fit(
     drawn = pair_batches(
         features,
         judgements=tables.judgements,
+        queries=tables.queries,
         training=config.training,
         spec=config.batch_spec(encoder),
         seed=seed,

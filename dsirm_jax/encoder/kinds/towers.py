@@ -81,7 +81,7 @@ class TwoTowers:
         }
         learnt, held_out = None, []
         if share := self.training.held_out:
-            apart = pairs.held_out_queries(num_queries, share=share, seed=seed)
+            apart = pairs.held_out_queries(tables.queries, share=share, seed=seed)
             learnt, held_out = ~apart, tasks.first_epoch(**drawn, queries=apart)
         processor = vocabularies.processor(tables.vocabulary)
         params = fit_towers(

@@ -188,7 +188,12 @@ def test_no_batch_has_a_query_that_is_held_out(tables, tmp_path):
         "query": random.normal(size=(5, 16)).astype(np.float32),
     }
     drawn = pair_batches(
-        features, judgements=tables["judgements"], training=training, spec=spec, seed=0
+        features,
+        judgements=tables["judgements"],
+        queries=tables["queries"],
+        training=training,
+        spec=spec,
+        seed=0,
     )
     learnt = list(itertools.islice(drawn.batches(0), 8))
     queries = {
