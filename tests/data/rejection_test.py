@@ -98,8 +98,7 @@ def test_nothing_left_to_learn_from_is_said(tmp_path, fault):
     with pytest.raises(InputError) as error:
         prepare(source=Rows(items, bad), out_dir=tmp_path, **SETTINGS, max_rejected_share=1.0)
     assert str(error.value) == (
-        f"judgements: none of {len(bad)} is left to learn from; rejected.parquet says why each is "
-        "left out"
+        f"judgements: none of {len(bad)} is left to learn from; all are in rejected.parquet"
     )
     assert len(read(tmp_path, "rejected")) == len(bad)
 
