@@ -20,7 +20,7 @@ from dsirm_jax.training import processes
 
 USAGE = """usage: dsirm COMMAND --gin_file=FILE [--gin_file=FILE ...] [--gin.NAME=VALUE ...]
 
-commands, the stages first, in the order in which they run:
+commands: a look at your tables, then the stages in the order in which they run, and others:
 {commands}
 
 flags:

@@ -8,7 +8,7 @@ from dsirm_jax import cli
 from dsirm_jax.commands import COMMANDS
 
 STAGES = (
-    *("prepare", "encode", "quantize", "generate"),
+    *("check", "prepare", "encode", "quantize", "generate"),
     *("features", "match", "relevance", "report", "run"),
     *("assign", "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
     *("export", "verify-bundle", "update-bundle", "serve"),
@@ -53,7 +53,7 @@ def test_every_stage_is_a_command():
         pytest.param([], "usage: dsirm", id="nothing"),
         pytest.param(
             ["quantise"],
-            "unknown command 'quantise'; the commands are prepare, encode",
+            "unknown command 'quantise'; the commands are check, prepare, encode",
             id="unknown stage",
         ),
         pytest.param(["--gin_file=x.gin"], "name a command first", id="no stage"),
@@ -138,6 +138,11 @@ def test_every_stage_is_a_command():
         ),
         pytest.param(
             ["score", "--gin_file=gin/runs/demo.gin"], "flag --pairs", id="score without pairs"
+        ),
+        pytest.param(
+            ["check", "--items=nowhere.csv"],
+            "name --items and --judgements",
+            id="check without judgements",
         ),
         pytest.param(["compare", "out/a"], "name two finished MODEL_DIRs", id="compare of one run"),
         pytest.param(

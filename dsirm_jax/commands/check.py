@@ -49,7 +49,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     bound += flags["gin_bindings"]
     with _quiet():  # the findings are printed
         seen, suggested = _look(flags, bound)
-    print("\n".join(_report(seen, suggested, rows=flags["rows"])))
+    print("\n".join(_report(seen, suggested, rows=flags["rows"])).lstrip("\n"))
     if not flags["gin_file"]:
         draft = "\n".join(_draft(bound, suggested))
         if draft_file:
@@ -177,7 +177,8 @@ def _draft(bound: Sequence[str], suggested: Sequence[str]) -> Iterator[str]:
     for line in suggested:
         kept.pop(_name(line), None)
     lines = [*kept.values(), *suggested]
-    modules = {module for line in lines for module in re.findall(r"(\w+)\.\w", line)}
+    unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", "\n".join(lines))
+    modules = set(re.findall(r"(\w+)\.\w", unquoted))
     registration, *imports = configuration.imports(TABLES)
     yield "# Written by `dsirm check`."
     if used := [line for line in imports if line.split()[-1] in modules]:
@@ -209,7 +210,7 @@ def _report(seen: Look, suggested: Sequence[str], *, rows: int) -> Iterator[str]
             yield from ("", f"the first {table}, as prepared:")
             yield from (f"  {_shown(row)}" for row in shown)
     if seen.rejected:
-        yield from ("", "rows that are rejected:")
+        yield from ("", "rows that are left out:")
         yield from (f"  {_rejected(row)}" for row in seen.rejected)
     yield ""
     for table in ("items", "judgements"):

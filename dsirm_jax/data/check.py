@@ -37,7 +37,8 @@ class Look:
 
     Attributes:
       findings: in the order in which they were met.
-      summary: of the prepared tables, see `prepare/summary.json`; empty where `prepare` stops.
+      summary: of the prepared tables, see `prepare/summary.json`; empty where `prepare` stops, but
+        for too many rejected rows.
       stop: why it stops; None where it does not.
       rejected: rows that it rejects, `SHOWN` of each reason, columns of `schema.REJECTED`.
       rows: the first prepared ones, by table.

@@ -144,8 +144,8 @@ def prepared_tables(
     splits = relations.splits(pairs)
     if not any(split["judgements"] for split in splits.values()):
         raise InputError(
-            f"judgements: none of {judgements_summary['read']} is left to learn from; "
-            f"{rejected.name} says why each is left out"
+            f"judgements: none of {judgements_summary['read']} is left to learn from; all "
+            f"are in {rejected.name}"
         )
     _check_splits(splits)
     return {

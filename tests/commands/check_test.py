@@ -6,7 +6,6 @@ import csv
 import logging
 import os
 import tempfile
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -122,7 +121,7 @@ def test_what_is_read_what_is_wrong_and_what_to_bind_are_printed(messy, capsys):
     assert "  items: Vendor is 'NULL' in 20 of 40 rows: read as missing" in wrong
     assert "  judgements: 80 of 120 pairs have judgements that disagree" in how
     assert "  judgements: 1 of 361 judgements rejected (1 unknown item_id)" in wrong
-    assert section(out, "rows that are rejected:") == [
+    assert section(out, "rows that are left out:") == [
         f"  {messy[1]} row 361 column sku = 'sku-gone': unknown item_id"
     ]
     first = section(out, "the first items, as prepared:")
@@ -145,7 +144,7 @@ def test_what_is_read_what_is_wrong_and_what_to_bind_are_printed(messy, capsys):
         "what may be wrong:",
         "the first items",
         "the first judgements",
-        "rows that are rejected:",
+        "rows that are left out:",
         "items: 40 rows",
         "a gin file to start from",
     ]
@@ -164,7 +163,7 @@ def test_where_prepare_stops_it_is_said_with_code_2(messy, tmp_path, capsys):
     (stop,) = (line for line in printed.out.splitlines() if line.startswith("prepare would stop: "))
     assert stop.startswith("prepare would stop: 10 of 10 judgements rejected (10 unknown item_id)")
     assert "rejected.parquet" not in printed.out and "/tmp" not in stop.replace(str(tmp_path), "")
-    assert len(section(printed.out, "rows that are rejected:")) == 3
+    assert len(section(printed.out, "rows that are left out:")) == 3
     assert "a gin file to start from" in printed.out
     assert printed.err == ""
 
@@ -205,8 +204,11 @@ def test_the_file_that_is_written_makes_the_tables_that_were_shown(messy, tmp_pa
     ]
 
 
-def test_the_file_that_is_written_is_one_that_prepare_takes(messy, tmp_path, capsys):
+def test_the_file_that_is_written_is_one_that_prepare_takes(messy, tmp_path, monkeypatch):
     assert check(messy, f"--write={tmp_path}/mine.gin") == 0
+    # Where TensorFlow and TFDS leave what they like.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     flags = [f"--gin.MODEL_DIR='{tmp_path}/run'", "--gin.prepare.run.workers=1"]
     small = "--gin.prepare.run.vocabulary_size=400"
     assert cli.main(["prepare", f"--gin_file={tmp_path}/mine.gin", small, *flags]) == 0
@@ -222,10 +224,14 @@ def test_grades_are_suggested_with_what_they_need(tmp_path, capsys):
     ]
     tables = (
         write(tmp_path / "items.csv", ("item_id", "title", *ITEM_NAMES[2:]), items),
-        write(tmp_path / "judged.csv", ("query", "item_id", "label"), graded),
+        write(tmp_path / "report.csv", ("query", "item_id", "label"), graded),
     )
     assert check(tables, f"--write={tmp_path}/mine.gin") == 0
     text = (tmp_path / "mine.gin").read_text()
+    # A name in a path is no module's.
+    assert [line for line in text.splitlines() if line.startswith("from dsirm_jax")] == [
+        "from dsirm_jax.data import labels"
+    ]
     assert "LABEL_GAINS = @labels.Grades()" in text
     assert "labels.Grades.relevant_from = 2.16" in text
     configuration.parse(files=[f"{tmp_path}/mine.gin"], bindings=["MODEL_DIR = ''"])
@@ -285,7 +291,7 @@ def test_another_reader_is_looked_at_by_its_gin_file(capsys):
     assert cli.main(["check", "--gin_file=gin/runs/demo.gin", *flags]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert "the first items, as prepared:" in printed.out
+    assert printed.out.startswith("the first items, as prepared:\n")
     assert "suggestions" not in printed.out and "a gin file to start from" not in printed.out
 
 
@@ -365,4 +371,3 @@ def test_help_says_what_is_written(capsys):
     for flag in ("--items=FILES", "--judgements=FILES", "--rows=N", "--write=FILE"):
         assert flag in out
     assert "Nothing but --write is written" in out
-    assert not Path("~").exists()

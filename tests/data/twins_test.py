@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import collections
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data.identity import NEAR, PLAIN
 from dsirm_jax.data.prepare import prepare
+from dsirm_jax.data.twins import near_twins
 from dsirm_jax.io.errors import InputError
 from tests.data.shop_rows import SETTINGS, Rows, read, shop
 
@@ -129,3 +132,11 @@ def test_near_twins_that_are_bound_to_be_one_query_share_a_split(tmp_path):
     for row in read(tmp_path, "queries"):
         found[row["identity"]].add(row["split"])
     assert len(found) == 40 and {len(splits) for splits in found.values()} == {1}
+
+
+def test_a_table_without_queries_has_no_twins(tmp_path):
+    path = tmp_path / "queries.parquet"
+    pq.write_table(
+        pa.table({"query": pa.array([], pa.string()), "split": pa.array([], pa.string())}), path
+    )
+    assert near_twins(path, identity=PLAIN) == ({"train": 0, "head": 0, "test": 0}, [])
