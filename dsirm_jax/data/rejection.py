@@ -85,7 +85,7 @@ def settle_rows(
         keys = [f"{name} {first[name]!r}" for name in ("query", "item_id") if first[name]]
         message = (
             f"{bad} of {staged.read} {staged.name} rejected ("
-            + ", ".join(f"{count} {name}" for name, count in faults.items())
+            + ", ".join(_counted(count, name) for name, count in faults.items())
             + f"), the first: {where} ({', '.join([first['reason'], *keys])}); all are in "
         )
         frequent = [name for name, count in faults.items() if count >= FREQUENT_SHARE * bad]
@@ -105,3 +105,7 @@ def settle_rows(
         "reasons": reasons,
         **({"unrated": unrated} if staged.name == "judgements" else {}),
     }
+
+
+def _counted(count: int, reason: str) -> str:
+    return f"{count} with {reason}" if reason[:1].isdigit() else f"{count} {reason}"

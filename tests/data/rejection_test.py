@@ -8,7 +8,9 @@ import logging
 import pytest
 
 from dsirm_jax.data.prepare import prepare
+from dsirm_jax.data.readers.tables import Tables
 from dsirm_jax.io.errors import InputError
+from tests.data.reading import write
 from tests.data.shop_rows import SETTINGS, Rows, read, shop
 
 
@@ -51,6 +53,18 @@ def test_rejected_rows_are_a_finding_with_counts_the_first_and_the_mends(tmp_pat
     # Of what is frequent, how to mend it.
     assert "LABEL_GAINS" in text and "the catalogue has '00i001'" in text
     assert "\n" not in text
+
+
+def test_a_reason_that_begins_with_a_number_is_told_from_its_count(tmp_path):
+    items, judgements = shop()
+    write(items, tmp_path / "items.jsonl")
+    lines = [",".join(row.values()) for row in judgements]
+    lines[3:5] = ["too,few", "too,few"]
+    (tmp_path / "judged.csv").write_text("\n".join(["query,item_id,label", *lines]))
+    source = Tables(items=f"{tmp_path}/items.jsonl", judgements=f"{tmp_path}/judged.csv")
+    summary = prepare(source=source, out_dir=tmp_path / "out", **SETTINGS)
+    text = rejection(summary, "judgements")["text"]
+    assert " rejected (2 with 2 values where the header has 3), the first: " in text
 
 
 def test_an_equal_copy_is_no_fault(tmp_path):
