@@ -58,9 +58,11 @@ def test_a_few_unknown_labels_are_a_finding(tmp_path):
     judgements[3]["label"] = "x" * 300
     summary = prepare(source=Rows(items, judgements), out_dir=tmp_path, **SETTINGS | NUMBERS)
     assert summary["judgements"]["rejected"] == 1
-    [text] = texts(summary)
+    text, rejected = texts(summary)
     assert text.startswith(f"column label: 1 of {len(judgements)} labels are unknown; found 'xxx")
     assert len(text) < 400
+    assert rejected.startswith(f"1 of {len(judgements)} judgements rejected (1 unknown label)")
+    assert rejected.endswith(f"; {text}")
 
 
 def test_numeric_grades_take_a_threshold(tmp_path):
