@@ -86,14 +86,24 @@ def test_what_is_said_of_tables_does_not_depend_on_where_the_run_lies(tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_findings_are_logged_as_warnings_once(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("dsirm_jax"), "propagate", True)
-    with caplog.at_level(logging.INFO, logger="dsirm_jax"):
+def test_findings_are_logged_as_warnings_once(tmp_path):
+    said = []
+    keeper = logging.Handler()
+    keeper.emit = said.append
+    log = logging.getLogger("dsirm_jax.data.findings")
+    level = log.level
+    log.addHandler(keeper)
+    log.setLevel(logging.INFO)
+    try:
         summary = prepare(source=messy(), out_dir=tmp_path, **SETTINGS, max_rejected_share=0.2)
-    said = [record for record in caplog.records if " rejected (" in record.getMessage()]
-    assert [(record.levelname, record.getMessage()) for record in said] == [
-        ("WARNING", f"prepare: judgements: {rejection(summary, 'judgements')['text']}")
-    ]
+    finally:
+        log.removeHandler(keeper)
+        log.setLevel(level)
+    assert [
+        (record.levelname, record.getMessage())
+        for record in said
+        if " rejected (" in record.getMessage()
+    ] == [("WARNING", f"prepare: judgements: {rejection(summary, 'judgements')['text']}")]
 
 
 def test_too_many_stop_with_the_place_of_all_of_them(tmp_path):
