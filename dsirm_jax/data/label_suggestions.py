@@ -43,8 +43,9 @@ class Suggestion:
 def suggest_gains(labels: Collection[str]) -> Suggestion | None:
     """Returns what the labels of a table may be worth; None where nothing speaks for anything.
 
-    Numbers have a gain that is linear from the lowest to the highest, and the upper half is
-    relevant; a table that lacks the lowest or highest label of its scale misleads this.
+    Of words the best that is found is relevant. Numbers have a gain that is linear from the lowest
+    to the highest, and the upper half is relevant; a table that lacks the lowest or highest label
+    of its scale misleads this.
 
     Args:
       labels: that are found, as they are written.
@@ -53,7 +54,8 @@ def suggest_gains(labels: Collection[str]) -> Suggestion | None:
     folded = {label.casefold() for label in rated}
     for gains in KNOWN:
         if folded and folded <= {label.casefold() for label in gains} and len(folded) > 1:
-            return Suggestion(gains=gains, relevant=[max(gains, key=gains.__getitem__)])
+            present = [label for label in gains if label.casefold() in folded]
+            return Suggestion(gains=gains, relevant=[max(present, key=gains.__getitem__)])
     numbers = {label: readings(label) for label in rated}
     if not all(len(read) == 1 for read in numbers.values()):
         return None

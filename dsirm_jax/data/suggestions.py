@@ -35,7 +35,7 @@ COMMON_NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "category": (
             *("categories", "productcategory", "categorypath", "categoryname", "producttype"),
             *("categoryhierarchy", "googleproductcategory", "breadcrumbs", "breadcrumb"),
-            *("categorytree", "productclass", "taxonomy", "department", "type"),
+            *("categorytree", "productclass", "taxonomy", "department", "type", "path"),
         ),
     },
     "judgements": {

@@ -28,6 +28,11 @@ WORDS = {
         {"Exact": 1.0, "Substitute": 0.1, "Complement": 0.01, "Irrelevant": 0.0},
         ["Exact"],
     ),
+    "three of five": (
+        ["bad", "fair", "good"],
+        {"Perfect": 1.0, "Excellent": 0.75, "Good": 0.5, "Fair": 0.25, "Bad": 0.0},
+        ["Good"],
+    ),
     "yes and no, and rows without": (["yes", "no", "", "N/A", "nan"], {"Yes": 1, "No": 0}, ["Yes"]),
 }
 
