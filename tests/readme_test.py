@@ -58,6 +58,7 @@ def write_tables(folder):
     (folder / "judgements.csv").write_text("\n".join(rows))
     (folder / "queries.csv").write_text("query\nshoe please\nlamp\n")
     (folder / "pairs.csv").write_text("query,item_id\nshoe please,s0\nlamp,s1\n")
+    (folder / "log.csv").write_text("search,sku\nshoe please,s0\nlamp,s1\n")
 
 
 @pytest.mark.slow
