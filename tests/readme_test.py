@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 README = Path("README.md").read_text("utf-8")
@@ -86,7 +87,9 @@ def test_dsirm_commands_run(tmp_path):
                 flags = [*small, "--gin.simulated_shop.SimulatedShop.items=400"]
         if words[1] == "assign":
             (shard,) = (tmp_path / "out/mine/encode").glob("items-*.parquet")
-            shutil.copy(shard, tmp_path / "new-0.parquet")
+            items = pq.read_table(tmp_path / "out/mine/prepare/items.parquet")
+            new = pq.read_table(shard).append_column("category", items["category"])
+            pq.write_table(new, tmp_path / "new-0.parquet")
         if words[1] == "ablate":
             flags += ["--gin.FOLDS=2", "--gin.job.Job.rungs=()"]
         if words[1] == "compare":
