@@ -15,7 +15,7 @@ from dsirm_jax.data.pair_labels import AGGREGATIONS
 from dsirm_jax.io.checks import check_choice, check_number
 from dsirm_jax.io.errors import InputError
 
-COPIES = FIRST, LAST, ERROR = ("first", "last", "error")
+COPIES = ("first", "last", "error")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
