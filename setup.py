@@ -71,7 +71,7 @@ setup(
         # Each series of flax 0.x may rename what linen modules are made of.
         "flax>=0.12,<0.13",
         "gin-config>=0.5",
-        # The expressions in data/ are tested on Ibis 12 alone.
+        # The expressions in ingestion/joins/ are tested on Ibis 12 alone.
         "ibis-framework[duckdb]>=12,<13",
         # Three series are tested; `pmap` and `jax.extend.mlir` promise nothing beyond.
         "jax>=0.10,<0.13",

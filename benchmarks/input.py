@@ -33,8 +33,6 @@ from lines import line, print_heading, print_row, write
 from shapes import T5_SMALL
 
 from dsirm_jax.data import dataset, pairs, tasks, vocabulary
-from dsirm_jax.data.prepare import prepare
-from dsirm_jax.data.readers import simulated_shop
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.encoder.kinds.towers import TwoTowers, text_tower
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
@@ -42,6 +40,8 @@ from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.train import make_generator_loss
+from dsirm_jax.ingestion.prepare import prepare
+from dsirm_jax.ingestion.readers import simulated_shop
 from dsirm_jax.quantizer.batchwise import initial_state
 from dsirm_jax.quantizer.codebooks import Upkeep
 from dsirm_jax.quantizer.config import QuantizerConfig

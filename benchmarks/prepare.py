@@ -119,7 +119,7 @@ def _measured(kind: str, what: int, folder: Path) -> tuple[float, int]:
 
 
 def _shop(items: int):
-    from dsirm_jax.data.readers.simulated_shop import SimulatedShop
+    from dsirm_jax.ingestion.readers.simulated_shop import SimulatedShop
 
     # About 12 of the 16 judgements asked for a query come out.
     return SimulatedShop(items=items, queries=round(items * 5 / 12))
@@ -133,7 +133,7 @@ def _run_shop(items: int, folder: Path) -> None:
 
 
 def _run_tables(shards: int, folder: Path) -> None:
-    from dsirm_jax.data.readers.tables import Tables
+    from dsirm_jax.ingestion.readers.tables import Tables
 
     del shards
     source = Tables(
@@ -143,7 +143,7 @@ def _run_tables(shards: int, folder: Path) -> None:
 
 
 def _prepare(source, folder: Path) -> None:
-    from dsirm_jax.data.prepare import prepare
+    from dsirm_jax.ingestion.prepare import prepare
 
     prepare(
         source=source,

@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax.data.labels import LabelTable
-from dsirm_jax.data.readers.esci import Esci
-from dsirm_jax.data.readers.simulated_shop import SimulatedShop
 from dsirm_jax.data.schema import Part, Source
-from dsirm_jax.data.validate import checked_items, checked_judgements
+from dsirm_jax.ingestion.grading.labels import LabelTable
+from dsirm_jax.ingestion.readers.esci import Esci
+from dsirm_jax.ingestion.readers.simulated_shop import SimulatedShop
+from dsirm_jax.ingestion.validation.validate import checked_items, checked_judgements
 
 LABELS = "E", "S", "C", "I"
 RESAMPLES = 200

@@ -35,8 +35,8 @@ from lines import line, print_heading, print_row, write
 from scipy import stats
 
 from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.data.shop import catalogue as shop_catalogue
 from dsirm_jax.data.vectors import read_vectors
+from dsirm_jax.ingestion.shop import catalogue as shop_catalogue
 from dsirm_jax.metrics.bootstrap import bootstrap, interval
 from dsirm_jax.metrics.codebook import agreement_ratio, prefix_agreement, shared_information
 from dsirm_jax.quantizer.assign import assign_vectors

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.commands.command import Command
-from dsirm_jax.data.file_starts import file_start
-from dsirm_jax.data.judgement_files.kind import JudgementKind
-from dsirm_jax.data.readers.reader import Reader
 from dsirm_jax.encoder.kinds.protocol import DenseEncoder, FittedEncoder
 from dsirm_jax.generator.architectures.architecture import Architecture
+from dsirm_jax.ingestion.formats.file_starts import file_start
+from dsirm_jax.ingestion.judgement_files.kind import JudgementKind
+from dsirm_jax.ingestion.readers.reader import Reader
 from dsirm_jax.quantizer import QuantizerConfig, Training, TrainingItems, assign_vectors, train
 from dsirm_jax.quantizer.kinds.kind import Kind
 from dsirm_jax.relevance.features.group import Group

@@ -17,9 +17,9 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.stages import prepare
 
 if TYPE_CHECKING:
-    from dsirm_jax.data.check import Look
-    from dsirm_jax.data.readers.tables import Tables
-    from dsirm_jax.data.rules import Rules
+    from dsirm_jax.ingestion.check import Look
+    from dsirm_jax.ingestion.readers.tables import Tables
+    from dsirm_jax.ingestion.rules import Rules
 
 TABLES = "gin/runs/tables.gin"
 ROWS = 100_000
@@ -76,7 +76,7 @@ def _quiet() -> Iterator[None]:
 
 def _look(flags: Values, bound: Sequence[str]) -> tuple[Look, list[str]]:
     """Returns what tables show that are read with some bindings, and those that are suggested."""
-    from dsirm_jax.data import check
+    from dsirm_jax.ingestion import check
 
     source, rules = _configured(flags, bound)
     suggested: list[str] = []
@@ -95,10 +95,10 @@ def _configured(flags: Values, lines: Sequence[str]) -> tuple[Any, Rules]:
     Raises:
       InputError: one of them is not legal, or one that `prepare` needs is missing.
     """
-    from dsirm_jax.data.clicks import ClickModel
     from dsirm_jax.data.identity import PLAIN
-    from dsirm_jax.data.readers.reader import check_reader
-    from dsirm_jax.data.rules import Rules
+    from dsirm_jax.ingestion.grading.clicks import ClickModel
+    from dsirm_jax.ingestion.readers.reader import check_reader
+    from dsirm_jax.ingestion.rules import Rules
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import Job
 
@@ -122,8 +122,9 @@ def _configured(flags: Values, lines: Sequence[str]) -> tuple[Any, Rules]:
 
 def _columns(tables: Tables) -> list[str]:
     """Returns bindings of columns that required columns of ours may be, and of further ones."""
-    from dsirm_jax.data import formats, suggestions
-    from dsirm_jax.data.judgement_files.recognition import recognised
+    from dsirm_jax.ingestion import formats
+    from dsirm_jax.ingestion.columns import suggestions
+    from dsirm_jax.ingestion.judgement_files.recognition import recognised
     from dsirm_jax.io import storage
 
     files = {name: storage.list_files(getattr(tables, name)) for name in ("items", "judgements")}
@@ -147,9 +148,9 @@ def _columns(tables: Tables) -> list[str]:
 
 def _labels(tables: Tables, rules: Rules, *, rows: int) -> list[str]:
     """Returns bindings of gains, where labels are found that are none of those bound."""
-    from dsirm_jax.data import check
-    from dsirm_jax.data.label_suggestions import suggest_gains
-    from dsirm_jax.data.labels import is_missing
+    from dsirm_jax.ingestion import check
+    from dsirm_jax.ingestion.grading.label_suggestions import suggest_gains
+    from dsirm_jax.ingestion.grading.labels import is_missing
 
     counts = check.labels(tables.read(), rows=rows)
     labels = [label for label in counts if label.strip() and not is_missing(label.strip())]

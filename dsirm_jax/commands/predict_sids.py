@@ -13,7 +13,7 @@ from dsirm_jax.training import processes
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Prints the SIDs of some queries, and writes those of a table as a stage `predict`."""
-    from dsirm_jax.data.query_files import check_given, given_columns
+    from dsirm_jax.ingestion.query_files import check_given, given_columns
     from dsirm_jax.io import storage
     from dsirm_jax.io.secrets import check_public
     from dsirm_jax.run import configuration

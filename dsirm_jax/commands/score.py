@@ -22,7 +22,7 @@ from dsirm_jax.stages import (
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Scores a table of (query, item_id), as a stage `score`."""
-    from dsirm_jax.data.query_files import check_given, given_columns
+    from dsirm_jax.ingestion.query_files import check_given, given_columns
     from dsirm_jax.io import storage
     from dsirm_jax.io.secrets import check_public
     from dsirm_jax.run import configuration

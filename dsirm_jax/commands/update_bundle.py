@@ -12,7 +12,7 @@ from dsirm_jax.commands.stage import COLUMNS
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Adds items and queries while the bundle is being read."""
-    from dsirm_jax.data.query_files import given_columns
+    from dsirm_jax.ingestion.query_files import given_columns
     from dsirm_jax.serving.update import update
 
     update(

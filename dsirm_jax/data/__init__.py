@@ -1,1 +1,1 @@
-"""Tables in, one documented schema out: readers, validation, the simulated shop, TFDS and SeqIO."""
+"""What `prepare` leaves and every later stage reads: texts, vocabulary, pairs, vectors, tasks."""

@@ -16,12 +16,12 @@ RQ_VAE = "dsirm_jax.quantizer.kinds.rq_vae.RqVae"
 MOVED = {
     "dsirm_jax.ablation.Ladder": "dsirm_jax.stages.ablate.Ladder",
     "dsirm_jax.ahead.Target": "dsirm_jax.ahead.compile.Target",
-    "dsirm_jax.data.database.Database": "dsirm_jax.data.readers.database.Database",
-    "dsirm_jax.data.readers.Esci": "dsirm_jax.data.readers.esci.Esci",
-    "dsirm_jax.data.readers.Tables": "dsirm_jax.data.readers.tables.Tables",
-    "dsirm_jax.data.readers.Wands": "dsirm_jax.data.readers.wands.Wands",
+    "dsirm_jax.data.database.Database": "dsirm_jax.ingestion.readers.database.Database",
+    "dsirm_jax.data.readers.Esci": "dsirm_jax.ingestion.readers.esci.Esci",
+    "dsirm_jax.data.readers.Tables": "dsirm_jax.ingestion.readers.tables.Tables",
+    "dsirm_jax.data.readers.Wands": "dsirm_jax.ingestion.readers.wands.Wands",
     "dsirm_jax.data.simulated_shop.SimulatedShop": (
-        "dsirm_jax.data.readers.simulated_shop.SimulatedShop"
+        "dsirm_jax.ingestion.readers.simulated_shop.SimulatedShop"
     ),
     "dsirm_jax.encoder.model.Precomputed": "dsirm_jax.encoder.kinds.precomputed.Precomputed",
     "dsirm_jax.encoder.model.Pretrained": "dsirm_jax.encoder.kinds.pretrained.Pretrained",
@@ -49,6 +49,7 @@ KINDS = {
 REMOVED = (
     "dsirm_jax.ablation",
     "dsirm_jax.data.database",
+    "dsirm_jax.data.readers",
     "dsirm_jax.data.simulated_shop",
     "dsirm_jax.encoder.model",
     "dsirm_jax.generator.model",

@@ -21,15 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
-from dsirm_jax.data import formats, vectors
-from dsirm_jax.data.categories import paths_of
-from dsirm_jax.data.columns import item_mapping, split_categories
+from dsirm_jax.data import vectors
 from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.data.product_type import product_type
-from dsirm_jax.data.query_files import FLAG, check_given, read_query_file
 from dsirm_jax.data.schema import RAW_ITEMS
-from dsirm_jax.data.validate import checked_items
 from dsirm_jax.generator.predict import predict_sids
+from dsirm_jax.ingestion import formats
+from dsirm_jax.ingestion.columns.categories import paths_of
+from dsirm_jax.ingestion.columns.mapping import item_mapping, split_categories
+from dsirm_jax.ingestion.query_files import FLAG, check_given, read_query_file
+from dsirm_jax.ingestion.validation.validate import checked_items
 from dsirm_jax.io import lock
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers

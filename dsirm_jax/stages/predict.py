@@ -35,9 +35,9 @@ def run(
     import pyarrow.parquet as pq
 
     from dsirm_jax.data import vocabulary
-    from dsirm_jax.data.query_files import read_query_file
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
+    from dsirm_jax.ingestion.query_files import read_query_file
     from dsirm_jax.io.files import replacing
 
     check_whole("generate.run.beams", beams, least=1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsirm_jax.data.missing import MISSING
+from dsirm_jax.ingestion.validation.missing import MISSING
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 
 if TYPE_CHECKING:
-    from dsirm_jax.data.clicks import ClickModel
     from dsirm_jax.data.identity import QueryIdentity
-    from dsirm_jax.data.labels import Labels
-    from dsirm_jax.data.readers.reader import Reader
+    from dsirm_jax.ingestion.grading.clicks import ClickModel
+    from dsirm_jax.ingestion.grading.labels import Labels
+    from dsirm_jax.ingestion.readers.reader import Reader
 
 
 def run(
@@ -45,7 +45,7 @@ def run(
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
     from dsirm_jax.data.identity import PLAIN
-    from dsirm_jax.data.prepare import prepare as prepare_tables
+    from dsirm_jax.ingestion.prepare import prepare as prepare_tables
 
     if beam_runner:
         dataset.beam_pipeline_options(beam_options)  # fails at once without Beam

@@ -19,8 +19,8 @@ from dsirm_jax.stages import features, match, relevance
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dsirm_jax.data.query_files import Pairs
     from dsirm_jax.encoder.kinds.protocol import DenseEncoder
+    from dsirm_jax.ingestion.query_files import Pairs
     from dsirm_jax.relevance.features.group import Group
     from dsirm_jax.relevance.neighbours import Surroundings
     from dsirm_jax.relevance.schema import FeatureTable
@@ -69,7 +69,7 @@ def run(
     """
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.query_files import read_pair_file
+    from dsirm_jax.ingestion.query_files import read_pair_file
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance import groups
     from dsirm_jax.relevance.features.group import BEAMS, NEIGHBOUR_SIDS, PAIRS

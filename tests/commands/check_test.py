@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax import cli
-from dsirm_jax.data.prepare import prepare
+from dsirm_jax.ingestion.prepare import prepare
 from dsirm_jax.run import configuration
 from dsirm_jax.run.job import Job
 from dsirm_jax.stages import prepare as stage

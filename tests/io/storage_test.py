@@ -10,12 +10,12 @@ import time
 import fsspec
 import pytest
 
-from dsirm_jax.data import formats
-from dsirm_jax.data.columns import item_mapping, split_categories
 from dsirm_jax.data.schema import Source
+from dsirm_jax.ingestion import formats
+from dsirm_jax.ingestion.columns.mapping import item_mapping, split_categories
 from dsirm_jax.io import storage
 from dsirm_jax.io.errors import InputError
-from tests.data.reading import items_of, write
+from tests.ingestion.reading import items_of, write
 
 ROWS = [{"item_id": str(row), "title": f"title {row}"} for row in range(7)]
 

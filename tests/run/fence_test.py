@@ -112,7 +112,7 @@ def parse(folder, text, *, bindings=(), allowed=()):
             id="a function of ours that writes",
         ),
         pytest.param(
-            "from dsirm_jax.data.readers import tables\n"
+            "from dsirm_jax.ingestion.readers import tables\n"
             "encode.run.encoder = @tables.Tables.read()\n",
             9,
             "Tables is no module",

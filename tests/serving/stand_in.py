@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from dsirm_jax.data.readers.simulated_shop import SimulatedShop
+from dsirm_jax.ingestion.readers.simulated_shop import SimulatedShop
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving import Branch, Item, QuerySids, Scored, Scorer
 from dsirm_jax.serving.bundle.manifest import FeatureColumn

@@ -1,0 +1,1 @@
+"""Which columns of a user's table are ours, and what stands in them."""

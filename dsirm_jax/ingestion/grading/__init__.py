@@ -1,0 +1,1 @@
+"""Labels, and clicks that stand for them."""

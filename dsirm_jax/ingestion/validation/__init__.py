@@ -1,0 +1,1 @@
+"""Single rows: checked, cleaned and staged."""
