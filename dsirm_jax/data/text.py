@@ -48,6 +48,8 @@ def clean(text: str) -> str:
       >>> clean("Tom&amp;Jerry&nbsp; <b>Mug</b>\\n350ml")
       'Tom&Jerry Mug 350ml'
     """
+    if text.isascii() and text.isprintable() and not ("&" in text or "<" in text or "  " in text):
+        return text.strip(" ")  # most text: all that follows would leave the rest
     for _ in range(ROUNDS):
         if not _SUSPECT.search(text):
             break

@@ -118,7 +118,12 @@ def prepared_tables(
         note=note,
     )
     labelled = pair_labels(
-        judgements, labels=labels, aggregation=rules.judgement_aggregation, clicks=rules.clicks
+        database,
+        judgements,
+        labels=labels,
+        aggregation=rules.judgement_aggregation,
+        clicks=rules.clicks,
+        folder=folder,
     )
     note(labelled.findings)
     if labelled.left_out:

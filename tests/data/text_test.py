@@ -92,3 +92,8 @@ def test_hostile_text_of_a_million_characters_is_cleaned(piece):
     # Patterns that backtrack over the rest of the text would take hours here.
     text = piece * (1_000_000 // len(piece))
     assert len(clean(text)) <= len(text)
+
+
+@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="&<")))
+def test_plain_text_loses_spaces_alone(text):
+    assert clean(text) == " ".join(text.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -17,6 +18,7 @@ from dsirm_jax.ingestion.grading.click_findings import check_counted, click_find
 from dsirm_jax.ingestion.grading.clicks import ClickModel, overall_rate
 from dsirm_jax.ingestion.grading.labels import Labels
 from dsirm_jax.ingestion.joins import relations
+from dsirm_jax.ingestion.joins.rows import stored
 from dsirm_jax.io.errors import InputError
 
 MAJORITY, MEAN, HIGHEST, LOWEST, LATEST = AGGREGATIONS = (
@@ -53,15 +55,23 @@ class PairLabels:
 
 
 def pair_labels(
-    judgements: ibis.Table, *, labels: Labels, aggregation: str, clicks: ClickModel
+    database: ibis.BaseBackend,
+    judgements: ibis.Table,
+    *,
+    labels: Labels,
+    aggregation: str,
+    clicks: ClickModel,
+    folder: Path,
 ) -> PairLabels:
     """Returns one row a (query, item_id); see `prepare.prepare`.
 
     Args:
+      database: where the judgements are.
       judgements: checked ones.
       labels: those that exist.
       aggregation: one of `AGGREGATIONS`.
       clicks: of pairs without a label.
+      folder: for intermediate files.
 
     Raises:
       InputError: no pair gets a label, or 'latest' is bound and no judgement has a time.
@@ -73,7 +83,9 @@ def pair_labels(
     propensities = None
     if clicks.propensities and relations.number(judgements.position.count()):
         propensities = list(clicks.propensities.of(judgements))
-    pairs = _pairs(clicks.looks(judgements, propensities))
+    pairs = stored(
+        database, _pairs(clicks.looks(judgements, propensities)), folder / "pairs.parquet"
+    )
     totals = _totals(pairs)
     parts = [_weighed(pairs.filter(_.least == _.most).mutate(grade=_.least), worth)]
     findings, disagreement = [], _disagreement(pairs, totals, worth)

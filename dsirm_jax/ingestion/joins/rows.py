@@ -12,6 +12,18 @@ import pyarrow.parquet as pq
 BATCH_ROWS = 65_536
 
 
+def stored(database: ibis.BaseBackend, rows: ibis.Table, path: Path) -> ibis.Table:
+    """Returns rows as they lie in a file, so that the engine computes them once.
+
+    Args:
+      database: where they are.
+      rows: in any order.
+      path: where to.
+    """
+    rows.to_parquet(str(path))
+    return database.read_parquet(str(path))
+
+
 def write_rows(
     rows: ibis.Table, path: Path, columns: pa.Schema, *, index: str | None = None
 ) -> None:

@@ -92,9 +92,11 @@ def checked_items(
       InputError: a column's type cannot be turned into the schema's in any row.
     """
     rows = _Rows(chunk, "items", pa.schema([*RAW_ITEMS, *extras]), missing, oddities)
-    for name in ("title", "description", "brand", "colour"):
+    for name in ("title", "description"):
         rows.replace(name, lambda text: clean(text) or None)
-    rows.replace("category", lambda path: [name for name in map(clean, filter(None, path)) if name])
+    for name in ("brand", "colour"):
+        rows.replace(name, lambda text: _clean_name(text) or None)
+    rows.replace("category", lambda path: [*filter(None, map(_clean_name, filter(None, path)))])
     rows.replace("category", lambda path: path or None)
     for name in OPTIONAL[:-1]:
         rows.drop_missing(name)
@@ -146,7 +148,7 @@ def checked_judgements(
     """
     chunk = _without_unused(chunk, is_timed=is_timed, is_placed=is_placed)
     rows = _Rows(chunk, "judgements", RAW_JUDGEMENTS, missing, oddities)
-    rows.replace("query", lambda text: clean(text) or None)
+    rows.replace("query", lambda text: _clean_name(text) or None)
     for name in ("label", "split"):
         rows.replace(name, lambda text: text.strip() or None)
     rows.drop_missing("split")
@@ -160,9 +162,7 @@ def checked_judgements(
     rows.columns["_grade"] = [grades.get(label) for label in rows.columns["label"]]
     rows.require("label", lambda label: label is None or grades[label] is not None, UNKNOWN_LABEL)
     for name in ("impressions", "clicks", "purchases", "weight", "query_frequency"):
-        rows.require(name, lambda number: number is None or math.isfinite(number), "not finite")
-        rows.require(name, lambda number: number is None or number >= 0, "negative number")
-        rows.require(name, lambda number: number is None or number <= LARGEST, "too large a number")
+        rows.require_number(name)
     if is_placed:
         rows.require("position", lambda place: place is None or place >= 1, "no place from 1")
     rows.columns["_judged_at"] = rows.columns["judged_at"]  # nulls, where no time is needed
@@ -214,6 +214,10 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
     rows.require_query()
     rows.require_id()
     return rows.split(CHECKED_PAIRS)
+
+
+_clean_name = functools.lru_cache(maxsize=4096)(clean)
+"""`clean` of what rows have in common: queries, brands, levels of a category."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -310,6 +314,15 @@ class _Rows:
         self.require("query", bool, "empty query")
         self.require_length("query", most=QUERY_CHARACTERS)
 
+    def require_number(self, name: str) -> None:
+        """Rejects rows with a number that is not finite, negative or too large."""
+        numbers = [number for number in self.columns[name] if number is not None]
+        # One look at the ends spares three at each row; NaN is null by now.
+        if numbers and not 0 <= min(numbers) <= max(numbers) <= LARGEST:
+            self.require(name, lambda each: each is None or math.isfinite(each), "not finite")
+            self.require(name, lambda each: each is None or each >= 0, "negative number")
+            self.require(name, lambda each: each is None or each <= LARGEST, "too large a number")
+
     def require_length(self, name: str, *, most: int) -> None:
         if max(map(len, filter(None, self.columns[name])), default=0) > most:
             reason = f"longer than {most:,} characters"
@@ -328,14 +341,15 @@ class _Rows:
             )
             for position, fault in sorted(self.faults.items())
         ]
-        kept = [position for position in range(rows) if position not in self.faults]
-        columns = [
-            pa.array([self.columns[field.name][position] for position in kept], field.type)
-            for field in schema
-        ]
+        columns = [pa.array(self._kept(self.columns[field.name]), field.type) for field in schema]
         return pa.table(columns, schema=schema), pa.Table.from_pylist(
             [dict(zip(REJECTED.names, row)) for row in rejected], REJECTED
         )
+
+    def _kept(self, values: Sequence[Any]) -> Sequence[Any]:
+        if not self.faults:
+            return values
+        return [value for position, value in enumerate(values) if position not in self.faults]
 
     def _values(self, field: pa.Field) -> list:
         table = self.chunk.table

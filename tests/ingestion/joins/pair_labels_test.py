@@ -6,6 +6,7 @@ import collections
 import fractions
 import itertools
 import tempfile
+from pathlib import Path
 
 import ibis
 import numpy as np
@@ -42,11 +43,14 @@ def pairs_of(rows, *, labels=LABELS, aggregation="majority", clicks=None, engine
     """Returns the rows of pairs by key, and what is said of them."""
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(checked(rows, labels), f"{folder}/judgements.parquet")
+        database = engine.connect()
         found = pair_labels(
-            engine.connect().read_parquet(f"{folder}/judgements.parquet"),
+            database,
+            database.read_parquet(f"{folder}/judgements.parquet"),
             labels=labels,
             aggregation=aggregation,
             clicks=clicks or ClickModel(),
+            folder=Path(folder),
         )
         table = found.rows.to_pyarrow().to_pylist()
     pairs = {(row.pop("query"), row.pop("item_id")): row for row in table}
