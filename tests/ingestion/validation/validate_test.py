@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dsirm_jax.data.schema import RAW_ITEMS, RAW_JUDGEMENTS, Chunk
 from dsirm_jax.ingestion.grading.labels import LabelTable
+from dsirm_jax.ingestion.validation.row_checks import VALUE_CHARACTERS
 from dsirm_jax.ingestion.validation.validate import (
-    VALUE_CHARACTERS,
     checked_items,
     checked_judgements,
 )
