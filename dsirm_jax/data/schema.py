@@ -169,6 +169,8 @@ REJECTED = pa.schema(
 )
 """`prepare/rejected.parquet`: every row read that no prepared table keeps, with the reason."""
 
+EMPTY_ROW = "empty row"
+"""Reason of a row without anything in the columns that are read, which is no fault."""
 UNRATED = "neither a label nor a count"
 """The reason of a judgement that is unrated, which is no fault and counted apart."""
 

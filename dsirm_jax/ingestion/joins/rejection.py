@@ -75,6 +75,10 @@ def settle_rows(
                 writer.write_batch(batch)
     reasons = relations.counts(rejected_rows, "reason")
     unrated = reasons.pop(schema.UNRATED, 0)
+    if empty := reasons.get(schema.EMPTY_ROW, 0):
+        text = f"{empty} rows are empty in the columns read, and left out"
+        note([Finding(table=staged.name, text=text, is_fault=False)])
+    harmless = {schema.EMPTY_ROW, *harmless}
     faults = {reason: count for reason, count in reasons.items() if reason not in harmless}
     bad = sum(faults.values())
     if bad:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from dsirm_jax.data.limits import ID_CHARACTERS, QUERY_CHARACTERS
-from dsirm_jax.data.schema import CATEGORY, REJECTED, Chunk
+from dsirm_jax.data.schema import CATEGORY, EMPTY_ROW, REJECTED, Chunk
 from dsirm_jax.ingestion.numbers import doubt, plain_numbers, whole_number, without_nan
 from dsirm_jax.ingestion.validation.ids import read_id, whole_numbers
 from dsirm_jax.ingestion.validation.missing import MISSING
@@ -98,13 +98,21 @@ class RowChecks:
     def require_id(self) -> None:
         """Rejects rows whose item_id is empty, or longer than anything that serves it takes."""
         self.replace("item_id", read_id)
+        self._require_any("item_id")
         self.require("item_id", bool, "empty item_id")
         self.require_length("item_id", most=ID_CHARACTERS)
 
     def require_query(self) -> None:
         """Rejects rows whose query, which has been cleaned, is empty or too long, likewise."""
+        self._require_any("query")
         self.require("query", bool, "empty query")
         self.require_length("query", most=QUERY_CHARACTERS)
+
+    def _require_any(self, name: str) -> None:
+        """Rejects rows without any value, such as those below a sheet's last one, as harmless."""
+        for position, value in enumerate(self.columns[name]):
+            if not value and all(_is_blank(values[position]) for values in self.columns.values()):
+                self.fault(position, None, None, EMPTY_ROW)
 
     def require_number(self, name: str) -> None:
         """Rejects rows with a number that is not finite, negative or too large."""
@@ -200,6 +208,10 @@ class RowChecks:
                 reason = doubt(cell, type_=field.type, table=self.table) or reason
             self.fault(position, field.name, _bytes(given), reason)
             return None
+
+
+def _is_blank(value: object) -> bool:
+    return not value.strip() if isinstance(value, str) else value in (None, [])
 
 
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:

@@ -132,3 +132,27 @@ def test_no_item_is_left(tmp_path):
     bad = [row | {"title": ""} for row in items]
     with pytest.raises(InputError, match="^judgements: none of .* is left to learn from"):
         prepare(source=Rows(bad, judgements), out_dir=tmp_path, **SETTINGS, max_rejected_share=1.0)
+
+
+def test_rows_without_any_value_are_counted_and_no_fault(tmp_path):
+    items, judgements = shop()
+    blank = dict.fromkeys(judgements[0]) | {"query": " ", "item_id": ""}
+    rows = Rows([*items, *[dict.fromkeys(items[0])] * 30], [*judgements, *[blank] * 200])
+    summary = prepare(source=rows, out_dir=tmp_path, **SETTINGS, max_rejected_share=0.0)
+    assert summary["items"]["reasons"] == {"empty row": 30}
+    counts = summary["judgements"]
+    assert counts["reasons"] == {"empty row": 200}
+    assert counts["read"] == counts["kept"] + counts["rejected"]
+    said = [finding for finding in summary["findings"] if "empty in the columns" in finding["text"]]
+    assert [(finding["table"], finding["is_fault"]) for finding in said] == [
+        ("items", False),
+        ("judgements", False),
+    ]
+
+
+def test_a_row_with_any_value_is_no_empty_row(tmp_path):
+    items, judgements = shop()
+    odd = dict.fromkeys(judgements[0]) | {"impressions": 0}
+    rows = Rows(items, [*judgements, odd])
+    summary = prepare(source=rows, out_dir=tmp_path, **SETTINGS)
+    assert summary["judgements"]["reasons"] == {"empty query": 1}
