@@ -180,10 +180,13 @@ def _size(file: str) -> int | None:
             system, remote = _filesystem(file)
             information = system.info(remote)
         is_file, size = information["type"] == "file", information.get("size")
+        is_folder = information["type"] == "directory"
     else:
         path = Path(file)
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
         size = path.stat().st_size if is_file else None
+    if is_folder:
+        raise InputError(f"{file}: a folder; bind its files, such as '{file.rstrip('/')}/*.csv'")
     if not is_file:
         raise InputError(f"{file}: no such file; bind the path of an existing one")
     if size == 0:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsirm_jax.ingestion import formats
 from dsirm_jax.ingestion.readers.tables import Tables
 from dsirm_jax.io.errors import InputError
 from tests.ingestion.reading import items_of, judgements_of
@@ -209,3 +210,42 @@ def test_damaged_files_are_read_or_named(folder, suffix, data):
         content[place] = data.draw(st.integers(0, 255))
     keep = data.draw(st.just(len(content)) | st.integers(1, len(content)))
     outcome(folder, "items", suffix, bytes(content[:keep]))
+
+
+PACKED = {
+    "gzip": (gzip.compress(b"item_id,title\ni1,Red shoe\n"), "packed by gzip: give its name a .gz"),
+    "parquet": (b"PAR1....PAR1", "a Parquet file: name it .parquet"),
+    "xlsx": (b"PK\x03\x04....", "export it as CSV"),
+    "xls": (b"\xd0\xcf\x11\xe0....", "export it as CSV"),
+    "zstd": (b"\x28\xb5\x2f\xfd....", "packed by zstd"),
+    "xz": (b"\xfd7zXZ....", "packed by xz"),
+    "bzip2": (b"BZh9....", "packed by bzip2"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize(("contents", "mend"), PACKED.values(), ids=[*PACKED])
+def test_a_file_that_is_no_text_is_named_with_what_it_is(tmp_path, contents, mend, suffix):
+    file = tmp_path / f"items.{suffix}"
+    file.write_bytes(contents)
+    with pytest.raises(InputError) as error:
+        formats.header(str(file))
+    assert str(error.value).startswith(f"{file}: no text, but ") and mend in str(error.value)
+
+
+def test_a_sheet_is_to_be_exported_as_csv(tmp_path):
+    (tmp_path / "items.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=r"items\.xlsx: a sheet; export it as CSV"):
+        formats.header(str(tmp_path / "items.xlsx"))
+
+
+@pytest.mark.parametrize(
+    "above", ["# exported 2026-01-01\n", "Products\n\n"], ids=["comment", "title"]
+)
+def test_lines_above_the_names_of_columns_are_said(tmp_path, above):
+    file = tmp_path / "items.csv"
+    file.write_text(f"{above}item_id,title\ni1,Red shoe\n")
+    source = Tables(items=str(file), judgements=str(file))
+    line = above.count("\n") + 1
+    with pytest.raises(InputError, match=f"named in line {line}: leave out the lines above it"):
+        source.read()

@@ -225,7 +225,7 @@ def test_no_line_of_json_is_lost(tmp_path_factory, rows):
             "not a readable JSONL",
             id="truncated gzip",
         ),
-        pytest.param("items.xlsx", b"PK", "unknown suffix '.xlsx'", id="unknown suffix"),
+        pytest.param("items.xml", b"PK", "unknown suffix '.xml'", id="unknown suffix"),
         pytest.param(
             "items.csv",
             b"item_id,title\n" + 30 * b"1,a\n" + b'1,"' + b"x\n" * 60,

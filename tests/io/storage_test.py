@@ -114,11 +114,11 @@ def test_what_cannot_be_reached_is_named(tmp_path, bucket):
     for file, message in [
         (str(tmp_path / "none.csv"), "no such file"),
         (str(tmp_path / "none*.csv"), "no such file"),
-        (str(tmp_path), "no such file"),
+        (str(tmp_path), "a folder; bind its files"),
         (str(tmp_path / "empty.csv"), "is empty"),
         ("memory://bucket/none.csv", "no such file"),
         ("memory://bucket/none*.csv", "no such file"),
-        ("memory://bucket", "no such file"),
+        ("memory://bucket", "a folder; bind its files"),
         ("memory://bucket/empty.csv", "is empty"),
         ("absent://bucket/a.csv", "install no_such_package"),
         ("absent://bucket/*.csv", "install no_such_package"),

@@ -38,6 +38,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 _HEADERS_AT_A_TIME = 16
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 _PLAIN = Dialect()
 
 FORMATS: Mapping[str, Format] = {
@@ -165,6 +166,8 @@ def _opened(
 
 def _format(file: str) -> Format:
     suffix = Path(storage.name(file).removesuffix(".gz")).suffix.lower()
+    if suffix in _SHEETS:
+        raise InputError(f"{file}: a sheet; export it as CSV, with the names of columns on top")
     if suffix not in FORMATS:
         raise InputError(
             f"{file}: unknown suffix {suffix!r}; name the file .parquet, .csv, .tsv, .jsonl or "

@@ -37,6 +37,8 @@ from dsirm_jax.ingestion.formats.records import Layout, Records, TwoReadings
 from dsirm_jax.ingestion.formats.sniffing import is_excel_line, sniff_layout
 from dsirm_jax.io.errors import InputError
 
+_LINES_ABOVE = 50
+
 
 def open_csv(
     file: str,
@@ -72,7 +74,10 @@ def open_csv(
     with contextlib.closing(records):
         header = next(records, [])
     names = _names(header, mapping)
-    present_columns(file, names, mapping)
+    try:
+        present_columns(file, names, mapping)
+    except InputError as error:
+        raise InputError(f"{error}{_above_header(text, layout.delimiter, mapping)}") from error
     if names != header:
         others.append(Remark(text="spaces around names of columns are left out", is_bound=False))
     return Opened(parts=[read], names=names, remarks=[*remarks, *others])
@@ -84,6 +89,15 @@ def csv_parts(
     """Returns the only part of a CSV file of a known dialect; see `formats.parts`."""
     opened = open_csv(file, mapping=mapping, dialect=dialect, binding=None, limits=limits)
     return opened.parts
+
+
+def _above_header(text: str, delimiter: str, mapping: ColumnMap) -> str:
+    """Returns what to do about lines above the names of columns, where there are some."""
+    wanted = {mapping.columns[name] for name in mapping.required}
+    for number, line in enumerate(text.splitlines()[:_LINES_ABOVE], 1):
+        if wanted and wanted <= {name.strip(' "') for name in line.split(delimiter)}:
+            return f"; its columns are named in line {number}: leave out the lines above it"
+    return ""
 
 
 def _names(header: Sequence[str], mapping: ColumnMap) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from dsirm_jax.ingestion.dialect import Dialect
+from dsirm_jax.ingestion.formats.file_starts import check_is_text
 from dsirm_jax.ingestion.formats.format import BUFFER, Remark, otherwise
 from dsirm_jax.io import storage
 
@@ -213,9 +214,14 @@ class Utf8Stream(io.RawIOBase):
 
 
 def read_head(file: str, size: int) -> tuple[bytes, bool]:
-    """Returns the first bytes of a file that exists and is not empty, and whether that is all."""
+    """Returns the first bytes of a text file, and whether that is all.
+
+    Raises:
+      InputError: the file does not exist, is empty, or no text.
+    """
     with storage.stream(storage.require_file(file)) as source:
         head = bytes(source.read(size))
+        check_is_text(file, head)
         return head, not source.read(1)
 
 

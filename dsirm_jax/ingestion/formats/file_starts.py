@@ -65,6 +65,7 @@ def file_start(file: str) -> FileStart:
         data = source.read(_BYTES)
     if data.startswith(b"PAR1"):
         return FileStart(file=file, suffix=kind, columns=_parquet_columns(file))
+    check_is_text(file, data)
     text = data.decode(_encoding(data), "surrogateescape")
     if len(data) == _BYTES and "\n" in text:
         text = text[: text.rindex("\n")]
@@ -117,6 +118,30 @@ def _encoding(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     return "utf-8-sig"
+
+
+_NO_TEXTS = {
+    b"\x1f\x8b": "packed by gzip: give its name a .gz at the end",
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"PK\x03\x04": "an archive or a sheet (.zip, .xlsx): unpack it, or export it as CSV",
+    b"\xd0\xcf\x11\xe0": "a sheet of Excel: export it as CSV",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it, or pack it by gzip",
+    b"\xfd7zXZ": "packed by xz: unpack it, or pack it by gzip",
+    b"BZh": "packed by bzip2: unpack it, or pack it by gzip",
+}
+"""The first bytes of files that are no text, whatever their names say."""
+
+
+def check_is_text(file: str, head: bytes) -> None:
+    """Raises InputError for a file that is packed, or of a format of its own.
+
+    Args:
+      file: as messages name it.
+      head: its first bytes.
+    """
+    for start, kind in _NO_TEXTS.items():
+        if head.startswith(start):
+            raise InputError(f"{file}: no text, but {kind}")
 
 
 @contextlib.contextmanager
