@@ -26,6 +26,7 @@ from dsirm_jax.ingestion.validation.oddities import oddity_findings
 from dsirm_jax.ingestion.validation.staging import PART, Check, Staged, stage
 from dsirm_jax.ingestion.validation.validate import (
     CHECKED_JUDGEMENTS,
+    NO_SPLIT,
     UNKNOWN_LABEL,
     checked_items,
     checked_items_schema,
@@ -36,6 +37,10 @@ from dsirm_jax.io.errors import InputError
 Note = Callable[[Sequence[Finding]], None]
 NAMED_CATEGORIES = 20
 """First-level categories that the summary counts by name."""
+_SPLIT_ADVICE = (
+    "a split is train or test, and where it is empty prepare.run.test_share decides: write one of "
+    "these for dev or valid, or leave the column out"
+)
 
 
 def prepared_tables(
@@ -239,7 +244,8 @@ def _judgements(
     rows, items = joined.judgements, joined.items
     unknown = rows.anti_join(items, "item_id").mutate(reason=ibis.literal(UNKNOWN))
     advice = "; ".join(finding.text for finding in of_labels if finding.is_fault)
-    summary = settle(raw, unknown, hints={UNKNOWN: joined.hint, UNKNOWN_LABEL: advice})
+    hints = {UNKNOWN: joined.hint, UNKNOWN_LABEL: advice, NO_SPLIT: _SPLIT_ADVICE}
+    summary = settle(raw, unknown, hints=hints)
     return rows.semi_join(items, "item_id"), items, summary
 
 

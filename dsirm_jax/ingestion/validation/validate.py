@@ -36,6 +36,7 @@ CHECKED_JUDGEMENTS = pa.schema([*RAW_JUDGEMENTS, *RATINGS, *IDENTITY, *DRAWS, *O
 """Judgements that passed."""
 
 UNKNOWN_LABEL = "unknown label"
+NO_SPLIT = "neither train nor test"
 NO_TIME = "neither an ISO 8601 time nor a number"
 
 PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
@@ -130,8 +131,8 @@ def checked_judgements(
     chunk = _without_unused(chunk, is_timed=is_timed, is_placed=is_placed)
     rows = RowChecks(chunk, "judgements", RAW_JUDGEMENTS, missing, oddities)
     rows.replace("query", lambda text: _clean_name(text) or None)
-    for name in ("label", "split"):
-        rows.replace(name, lambda text: text.strip() or None)
+    rows.replace("label", lambda text: text.strip() or None)
+    rows.replace("split", lambda text: text.strip().lower() or None)
     rows.drop_missing("split")
     rows.require_query()
     rows.require_id()
@@ -150,7 +151,7 @@ def checked_judgements(
     if is_timed:
         rows.require("judged_at", lambda time: time is None or seconds(time) is not None, NO_TIME)
         rows.replace("_judged_at", seconds)
-    rows.require("split", lambda split: split in (None, "train", "test"), "neither train nor test")
+    rows.require("split", lambda split: split in (None, "train", "test"), NO_SPLIT)
     has_evidence = [
         label is not None or any(counts)
         for label, *counts in zip(

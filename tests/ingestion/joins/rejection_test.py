@@ -156,3 +156,16 @@ def test_a_row_with_any_value_is_no_empty_row(tmp_path):
     rows = Rows(items, [*judgements, odd])
     summary = prepare(source=rows, out_dir=tmp_path, **SETTINGS)
     assert summary["judgements"]["reasons"] == {"empty query": 1}
+
+
+def test_splits_are_compared_without_case_and_others_are_told_what_to_write(tmp_path):
+    items, judgements = shop()
+    queries = sorted({row["query"] for row in judgements})
+    spelling = {query: ("TEST", " Train ")[place % 2] for place, query in enumerate(queries)}
+    rows = [row | {"split": spelling[row["query"]]} for row in judgements]
+    prepare(source=Rows(items, rows), out_dir=tmp_path, **SETTINGS)
+    tested = {row["query"] for row in read(tmp_path, "queries") if row["split"] == "test"}
+    assert tested == set(queries[::2])
+    rows = [row | {"split": "valid"} for row in judgements]
+    with pytest.raises(InputError, match="write one of these for dev or valid"):
+        prepare(source=Rows(items, rows), out_dir=tmp_path, **SETTINGS)
