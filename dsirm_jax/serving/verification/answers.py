@@ -106,7 +106,7 @@ def in_memory(bundle: Bundle, sample: PairSample, *, batch: int) -> ModelOutputs
     encoder = models.encoder
     if encoder is not None:
         texts = _encoder_texts(encoder, sample.queries)
-        vector = np.asarray(jax.jit(encoder.module.apply)(encoder.params, texts))
+        vector = np.asarray(jax.jit(exact(encoder.module.apply))(encoder.params, texts))
     return ModelOutputs(beams, exact, _log_shares(bundle, sample.sids), vector)
 
 
