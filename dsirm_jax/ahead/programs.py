@@ -150,7 +150,7 @@ def operations(jaxpr: Any) -> collections.Counter[str]:
             continue
         bodies = [operations(body) for body in _bodies(eqn.params)]
         if eqn.primitive.name == "cond":
-            total += max(bodies, key=collections.Counter.total, default=collections.Counter())
+            total += max(bodies, key=lambda body: body.total(), default=collections.Counter())
             continue
         times = 1
         if eqn.primitive.name == "scan":
