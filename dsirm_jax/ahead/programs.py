@@ -150,8 +150,7 @@ def operations(jaxpr: Any) -> collections.Counter[str]:
             continue
         bodies = [operations(body) for body in _bodies(eqn.params)]
         if eqn.primitive.name == "cond":
-            total += max(bodies, key=lambda body: body.total(), default=collections.Counter())
-            continue
+            bodies = sorted(bodies, key=lambda body: body.total())[-1:]
         times = 1
         if eqn.primitive.name == "scan":
             times = eqn.params["length"]
