@@ -34,8 +34,10 @@ def compiled_by(function, *, folder: Path):
     """Calls a function, and returns the text of all that JAX compiles for it meanwhile."""
     jax.clear_caches()  # what is compiled already is not compiled again
     jax.config.update("jax_dump_ir_to", str(folder))
+    jax.config.update("jax_disable_most_optimizations", True)  # of XLA's, which come later
     try:
         function()
     finally:
         jax.config.update("jax_dump_ir_to", "")
+        jax.config.update("jax_disable_most_optimizations", False)
     return "\n".join(path.read_text() for path in sorted(folder.glob("*.mlir")))
