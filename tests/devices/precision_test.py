@@ -152,17 +152,10 @@ def test_quantizers_of_every_kind_are_fitted_and_applied_exactly(tmp_path):
 
         def fit_and_assign(kind=kind):
             config = QuantizerConfig(codebook_sizes=(6, 5, 3), kind=kind, pin_depth=1)
-            upkeep = Upkeep(init_rows=140, init_iterations=2)
-            fitted = train(config=config, items=items, training=EXACT, upkeep=upkeep, devices=one)
+            given = {"config": config, "items": items, "training": EXACT, "devices": one}
+            fitted = train(**given, upkeep=Upkeep(init_rows=140, init_iterations=2))
             if kind.continues:
-                train(
-                    config=config,
-                    items=items,
-                    training=EXACT,
-                    upkeep=upkeep,
-                    start=fitted,
-                    devices=one,
-                )
+                train(**given, start=fitted)
             for beams in (1, 3):
                 searching = dataclasses.replace(
                     fitted, config=dataclasses.replace(config, beams=beams)
