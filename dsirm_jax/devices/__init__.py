@@ -1,0 +1,1 @@
+"""What holds for every device that work runs on: how it is fed."""
