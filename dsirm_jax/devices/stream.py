@@ -20,10 +20,11 @@ DEPTH = 2
 """Blocks on the devices at once: one is worked on while the next is sent."""
 AHEAD = 2
 """Blocks read before they are asked for."""
-CHUNK_BYTES = 2**31
-"""Of a device for a chunk: transfers then take far longer than what Python does for each."""
-MEMORY_SHARE = 1 / 16
-"""Of a device's memory for a chunk, which others and the programs' parameters share."""
+SENT_BYTES = 2**27
+"""Of a chunk for each device: its transfer takes far longer than what Python does for it, and
+the work on it begins soon."""
+MEMORY_SHARE = 1 / 8
+"""Of a device's memory for a chunk; parameters, other chunks and other programs are there too."""
 
 _Key = TypeVar("_Key")
 _Block = TypeVar("_Block")
@@ -115,22 +116,26 @@ def write_behind() -> Iterator[Callable[..., None]]:
 
 
 def rows_per_chunk(
-    bytes_a_row: int, *, rows: int, least: int, devices: int, memory: int | None
+    *, sent: int, held: int, rows: int, least: int, devices: int, memory: int | None
 ) -> int:
     """Returns how many rows the devices take at a time, a multiple of their number.
 
     Args:
-      bytes_a_row: of a device while it works on a row.
-      rows: that there are; a chunk is hardly larger.
+      sent: bytes of a row as it is sent.
+      held: bytes that a device takes for a row while it works on it.
+      rows: that there are: few are one chunk of a power of two, many are chunks of about one size.
       least: rows of a chunk on a CPU, whose caches hold few, and anywhere at least.
       devices: that share a chunk.
       memory: bytes of one device; None: it is a CPU.
     """
     most = least
     if memory is not None:
-        room = min(int(memory * MEMORY_SHARE), CHUNK_BYTES)
-        a_device = 1 << max(room // max(bytes_a_row, 1), 1).bit_length() - 1
+        fitting = min(int(memory * MEMORY_SHARE) // held, SENT_BYTES // sent)
+        a_device = 1 << max(fitting, 1).bit_length() - 1
         most = max(min(a_device * devices, 1 << max(rows - 1, 1).bit_length()), least)
+        chunks = -(-rows // most)
+        if chunks > 1:  # all of about one size, so that the last one is hardly filled up
+            most = max(-(-rows // chunks), least)
     return -(-most // devices) * devices
 
 

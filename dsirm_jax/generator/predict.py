@@ -98,37 +98,50 @@ def search_on_mesh(
 
 
 def queries_at_once(
-    fitted: FittedGenerator, *, rows: int, hypotheses: int, devices: Sequence[jax.Device]
+    config: Architecture,
+    params: Any,
+    *,
+    max_pieces: int,
+    hypotheses: int,
+    rows: int,
+    devices: int,
+    memory: int | None,
 ) -> int:
     """Returns how many queries suit the devices, `SEARCHED_AT_ONCE` on a CPU.
 
     Args:
-      fitted: the generator.
-      rows: queries that there are.
+      config: the generator's network.
+      params: its parameters, or their shapes and types.
+      max_pieces: tokens read of a query.
       hypotheses: SIDs that are looked at of each query.
+      rows: queries that there are.
       devices: that share the queries.
+      memory: bytes of one device; None: it is a CPU.
     """
-    if (memory := memory_limit(devices)) is None:
-        return SEARCHED_AT_ONCE
-    config, params = fitted.config, fitted.params
+    if memory is None:
+        return searched_at_once(SEARCHED_AT_ONCE, devices=devices)
 
-    def held(
-        tokens: Int[Array, "batch length"], codes: Int[Array, "batch hypothesis prefix"]
+    def state_and_past(
+        params: Any,
+        tokens: Int[Array, "batch length"],
+        codes: Int[Array, "batch hypothesis prefix"],
     ) -> Any:
         state = config.encode(params, tokens)
         return state, config.decode(params, state, codes)
 
     shapes = jax.eval_shape(
-        held,
-        jax.ShapeDtypeStruct((1, fitted.max_pieces), np.int32),
+        state_and_past,
+        params,
+        jax.ShapeDtypeStruct((1, max_pieces), np.int32),
         jax.ShapeDtypeStruct((1, hypotheses, len(config.sid_sizes) - 1), np.int32),
     )
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     return rows_per_chunk(
-        STEPS_HELD * size,
+        sent=4 * max_pieces,
+        held=STEPS_HELD * size,
         rows=rows,
         least=SEARCHED_AT_ONCE,
-        devices=len(devices),
+        devices=devices,
         memory=memory,
     )
 
@@ -172,7 +185,15 @@ def predict_sids(
     params, trie = jax.device_put((fitted.params, trie), NamedSharding(mesh, PartitionSpec()))
     rows_over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     if batch_size is None:
-        batch_size = queries_at_once(fitted, rows=len(pieces), hypotheses=beams, devices=devices)
+        batch_size = queries_at_once(
+            fitted.config,
+            fitted.params,
+            max_pieces=fitted.max_pieces,
+            hypotheses=beams,
+            rows=len(pieces),
+            devices=len(devices),
+            memory=memory_limit(devices),
+        )
     every = (len(pieces), beams)
     best = Beams(
         sids=np.full((*every, len(fitted.config.sid_sizes)), NO_CODE, np.int32),

@@ -18,7 +18,7 @@ import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
-from dsirm_jax.devices.stream import stream
+from dsirm_jax.devices.stream import memory_limit, stream
 from dsirm_jax.generator.architectures.architecture import Architecture, State
 from dsirm_jax.generator.decoding import require_finite
 from dsirm_jax.generator.fitted import FittedGenerator
@@ -185,7 +185,13 @@ def score_pairs(
     params, config = jax.device_put(fitted.params), fitted.config
     if batch_size is None:
         batch_size = queries_at_once(
-            fitted, rows=len(pieces), hypotheses=FEWEST_PREFIXES, devices=jax.local_devices()[:1]
+            config,
+            params,
+            max_pieces=fitted.max_pieces,
+            hypotheses=FEWEST_PREFIXES,
+            rows=len(pieces),
+            devices=1,
+            memory=memory_limit(jax.local_devices()[:1]),
         )
     distinct = distinct_sids(query_index, sids)
     batches = list(_batches(distinct, pieces, max_pieces=fitted.max_pieces, batch_size=batch_size))

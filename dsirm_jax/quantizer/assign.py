@@ -199,7 +199,8 @@ def _chunk_rows(fitted: FittedQuantizer, *, rows: int, devices: Sequence[jax.Dev
     # them.
     numbers = (3 + 2 * levels) * fitted.dim + 2 * codes
     return rows_per_chunk(
-        4 * numbers,
+        sent=4 * fitted.dim,
+        held=4 * numbers,
         rows=rows,
         least=CHUNK_ROWS,
         devices=len(devices),

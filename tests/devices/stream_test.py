@@ -12,8 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dsirm_jax.devices import stream as stream_module
-from dsirm_jax.devices.stream import AHEAD, memory_limit, read_ahead, rows_per_chunk, stream
+from dsirm_jax.devices.stream import (
+    AHEAD,
+    memory_limit,
+    read_ahead,
+    rows_per_chunk,
+    stream,
+    write_behind,
+)
 
 
 def readers():
@@ -172,42 +178,79 @@ def test_a_thread_reads_and_the_caller_sends():
 
 
 @pytest.mark.parametrize(
-    ("bytes_a_row", "rows", "devices", "memory", "expected"),
+    ("sent", "held", "rows", "devices", "memory", "expected"),
     [
-        (10_240, 10**7, 1, None, 4096),
-        (10_240, 10**7, 3, None, 4098),
-        (10_240, 10**7, 1, 104 << 30, 131_072),  # 2 GiB of 10 KiB are 209,715
-        (10_240, 10**7, 8, 104 << 30, 1_048_576),
-        (10_240, 10**7, 1, 12 << 30, 65_536),  # .75 GiB
-        (10_240, 5_000, 1, 104 << 30, 8192),
-        (10_240, 5, 1, 104 << 30, 4096),
-        (1 << 30, 10**7, 1, 12 << 30, 4096),
-        (0, 1, 8, 12 << 30, 4096),
+        (1024, 10_240, 10**7, 1, None, 4096),
+        (1024, 10_240, 10**7, 3, None, 4098),
+        (1024, 10_240, 2**24, 1, 104 << 30, 131_072),  # 128 MiB
+        (1024, 10_240, 2**24, 8, 104 << 30, 1_048_576),
+        (1024, 10_240, 10**6, 1, 104 << 30, 125_000),  # 8 of them
+        (1024, 10_240, 131_073, 3, 104 << 30, 262_146),
+        (1024, 40_960, 2**24, 1, 12 << 30, 32_768),  # 1.5 GiB are 39,321
+        (1024, 10_240, 5_000, 1, 104 << 30, 8192),
+        (1024, 10_240, 5, 1, 104 << 30, 4096),
+        (1024, 10_240, 0, 1, 104 << 30, 4096),
+        (1024, 1 << 31, 10**7, 1, 12 << 30, 4096),
     ],
     ids=[
-        *("a CPU", "three CPUs", "an H200", "eight of them", "16 GB", "few rows", "fewer"),
-        *("large rows", "no bytes"),
+        *("a CPU", "three CPUs", "an H200", "eight of them", "even chunks", "three devices"),
+        *("16 GB", "few rows", "fewer", "none", "large rows"),
     ],
 )
-def test_chunks_are_as_large_as_devices_hold(bytes_a_row, rows, devices, memory, expected):
-    chunk = rows_per_chunk(bytes_a_row, rows=rows, least=4096, devices=devices, memory=memory)
+def test_chunks_are_as_large_as_devices_take(sent, held, rows, devices, memory, expected):
+    chunk = rows_per_chunk(
+        sent=sent, held=held, rows=rows, least=4096, devices=devices, memory=memory
+    )
     assert chunk == expected
 
 
 @given(
-    bytes_a_row=st.integers(1, 2**32),
+    sent=st.integers(1, 2**16),
+    held=st.integers(1, 2**32),
     rows=st.integers(0, 2**34),
     least=st.integers(1, 2**14),
     devices=st.integers(1, 64),
     memory=st.integers(2**30, 2**38),
 )
-def test_chunks_divide_and_fit(bytes_a_row, rows, least, devices, memory):
-    chunk = rows_per_chunk(bytes_a_row, rows=rows, least=least, devices=devices, memory=memory)
+def test_chunks_divide_and_fit(sent, held, rows, least, devices, memory):
+    chunk = rows_per_chunk(
+        sent=sent, held=held, rows=rows, least=least, devices=devices, memory=memory
+    )
     assert chunk % devices == 0 and chunk >= least
     if chunk >= least + devices:  # more than a CPU takes
-        share = chunk // devices * bytes_a_row
-        assert share <= min(memory / 16, stream_module.CHUNK_BYTES) + bytes_a_row
+        share = chunk // devices
+        assert (share - 1) * held <= memory / 8 and (share - 1) * sent <= 2**27
         assert chunk < 2 * max(rows, 1) + devices
+
+
+def test_a_write_is_behind_and_one_at_a_time():
+    release, written = threading.Event(), []
+
+    def slow(number):
+        assert release.wait(10)
+        written.append(number)
+
+    with write_behind() as write:
+        write(slow, 0)
+        assert written == []  # it has not been waited for
+        release.set()
+        for number in range(1, 5):
+            write(slow, number)
+            assert written[:number] == list(range(number))
+    assert written == list(range(5))
+
+
+def test_a_write_that_fails_is_told_at_the_next_one_or_the_end():
+    def fail():
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"), write_behind() as write:
+        write(fail)
+    reached = []
+    with pytest.raises(OSError, match="disk"), write_behind() as write:
+        write(fail)
+        write(reached.append, 1)
+    assert reached == []
 
 
 def test_a_cpu_has_no_limit():
