@@ -127,8 +127,10 @@ def _in_blocks(
     def blocks() -> Iterator[tuple[slice, Float[np.ndarray, "row feature"]]]:
         for start in range(0, len(values), rows):
             block = values[start : start + rows]
-            padded = np.pad(block, ((0, rows - len(block)), (0, 0)))
-            yield slice(start, start + len(block)), padded
+            here = slice(start, start + len(block))
+            if len(block) < rows:
+                block = np.pad(block, ((0, rows - len(block)), (0, 0)))
+            yield here, block
 
     scores = np.empty((len(values),) if columns is None else (len(values), columns), np.float32)
     placed = jax.device_put(fitted)
