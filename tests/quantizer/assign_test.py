@@ -136,6 +136,15 @@ def test_mapped_vectors_are_sent_as_they_lie(tmp_path, monkeypatch, dtype):
     np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-5)
 
 
+def test_a_device_with_memory_of_its_own_gives_the_same(monkeypatch):
+    shared = make_quantizer(rows=9000)
+    expected = assign_all(**shared)
+    monkeypatch.setattr(assign_module, "memory_limit", lambda devices: 2**36)
+    found = assign_all(**shared)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_vector_in_memory_that_is_not_finite_is_named(value):
     shared = make_quantizer()
