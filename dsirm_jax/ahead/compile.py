@@ -225,7 +225,7 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
 
     from dsirm_jax.ahead.chips import Slice
     from dsirm_jax.generator.architectures.architecture import param_shapes
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, search_on_mesh, searched_at_once
+    from dsirm_jax.generator.predict import SHARD_ROWS, queries_at_once, search_on_mesh
     from dsirm_jax.sids.trie import abstract_trie
     from dsirm_jax.training.meshes import data_mesh, sharded
 
@@ -239,7 +239,15 @@ def search_step(bindings: Bindings, target: Target, devices: Sequence[jax.Device
     params, trie = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), (params, trie)
     )
-    rows = searched_at_once(SEARCHED_AT_ONCE, devices=len(local))
+    rows = queries_at_once(
+        config,
+        params,
+        max_pieces=bound["max_pieces"],
+        hypotheses=bound["beams"],
+        rows=SHARD_ROWS,
+        devices=len(local),
+        memory=Slice(name=target.topology).chip.memory,
+    )
     tokens = jax.ShapeDtypeStruct((rows, bound["max_pieces"]), jnp.int32)
     tokens = sharded(mesh).batch_like(tokens)
     static = {"config": config, "beams": bound["beams"], "mesh": mesh}

@@ -1,1 +1,1 @@
-"""What the package asks of the devices that it computes on."""
+"""What the package asks of the devices that it computes on, and how it feeds them."""

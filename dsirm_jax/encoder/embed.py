@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.limits import log_cut
 from dsirm_jax.data.vectors import remove_other_shards, shard, write_vectors
 from dsirm_jax.data.vocabulary import PAD, rectangle
 from dsirm_jax.devices.precision import exact
+from dsirm_jax.devices.stream import read_ahead, stream, write_behind
 from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
 from dsirm_jax.sids.arrays import AnyArray
 from dsirm_jax.training import processes
@@ -45,15 +48,10 @@ def embed_tables(encoder: FittedEncoder, tables: RunTables) -> None:
             table=table,
             id_column=id_column,
             text_column=text_column,
-            embed_texts=functools.partial(_embed_texts, encoder, of_items=of_items),
+            tokenize=functools.partial(encoder.pieces, of_items=of_items),
+            embed_pieces=functools.partial(encoder.embed_pieces, of_items=of_items),
             pattern=pattern,
         )
-
-
-def _embed_texts(
-    encoder: FittedEncoder, texts: Sequence[str], name: str, *, of_items: bool
-) -> Float[np.ndarray, "text dim"]:
-    return encoder.embed(texts, of_items=of_items, name=name)
 
 
 def embed_table(
@@ -61,20 +59,24 @@ def embed_table(
     table: Path,
     id_column: str,
     text_column: str,
-    embed_texts: Callable[[Sequence[str], str], Float[np.ndarray, "text dim"]],
+    tokenize: Callable[[Sequence[str]], Sequence[Sequence[int]]],
+    embed_pieces: Callable[..., Float[np.ndarray, "text dim"]],
     pattern: Path,
 ) -> None:
     """Writes the vectors of a table's texts, one shard a row group: memory does not grow with it.
 
-    A shard that is already there is left as it is, so an interrupted pass goes on where it stopped;
-    those of another number of shards are removed.
-    Processes write every n-th shard each, and return when all are there.
+    The texts of the next shard are read and tokenised, and the one before is written, while the
+    devices work on a shard. One that is already there is left as it is, so an interrupted pass goes
+    on where it stopped; those of another number of shards are removed. Processes write every n-th
+    shard each, and return when all are there.
 
     Args:
       table: a Parquet file of `prepare`.
       id_column: its column that names the rows, copied to the shards.
       text_column: its column of texts.
-      embed_texts: `embed_texts(texts, name)` returns their vectors; `name` is for the progress.
+      tokenize: returns the pieces of texts.
+      embed_pieces: `embed_pieces(pieces, name=name)` returns their vectors; `name` is for the
+        progress.
       pattern: of the shards' paths, with one `*`.
     """
     with pq.ParquetFile(table) as file:
@@ -82,14 +84,20 @@ def embed_table(
         paths = [shard(pattern, number=number, total=total) for number in range(total)]
         if jax.process_index() == 0:
             remove_other_shards(pattern, paths)
-        for number in range(jax.process_index(), total, jax.process_count()):
-            path = paths[number]
-            if path.exists():
-                log.info("%s is there already", path)
-                continue
-            rows = file.read_row_group(number, columns=list({id_column, text_column}))
-            vectors = embed_texts(rows[text_column].to_pylist(), f"encode {path.stem}")
-            write_vectors(path, rows[id_column].to_pylist(), vectors, id_column=id_column)
+
+        def shards() -> Iterator[tuple[Path, list[str], Sequence[Sequence[int]]]]:
+            for number in range(jax.process_index(), total, jax.process_count()):
+                if paths[number].exists():
+                    log.info("%s is there already", paths[number])
+                    continue
+                rows = file.read_row_group(number, columns=list({id_column, text_column}))
+                pieces = tokenize(rows[text_column].to_pylist())
+                yield paths[number], rows[id_column].to_pylist(), pieces
+
+        with contextlib.closing(read_ahead(shards(), count=1)) as read, write_behind() as write:
+            for path, ids, pieces in read:
+                vectors = embed_pieces(pieces, name=f"encode {path.stem}")
+                write(write_vectors, path, ids, vectors, id_column=id_column)
     processes.wait()
 
 
@@ -111,22 +119,30 @@ def embed(
       pieces: ids of each text; cut at `max_pieces`.
       max_pieces: pieces read of a text.
       name: shown with the progress.
-      rows: texts of a batch.
+      rows: texts of a batch, rounded up to a multiple of the devices.
       padding: what stands beyond a text's last piece.
 
     Returns:
       float32 `[text, dim]`.
     """
-    apply = _apply(tower)
     log_cut(pieces, most=max_pieces, name=name)
-    vectors = np.empty((len(pieces), tower.dim), np.float32)
+    mesh = data_mesh(jax.local_devices())
+    rows = -(-rows // mesh.size) * mesh.size
+    numbers = np.arange(len(pieces))
     starts = range(0, len(pieces), rows)
-    for start in progress(starts, total=len(starts), name=name, unit="batch"):
-        chunk = pieces[start : start + rows]
-        # One shape, so one compilation.
-        padded = rectangle(chunk, shape=(rows, max_pieces), beyond=padding)
-        vectors[start : start + len(chunk)] = apply(params, padded)[: len(chunk)]
-    return vectors
+    # One shape, so one compilation.
+    batches = ((numbers[start : start + rows], (rows, max_pieces)) for start in starts)
+    return _embedded(
+        batches,
+        total=len(starts),
+        module=tower,
+        params=params,
+        pieces=pieces,
+        vectors=np.empty((len(pieces), tower.dim), np.float32),
+        mesh=mesh,
+        padding=padding,
+        name=name,
+    )
 
 
 def embed_by_length(
@@ -155,20 +171,49 @@ def embed_by_length(
     Returns:
       float32 `[text, dim]`, each of length 1.
     """
-    apply, mesh = _apply(module), data_mesh(jax.local_devices())
-    placement = sharded(mesh)
-    params = placement.put_state(params)
+    mesh = data_mesh(jax.local_devices())
     lengths = np.array([len(ids) for ids in pieces], np.int64)
-    vectors = np.empty((len(pieces), module.dim or module.config.hidden_size), np.float32)
     if pieces_at_once is None:
         on_cpu = jax.default_backend() == "cpu"
         pieces_at_once = CPU_PIECES if on_cpu else ACCELERATOR_PIECES
     batches = list(
         _by_length(lengths, max_pieces=max_pieces, devices=mesh.size, pieces_at_once=pieces_at_once)
     )
-    for rows, shape in progress(batches, total=len(batches), name=name, unit="batch"):
-        padded = rectangle([pieces[row] for row in rows], shape=shape, beyond=NO_PIECE)
-        vectors[rows] = apply(params, placement.put_batch(padded))[: len(rows)]
+    return _embedded(
+        batches,
+        total=len(batches),
+        module=module,
+        params=params,
+        pieces=pieces,
+        vectors=np.empty((len(pieces), module.dim or module.config.hidden_size), np.float32),
+        mesh=mesh,
+        padding=NO_PIECE,
+        name=name,
+    )
+
+
+def _embedded(
+    batches: Iterable[tuple[Int[np.ndarray, " row"], tuple[int, int]]],
+    *,
+    total: int,
+    module: nn.Module,
+    params: Any,
+    pieces: Sequence[Sequence[int]],
+    vectors: Float[np.ndarray, "text dim"],
+    mesh: Mesh,
+    padding: int,
+    name: str,
+) -> Float[np.ndarray, "text dim"]:
+    """Returns `vectors`, into which those of batches, each some rows of a shape, are put."""
+    placement = sharded(mesh)
+    apply = functools.partial(_apply(module), placement.put_state(params))
+    padded = (
+        (rows, rectangle([pieces[row] for row in rows], shape=shape, beyond=padding))
+        for rows, shape in batches
+    )
+    results = stream(padded, put=placement.put_batch, step=apply)
+    for rows, found in progress(results, total=total, name=name, unit="batch"):
+        vectors[rows] = found[: len(rows)]
     return vectors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,13 @@ from jaxtyping import Array, Int
 
 from dsirm_jax.data.vectors import remove_other_shards, shard
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.devices.stream import (
+    memory_limit,
+    read_ahead,
+    rows_per_chunk,
+    stream,
+    write_behind,
+)
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.decoding import NO_CODE, Beams, beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
@@ -31,16 +39,18 @@ from dsirm_jax.training.progress import progress
 log = logging.getLogger(__name__)
 SHORTEST_TEXT = 16
 SEARCHED_AT_ONCE = 256
+STEPS_HELD = 4
+"""States of a search that a device holds at once: before and after a step, and what is between."""
 SHARD_ROWS = 1 << 16
 
 
-def padded_batches(
+def batches_by_length(
     pieces: Sequence[Sequence[int]],
     *,
     order: Int[np.ndarray, " text"],
     batch_size: int,
     max_pieces: int,
-) -> Iterator[tuple[Int[np.ndarray, " row"], Int[np.ndarray, "batch length"]]]:
+) -> Iterator[tuple[Int[np.ndarray, " row"], tuple[int, int]]]:
     """Yields texts in batches of few shapes, so that few programs are compiled.
 
     Texts are grouped by length: `SHORTEST_TEXT`, twice that and so on up to `max_pieces`.
@@ -52,16 +62,15 @@ def padded_batches(
       max_pieces: tokens read of a text.
 
     Yields:
-      `(rows, tokens)`: numbers of the texts, and int32 tokens `[batch_size, length]` of which the
-      first `len(rows)` rows are theirs.
+      Numbers of the texts, and the shape of their `vocabulary.rectangle`: `batch_size` and a
+      length.
     """
     lengths = np.asarray([min(len(text), max_pieces) for text in pieces], np.int64)
     shorter, length = -1, min(SHORTEST_TEXT, max_pieces)
     while shorter < max_pieces:
         group = order[(lengths[order] > shorter) & (lengths[order] <= length)]
         for start in range(0, len(group), batch_size):
-            rows = group[start : start + batch_size]
-            yield rows, rectangle([pieces[row] for row in rows], shape=(batch_size, length))
+            yield group[start : start + batch_size], (batch_size, length)
         shorter, length = length, min(2 * length, max_pieces)
 
 
@@ -88,6 +97,55 @@ def search_on_mesh(
     return over_devices(params, trie, tokens)
 
 
+def queries_at_once(
+    config: Architecture,
+    params: Any,
+    *,
+    max_pieces: int,
+    hypotheses: int,
+    rows: int,
+    devices: int,
+    memory: int | None,
+) -> int:
+    """Returns how many queries suit the devices, `SEARCHED_AT_ONCE` on a CPU.
+
+    Args:
+      config: the generator's network.
+      params: its parameters, or their shapes and types.
+      max_pieces: tokens read of a query.
+      hypotheses: SIDs that are looked at of each query.
+      rows: queries that there are.
+      devices: that share the queries.
+      memory: bytes of one device; None: it is a CPU.
+    """
+    if memory is None:
+        return searched_at_once(SEARCHED_AT_ONCE, devices=devices)
+
+    def state_and_past(
+        params: Any,
+        tokens: Int[Array, "batch length"],
+        codes: Int[Array, "batch hypothesis prefix"],
+    ) -> Any:
+        state = config.encode(params, tokens)
+        return state, config.decode(params, state, codes)
+
+    shapes = jax.eval_shape(
+        state_and_past,
+        params,
+        jax.ShapeDtypeStruct((1, max_pieces), np.int32),
+        jax.ShapeDtypeStruct((1, hypotheses, len(config.sid_sizes) - 1), np.int32),
+    )
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    return rows_per_chunk(
+        sent=4 * max_pieces,
+        held=STEPS_HELD * size,
+        rows=rows,
+        least=SEARCHED_AT_ONCE,
+        devices=devices,
+        memory=memory,
+    )
+
+
 def searched_at_once(batch_size: int, *, devices: int) -> int:
     """Returns the batch size, rounded up to a multiple of the devices."""
     return -(-batch_size // devices) * devices
@@ -99,7 +157,7 @@ def predict_sids(
     trie: Trie,
     pieces: Sequence[Sequence[int]],
     beams: int,
-    batch_size: int,
+    batch_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Beams:
     """Returns the best existing SIDs of every query.
@@ -109,7 +167,8 @@ def predict_sids(
       trie: the existing SIDs.
       pieces: tokens of each query, as the training rows had them; cut at `fitted.max_pieces`.
       beams: SIDs per query.
-      batch_size: queries searched at once, rounded up to a multiple of the devices.
+      batch_size: queries searched at once, rounded up to a multiple of the devices; what suits
+        them when not given.
       devices: local devices that share the queries; all when not given.
 
     Returns:
@@ -121,24 +180,44 @@ def predict_sids(
     """
     if beams < 1:
         raise InputError(f"{beams} beams: search for 1 or more")
-    mesh = data_mesh(devices or jax.local_devices())
+    devices = devices or jax.local_devices()
+    mesh = data_mesh(devices)
     params, trie = jax.device_put((fitted.params, trie), NamedSharding(mesh, PartitionSpec()))
-    shape = (len(pieces), beams)
-    sids = np.full((*shape, len(fitted.config.sid_sizes)), NO_CODE, np.int32)
-    log_probs, valid = np.full(shape, -np.inf, np.float32), np.zeros(shape, bool)
+    rows_over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    if batch_size is None:
+        batch_size = queries_at_once(
+            fitted.config,
+            fitted.params,
+            max_pieces=fitted.max_pieces,
+            hypotheses=beams,
+            rows=len(pieces),
+            devices=len(devices),
+            memory=memory_limit(devices),
+        )
+    every = (len(pieces), beams)
+    best = Beams(
+        sids=np.full((*every, len(fitted.config.sid_sizes)), NO_CODE, np.int32),
+        log_probs=np.full(every, -np.inf, np.float32),
+        valid=np.zeros(every, bool),
+    )
     batches = list(
-        padded_batches(
+        batches_by_length(
             pieces,
             order=np.arange(len(pieces)),
             batch_size=searched_at_once(batch_size, devices=mesh.size),
             max_pieces=fitted.max_pieces,
         )
     )
-    for rows, tokens in progress(batches, total=len(batches), name="predict", unit="batch"):
-        batch = search_on_mesh(params, trie, tokens, config=fitted.config, beams=beams, mesh=mesh)
-        for whole, part in zip((sids, log_probs, valid), batch, strict=True):
-            whole[rows] = np.asarray(part)[: len(rows)]
-    best = Beams(sids=sids, log_probs=log_probs, valid=valid)
+    results = stream(
+        ((rows, rectangle([pieces[row] for row in rows], shape=shape)) for rows, shape in batches),
+        put=lambda tokens: jax.device_put(tokens, rows_over_devices),
+        step=functools.partial(
+            search_on_mesh, params, trie, config=fitted.config, beams=beams, mesh=mesh
+        ),
+    )
+    for rows, batch in progress(results, total=len(batches), name="predict", unit="batch"):
+        for whole, part in zip(best, batch, strict=True):
+            whole[rows] = part[: len(rows)]
     check_beams(best)
     return best
 
@@ -151,14 +230,15 @@ def predict_shards(
     encode: Callable[[Sequence[str]], list[list[int]]],
     pattern: Path,
     beams: int,
-    batch_size: int,
+    batch_size: int | None = None,
     shard_rows: int = SHARD_ROWS,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Path]:
     """Writes the SIDs of a table of queries, in shards and in its order.
 
-    Memory holds a shard. One that exists already, from the same generator and search, is left as
-    it is, so an interrupted pass goes on where it stopped; those of another number of shards are
+    Memory holds a few shards: the next one is read and tokenised, and the one before is written,
+    while one is searched for. One that exists already, from the same generator and search, is left
+    as it is, so an interrupted pass goes on where it stopped; those of another number of shards are
     removed. Processes share the shards, and each returns when all are written.
 
     Args:
@@ -181,23 +261,29 @@ def predict_shards(
     if jax.process_index() == 0:
         remove_other_shards(pattern, paths)
     with pq.ParquetFile(queries, pre_buffer=False) as file:
-        blocks = file.iter_batches(shard_rows, columns=["query"])
-        for place, path in enumerate(paths):
-            texts = next(blocks).column(0).to_pylist() if file.metadata.num_rows else []
-            if place % jax.process_count() != jax.process_index():
-                continue
-            if path.exists() and read_version(path) == version:
-                log.info("%s exists already", path)
-                continue
-            best = predict_sids(
-                fitted=fitted,
-                trie=trie,
-                pieces=encode(texts),
-                beams=beams,
-                batch_size=batch_size,
-                devices=devices,
-            )
-            write_query_sids(path, queries=texts, beams=best, sid_version=version)
+
+        def shards() -> Iterator[tuple[Path, list[str], list[list[int]]]]:
+            blocks = file.iter_batches(shard_rows, columns=["query"])
+            for place, path in enumerate(paths):
+                texts = next(blocks).column(0).to_pylist() if file.metadata.num_rows else []
+                if place % jax.process_count() != jax.process_index():
+                    continue
+                if path.exists() and read_version(path) == version:
+                    log.info("%s exists already", path)
+                    continue
+                yield path, texts, encode(texts)
+
+        with contextlib.closing(read_ahead(shards(), count=1)) as read, write_behind() as write:
+            for path, texts, pieces in read:
+                best = predict_sids(
+                    fitted=fitted,
+                    trie=trie,
+                    pieces=pieces,
+                    beams=beams,
+                    batch_size=batch_size,
+                    devices=devices,
+                )
+                write(write_query_sids, path, queries=texts, beams=best, sid_version=version)
     processes.wait()
     return paths
 

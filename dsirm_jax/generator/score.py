@@ -17,17 +17,22 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.devices.precision import exact
+from dsirm_jax.devices.stream import memory_limit, stream
 from dsirm_jax.generator.architectures.architecture import Architecture, State
 from dsirm_jax.generator.decoding import require_finite
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.losses import level_log_probs
-from dsirm_jax.generator.predict import padded_batches
+from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, batches_by_length, queries_at_once
 from dsirm_jax.sids.codes import list_column, write_versioned
 from dsirm_jax.training.progress import progress
 
 PREFIXES_AT_ONCE = 4096
+"""Of a batch; of one that has more queries than `SEARCHED_AT_ONCE`, as many more."""
 FEWEST_PREFIXES = 8
+
+_Lines = tuple[Int[np.ndarray, " sid"], Int[np.ndarray, " sid"]]
 
 
 class Prefixes(NamedTuple):
@@ -163,7 +168,7 @@ def score_pairs(
     pieces: Sequence[Sequence[int]],
     query_index: Int[np.ndarray, " pair"],
     sids: Int[np.ndarray, "pair level"],
-    batch_size: int,
+    batch_size: int | None = None,
 ) -> Float[np.ndarray, "pair level"]:
     """Scores (query, SID) pairs; what the pairs of a query share is computed once.
 
@@ -172,7 +177,8 @@ def score_pairs(
       pieces: tokens of each query, as the training rows had them; cut at `fitted.max_pieces`.
       query_index: int `[pair]` row of `pieces`.
       sids: int `[pair, level]` SID of the pair's item.
-      batch_size: queries encoded at once; fewer where they have many SIDs.
+      batch_size: queries encoded at once, fewer where they have many SIDs; what suits the device
+        when not given.
 
     Returns:
       float32 `[pair, level]`: `log P(c_1 .. c_l | query)`, nats, in the order of the pairs.
@@ -181,18 +187,38 @@ def score_pairs(
       FloatingPointError: the logits are not finite.
     """
     params, config = jax.device_put(fitted.params), fitted.config
+    if batch_size is None:
+        batch_size = queries_at_once(
+            config,
+            params,
+            max_pieces=fitted.max_pieces,
+            hypotheses=FEWEST_PREFIXES,
+            rows=len(pieces),
+            devices=1,
+            memory=memory_limit(jax.local_devices()[:1]),
+        )
     distinct = distinct_sids(query_index, sids)
     batches = list(_batches(distinct, pieces, max_pieces=fitted.max_pieces, batch_size=batch_size))
-    log_probs = np.empty(distinct.sids.shape, np.float32)
-    for groups, tokens, widths in progress(batches, total=len(batches), name="score", unit="batch"):
-        spans = [np.arange(*distinct.starts[group : group + 2]) for group in groups]
-        rows, lines = np.concatenate(spans), np.repeat(np.arange(len(spans)), [*map(len, spans)])
-        prefixes = shared_prefixes(
-            distinct, rows, lines=lines, shapes=[(len(tokens), width) for width in widths]
-        )
+
+    def blocks() -> Iterator[tuple[_Lines, tuple[Int[np.ndarray, "batch length"], list[Prefixes]]]]:
+        for groups, shape, widths in batches:
+            spans = [np.arange(*distinct.starts[group : group + 2]) for group in groups]
+            rows = np.concatenate(spans)
+            lines = np.repeat(np.arange(len(spans)), [*map(len, spans)])
+            tokens = rectangle([pieces[query] for query in distinct.query[groups]], shape=shape)
+            shapes = [(len(tokens), width) for width in widths]
+            prefixes = shared_prefixes(distinct, rows, lines=lines, shapes=shapes)
+            yield (rows, lines), (tokens, prefixes)
+
+    def scores(block: tuple[Int[Array, "batch length"], list[Prefixes]]) -> Sequence[Array]:
+        tokens, prefixes = block
         state = encode_texts(params, tokens, config=config)
-        scores = score_prefixes(params, state, prefixes, config=config)
-        log_probs[rows] = scores_by_sid(scores, distinct, rows, lines=lines)
+        return score_prefixes(params, state, prefixes, config=config)
+
+    log_probs = np.empty(distinct.sids.shape, np.float32)
+    results = stream(blocks(), put=jax.device_put, step=scores)
+    for (rows, lines), found in progress(results, total=len(batches), name="score", unit="batch"):
+        log_probs[rows] = scores_by_sid(found, distinct, rows, lines=lines)
     require_finite(np.all(~np.isnan(log_probs), axis=1), rows="SIDs")
     return log_probs[distinct.row]
 
@@ -240,19 +266,20 @@ def scores_by_sid(
 
 def _batches(
     distinct: DistinctSids, pieces: Sequence[Sequence[int]], *, max_pieces: int, batch_size: int
-) -> Iterator[tuple[Int[np.ndarray, " group"], Int[np.ndarray, "batch length"], list[int]]]:
-    """Yields groups with like numbers of SIDs, their tokens, and room for prefixes per length."""
+) -> Iterator[tuple[Int[np.ndarray, " group"], tuple[int, int], list[int]]]:
+    """Yields groups with like numbers of SIDs, their tokens' shape, and room for prefixes."""
     counts = distinct.prefix[distinct.starts[1:] - 1] + 1  # [group, level]
     widths = 2 ** np.ceil(np.log2(np.maximum(counts, FEWEST_PREFIXES))).astype(int)
+    prefixes_at_once = max(PREFIXES_AT_ONCE * batch_size // SEARCHED_AT_ONCE, PREFIXES_AT_ONCE)
     for most in np.unique(widths[:, -1]):
         groups = np.flatnonzero(widths[:, -1] == most)
-        for rows, tokens in padded_batches(
+        for rows, shape in batches_by_length(
             [pieces[query] for query in distinct.query[groups]],
             order=np.arange(len(groups)),
-            batch_size=min(batch_size, max(PREFIXES_AT_ONCE // most, 1)),
+            batch_size=min(batch_size, max(prefixes_at_once // most, 1)),
             max_pieces=max_pieces,
         ):
-            yield groups[rows], tokens, widths[groups].max(axis=0).tolist()
+            yield groups[rows], shape, widths[groups].max(axis=0).tolist()
 
 
 def write_pair_log_probs(

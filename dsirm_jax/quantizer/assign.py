@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vectors import remove_other_shards, shard, vector_blocks
 from dsirm_jax.devices.precision import exact
+from dsirm_jax.devices.stream import memory_limit, rows_per_chunk, stream
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
@@ -41,14 +42,17 @@ from dsirm_jax.training.progress import progress
 
 log = logging.getLogger(__name__)
 CHUNK_ROWS = 4096
+"""Rows that suit a CPU, whose caches hold few more."""
 JOINED_ROWS = 1 << 17  # of a row group: few large ones are read fastest
+
+_Key = TypeVar("_Key")
 
 
 class VectorChunk(NamedTuple):
     """Some rows of a catalogue.
 
     Attributes:
-      vectors: float32 `[row, dim]`.
+      vectors: `[row, dim]`, sent to the devices as they lie, where they become float32.
       pinned: int32 `[row]` pinned first codes, or None.
       previous: int32 `[row, level]`: SIDs that the items have had, -1 for new ones; or None.
     """
@@ -78,6 +82,7 @@ def _assign(
     model: nn.Module, params: Any, codebooks: Codebooks, chunk: VectorChunk, beams: int, stay: float
 ) -> tuple[Int[Array, "row level"], Float[Array, "row level"], Float[Array, " row"]]:
     vectors, pinned, previous = jax.tree.map(jnp.asarray, chunk)
+    vectors = vectors.astype(jnp.float32)
     latents = encode(model, params, vectors)
     if beams > 1:
         quantized = beam_quantize(latents, codebooks, beams=beams, pinned=pinned)
@@ -127,43 +132,82 @@ def assign(
 
     Args:
       fitted: the quantizer; with `config.beams` over 1 codes are searched for, see `beam_quantize`.
-      chunks: of at most `chunk_rows` rows each.
+      chunks: of at most `chunk_rows` rows each, whose arrays stay as they are; a thread reads them
+        ahead of the devices.
       stay: an item keeps its previous SID where the squared distance to it is at most `1 + stay`
         times that to the best SID, and its category is still the same.
       chunk_rows: rows that the devices take at a time.
       devices: local devices that share the rows of a chunk; all when not given.
     """
+    numbered = enumerate(chunks)
+    for _, found in _assigned(
+        numbered, fitted=fitted, stay=stay, chunk_rows=chunk_rows, devices=devices
+    ):
+        yield found
+
+
+def _assigned(
+    chunks: Iterable[tuple[_Key, VectorChunk]],
+    *,
+    fitted: FittedQuantizer,
+    chunk_rows: int,
+    stay: float = 0.0,
+    devices: Sequence[jax.Device] | None = None,
+) -> Generator[tuple[_Key, Assigned]]:
+    """Yields what `assign` does, each chunk with what it is known by."""
     mesh = data_mesh(devices or jax.local_devices())
     rows_over_devices = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     learnt = jax.device_put((fitted.params, fitted.codebooks), NamedSharding(mesh, PartitionSpec()))
+    model, beams = fitted.model, fitted.config.beams
     # Every chunk has one shape, so the program is compiled once.
     full = -(-chunk_rows // mesh.size) * mesh.size
-    waiting = None
-    for chunk in chunks:
-        rows = len(chunk.vectors)
-        chunk = chunk._replace(vectors=fitted.scaled(chunk.vectors))
-        filled = jax.tree.map(
-            lambda array, lacking=full - rows: np.pad(
-                array, [(0, lacking), *[(0, 0)] * (array.ndim - 1)]
-            ),
-            chunk,
-        )
-        placed = jax.device_put(filled, rows_over_devices)
-        outputs = _assign(fitted.model, *learnt, placed, fitted.config.beams, stay)
-        # The devices work on this chunk while the one before is handed out and the next is read.
-        if waiting is not None:
-            yield _fetch(fitted, *waiting)
-        waiting = outputs, rows
-    if waiting is not None:
-        yield _fetch(fitted, *waiting)
+
+    def blocks() -> Iterator[tuple[tuple[_Key, int], VectorChunk]]:
+        for key, chunk in chunks:
+            vectors = fitted.scaled(chunk.vectors)
+            if vectors.dtype.itemsize > 4:  # narrower ones are sent as they lie
+                vectors = vectors.astype(np.float32)
+            yield (key, len(vectors)), _filled(chunk._replace(vectors=vectors), full)
+
+    results = stream(
+        blocks(),
+        put=lambda chunk: jax.device_put(chunk, rows_over_devices),
+        step=lambda chunk: _assign(model, *learnt, chunk, beams, stay),
+    )
+    for (key, rows), arrays in results:
+        found = Assigned(*(array[:rows] for array in arrays))
+        if fitted.scaling is not None:  # in the units of the vectors
+            errors = (found.errors * fitted.scaling.spread**2).astype(np.float32)
+            found = found._replace(errors=errors)
+        yield key, found
 
 
-def _fetch(fitted: FittedQuantizer, outputs: tuple[jax.Array, ...], rows: int) -> Assigned:
-    """Returns what the devices gave, errors in the units of the vectors."""
-    found = Assigned(*(np.asarray(array)[:rows] for array in outputs))
-    if fitted.scaling is None:
-        return found
-    return found._replace(errors=(found.errors * fitted.scaling.spread**2).astype(np.float32))
+def _filled(chunk: VectorChunk, rows: int) -> VectorChunk:
+    """Returns a chunk with rows of zeros at its end; one that is full is not copied."""
+    lacking = rows - len(chunk.vectors)
+    if not lacking:
+        return chunk
+    filled: VectorChunk = jax.tree.map(
+        lambda array: np.pad(array, [(0, lacking), *[(0, 0)] * (array.ndim - 1)]), chunk
+    )
+    return filled
+
+
+def _chunk_rows(fitted: FittedQuantizer, *, rows: int, devices: Sequence[jax.Device] | None) -> int:
+    """Returns the rows of a chunk that suit the devices."""
+    devices = devices or jax.local_devices()
+    levels, codes = len(fitted.sizes), max(fitted.sizes) * fitted.config.beams
+    # A vector, its latent and what it decodes to; residuals and prefixes; costs, and what orders
+    # them.
+    numbers = (3 + 2 * levels) * fitted.dim + 2 * codes
+    return rows_per_chunk(
+        sent=4 * fitted.dim,
+        held=4 * numbers,
+        rows=rows,
+        least=CHUNK_ROWS,
+        devices=len(devices),
+        memory=memory_limit(devices),
+    )
 
 
 def assign_vectors(
@@ -171,39 +215,54 @@ def assign_vectors(
     fitted: FittedQuantizer,
     vectors: Float[np.ndarray, "row dim"],
     pinned: Int[np.ndarray, " row"] | None = None,
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_rows: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Assigned:
-    """Returns the SIDs of vectors in memory, of items or of queries.
+    """Returns the SIDs of vectors in memory or memory-mapped, of items or of queries.
 
     Args:
       fitted: see `assign`.
-      vectors: float32 `[row, dim]`.
+      vectors: `[row, dim]`, sent to the devices as they lie, where they become float32.
       pinned: see `VectorChunk`.
-      chunk_rows: see `assign`.
+      chunk_rows: rows that the devices take at a time; what suits them when not given.
+      devices: see `assign`.
 
     Raises:
-      InputError: the vectors are not as wide as those that the quantizer was fitted to.
+      InputError: the vectors are not as wide as those that the quantizer was fitted to, or one is
+        not finite; the message names its row, from 0.
     """
     if vectors.ndim != 2 or vectors.shape[1] != fitted.dim:
         raise InputError(
             f"vectors of the shape {vectors.shape} for a quantizer of vectors of {fitted.dim} "
             f"numbers: pass [row, {fitted.dim}]"
         )
-
-    def chunks() -> Iterator[VectorChunk]:
-        starts = range(0, len(vectors), chunk_rows)
-        for start in progress(starts, total=len(starts), name="assign", unit="chunk"):
-            rows = slice(start, start + chunk_rows)
-            yield VectorChunk(vectors[rows], _part(pinned, rows))
-
-    levels = len(fitted.codebooks)
-    none = Assigned(
-        codes=np.zeros((0, levels), np.int32),
-        distances=np.zeros((0, levels), np.float32),
-        errors=np.zeros(0, np.float32),
+    count, levels = len(vectors), len(fitted.codebooks)
+    full = chunk_rows or _chunk_rows(fitted, rows=count, devices=devices)
+    spans = [slice(start, start + full) for start in range(0, count, full)]
+    chunks = ((rows, VectorChunk(vectors[rows], _part(pinned, rows))) for rows in spans)
+    whole = Assigned(
+        codes=np.empty((count, levels), np.int32),
+        distances=np.empty((count, levels), np.float32),
+        errors=np.empty(count, np.float32),
     )
-    parts = assign(fitted=fitted, chunks=chunks(), chunk_rows=chunk_rows)
-    return Assigned(*map(np.concatenate, zip(none, *parts, strict=True)))
+    parts = _assigned(chunks, fitted=fitted, chunk_rows=full, devices=devices)
+    with contextlib.closing(parts):
+        for rows, part in progress(parts, total=len(spans), name="assign", unit="chunk"):
+            if not np.isfinite(part.errors).all():
+                _check_finite(vectors[rows], first_row=rows.start)
+            for array, found in zip(whole, part, strict=True):
+                array[rows] = found
+    return whole
+
+
+def _check_finite(vectors: Float[np.ndarray, "row dim"], *, first_row: int) -> None:
+    """Raises InputError where a vector is not finite; its error, which is not either, tells."""
+    if not (finite := np.isfinite(vectors)).all():
+        row, column = np.argwhere(~finite)[0]
+        raise InputError(
+            f"vectors[{first_row + row}] has {vectors[row, column]} among its numbers; fix or "
+            f"leave out the row"
+        )
 
 
 def variance(vectors: Float[np.ndarray, "row dim"]) -> float:
@@ -231,7 +290,7 @@ def assign_shards(
     pinned: Int[np.ndarray, " item"] | None = None,
     previous: Int[np.ndarray, "item level"] | None = None,
     stay: float = 0.0,
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_rows: int | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Path]:
     """Writes the SIDs of a catalogue that lies in shards, one shard for each, in their order.
@@ -249,7 +308,7 @@ def assign_shards(
       previous: int32 `[item, level]` previous SIDs of the whole catalogue, or None; see
         `VectorChunk`.
       stay: see `assign`.
-      chunk_rows: see `assign`.
+      chunk_rows: see `assign_vectors`.
       devices: see `assign`.
 
     Returns:
@@ -262,6 +321,7 @@ def assign_shards(
     counts = [pq.read_metadata(file).num_rows for file in vectors]
     starts = np.cumsum([0, *counts])
     paths = [shard(pattern, number=n, total=len(vectors)) for n in range(len(vectors))]
+    full = chunk_rows or _chunk_rows(fitted, rows=max(counts, default=0), devices=devices)
     numbers = range(jax.process_index(), len(vectors), jax.process_count())
     mine: Iterable[int] = numbers
     if jax.process_index() == 0:
@@ -272,17 +332,12 @@ def assign_shards(
         if _has_version(path, fitted.version):
             log.info("%s is finished already", path)
             continue
-        # `assign` is a chunk ahead of what it hands out: tee keeps the ids of what is under way.
-        read, named = itertools.tee(
-            vector_blocks(vectors[number], id_column="item_id", rows=chunk_rows)
-        )
 
         def chunks(
-            read: Iterator[tuple[int, pa.Array, np.ndarray]] = read,
-            start: int = starts[number],
-            file: str | os.PathLike[str] = vectors[number],
-        ) -> Iterator[VectorChunk]:
-            for first_row, _, block in read:  # counted from 1
+            start: int = starts[number], file: str | os.PathLike[str] = vectors[number]
+        ) -> Iterator[tuple[pa.Array, VectorChunk]]:
+            blocks = vector_blocks(file, id_column="item_id", rows=full)
+            for first_row, ids, block in blocks:  # counted from 1
                 if block.shape[1] != fitted.dim:
                     raise InputError(
                         f"{file} row {first_row}: column 'vector' has {block.shape[1]} numbers, "
@@ -290,16 +345,13 @@ def assign_shards(
                         f"model"
                     )
                 rows = slice(start + first_row - 1, start + first_row - 1 + len(block))
-                yield VectorChunk(block, _part(pinned, rows), _part(previous, rows))
-
-        parts = assign(
-            fitted=fitted, chunks=chunks(), stay=stay, chunk_rows=chunk_rows, devices=devices
-        )
-        with sid_writer(path, version=fitted.version) as write:
-            for (first_row, ids, _), assigned in zip(named, parts, strict=True):
                 if item_ids is not None:
-                    first = starts[number] + first_row - 1
-                    ids = item_ids[first : first + len(ids)].combine_chunks()
+                    ids = item_ids[rows].combine_chunks()
+                yield ids, VectorChunk(block, _part(pinned, rows), _part(previous, rows))
+
+        parts = _assigned(chunks(), fitted=fitted, stay=stay, chunk_rows=full, devices=devices)
+        with sid_writer(path, version=fitted.version) as write, contextlib.closing(parts):
+            for ids, assigned in parts:
                 write(ids, *assigned)
     multihost_utils.sync_global_devices("assign_shards")
     return paths

@@ -7,7 +7,7 @@ counts of the catalogue alone. Functions take arrays and texts and read no file.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from dsirm_jax.devices.precision import exact
+from dsirm_jax.devices.stream import stream
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import variants
 from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
@@ -28,7 +29,7 @@ from dsirm_jax.relevance.features.group import (
     SidContext,
 )
 from dsirm_jax.relevance.features.numeric import finite_numbers
-from dsirm_jax.relevance.grid import GRID_COLUMNS, ROWS_AT_ONCE, grid_blocks
+from dsirm_jax.relevance.grid import GRID_COLUMNS, ROWS_AT_ONCE, Grid, grid_blocks
 from dsirm_jax.relevance.neighbours import Surroundings
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.relevance.terms import ItemTexts
@@ -241,18 +242,22 @@ def rung_features(
         return _table(columns, values)
     wanted, query_row = np.unique(query_index, return_inverse=True)
     base = surroundings.judged.relevant_share
-    for query, pair, filled in grid_blocks(query_row, columns=GRID_COLUMNS, rows=rows_at_once):
-        queries = query_context(
-            beams=Beams(*(np.asarray(part)[wanted[query]] for part in beams)),
-            surroundings=surroundings.take(query),
-            sids=sids,
-            base=base,
-        )
-        index = item_index[pair]
-        items = ItemContext(sids[index], pair_log_probs[pair], log_shares[index])
-        # Few shapes, so that few programs are compiled.
-        context = SidContext(_grown(queries), _grown(items))
-        block = np.asarray(_sid_features(context, groups=tuple(groups)))
+
+    def blocks() -> Iterator[tuple[Grid, SidContext]]:
+        for part in grid_blocks(query_row, columns=GRID_COLUMNS, rows=rows_at_once):
+            queries = query_context(
+                beams=Beams(*(np.asarray(whole)[wanted[part.query]] for whole in beams)),
+                surroundings=surroundings.take(part.query),
+                sids=sids,
+                base=base,
+            )
+            index = item_index[part.pair]
+            items = ItemContext(sids[index], pair_log_probs[part.pair], log_shares[index])
+            # Few shapes, so that few programs are compiled.
+            yield part, SidContext(_grown(queries), _grown(items))
+
+    step = functools.partial(_sid_features, groups=tuple(groups))
+    for (query, pair, filled), block in stream(blocks(), put=jax.device_put, step=step):
         values[pair[filled]] = block[: len(query)][filled]
     return _table(columns, values)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dsirm_jax.devices.precision import exact
+from dsirm_jax.devices.stream import memory_limit, rows_per_chunk, stream
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import esci
 from dsirm_jax.relevance.calibration import calibrated_probabilities
@@ -19,6 +20,8 @@ from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.arrays import AnyArray
 
 SCORED_AT_ONCE = 1 << 14
+SCORED_BYTES = 1 << 14
+"""Of a pair on a device, with what a head makes of its features on the way."""
 
 
 def score(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
@@ -112,13 +115,30 @@ def _in_blocks(
       columns: of the result; None where it has one number a row.
     """
     values = features.select(fitted.features).values
-    rows = min(SCORED_AT_ONCE, 1 << max(len(values) - 1, 1).bit_length())
-    blocks = [np.empty((0,) if columns is None else (0, columns), np.float32)]
-    for start in range(0, len(values), rows):
-        block = values[start : start + rows]
-        padded = np.pad(block, ((0, rows - len(block)), (0, 0)))
-        blocks.append(np.asarray(apply(fitted, padded))[: len(block)])
-    return np.concatenate(blocks)
+    at_once = rows_per_chunk(
+        sent=values.itemsize * max(len(fitted.features), 1),
+        held=SCORED_BYTES,
+        rows=len(values),
+        least=SCORED_AT_ONCE,
+        devices=1,
+        memory=memory_limit(jax.local_devices()[:1]),
+    )
+    rows = min(at_once, 1 << max(len(values) - 1, 1).bit_length())
+
+    def blocks() -> Iterator[tuple[slice, Float[np.ndarray, "row feature"]]]:
+        for start in range(0, len(values), rows):
+            block = values[start : start + rows]
+            here = slice(start, start + len(block))
+            if len(block) < rows:
+                block = np.pad(block, ((0, rows - len(block)), (0, 0)))
+            yield here, block
+
+    scores = np.empty((len(values),) if columns is None else (len(values), columns), np.float32)
+    placed = jax.device_put(fitted)
+    results = stream(blocks(), put=jax.device_put, step=lambda block: apply(placed, block))
+    for here, found in results:
+        scores[here] = found[: here.stop - here.start]
+    return scores
 
 
 @jax.jit

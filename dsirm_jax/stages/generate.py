@@ -42,7 +42,7 @@ def run(
     from dsirm_jax.generator import fitted as generators
     from dsirm_jax.generator.architectures.architecture import check_architecture
     from dsirm_jax.generator.hits import write_hits
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
+    from dsirm_jax.generator.predict import join_query_shards, predict_shards
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
     from dsirm_jax.generator.train import train
     from dsirm_jax.sids import trie
@@ -94,7 +94,6 @@ def run(
         encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
         pattern=layout.query_sid_shards,
         beams=beams,
-        batch_size=SEARCHED_AT_ONCE,
     )
     join = functools.partial(join_query_shards, into=layout.query_sids, sid_version=table.version)
     processes.first(functools.partial(join, written))
@@ -107,7 +106,6 @@ def run(
         pieces=pieces,
         query_index=pairs["query_index"],
         sids=table.sids[pairs["item_index"]],
-        batch_size=SEARCHED_AT_ONCE,
     )
     write_pair_log_probs(
         layout.pair_log_probs, **pairs, log_probs=log_probs, sid_version=table.version

@@ -36,7 +36,7 @@ def run(
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.generator.fitted import load_with_sids
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, join_query_shards, predict_shards
+    from dsirm_jax.generator.predict import join_query_shards, predict_shards
     from dsirm_jax.ingestion.query_files import read_query_file
     from dsirm_jax.io.files import replacing
 
@@ -58,7 +58,6 @@ def run(
         encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
         pattern=layout.stage("predict") / "query_sids-*.parquet",
         beams=beams,
-        batch_size=SEARCHED_AT_ONCE,
     )
     join = functools.partial(
         join_query_shards, into=layout.predicted, sid_version=fitted.sid_version

@@ -335,7 +335,7 @@ def _sid_features(
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.generator.fitted import load_with_sids
-    from dsirm_jax.generator.predict import SEARCHED_AT_ONCE, predict_sids, query_sid_table
+    from dsirm_jax.generator.predict import predict_sids, query_sid_table
     from dsirm_jax.generator.score import score_pairs
     from dsirm_jax.relevance import groups as registry
     from dsirm_jax.relevance import tables, variants
@@ -354,7 +354,6 @@ def _sid_features(
             trie=existing,
             pieces=pieces[queries.new_rows],
             beams=beams,
-            batch_size=SEARCHED_AT_ONCE,
         )
         searched = query_sid_table(queries.texts[queries.new_rows], best)
         table = pa.concat_tables([table, searched])
@@ -363,7 +362,6 @@ def _sid_features(
         pieces=pieces,
         query_index=queries.of_pairs,
         sids=sids[items],
-        batch_size=SEARCHED_AT_ONCE,
     )
     own = variants.OWN in tags
     return match_features(

@@ -1,20 +1,25 @@
 import dataclasses
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dsirm_jax.generator import predict as predict_module
+from dsirm_jax.generator import score as score_module
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import Beams, beam_search, check_beams
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.predict import (
+    batches_by_length,
     join_query_shards,
-    padded_batches,
     predict_shards,
     predict_sids,
+    queries_at_once,
     write_query_sids,
 )
 from dsirm_jax.generator.score import score_pairs
@@ -45,15 +50,12 @@ def fitted():
 def test_batches_cover_every_text_once_in_few_shapes():
     seen = []
     shapes = []
-    for rows, tokens in padded_batches(
+    for rows, shape in batches_by_length(
         PIECES, order=np.arange(10)[::-1], batch_size=4, max_pieces=24
     ):
-        shapes.append(tokens.shape)
+        shapes.append(shape)
         seen.extend(rows.tolist())
-        for row, line in zip(rows, tokens, strict=False):
-            cut = PIECES[row][:24]
-            assert line[: len(cut)].tolist() == cut and not line[len(cut) :].any()
-        assert not tokens[len(rows) :].any()
+        assert max(LENGTHS[row] for row in rows) <= shape[1] or shape[1] == 24
     assert seen == [9, 7, 5, 3, 2, 0, 8, 6, 4, 1]  # by length group, in the given order
     assert shapes == [(4, 16), (4, 16), (4, 24)]
 
@@ -102,6 +104,62 @@ def test_a_search_needs_a_beam(fitted):
     trie = tries.build(np.array([[0, 0, 0]]), sizes=SIZES)
     with pytest.raises(InputError, match="0 beams"):
         predict_sids(fitted=fitted, trie=trie, pieces=PIECES, beams=0, batch_size=4)
+
+
+def plain_architecture():
+    """Returns one that holds 40 bytes of a query, and 60 of each hypothesis."""
+    return types.SimpleNamespace(
+        sid_sizes=(3, 5),
+        encode=lambda params, tokens: jnp.zeros((len(tokens), 10)),
+        decode=lambda params, state, codes: (
+            tuple(jnp.zeros((*codes.shape[:2], size)) for size in (3, 5)),
+            jnp.zeros((*codes.shape[:2], 7)),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "rows", "devices", "memory", "expected"),
+    [
+        (6, 10**6, 1, None, 256),
+        (6, 10**6, 3, None, 258),
+        (6, 2**20, 1, 2**24, 1024),  # 1,600 bytes a query of 2^21
+        (6, 2**20, 4, 2**24, 4096),
+        (66, 2**20, 1, 2**24, 256),  # 16,000 bytes
+        (6, 300, 1, 2**30, 512),
+    ],
+    ids=["a CPU", "three CPUs", "a device", "four", "many hypotheses", "few queries"],
+)
+def test_as_many_queries_as_a_device_holds(hypotheses, rows, devices, memory, expected):
+    chosen = queries_at_once(
+        plain_architecture(),
+        {},
+        max_pieces=24,
+        hypotheses=hypotheses,
+        rows=rows,
+        devices=devices,
+        memory=memory,
+    )
+    assert chosen == expected
+
+
+def test_a_device_with_memory_of_its_own_gives_the_same(fitted, monkeypatch):
+    trie = tries.build(np.random.default_rng(0).integers(0, SIZES, (12, 3)), sizes=SIZES)
+    many = [PIECES[row % 10] for row in range(300)]
+    pairs = {"query_index": np.arange(300), "sids": np.arange(900).reshape(300, 3) % SIZES}
+
+    def found():
+        best = predict_sids(fitted=fitted, trie=trie, pieces=many, beams=4)
+        return *best, score_pairs(fitted=fitted, pieces=many, **pairs)
+
+    sids, log_probs, valid, scores = found()
+    for module in (predict_module, score_module):
+        monkeypatch.setattr(module, "memory_limit", lambda devices: 2**36)
+    more = found()
+    np.testing.assert_array_equal(more[0], sids)
+    np.testing.assert_array_equal(more[2], valid)
+    np.testing.assert_allclose(more[1], log_probs, rtol=1e-5)
+    np.testing.assert_allclose(more[3], scores, rtol=1e-5)
 
 
 def test_devices_change_nothing(fitted):

@@ -109,6 +109,51 @@ def test_no_vectors_have_no_sids():
     assert none.codes.dtype == np.int32
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_mapped_vectors_are_sent_as_they_lie(tmp_path, monkeypatch, dtype):
+    shared, sent = make_quantizer(), []
+    mapped = np.memmap(tmp_path / "vectors", dtype, "w+", shape=(50, 6))
+    mapped[:] = shared["catalogue"].items
+
+    def stream(blocks, *, put, step):
+        for key, chunk in blocks:
+            sent.append(chunk.vectors)
+            yield key, jax.tree.map(np.asarray, step(put(chunk)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assign_module, "stream", stream)
+        devices = jax.devices()[:2]
+        found = assign_module.assign_vectors(
+            fitted=shared["fitted"], vectors=mapped, chunk_rows=16, devices=devices
+        )
+    assert [len(block) for block in sent] == [16] * 4  # the last one is filled up
+    for number, block in enumerate(sent[:3]):
+        assert block.dtype == np.float32 if dtype == "f8" else np.shares_memory(block, mapped)
+        np.testing.assert_array_equal(block, mapped[16 * number : 16 * (number + 1)].astype("f4"))
+    rounded = np.asarray(mapped, np.float32)
+    expected = assign_module.assign_vectors(fitted=shared["fitted"], vectors=rounded)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-5)
+
+
+def test_a_device_with_memory_of_its_own_gives_the_same(monkeypatch):
+    shared = make_quantizer(rows=9000)
+    expected = assign_all(**shared)
+    monkeypatch.setattr(assign_module, "memory_limit", lambda devices: 2**36)
+    found = assign_all(**shared)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_vector_in_memory_that_is_not_finite_is_named(value):
+    shared = make_quantizer()
+    items = shared["catalogue"].items
+    items[33, 2] = value
+    with pytest.raises(InputError, match=rf"^vectors\[33\] has {value} among its numbers; fix"):
+        assign_module.assign_vectors(fitted=shared["fitted"], vectors=items, chunk_rows=7)
+
+
 def test_vectors_of_another_width_are_refused():
     with pytest.raises(InputError, match=r"shape \(2, 5\) .* pass \[row, 6\]"):
         assign_module.assign_vectors(

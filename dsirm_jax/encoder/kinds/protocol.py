@@ -80,6 +80,12 @@ class FittedEncoder(Protocol):
         """Returns the vectors of queries, or of items, in order; `name` is for the progress."""
         ...
 
+    def embed_pieces(
+        self, pieces: Sequence[Sequence[int]], *, of_items: bool = False, name: str = "encode"
+    ) -> Float[np.ndarray, "text dim"]:
+        """Returns the vectors of what `pieces` gave, as `embed` does; threads share it."""
+        ...
+
     def described(self) -> dict[str, Any]:
         """Returns what a bundle's manifest holds beside `kind`: fields of `EncoderSettings`.
 

@@ -191,10 +191,17 @@ class _FittedTowers:
     def embed(
         self, texts: Sequence[str], *, of_items: bool = False, name: str = "encode"
     ) -> Float[np.ndarray, "text dim"]:
+        return self.embed_pieces(
+            self.pieces(texts, of_items=of_items), of_items=of_items, name=name
+        )
+
+    def embed_pieces(
+        self, pieces: Sequence[Sequence[int]], *, of_items: bool = False, name: str = "encode"
+    ) -> Float[np.ndarray, "text dim"]:
         return embed(
             tower=self.module,
             params=self.params,
-            pieces=self.pieces(texts, of_items=of_items),
+            pieces=pieces,
             max_pieces=self.max_item_pieces if of_items else self.max_query_pieces,
             name=name,
         )

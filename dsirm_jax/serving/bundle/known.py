@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.generator.predict import SEARCHED_AT_ONCE
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.serving.bundle.cached import NO_KEY, Known
 from dsirm_jax.sids import codes
@@ -87,7 +86,6 @@ def known_sids(
         pieces=pieces,
         query_index=query,
         sids=codes.unpack(keys, sizes=sizes),
-        batch_size=SEARCHED_AT_ONCE,
     )
     known = Known(
         keys=np.full((len(pieces), most), NO_KEY),

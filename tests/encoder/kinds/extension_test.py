@@ -65,10 +65,13 @@ class HashedWords:
         return [[zlib.crc32(w.encode()) % self.dim for w in text.split()[:most]] for text in texts]
 
     def embed(self, texts, *, of_items=False, name="encode"):
+        return self.embed_pieces(self.pieces(texts, of_items=of_items), name=name)
+
+    def embed_pieces(self, pieces, *, of_items=False, name="encode"):
         return embed(
             tower=self.module,
             params=self.params,
-            pieces=self.pieces(texts, of_items=of_items),
+            pieces=pieces,
             max_pieces=self.max_item_pieces,
             name=name,
             padding=self.padding,

@@ -109,8 +109,7 @@ def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path):
     params = tower.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
     pattern = tmp_path / "[new]" / "items-*.parquet"
 
-    def embed_texts(texts, name):
-        pieces = [[int(text)] for text in texts]
+    def embed_pieces(pieces, *, name):
         return embed.embed(tower=tower, params=params, pieces=pieces, max_pieces=2, name=name)
 
     run = functools.partial(
@@ -118,7 +117,8 @@ def test_a_table_is_embedded_shard_by_shard_and_what_is_there_is_kept(tmp_path):
         table=table,
         id_column="item_id",
         text_column="text",
-        embed_texts=embed_texts,
+        tokenize=lambda texts: [[int(text)] for text in texts],
+        embed_pieces=embed_pieces,
         pattern=pattern,
     )
     run()

@@ -1,0 +1,147 @@
+"""Keeps devices busy: blocks are read, sent, worked on and fetched at once, and come out in order.
+
+A thread reads blocks ahead of the caller's, which sends a block and starts its work while the
+devices still work on the one before: JAX's calls return at once. What is fetched is on its way to
+the host before it is waited for.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+DEPTH = 2
+"""Blocks on the devices at once: one is worked on while the next is sent."""
+AHEAD = 2
+"""Blocks read before they are asked for."""
+SENT_BYTES = 2**27
+"""Of a chunk for each device: its transfer takes far longer than what Python does for it, and
+the work on it begins soon."""
+MEMORY_SHARE = 1 / 8
+"""Of a device's memory for a chunk; parameters, other chunks and other programs are there too."""
+
+_Key = TypeVar("_Key")
+_Block = TypeVar("_Block")
+_Placed = TypeVar("_Placed")
+_END: Any = object()
+
+
+def stream(
+    blocks: Iterable[tuple[_Key, _Block]],
+    *,
+    put: Callable[[_Block], _Placed],
+    step: Callable[[_Placed], Any],
+    depth: int = DEPTH,
+) -> Generator[tuple[_Key, Any]]:
+    """Yields what a step makes of blocks, in their order; at most `depth + AHEAD` are alive.
+
+    Args:
+      blocks: read in a thread of its own, each with what its result is known by. A block's arrays
+        stay as they are: a device may read them where they lie.
+      put: sends a block to the devices, and does not wait for it; called in this thread.
+      step: starts the work on it, likewise, and returns a tree of `jax.Array`.
+      depth: blocks on the devices at once.
+
+    Yields:
+      What a result is known by, and the result, a tree of NumPy arrays, read-only.
+
+    Raises:
+      Exception: what reading raises, after the results of all blocks before but those on their way.
+    """
+    running: collections.deque[tuple[_Key, Any]] = collections.deque()
+    for key, block in read_ahead(blocks):
+        result = step(put(block))
+        del block
+        for array in jax.tree.leaves(result):
+            array.copy_to_host_async()
+        running.append((key, result))
+        del key, result
+        if len(running) == depth:
+            yield _fetched(*running.popleft())
+    while running:
+        yield _fetched(*running.popleft())
+
+
+def _fetched(key: _Key, result: Any) -> tuple[_Key, Any]:
+    return key, jax.tree.map(np.asarray, result)
+
+
+def read_ahead(blocks: Iterable[_Block], *, count: int = AHEAD) -> Generator[_Block]:
+    """Yields from `blocks`, which a thread reads `count` ahead; it ends with this iterator.
+
+    Args:
+      blocks: what to go through.
+      count: blocks read, or being read, while one is in use.
+    """
+    source = iter(blocks)
+    with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as reader:
+        try:
+            ahead = collections.deque(reader.submit(next, source, _END) for _ in range(count))
+            while (block := ahead.popleft().result()) is not _END:
+                ahead.append(reader.submit(next, source, _END))
+                yield block
+        finally:
+            reader.shutdown(cancel_futures=True)
+            if close := getattr(source, "close", None):
+                close()
+
+
+@contextlib.contextmanager
+def write_behind() -> Iterator[Callable[..., None]]:
+    """Yields `write(function, *arguments)`, which a thread calls while the caller goes on.
+
+    One call is under way at a time: the next one waits for it, and so does the end of the block.
+
+    Raises:
+      Exception: what a call raises, at the next one or at the end of the block.
+    """
+    last: Future[Any] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="write_behind") as writer:
+
+        def write(function: Callable[..., object], *arguments: Any, **named: Any) -> None:
+            nonlocal last
+            if last is not None:
+                last.result()
+            last = writer.submit(function, *arguments, **named)
+
+        yield write
+        if last is not None:
+            last.result()
+
+
+def rows_per_chunk(
+    *, sent: int, held: int, rows: int, least: int, devices: int, memory: int | None
+) -> int:
+    """Returns how many rows the devices take at a time, a multiple of their number.
+
+    Args:
+      sent: bytes of a row as it is sent.
+      held: bytes that a device takes for a row while it works on it.
+      rows: that there are: few are one chunk of a power of two, many are chunks of about one size.
+      least: rows of a chunk on a CPU, whose caches hold few, and anywhere at least.
+      devices: that share a chunk.
+      memory: bytes of one device; None: it is a CPU.
+    """
+    most = least
+    if memory is not None:
+        fitting = min(int(memory * MEMORY_SHARE) // held, SENT_BYTES // sent)
+        a_device = 1 << max(fitting, 1).bit_length() - 1
+        most = max(min(a_device * devices, 1 << max(rows - 1, 1).bit_length()), least)
+        chunks = -(-rows // most)
+        if chunks > 1:  # all of about one size, so that the last one is hardly filled up
+            most = max(-(-rows // chunks), least)
+    return -(-most // devices) * devices
+
+
+def memory_limit(devices: Sequence[jax.Device]) -> int | None:
+    """Returns the bytes that each of some devices has, None where they are CPUs."""
+    if all(device.platform == "cpu" for device in devices):
+        return None
+    stats = [device.memory_stats() or {} for device in devices]
+    return min((of["bytes_limit"] for of in stats if "bytes_limit" in of), default=None)
