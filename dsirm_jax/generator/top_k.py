@@ -48,7 +48,7 @@ def top_k_by_sorting(values: Float[Array, "row part value"], k: int) -> Largest:
 
 
 def _at_once(values: Float[Array, "row part value"], k: int) -> Largest:
-    best, place = jax.lax.top_k(values.reshape(len(values), -1), k)
+    best, place = jax.lax.top_k(values.reshape(values.shape[0], -1), k)
     return best, place
 
 
@@ -68,7 +68,7 @@ def _of_groups(values: Float[Array, "row part value"], k: int) -> Largest:
     They are all there: `k` maxima come before a value of any other group. Of `n` values some
     2·√(n·k) are sorted so.
     """
-    rows = len(values)
+    rows = values.shape[0]
     flat = values.reshape(rows, -1)
     number = flat.shape[1]
     size = math.isqrt(number // k)  # about as many groups as values in those that are chosen
