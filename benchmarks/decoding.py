@@ -1,6 +1,6 @@
 """Constrained search, the trie and scoring at T5-small size, on the CPU, in one run.
 
-    python benchmarks/decoding.py [--quick] [--json FILE]
+    python benchmarks/decoding.py [--quick] [--step] [--static FOLDER] [--json FILE]
 
 The model is T5.1.1 small (gin/models/t5_small.gin) with random weights and 216/512/512 codes; a
 query has 16 tokens; searches keep 5 beams and include the encoder.
@@ -11,6 +11,8 @@ transformers/...   the search beside transformers' `generate` with `prefix_allow
                    same weights and 10,000 SIDs; the two are first seen to compute the same logits
 scoring/100        100 items of a query scored by `score_pairs` beside 100 teacher-forced passes
 trie/...           seconds to build it and bytes a SID; `other` is the goal
+step/...           the search alone, logits for free, see search_step.py; beside STATIC with
+                   `--static FOLDER`, its checkout; `--step` runs nothing else
 
 The rivals are in the extra `bench`.
 """
@@ -25,7 +27,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 from lines import line, write
+from search_step import cells
 from timing import compare, show
 
 from dsirm_jax.generator.architectures.architecture import init_params
@@ -58,6 +61,8 @@ def main() -> None:
     """Runs all cases and prints a line each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, no trie beyond 3e7 SIDs")
+    parser.add_argument("--step", action="store_true", help="the search alone, and nothing else")
+    parser.add_argument("--static", type=Path, help="folder that has the package static_decoding")
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     parser.add_argument("--trie", nargs=2, metavar=("ITEMS", "SIZES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -65,22 +70,32 @@ def main() -> None:
         number, sizes = given.trie
         print(json.dumps(_measured_trie(int(number), tuple(map(int, sizes.split("/"))))))
         return
+    rounds = 6 if given.quick else 30
+    step = cells(rounds=rounds, static=given.static)
+    if given.step:
+        _report(step, given.json)
+        return
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise SystemExit(f"benchmarks/decoding.py needs {package}: pip install '.[bench]'")
-    rounds = 6 if given.quick else 30
     config = _small()
     params = init_params(config, seed=0)
-    lines = []
-    for case in itertools.chain(
+    cases = itertools.chain(
         _constrained(params, config, rounds=rounds, quick=given.quick),
         _transformers(params, config, rounds=rounds),
         _scoring(params, config, rounds=rounds),
         _tries(quick=given.quick),
-    ):
+        step,
+    )
+    _report(cases, given.json)
+
+
+def _report(cases: Iterable[dict], file: Path | None) -> None:
+    lines = []
+    for case in cases:
         show(case)
         lines.append(case)
-    write(given.json, lines)
+    write(file, lines)
 
 
 def _small() -> T5Config:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.devices.precision import exact
 from dsirm_jax.generator.architectures.architecture import Architecture
+from dsirm_jax.generator.top_k import top_k
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids.prefix_match import Beams
 from dsirm_jax.sids.trie import ROOT, Trie, child, child_mask
@@ -34,12 +35,14 @@ class Chosen(NamedTuple):
     Attributes:
       parent: int32 `[batch, hypothesis]`, which hypothesis each one continues.
       code: int32 `[batch, hypothesis]`, by which code.
-      valid: bool `[batch, hypothesis]`, false where there was nothing left to choose.
+      scores: float32 `[batch, hypothesis]`, log-probabilities up to and with that code.
+      exists: bool `[batch, hypothesis]`, whether the code continues that hypothesis.
     """
 
     parent: Int[Array, "batch hypothesis"]
     code: Int[Array, "batch hypothesis"]
-    valid: Bool[Array, "batch hypothesis"]
+    scores: Float[Array, "batch hypothesis"]
+    exists: Bool[Array, "batch hypothesis"]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams"))
@@ -78,14 +81,11 @@ def beam_search(
         scores: Float[Array, "batch hypothesis"],
         allowed: Bool[Array, "batch hypothesis code"],
     ) -> Chosen:
-        size = log_probs.shape[-1]
-        candidates = (scores[..., None] + log_probs).reshape(
-            scores.shape[0], -1
-        )  # [batch, beam·code]
-        allowed = allowed.reshape(candidates.shape)
-        candidates = jnp.where(allowed, candidates, -jnp.inf)
-        _, best = jax.lax.top_k(candidates, min(beams, candidates.shape[1]))
-        return Chosen(best // size, best % size, jnp.take_along_axis(allowed, best, axis=1))
+        rows, hypotheses, codes = log_probs.shape
+        totals = jnp.where(allowed, scores[..., None] + log_probs, -jnp.inf)
+        best, place = top_k(totals, min(beams, hypotheses * codes))
+        exists = jnp.take_along_axis(allowed.reshape(rows, -1), place, axis=1)
+        return Chosen(place // codes, place % codes, best, exists)
 
     best = _descend(params, trie, tokens, config=config, choose=choose)
     missing = ((0, 0), (0, beams - best.valid.shape[1]))
@@ -215,7 +215,13 @@ def _sample(
         drawn = jax.random.categorical(
             jax.random.fold_in(key, level), jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
         )
-        return Chosen(parent, drawn.astype(jnp.int32), jnp.ones(shape, bool))
+        totals = scores[..., None] + log_probs
+        return Chosen(
+            parent,
+            drawn.astype(jnp.int32),
+            totals[jnp.arange(len(tokens))[:, None], parent, drawn],
+            jnp.ones(shape, bool),
+        )
 
     return _descend(params, trie, tokens, config=config, choose=choose)
 
@@ -247,18 +253,23 @@ def _descend(
     for level in range(len(config.sid_sizes)):
         (logits,), past = config.decode(params, state, newest, past)
         log_probs = jax.nn.log_softmax(logits)  # [batch, hypothesis, code]
-        allowed = jnp.broadcast_to(valid[..., None], log_probs.shape)
+        allowed = jnp.ones(log_probs.shape, bool)
         if trie is not None:
-            allowed &= child_mask(trie, level=level, nodes=nodes)
-        parent, code, valid = choose(level, log_probs, scores, allowed)
-        sids, scores, nodes, past = _follow((sids, scores, nodes, past), parent)
-        chosen = log_probs[jnp.arange(batch)[:, None], parent, code]
-        scores = jnp.where(valid, scores + chosen, -jnp.inf)
+            # All hypotheses begin at one node: its children are a slice, not a gather.
+            allowed &= child_mask(trie, level=level, nodes=nodes if level else np.int32(ROOT))
+        parent, code, scores, exists = choose(level, log_probs, scores, allowed)
+        sids, valid, nodes, past = _follow((sids, valid, nodes, past), parent)
+        # What is not valid has no probability, and so goes on from whichever node it is given.
+        valid &= exists
         sids = jnp.concatenate([sids, code[..., None]], axis=-1)
         if trie is not None:
-            nodes = jnp.where(valid, child(trie, level=level, nodes=nodes, codes=code), ROOT)
+            nodes = child(trie, level=level, nodes=nodes, codes=code)
         newest = code[..., None].astype(jnp.int32)
-    return Beams(sids=jnp.where(valid[..., None], sids, NO_CODE), log_probs=scores, valid=valid)
+    return Beams(
+        sids=jnp.where(valid[..., None], sids, NO_CODE),
+        log_probs=jnp.where(valid, scores, -jnp.inf),
+        valid=valid,
+    )
 
 
 def _follow(tree: Any, parent: Int[Array, "batch hypothesis"]) -> Any:

@@ -3,12 +3,14 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator import decoding, top_k
+from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
 from dsirm_jax.generator.decoding import NO_CODE, beam_search, sample
@@ -204,6 +206,95 @@ def test_without_a_trie_every_combination_of_codes_is_searched():
     )
     np.testing.assert_array_equal(free.sids, full.sids)
     np.testing.assert_allclose(free.log_probs, full.log_probs, rtol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table(Architecture):
+    """Logits from tables: of the code before, and of the query."""
+
+    text_vocab_size: int = 12
+    sid_sizes: tuple[int, ...] = ()
+
+    def init(self, key):
+        raise NotImplementedError
+
+    def logical_axes(self):
+        raise NotImplementedError
+
+    def encode(self, params, tokens):
+        return tokens
+
+    def decode(self, params, state, codes, past=None):
+        level = len(past or ())
+        by_code, by_query = params[level]
+        before = codes[..., 0] if level else jnp.zeros(codes.shape[:2], jnp.int32)
+        return ((by_code[before] + by_query[:, None]),), ((),) * (level + 1)
+
+
+@functools.partial(jax.jit, static_argnames=("sizes", "beams"))
+def plain_search(params, sids, tokens, *, sizes, beams):
+    """Beam search that looks for each continuation among all SIDs, and sorts all of them."""
+    rows = jnp.arange(len(tokens))[:, None]
+    prefixes = jnp.zeros((len(tokens), 1, 0), jnp.int32)
+    scores, valid = jnp.zeros((len(tokens), 1)), jnp.ones((len(tokens), 1), bool)
+    past = None
+    for depth, size in enumerate(sizes, start=1):
+        config = Table(sid_sizes=sizes)
+        (logits,), past = config.decode(params, tokens, prefixes[..., -1:], past)
+        log_probs = jax.nn.log_softmax(logits)
+        codes = jnp.broadcast_to(jnp.arange(size)[:, None], (*prefixes.shape[:2], size, 1))
+        longer = jnp.broadcast_to(prefixes[:, :, None], (*codes.shape[:3], depth - 1))
+        longer = jnp.concatenate([longer, codes], axis=-1)
+        exists = (longer[..., None, :] == sids[:, :depth]).all(-1).any(-1) & valid[..., None]
+        totals = jnp.where(exists, scores[..., None] + log_probs, -jnp.inf)
+        falling = jnp.argsort(-totals.reshape(len(tokens), -1), axis=1, stable=True)
+        parent, code = jnp.divmod(falling[:, :beams], size)
+        prefixes, scores = longer[rows, parent, code], totals[rows, parent, code]
+        valid = exists[rows, parent, code]
+    return jnp.where(valid[..., None], prefixes, NO_CODE), scores, valid
+
+
+@pytest.mark.parametrize(
+    ("sizes", "beams", "count", "kind"),
+    [
+        pytest.param((40, 70, 33), 50, 3000, tries.BITMAP, id="by groups"),
+        pytest.param((40, 300, 300), 5, 3000, tries.RANGES, id="by parts"),
+        pytest.param((1, 70, 1), 40, 60, tries.BITMAP, id="levels of one code"),
+        pytest.param((40, 70, 33), 50, 2, tries.RANGES, id="fewer SIDs than beams"),
+    ],
+)
+def test_every_way_of_selecting_gives_the_beams_of_a_plain_search(
+    sizes, beams, count, kind, monkeypatch
+):
+    rng = np.random.default_rng(count)
+    sids = rng.integers(0, sizes, (count, len(sizes)))
+    trie, tokens = tries.build(sids, sizes=sizes, kind=kind), np.zeros((3, 1), np.int32)
+    search = functools.partial(beam_search.__wrapped__, config=Table(sid_sizes=sizes), beams=beams)
+    for select in (top_k.top_k, top_k.top_k_by_sorting):
+        monkeypatch.setattr(decoding, "top_k", select)
+        searched = jax.jit(lambda *given: search(*given))
+        for logits in (normal, with_ties, impossible):
+            params = [(logits(rng, (max(sizes), size)), logits(rng, (3, size))) for size in sizes]
+            plain = plain_search(params, np.unique(sids, axis=0), tokens, sizes=sizes, beams=beams)
+            kept = plain[2].shape[1]
+            found = searched(params, trie, tokens)
+            for ours, theirs in zip(found, plain, strict=True):
+                np.testing.assert_array_equal(ours[:, :kept], theirs)
+            assert not found.valid[:, kept:].any()
+
+
+def normal(rng, shape):
+    return rng.standard_normal(shape, np.float32)
+
+
+def with_ties(rng, shape):
+    return rng.integers(0, 2, shape).astype(np.float32)
+
+
+def impossible(rng, shape):
+    values = np.where(rng.random(shape) < 0.5, -np.inf, 0).astype(np.float32)
+    values[:, 0] = 0  # some code must be possible
+    return values
 
 
 SAMPLED = np.array([[0, 1, 2], [0, 1, 4], [0, 3, 0], [2, 0, 3], [2, 3, 3], [2, 3, 4]])

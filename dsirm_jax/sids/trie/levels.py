@@ -134,12 +134,3 @@ class Trie:
 def forms(trie: Trie) -> tuple[str, ...]:
     """Returns the form of each level, `BITMAP` or `RANGES`."""
     return tuple(level.form for level in trie.levels)
-
-
-def has_shapes(level: Level, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> bool:
-    """Returns whether the arrays of a level are of some shapes and dtypes."""
-    arrays = {name: getattr(level, name) for name in shapes}
-    return all(
-        (array.shape, array.dtype) == (shapes[name].shape, shapes[name].dtype)
-        for name, array in arrays.items()
-    )
