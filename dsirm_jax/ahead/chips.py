@@ -82,6 +82,15 @@ CHIPS = {
         host="8",
         topology=None,
     ),
+    "h200": Chip(
+        flops=989e12,
+        memory=141 * 10**9,
+        bandwidth=4800e9,
+        interconnect=450e9,
+        source="https://www.nvidia.com/en-us/data-center/h200",
+        host="8",
+        topology=None,
+    ),
 }
 
 
