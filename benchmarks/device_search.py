@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -60,21 +62,32 @@ def search(sizes: Sizes) -> Iterator[dict]:
     for number in sizes.sids:
         sids = distinct_sids(number, levels)
         existing = jax.device_put(tries.build(sids, sizes=levels))
-        other = static_search(sids, table) if importlib.util.find_spec("static_decoding") else None
-        for beams, rows in itertools.product(sizes.beams, sizes.batches):
-            tokens = jnp.ones((rows, 1), jnp.int32)
-
-            def ours(existing=existing, tokens=tokens, beams=beams) -> Beams:
-                return beam_search(table, existing, tokens, config=config, beams=beams)
-
+        has_rival = importlib.util.find_spec("static_decoding")
+        other = static_search(sids, table) if has_rival else None
+        cells = list(itertools.product(sizes.beams, sizes.batches))
+        ours = [
+            functools.partial(
+                beam_search,
+                table,
+                existing,
+                jnp.ones((rows, 1), jnp.int32),
+                config=config,
+                beams=beams,
+            )
+            for beams, rows in cells
+        ]
+        theirs = [other(rows, beams) for beams, rows in cells] if other else []
+        with ThreadPoolExecutor() as pool:  # most of this part's time is compilation
+            list(pool.map(lambda run: run(), [*ours, *theirs]))
+        times = {"rounds": sizes.rounds, "calls": sizes.calls}
+        for place, (beams, rows) in enumerate(cells):
             case = f"search/{number:.0e}/batch={rows}/beams={beams}".replace("e+0", "e")
-            if other is None:
-                took = milliseconds(queued(ours, calls=sizes.calls), rounds=sizes.rounds)
+            if other:
+                np.testing.assert_array_equal(ours[place]().sids, theirs[place]())
+                yield compare_queued(case, ours[place], theirs[place], **times)
+            else:
+                took = milliseconds(queued(ours[place], calls=sizes.calls), rounds=sizes.rounds)
                 yield line(case, took / sizes.calls, None, "ms", ratio=None)
-                continue
-            theirs = other(rows, beams)
-            np.testing.assert_array_equal(ours().sids, theirs())
-            yield compare_queued(case, ours, theirs, rounds=sizes.rounds, calls=sizes.calls)
     yield from constrained(sizes)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from device_sizes import Sizes
 
 BLOCK_ROWS = 4096
-TEXT_PIECES = (8, 48)
+TEXT_PIECES = (17, 32)
 
 
 def assign(sizes: Sizes) -> Iterator[dict]:
@@ -57,7 +57,7 @@ def assign(sizes: Sizes) -> Iterator[dict]:
 def encode(sizes: Sizes) -> Iterator[dict]:
     """Times vectors of texts of several lengths beside transformers, in float32 and bfloat16."""
     random = np.random.default_rng(0)
-    lengths = random.integers(*TEXT_PIECES, sizes.texts)
+    lengths = random.integers(*TEXT_PIECES, sizes.texts, endpoint=True)
     pieces = [random.integers(1, sizes.bert.vocab_size, length).tolist() for length in lengths]
     module = SentenceEncoder(config=sizes.bert)
     params = jax.jit(module.init)(jax.random.key(0), np.zeros((1, 1), np.int32))
