@@ -12,6 +12,8 @@ import jax
 from dsirm_jax.io.errors import InputError
 
 GIB = 2**30
+TPU_PASSES = {"default": 1, "high": 3, "highest": 6}
+"""Of the parts in bfloat16 that a TPU splits float32 into, see `jax.lax.Precision`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,7 @@ class Chip:
     """Published peaks of one chip.
 
     Attributes:
-      flops: bfloat16 operations a second; TPUs multiply float32 at that rate too, unless they are
-        asked for more precision.
+      flops: bfloat16 operations a second.
       memory: bytes of its own memory.
       bandwidth: bytes a second from and to that memory.
       interconnect: bytes a second that it sends to other chips, over all links; as many come in.
@@ -28,6 +29,8 @@ class Chip:
       host: shape of the slice that one host has.
       topology: further arguments of `get_topology_desc`; None: nothing here compiles for it, and
         the CPU's compiler stands in.
+      passes: products of bfloat16 that take as long as one of float32, by its precision, one of
+        `precision.PRECISIONS`.
     """
 
     flops: float
@@ -37,6 +40,7 @@ class Chip:
     source: str
     host: str
     topology: Mapping[str, Any] | None = dataclasses.field(default_factory=dict)
+    passes: Mapping[str, float] = dataclasses.field(default_factory=lambda: TPU_PASSES)
 
 
 CHIPS = {
@@ -81,6 +85,8 @@ CHIPS = {
         source="https://www.nvidia.com/en-us/data-center/h100",
         host="8",
         topology=None,
+        # In TF32, or on no tensor core.
+        passes={"default": 2, "high": 2, "highest": 989 / 67},
     ),
     "h200": Chip(
         flops=989e12,

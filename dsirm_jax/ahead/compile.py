@@ -201,7 +201,12 @@ def generate_step(bindings: Bindings, target: Target, devices: Sequence[jax.Devi
     mesh = data_mesh(devices, model_parallel=bound.get("model_parallel", 1))
     shardings = generator_state_shardings(config, optimizer=optimizer, mesh=mesh)
     step = make_step(
-        config, objective=bound["objective"], optimizer=optimizer, seed=0, shardings=shardings
+        config,
+        objective=bound["objective"],
+        optimizer=optimizer,
+        seed=0,
+        shardings=shardings,
+        precision=training.matmul_precision,
     )
     batch = batch_spec(config, rows=training.batch_size, length=bound["max_pieces"])
     placement = sharded(mesh, state_shardings=shardings)

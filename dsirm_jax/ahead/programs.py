@@ -13,16 +13,18 @@ import functools
 import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from dsirm_jax.ahead.chips import Chip
+from dsirm_jax.devices.precision import FASTEST
 from dsirm_jax.training.memory import Memory, memory_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BFLOAT16 = "bfloat16"
 DTYPE_BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}
 # What moves no bytes: names for what is there, and ends of copies whose start was counted.
 FREE = {
@@ -58,15 +60,20 @@ class Program:
 
     Attributes:
       memory: see `Memory`.
-      flops: floating-point operations of its matrix products.
+      operations: of its matrix products in floating point, see `operations`.
       traffic: bytes read from and written to the device's main memory.
       collectives: what it exchanges.
     """
 
     memory: Memory
-    flops: float
+    operations: Mapping[str, float]
     traffic: float
     collectives: tuple[Collective, ...]
+
+    @property
+    def flops(self) -> float:
+        """Returns the operations of all products, however precise."""
+        return sum(self.operations.values())
 
     @property
     def sent(self) -> int:
@@ -76,7 +83,11 @@ class Program:
     def seconds(self, chip: Chip) -> dict[str, float]:
         """Returns the least time that each of a chip's peaks allows; the largest one binds."""
         return {
-            "compute": self.flops / chip.flops,
+            "compute": sum(
+                chip.passes.get(precision, 1) * number
+                for precision, number in self.operations.items()
+            )
+            / chip.flops,
             "memory": self.traffic / chip.bandwidth,
             "interconnect": self.sent / chip.interconnect,
         }
@@ -96,7 +107,9 @@ def describe(step: Any, *arguments: Any, devices: int, **static: Any) -> Program
     traffic, collectives = read_hlo(text, devices=devices)
     return Program(
         memory=memory_of(compiled),
-        flops=flops(traced.jaxpr) / devices,
+        operations={
+            precision: number / devices for precision, number in operations(traced.jaxpr).items()
+        },
         traffic=traffic,
         collectives=collectives,
     )
@@ -114,31 +127,46 @@ def _compile(lowered: Any) -> tuple[Any, str]:
         return compiled, written[0].read_text("utf-8") if written else compiled.as_text()
 
 
-def flops(jaxpr: Any) -> float:
+def operations(jaxpr: Any) -> collections.Counter[str]:
     """Returns the operations of a traced program's matrix products, over all devices.
 
     A multiplication and an addition are two. Loops count as often as they run, as far as that is
-    written in the program; of branches the dearest counts.
+    written in the program; of branches the one with most counts.
+
+    Args:
+      jaxpr: of the program.
+
+    Returns:
+      The number of them by the precision of float32 products, one of `precision.PRECISIONS`; by
+      `BFLOAT16` of products whose factors have no more.
     """
-    total = 0.0
+    total = collections.Counter[str]()
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             left = eqn.invars[0].aval.shape
             inner = math.prod(left[axis] for axis in contracted)
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * inner
+            total[_precision(eqn)] += 2 * math.prod(eqn.outvars[0].aval.shape) * inner
             continue
-        bodies = [flops(body) for body in _bodies(eqn.params)]
+        bodies = [operations(body) for body in _bodies(eqn.params)]
         if eqn.primitive.name == "cond":
-            total += max(bodies, default=0.0)
-            continue
+            bodies = sorted(bodies, key=lambda body: body.total())[-1:]
         times = 1
         if eqn.primitive.name == "scan":
             times = eqn.params["length"]
         elif eqn.primitive.name == "shard_map":  # shapes inside are those of one device
             times = eqn.params["mesh"].size
-        total += times * sum(bodies)
+        for body in bodies:
+            total += collections.Counter({key: times * number for key, number in body.items()})
     return total
+
+
+def _precision(product: Any) -> str:
+    """Returns what `operations` counts a product under."""
+    if not any(factor.aval.dtype == "float32" for factor in product.invars):
+        return BFLOAT16
+    asked = product.params["precision"]
+    return asked[0].name.lower() if asked else FASTEST
 
 
 def _bodies(params: dict[str, Any]) -> Iterator[Any]:

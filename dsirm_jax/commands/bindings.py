@@ -162,6 +162,8 @@ def _fields(node: ast.ClassDef, module: str) -> list[Field]:
 
 def _value(node: ast.expr, module: str) -> str:
     """Returns a default as the source has it, and the value of a constant in place of its name."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "dataclasses.field":
+        node = next((each.value for each in node.keywords if each.arg == "default"), node)
     if not isinstance(node, ast.Name):
         return ast.unparse(node)
     file = _file(module)

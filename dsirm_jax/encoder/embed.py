@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from dsirm_jax.data.limits import log_cut
 from dsirm_jax.data.vectors import remove_other_shards, shard, write_vectors
 from dsirm_jax.data.vocabulary import PAD, rectangle
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.encoder.bert import NO_PIECE, SentenceEncoder
 from dsirm_jax.sids.arrays import AnyArray
 from dsirm_jax.training import processes
@@ -199,4 +200,4 @@ def embedding(module: nn.Module) -> Callable[[Any, AnyArray], Float[Array, "row 
 @functools.cache
 def _apply(tower: nn.Module) -> Callable[[Any, AnyArray], Float[Array, "row dim"]]:
     """Returns the compiled tower, the same one for all shards."""
-    return jax.jit(embedding(tower))
+    return jax.jit(exact(embedding(tower)))

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import pairs
 from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.devices.precision import FASTEST, multiplying
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce, with_items
 from dsirm_jax.encoder.negatives import read_irrelevant
 from dsirm_jax.io.errors import InputError
@@ -89,11 +90,20 @@ def make_step(
     embed: Callable[[Any, Array], Float[Array, "row dim"]],
     optimizer: optax.GradientTransformation,
     temperature: float,
+    precision: str = FASTEST,
 ) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
-    """Returns the compiled training step; see `train` for its arguments."""
+    """Returns the compiled training step.
+
+    Args:
+      embed: see `train`.
+      optimizer: what makes updates of gradients.
+      temperature: see `train`.
+      precision: see `Training.matmul_precision`.
+    """
     loss_fn = pair_loss(embed=embed, temperature=temperature)
 
     @jax.jit(donate_argnums=0)
+    @multiplying(precision)
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, StepMetrics]:
         loss, gradient = jax.value_and_grad(loss_fn)(state.params, batch)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -136,7 +146,12 @@ def step_for(
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     state = jax.eval_shape(functools.partial(starting_state, optimizer=optimizer), shapes)
     placement = sharded(data_mesh(devices))
-    step = make_step(embed=embed, optimizer=optimizer, temperature=temperature)
+    step = make_step(
+        embed=embed,
+        optimizer=optimizer,
+        temperature=temperature,
+        precision=training.matmul_precision,
+    )
     return step, (placement.state_like(state), placement.batch_like(dict(batch)))
 
 
@@ -183,11 +198,14 @@ def train(
         before = checkpoints.read_result(start / "checkpoints", like=jax.device_get(state))
         state = state.replace(params=before.params)
     placement = sharded(data_mesh(devices))
-    loss = jax.jit(pair_loss(embed=embed, temperature=temperature))
+    precision = training.matmul_precision
+    loss = jax.jit(multiplying(precision)(pair_loss(embed=embed, temperature=temperature)))
     state = fit(
         name="encode",
         state=jax.device_get(state),  # the step takes the place of its arguments
-        step=make_step(embed=embed, optimizer=optimizer, temperature=temperature),
+        step=make_step(
+            embed=embed, optimizer=optimizer, temperature=temperature, precision=precision
+        ),
         batches=batches,
         num_steps=num_steps,
         directory=directory,

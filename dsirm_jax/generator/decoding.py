@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids.prefix_match import Beams
@@ -42,6 +43,7 @@ class Chosen(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "beams"))
+@exact
 def beam_search(
     params: Any,
     trie: Trie | None,
@@ -177,6 +179,7 @@ def sample(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "samples", "top_k"))
+@exact
 def _sample(
     params: Any,
     trie: Trie,

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.generator.architectures.architecture import Architecture, State
 from dsirm_jax.generator.decoding import require_finite
 from dsirm_jax.generator.fitted import FittedGenerator
@@ -42,12 +43,14 @@ class Prefixes(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="config")
+@exact
 def encode_texts(params: Any, tokens: Int[Array, "batch length"], *, config: Architecture) -> State:
     """Returns what decoding needs of the queries; see `Architecture.encode`."""
     return config.encode(params, tokens)
 
 
 @functools.partial(jax.jit, static_argnames="config")
+@exact
 def score_prefixes(
     params: Any, state: State, prefixes: Sequence[Prefixes], *, config: Architecture
 ) -> tuple[Float[Array, "batch _prefix"], ...]:
@@ -76,6 +79,7 @@ def score_prefixes(
     return tuple(scores)
 
 
+@exact
 def score_sids(
     params: Any,
     state: State,

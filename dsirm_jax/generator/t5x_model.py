@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import tasks
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.generator.architectures.architecture import param_shapes
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_stacks import START, Transformer
@@ -182,6 +183,7 @@ class SidGenerator(models.BaseTransformerModel):
         logits, _ = teacher_forced(params, batch, config=self.config, key=dropout_rng)
         return tuple(level[:, 0] for level in logits)
 
+    @exact
     def score_batch(
         self,
         params: Any,

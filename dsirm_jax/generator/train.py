@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.devices.precision import FASTEST, multiplying
 from dsirm_jax.generator import losses
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params, param_shapes
 from dsirm_jax.generator.losses import GeneratorObjective
@@ -147,6 +148,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     shardings: TrainState,
+    precision: str = FASTEST,
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, StepMetrics]]:
     """Returns the compiled training step.
 
@@ -156,9 +158,11 @@ def make_step(
       optimizer: what makes updates of gradients.
       seed: of dropout.
       shardings: where the state lies and stays, see `generator_state_shardings`.
+      precision: see `Training.matmul_precision`.
     """
     loss_fn = make_generator_loss(config, objective=objective, seed=seed)
 
+    @multiplying(precision)
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, StepMetrics]:
         (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, batch, state.step
@@ -227,6 +231,7 @@ def train(
     placement = sharded(mesh, state_shardings=shardings)
 
     @jax.jit
+    @multiplying(training.matmul_precision)
     def loss(params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
         return batch_loss(params, batch, config=config, objective=objective)[0]
 
@@ -234,7 +239,12 @@ def train(
         name="generate",
         state=state,
         step=make_step(
-            config, objective=objective, optimizer=optimizer, seed=seed, shardings=shardings
+            config,
+            objective=objective,
+            optimizer=optimizer,
+            seed=seed,
+            shardings=shardings,
+            precision=training.matmul_precision,
         ),
         batches=batches,
         num_steps=num_steps,

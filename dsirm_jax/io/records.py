@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from dsirm_jax.io.errors import InputError
 
 _Record = TypeVar("_Record")
+LATER = types.MappingProxyType({"later": True})
+"""Metadata of a field that records of before lack: under its default all is as it was."""
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 

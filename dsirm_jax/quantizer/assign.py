@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vectors import remove_other_shards, shard, vector_blocks
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
@@ -72,6 +73,7 @@ class Assigned(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("model", "beams", "stay"))
+@exact
 def _assign(
     model: nn.Module, params: Any, codebooks: Codebooks, chunk: VectorChunk, beams: int, stay: float
 ) -> tuple[Int[Array, "row level"], Float[Array, "row level"], Float[Array, " row"]]:

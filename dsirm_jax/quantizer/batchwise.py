@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.quantizer.codebooks import Upkeep, code_sums, initial_codebooks, random_codebooks
 from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
@@ -200,6 +201,7 @@ def batch_step(
     )
 
 
+@exact
 def initial_state(
     learner: Learner,
     *,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.sids.arrays import AnyArray
 
 UNPINNED = -1
@@ -133,6 +134,7 @@ def lowest(costs: Float[Array, "row code"]) -> Int[Array, " row"]:
     return size - jnp.max(is_lowest, axis=-1).astype(jnp.int32)
 
 
+@exact
 def nearest_code(
     residual: Float[Array, "row dim"], codewords: Float[Array, "code dim"]
 ) -> Int[Array, " row"]:
@@ -148,6 +150,7 @@ class Quantized(struct.PyTreeNode):
     prefixes: Float[Array, "row level dim"]  # sum of the codewords down to each level
 
 
+@exact
 def residual_quantize(
     latents: Float[Array, "row dim"],
     codebooks: Codebooks,
@@ -181,6 +184,7 @@ def residual_quantize(
     return _descend(latents, codebooks, choose)
 
 
+@exact
 def beam_quantize(
     latents: Float[Array, "row dim"],
     codebooks: Codebooks,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import variants
 from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
@@ -107,6 +108,7 @@ def pair_features(context: PairContext, *, groups: Sequence[Group]) -> FeatureTa
     return _table(columns, np.concatenate(parts, axis=1))
 
 
+@exact
 def sid_group_features(
     context: SidContext, *, groups: Sequence[Group]
 ) -> Float[Array, "query item feature"]:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
+from dsirm_jax.devices.precision import exact
+
 NEAR_ITEMS = 50
 NEAR_QUERIES = 20
 JUDGED_PER_QUERY = 32
@@ -287,6 +289,7 @@ def _in_order(
 
 
 @jax.jit
+@exact
 def _nearer(
     queries: Float[Array, "query dim"],
     own: Int[Array, " query"],

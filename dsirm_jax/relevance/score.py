@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.metrics import esci
 from dsirm_jax.relevance.calibration import calibrated_probabilities
@@ -148,6 +149,7 @@ def _pair_grades(
     return probability * within[0] + (1 - probability) * within[1]
 
 
+@exact
 def _outputs(
     fitted: FittedHead, values: Float[Array, "pair feature"]
 ) -> Float[Array, "pair output"]:

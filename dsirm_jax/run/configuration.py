@@ -18,6 +18,7 @@ from gin import config_parser
 
 import dsirm_jax
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.records import LATER
 from dsirm_jax.io.secrets import check_texts, masked
 from dsirm_jax.run import fence, origin, translation
 
@@ -176,7 +177,11 @@ def check_complete(function: Callable[..., Any], values: dict[str, Any]) -> None
 def description(value: Any) -> Any:
     """Returns a JSON value that changes exactly when a bound value does."""
     if dataclasses.is_dataclass(value):
-        fields = {f.name: description(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: description(part)
+            for f in dataclasses.fields(value)
+            if (part := getattr(value, f.name)) != f.default or f.metadata != LATER
+        }
         return {"": type(value).__name__, **fields}
     if isinstance(value, dict):
         return {str(key): description(part) for key, part in value.items()}

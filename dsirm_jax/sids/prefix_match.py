@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.sids import codes
 from dsirm_jax.sids.arrays import AnyArray
 
@@ -220,14 +221,14 @@ def log_prefix_shares(
     return shares
 
 
+@exact
 def _sums(
     agrees: Bool[Array, "query level item sid"], weights: Float[AnyArray, "query sid weight"]
 ) -> Float[Array, "weight query level item"]:
     """Returns the sums of weights over the SIDs that agree: one product of matrices a query."""
     queries, levels, items, sids = agrees.shape
     flat = agrees.astype(jnp.float32).reshape(queries, levels * items, sids)
-    # A TPU would round the weights to bfloat16 otherwise.
-    sums = jnp.matmul(flat, weights.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    sums = flat @ weights.astype(jnp.float32)
     return jnp.moveaxis(sums.reshape(queries, levels, items, -1), -1, 0)
 
 

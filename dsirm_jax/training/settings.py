@@ -6,8 +6,10 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from dsirm_jax.io.checks import check_number, check_whole
+from dsirm_jax.devices.precision import FASTEST, PRECISIONS
+from dsirm_jax.io.checks import check_choice, check_number, check_whole
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.records import LATER
 
 if TYPE_CHECKING:
     import optax
@@ -35,6 +37,8 @@ class Training:
       held_out: share of the training queries that are held out, of `encode` and `generate`, all
         spellings of a query together. The loss of their rows is measured at every checkpoint, and
         training ends with the one where it was least.
+      matmul_precision: of float32 products while training, one of `devices.precision.PRECISIONS`;
+        codes are picked in full float32 at any, and a CPU multiplies so always.
     """
 
     epochs: float
@@ -49,8 +53,10 @@ class Training:
     accumulate_steps: int = 1
     max_skipped_steps: int = 0
     held_out: float = 0.0
+    matmul_precision: str = dataclasses.field(default=FASTEST, metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_choice("Training.matmul_precision", self.matmul_precision, PRECISIONS)
         if self.optimizer not in ("adamw", "adafactor"):
             raise InputError(
                 f"gin binding Training.optimizer is {self.optimizer!r}; bind 'adamw' or 'adafactor'"

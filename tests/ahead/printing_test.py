@@ -8,7 +8,9 @@ from dsirm_jax.training.memory import Memory
 def program(total):
     memory = Memory(arguments=total, outputs=0, temporaries=0, code=0)
     exchange = Collective(kind="all-reduce", group=4, calls=3, sent=4_000_000_000)
-    return Program(memory=memory, flops=197e9, traffic=819_000, collectives=(exchange,))
+    return Program(
+        memory=memory, operations={"bfloat16": 197e9}, traffic=819_000, collectives=(exchange,)
+    )
 
 
 def test_the_table_and_what_is_wrong():

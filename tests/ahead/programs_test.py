@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dsirm_jax.ahead import programs
 from dsirm_jax.ahead.chips import CHIPS
 from dsirm_jax.ahead.programs import Collective, Program
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.training.memory import Memory
 from dsirm_jax.training.meshes import DATA_AXIS, data_mesh
 
@@ -129,11 +130,24 @@ def scanned(weights, x):
 def test_operations_of_loops_and_of_every_device_count():
     weights, x = jnp.ones((6, 8, 8)), jnp.ones((16, 8))
     forward = 6 * 2 * 16 * 8 * 8
-    assert programs.flops(jax.make_jaxpr(scanned)(weights, x).jaxpr) == forward
+    assert programs.operations(jax.make_jaxpr(scanned)(weights, x).jaxpr) == {"default": forward}
     gradient = jax.make_jaxpr(jax.jit(jax.grad(scanned)))(weights, x)
-    assert programs.flops(gradient.jaxpr) == pytest.approx(3 * forward, rel=0.1)
+    assert programs.operations(gradient.jaxpr).total() == pytest.approx(3 * forward, rel=0.1)
     mapped = jax.pmap(lambda x: x @ x.T, axis_name=DATA_AXIS)
-    assert programs.flops(jax.make_jaxpr(mapped)(jnp.ones((8, 4, 3))).jaxpr) == 8 * 2 * 4 * 4 * 3
+    found = programs.operations(jax.make_jaxpr(mapped)(jnp.ones((8, 4, 3))).jaxpr)
+    assert found == {"default": 8 * 2 * 4 * 4 * 3}
+
+
+def test_operations_are_told_apart_by_precision():
+    def several(x, narrow):
+        product = exact(lambda x: x @ x)(x) + jax.lax.dot(x, x, precision="high")
+        chosen = jax.lax.cond(x[0, 0] > 0, lambda x: x @ x, exact(lambda x: x + x[:1] @ x), x)
+        return product + chosen + narrow @ narrow
+
+    narrow = jax.ShapeDtypeStruct((4, 4), jnp.bfloat16)
+    once = 2 * 4 * 4 * 4
+    found = programs.operations(jax.make_jaxpr(several)(jnp.ones((4, 4)), narrow).jaxpr)
+    assert found == {"highest": once, "high": once, "default": once, "bfloat16": once}
 
 
 def test_a_compiled_step_is_read():
@@ -162,11 +176,12 @@ def test_a_compiled_step_is_read():
 def test_the_slowest_part_bounds_the_time():
     program = Program(
         memory=Memory(arguments=1, outputs=2, temporaries=3, code=4),
-        flops=197e12,
+        operations={"highest": 197e12 / 12, "high": 197e12 / 12, "bfloat16": 197e12 / 4},
         traffic=819 * 10**9 // 2,
         collectives=(Collective(kind="all-reduce", group=8, calls=1, sent=50 * 10**9),),
     )
     assert program.memory.total == 10
+    assert program.flops == pytest.approx(197e12 * (2 / 12 + 1 / 4))
     seconds = program.seconds(CHIPS["v5e"])
     assert {
         name: math.isclose(seconds[name], s)

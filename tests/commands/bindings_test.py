@@ -38,7 +38,7 @@ def stage(tmp_path):
                 '''Not bound: SOLVENT.'''
                 SOLVENT = 'turpentine'
                 colour: str
-                warmth: float = WARM
+                warmth: float = dataclasses.field(default=WARM, repr=False)
                 shine: str = GLOSS
         """,
         "kinds/kind.py": heavy

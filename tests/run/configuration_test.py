@@ -8,6 +8,7 @@ from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.run import configuration, job
 from dsirm_jax.stages import STAGES, generate, quantize, report
+from dsirm_jax.training.settings import Training
 
 FILE = """
 from __gin__ import dynamic_registration
@@ -69,6 +70,14 @@ def test_a_rung_is_a_scope(file):
     assert (full.contrastive, rung.contrastive) == (0.5, 0.0)
     assert (full.commitment, rung.commitment) == (1.0, 1.0)
     assert configuration.description(full)["contrastive"] == 0.5
+
+
+def test_a_setting_that_earlier_records_lack_is_told_where_it_is_no_default():
+    training = Training(epochs=1, batch_size=8, learning_rate=0.1)
+    as_before = configuration.description(training)
+    assert as_before["held_out"] == 0.0 and "matmul_precision" not in as_before
+    precise = dataclasses.replace(training, matmul_precision="highest")
+    assert configuration.description(precise) == as_before | {"matmul_precision": "highest"}
 
 
 def test_the_saved_configuration_can_be_read_again(file, tmp_path):

@@ -66,6 +66,10 @@ def test_adafactor_keeps_less_than_adamw():
 def test_wrong_settings_are_named():
     with pytest.raises(InputError, match="Training.optimizer is 'sgd'; bind 'adamw' or"):
         Training(**{**vars(TRAINING), "optimizer": "sgd"})
+    with pytest.raises(
+        InputError, match="precision is 'bf16'; bind 'default', 'high' or 'highest'"
+    ):
+        Training(**{**vars(TRAINING), "matmul_precision": "bf16"})
     with pytest.raises(InputError, match="Training.weight_decay"):
         Training(**{**vars(TRAINING), "optimizer": "adafactor", "weight_decay": 0.1})
 

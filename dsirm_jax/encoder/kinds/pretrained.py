@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import NO_PIECE, BertConfig, Projection, SentenceEncoder
 from dsirm_jax.encoder.embed import embed_tables, embedding
@@ -354,7 +355,7 @@ def _project(
         ids = pq.read_table(table, columns=[id_column])[id_column]
         features[side] = read_vectors(pattern, ids=ids, id_column=id_column, scratch=directory)
     projected = learning(encoder, features)
-    apply = jax.jit(embedding(_projection(encoder)))
+    apply = jax.jit(exact(embedding(_projection(encoder))))
     for id_column, before, after in (
         ("item_id", cached.item_vectors, tables.item_vectors),
         ("query", cached.query_vectors, tables.query_vectors),

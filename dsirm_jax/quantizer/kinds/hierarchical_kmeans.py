@@ -15,6 +15,7 @@ from flax import struct
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import initial_codebooks, kmeans
 from dsirm_jax.quantizer.kinds.kind import Fit
@@ -195,6 +196,7 @@ def _children(
 
 
 @jax.jit
+@exact
 def _nearest_child(
     branches: BranchingCodebook, residual: Float[Array, "row dim"], node: Int[Array, " row"]
 ) -> Int[Array, " row"]:

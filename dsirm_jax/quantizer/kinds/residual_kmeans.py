@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
+from dsirm_jax.devices.precision import multiplying
 from dsirm_jax.quantizer.batchwise import BatchwiseKind, Learner, QuantizerState
 from dsirm_jax.quantizer.codebooks import moved, picking
 from dsirm_jax.quantizer.learning import Learning
@@ -67,6 +68,7 @@ def make_step(
     upkeep = learning.upkeep
     pick = picking(upkeep, axis=DATA_AXIS)
 
+    @multiplying(learning.training.matmul_precision)
     def step(
         state: QuantizerState, batch: Mapping[str, Array]
     ) -> tuple[QuantizerState, dict[str, Array]]:

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.devices.precision import multiplying
 from dsirm_jax.io.checks import check_whole
 from dsirm_jax.quantizer.batchwise import BatchwiseKind, Learner, QuantizerState
 from dsirm_jax.quantizer.codebooks import moved, picking
@@ -158,6 +159,7 @@ def make_step(
             terms[f"agreement_{level + 1}"] = share
         return terms["loss"], (item_codes, terms)
 
+    @multiplying(learning.training.matmul_precision)
     def step(
         state: QuantizerState, batch: Mapping[str, Array]
     ) -> tuple[QuantizerState, dict[str, Array]]:

@@ -16,6 +16,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.devices.precision import FASTEST, multiplying
 from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.relevance.heads.head import (
     BINARY,
@@ -94,7 +95,9 @@ class Mlp:
         state = fit(
             name=fitting.name,
             state=initial_state(params, optimizer),
-            step=make_step(self, optimizer, relevant=pairs.relevant),
+            step=make_step(
+                self, optimizer, relevant=pairs.relevant, precision=training.matmul_precision
+            ),
             batches=functools.partial(
                 labelled_batches,
                 pairs,
@@ -125,7 +128,7 @@ class Mlp:
         optimizer = make_optimizer(training, num_steps=training.num_steps(rows))
         params = self.params_like(features=features, grades=len(relevant))
         state = jax.eval_shape(functools.partial(initial_state, optimizer=optimizer), params)
-        step = make_step(self, optimizer, relevant=relevant)
+        step = make_step(self, optimizer, relevant=relevant, precision=training.matmul_precision)
         return (StepProgram(step, state, batch_spec(training.batch_size, features=features)),)
 
 
@@ -224,7 +227,11 @@ def labelled_batches(
 
 
 def make_step(
-    head: Mlp, optimizer: optax.GradientTransformation, *, relevant: tuple[bool, ...]
+    head: Mlp,
+    optimizer: optax.GradientTransformation,
+    *,
+    relevant: tuple[bool, ...],
+    precision: str = FASTEST,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the compiled `(state, batch) -> (state, metrics)`; only the network is learnt."""
     import optax
@@ -246,6 +253,7 @@ def make_step(
         return loss
 
     @jax.jit(donate_argnums=0)
+    @multiplying(precision)
     def step(
         state: TrainState, batch: dict[str, jax.Array]
     ) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax import export
 
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.serving.bundle.manifest import Programs
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -22,7 +23,7 @@ becomes a call of the decomposition that it carries along."""
 
 
 def exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
-    """Returns a function as a program of `VERSION` for `PLATFORMS`.
+    """Returns a function as a program of `VERSION` for `PLATFORMS`, exact on each of them.
 
     Args:
       function: of arrays in containers.
@@ -35,7 +36,7 @@ def exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
     from jax.extend.mlir.dialects import stablehlo
     from jax.interpreters import mlir
 
-    program = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+    program = export.export(jax.jit(exact(function)), platforms=PLATFORMS)(*arguments)
     stablehlo.register_stablehlo_passes()
     with mlir.make_ir_context():
         module = ir.Module.parse(program.mlir_module())

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.devices.precision import exact
 from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 
 SHORTEST_QUERY = 8
@@ -24,7 +25,7 @@ def query_encoder(
     """
     if encoder is None:
         return None
-    apply, params = jax.jit(encoder.module.apply), jax.device_put(encoder.params)
+    apply, params = jax.jit(exact(encoder.module.apply)), jax.device_put(encoder.params)
 
     def vector(query: str) -> Float[np.ndarray, " dim"]:
         (pieces,) = encoder.pieces([query])

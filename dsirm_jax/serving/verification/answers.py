@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.vocabulary import rectangle
+from dsirm_jax.devices import precision
 from dsirm_jax.encoder.kinds.protocol import FittedEncoder
 from dsirm_jax.generator.decoding import NO_CODE
 from dsirm_jax.generator.predict import predict_sids
@@ -106,7 +107,7 @@ def in_memory(bundle: Bundle, sample: PairSample, *, batch: int) -> ModelOutputs
     encoder = models.encoder
     if encoder is not None:
         texts = _encoder_texts(encoder, sample.queries)
-        vector = np.asarray(jax.jit(encoder.module.apply)(encoder.params, texts))
+        vector = np.asarray(jax.jit(precision.exact(encoder.module.apply))(encoder.params, texts))
     return ModelOutputs(beams, exact, _log_shares(bundle, sample.sids), vector)
 
 
