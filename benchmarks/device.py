@@ -96,7 +96,7 @@ def parts(bundle: Path | None) -> tuple[Part, ...]:
     """Returns all parts, in the order of their run."""
     return (
         Part(name="golden", run="device_parity.golden", share=0.09, is_parity=True),
-        Part(name="sids", run="device_parity.sids", share=0.10, is_parity=True),
+        Part(name="sids", run="device_parity.sids", share=0.12, is_parity=True),
         Part(
             name="bundle",
             run="device_parity.bundle",
@@ -109,7 +109,7 @@ def parts(bundle: Path | None) -> tuple[Part, ...]:
         Part(name="search", run="device_search.search", share=0.15),
         Part(name="features", run="device_search.features", share=0.05),
         Part(name="encode", run="device_stream.encode", share=0.08),
-        Part(name="t5", run="device_models.t5", share=0.28),
+        Part(name="t5", run="device_models.t5", share=0.26),
     )
 
 

@@ -16,7 +16,7 @@ from timing import compare, compare_queued, milliseconds, queued
 
 from dsirm_jax.ahead.chips import CHIPS, Chip
 from dsirm_jax.ahead.compile import Target, generate_step
-from dsirm_jax.ahead.programs import flops
+from dsirm_jax.ahead.programs import operations
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.quantizer.config import QuantizerConfig
@@ -56,7 +56,7 @@ def t5(sizes: Sizes) -> Iterator[dict]:
         step, state, batch = t5_step(config, sizes)
         # What is computed again in a backward pass is no work done.
         whole = dataclasses.replace(config, remat=False)
-        operations = flops(jax.make_jaxpr(t5_step(whole, sizes)[0])(state, batch).jaxpr)
+        work = operations(jax.make_jaxpr(t5_step(whole, sizes)[0])(state, batch).jaxpr).total()
         compiled = step.lower(state, batch).compile()
         gib = memory_of(compiled).temporaries / GIB
         yield line(f"t5/{name}/temporaries", gib, None, "GiB", ratio=None)
@@ -70,7 +70,7 @@ def t5(sizes: Sizes) -> Iterator[dict]:
         calls = min(sizes.calls, 10)
         took = milliseconds(queued(run, calls=calls), rounds=sizes.rounds) / calls
         yield line(f"t5/{name}/step", took, None, "ms", ratio=None)
-        rate, chip = operations / took / 1e9, chip_here()
+        rate, chip = work / took / 1e9, chip_here()
         peak = chip and chip.flops / 1e12
         yield line(f"t5/{name}/rate", rate, peak, "TFLOP/s", ratio=peak and rate / peak)
         del state, batch, compiled

@@ -21,6 +21,7 @@ from dsirm_jax.encoder import hugging_face
 from dsirm_jax.encoder.bert import CLS, MEAN, NO_PIECE
 from dsirm_jax.encoder.embed import embed_by_length
 from dsirm_jax.generator.architectures.architecture import param_shapes
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_text import EMBEDDING, OUTPUT
 from dsirm_jax.generator.architectures.t5_weights import read_hugging_face
 from dsirm_jax.generator.fitted import FittedGenerator
@@ -41,7 +42,7 @@ GOLDEN_TEXT, GOLDEN_SIZES = 60, (8, 12, 16)
 T5_TOLERANCE, BERT_TOLERANCE, BUNDLE_TOLERANCE = 1e-4, 1e-5, 1e-5
 OTHER_SIDS, TIE = 5e-6, 1e-5
 CODEBOOK_ROWS = 4096
-SHARPNESS = 5.0
+SHARPNESS = 2.0
 Answers = dict[str, np.ndarray]
 
 
@@ -220,20 +221,20 @@ def _made_up_answers(sizes: Sizes) -> Answers:
     return {"sids": beams.sids, "log_probs": beams.log_probs, "exact_log_probs": exact}
 
 
-def random_params(config) -> dict:
-    """Returns parameters of the size that fresh ones have, made without a device.
+def random_params(config: T5Config) -> dict:
+    """Returns parameters as large as fresh ones, made without a device.
 
     Logits are larger, so that beams have probabilities like those of a model that has learnt.
     """
     random = np.random.default_rng(1)
+    factors = {"query": config.head_dim**-0.5, "logits_dense": SHARPNESS}
 
     def drawn(path: tuple[str, ...], like: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1] == "scale":
             return np.ones(like.shape, like.dtype)
-        scale = like.shape[0] ** -0.5 if path[-1] == "kernel" else 1.0
-        if "/".join(path) == OUTPUT:
-            scale *= SHARPNESS
-        return (scale * random.standard_normal(like.shape)).astype(like.dtype)
+        spread = {"kernel": like.shape[0] ** -0.5, "rel_embedding": 0.25}.get(path[-1], 1.0)
+        spread *= factors.get(path[-2], 1.0)
+        return (spread * random.standard_normal(like.shape)).astype(like.dtype)
 
     flat = traverse_util.flatten_dict(param_shapes(config))
     return traverse_util.unflatten_dict({path: drawn(path, of) for path, of in flat.items()})

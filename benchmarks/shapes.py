@@ -20,6 +20,7 @@ T5_BASE = T5Config(
     mlp_dim=2048,
     num_encoder_layers=12,
     num_decoder_layers=12,
+    dtype="bfloat16",
     scan_layers=True,
 )
 """Likewise of T5-base's."""

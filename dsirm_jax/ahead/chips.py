@@ -96,6 +96,7 @@ CHIPS = {
         source="https://www.nvidia.com/en-us/data-center/h200",
         host="8",
         topology=None,
+        passes={"default": 2, "high": 2, "highest": 989 / 67},
     ),
 }
 
