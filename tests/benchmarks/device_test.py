@@ -136,3 +136,15 @@ def test_all_parts_run_on_a_cpu_without_tensorflow(tmp_path):
     assert {name.partition("/")[0] for name in found} == PARTS
     # Of a CPU and itself nothing differs.
     assert found["sids/different"]["ours"] == found["bundle/other_beams"]["ours"] == 0
+
+
+@pytest.mark.slow
+def test_a_bundle_is_compared_with_what_the_cpu_answers(device, tmp_path):
+    from tests.serving import tiny  # processes of parts import this module, too
+
+    bundle = tiny.make(tmp_path / "bundle")
+    (of_bundle,) = [part for part in device.parts(bundle) if part.name == "bundle"]
+    file = tmp_path / "cases.jsonl"
+    assert device.run([of_bundle], seconds=1200.0, quick=True, json=file) == 0
+    names = ("other_beams", "log_probs", "probability", "vector")
+    assert [each["case"] for each in read(file)] == [f"bundle/{name}" for name in names]
