@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 SPREAD := --numprocesses=auto --dist=worksteal
 # What pytest is to run, when not all: `make proof TESTS=tests/serving`.
 TESTS :=
+# Of benchmarks/device.py.
+OPTIONS :=
 
-.PHONY: demo test proof docs lint clean environment compiler
+.PHONY: demo test proof device docs lint clean environment compiler
 
 demo: environment
 	$(BIN)/dsirm run --gin_file=gin/runs/demo.gin --gin.MODEL_DIR="'out/demo'"
@@ -20,6 +22,11 @@ test: environment
 # The slow tests: kills, a browser, many processes, whole runs, steps compiled for TPUs.
 proof: compiler
 	$(BIN)/python -m pytest -m slow $(SPREAD) $(TESTS)
+
+# What wants an accelerator, in four minutes at most. With PYTHON that interpreter runs it, with the
+# packages that it has: an image's JAX for its accelerator stays. `make device OPTIONS=--quick`.
+device: $(if $(PYTHON),,environment)
+	PYTHONPATH=. $(or $(PYTHON),$(BIN)/python) benchmarks/device.py $(OPTIONS)
 
 # The documentation as a site in site/; its notebooks are run.
 docs:

@@ -46,6 +46,13 @@ def write(path: Path | None, lines: Iterable[dict]) -> None:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def append(path: Path | None, line: dict) -> None:
+    """Adds one JSON object to a file, where it stays whatever comes after; see `write`."""
+    if path:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
 def print_heading(*names: str) -> None:
     """Prints the first two lines of a Markdown table."""
     print_row(*names)

@@ -24,20 +24,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from lines import line, write
-from timing import compare, show
+from quantizer_sides import DIM, codebooks_of, data, our_step, products, residual_vq, torch_step
+from timing import compare, queued, show
 
 from dsirm_jax.quantizer.assign import CHUNK_ROWS, VectorChunk, assign
-from dsirm_jax.quantizer.codebooks import Upkeep, moved
 from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
-from dsirm_jax.quantizer.losses import commitment_loss, reconstruction_loss
-from dsirm_jax.quantizer.model import Codebook, beam_quantize, residual_quantize, straight_through
+from dsirm_jax.quantizer.model import beam_quantize, residual_quantize
 
-DIM, SIZES, BATCH = 256, (512, 512, 512), 4096
+SIZES, BATCH = (512, 512, 512), 4096
 GIB = 2**30
 
 
@@ -65,12 +63,14 @@ def main() -> None:
 
 
 def _rivals(rounds: int) -> Iterator[dict]:
-    vectors, words = _data(BATCH, SIZES)
-    yield compare("train", _our_step(vectors, words), _torch_step(vectors, words), rounds=rounds)
+    vectors, words = data(BATCH, SIZES)
+    step = queued(our_step(vectors, words), calls=1)
+    yield compare("train", step, torch_step(vectors, words), rounds=rounds)
     codes = _our_codes(vectors, words)
     yield compare("assign-faiss", codes, _faiss_codes(vectors, words, beams=1), rounds=rounds)
     yield compare("assign-torch", codes, _torch_codes(vectors, words), rounds=rounds)
-    yield compare("assign-bound", codes, _products(vectors, words), rounds=rounds)
+    bound = queued(products(vectors, words), calls=1)
+    yield compare("assign-bound", codes, bound, rounds=rounds)
     yield compare(
         "beam-faiss/beams=5",
         _our_codes(vectors, words, beams=5),
@@ -79,109 +79,19 @@ def _rivals(rounds: int) -> Iterator[dict]:
     )
 
 
-def _data(rows: int, sizes: tuple[int, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Returns vectors, and codewords drawn from the residuals: codes are used about evenly."""
-    generator = np.random.Generator(np.random.Philox(key=0))
-    vectors = generator.normal(size=(rows, DIM)).astype(np.float32)
-    words, residual = [], vectors
-    for size in sizes:
-        chosen = residual[generator.choice(rows, size, replace=size > rows)]
-        words.append((0.5 * chosen).astype(np.float32))
-        code = np.argmin(0.5 * np.sum(words[-1] ** 2, axis=1) - residual @ words[-1].T, axis=1)
-        residual = residual - words[-1][code]
-    return vectors, words
-
-
-def _codebooks(words: list[np.ndarray]) -> tuple[Codebook, ...]:
-    return tuple(
-        Codebook(codewords=jnp.asarray(w), count=jnp.ones(len(w)), total=jnp.asarray(w))
-        for w in words
-    )
-
-
-def _our_step(vectors: np.ndarray, words: list[np.ndarray]) -> Callable[[], None]:
-    """Returns a step like ResidualVQ's: gradient to the vectors, moving averages, restarts."""
-    upkeep = Upkeep(decay=0.99, restart_below=0.1, init_rows=0, init_iterations=0)
-
-    def loss_fn(latents, codebooks):
-        quantized = residual_quantize(latents, codebooks)
-        passed = straight_through(latents, quantized.prefixes[:, -1])
-        commitment = commitment_loss(quantized.residuals, quantized.prefixes)
-        return jnp.mean(reconstruction_loss(2 * latents, passed) + commitment), quantized
-
-    def step(codebooks, latents, key):
-        gradient, quantized = jax.grad(loss_fn, has_aux=True)(latents, codebooks)
-        codebooks, _ = moved(
-            codebooks, quantized, upkeep=upkeep, pinned=False, key=key, axis="data"
-        )
-        return codebooks, gradient
-
-    devices = jax.devices()[:1]
-    pmapped = jax.pmap(step, axis_name="data", devices=devices, donate_argnums=0)
-    state = jax.tree.map(lambda array: array[None], _codebooks(words))
-    latents, key = jnp.asarray(vectors)[None], jax.random.key(0)[None]
-
-    def run() -> None:
-        nonlocal state
-        state, gradient = pmapped(state, latents, key)
-        jax.block_until_ready((state, gradient))
-
-    return run
-
-
 def _our_codes(
     vectors: np.ndarray, words: list[np.ndarray], *, beams: int = 1
 ) -> Callable[[], None]:
     quantize = functools.partial(beam_quantize, beams=beams) if beams > 1 else residual_quantize
     codes_of = jax.jit(lambda latents, codebooks: quantize(latents, codebooks).codes)
-    codebooks = _codebooks(words)
+    codebooks = codebooks_of(words)
     return lambda: np.asarray(codes_of(vectors, codebooks))
-
-
-def _products(vectors: np.ndarray, words: list[np.ndarray]) -> Callable[[], None]:
-    """Returns the three matrix products that no exact assignment can do without."""
-    products = jax.jit(lambda latents, words: [latents @ codewords.T for codewords in words])
-    words = [jnp.asarray(w) for w in words]
-    return lambda: jax.block_until_ready(products(vectors, words))
-
-
-def _residual_vq(words: list[np.ndarray]):
-    import torch
-    from vector_quantize_pytorch import ResidualVQ
-
-    other = ResidualVQ(
-        dim=DIM,
-        num_quantizers=len(words),
-        codebook_size=len(words[0]),
-        decay=0.99,
-        threshold_ema_dead_code=1,
-    )
-    with torch.no_grad():
-        for layer, codewords in zip(other.layers, words, strict=True):
-            for name in ("embed", "embed_avg"):
-                getattr(layer._codebook, name).copy_(torch.from_numpy(codewords)[None])
-            layer._codebook.cluster_size.fill_(BATCH / len(codewords))
-    return other
-
-
-def _torch_step(vectors: np.ndarray, words: list[np.ndarray]) -> Callable[[], None]:
-    import torch
-
-    other = _residual_vq(words).train()
-    latents = torch.from_numpy(vectors).requires_grad_()
-
-    def run() -> None:
-        latents.grad = None
-        quantized, _, commitment = other(latents)
-        (((2 * latents - quantized) ** 2).sum(-1).mean() + commitment.sum()).backward()
-
-    return run
 
 
 def _torch_codes(vectors: np.ndarray, words: list[np.ndarray]) -> Callable[[], np.ndarray]:
     import torch
 
-    other = _residual_vq(words).eval()
+    other = residual_vq(words).eval()
     latents = torch.from_numpy(vectors)
 
     def run() -> np.ndarray:
@@ -228,9 +138,9 @@ def _cost(case: str, ours: float, other: float, unit: str) -> dict:
 
 def _grow(items: int, codes: int) -> dict:
     """Assigns a stream of items, made as it goes; returns the time of one and the peak memory."""
-    block, words = _data(CHUNK_ROWS, (codes,) * len(SIZES))
+    block, words = data(CHUNK_ROWS, (codes,) * len(SIZES))
     config = QuantizerConfig(codebook_sizes=(codes,) * len(SIZES), kind=ResidualKmeans())
-    fitted = FittedQuantizer(config=config, dim=DIM, params={}, codebooks=_codebooks(words))
+    fitted = FittedQuantizer(config=config, dim=DIM, params={}, codebooks=codebooks_of(words))
 
     def chunks() -> Iterator[VectorChunk]:
         for start in range(0, items, CHUNK_ROWS):

@@ -13,3 +13,14 @@ T5_SMALL = T5Config(
     num_decoder_layers=8,
 )
 """A generator of T5-small's size, version 1.1."""
+T5_BASE = T5Config(
+    emb_dim=768,
+    num_heads=12,
+    head_dim=64,
+    mlp_dim=2048,
+    num_encoder_layers=12,
+    num_decoder_layers=12,
+    dtype="bfloat16",
+    scan_layers=True,
+)
+"""Likewise of T5-base's."""

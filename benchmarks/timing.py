@@ -43,6 +43,69 @@ def compare(
     return line(case, mine, theirs, "ms", ratio=theirs / mine, low=low, high=high)
 
 
+def queued(step: Callable[[], object], *, calls: int) -> Callable[[], object]:
+    """Returns a function that calls a step several times and waits for the last result alone.
+
+    Args:
+      step: starts work on a device, in the order of the calls, and returns what it will give.
+      calls: of each call.
+    """
+    import jax
+
+    def run() -> object:
+        result = None
+        for _ in range(calls):
+            result = step()
+        return jax.block_until_ready(result)
+
+    return run
+
+
+def compare_queued(
+    case: str,
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    *,
+    calls: int,
+    rounds: int,
+) -> dict:
+    """Times two steps on a device in turn, in milliseconds of each of many in a queue.
+
+    Args:
+      case: its name.
+      ours: see `queued`.
+      other: likewise.
+      calls: in the queue.
+      rounds: see `compare`.
+    """
+    runs = (queued(step, calls=calls) for step in (ours, other))
+    found = compare(case, *runs, rounds=rounds)
+    return found | {"ours": found["ours"] / calls, "other": found["other"] / calls}
+
+
+def milliseconds(run: Callable[[], object], *, rounds: int) -> float:
+    """Returns the median time of a function that waits for its result, after a call to compile."""
+    run()
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * float(np.median(seconds))
+
+
+def rates(case: dict, count: float, unit: str) -> dict:
+    """Returns a case in milliseconds as one of things a second.
+
+    Args:
+      case: of `compare`.
+      count: of things that each side does in its time.
+      unit: what they are, a second.
+    """
+    found = {side: 1e3 * count / case[side] for side in ("ours", "other")}
+    return case | found | {"unit": unit}
+
+
 def show(case: dict) -> None:
     """Prints one case."""
     print(

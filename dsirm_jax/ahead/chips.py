@@ -88,6 +88,16 @@ CHIPS = {
         # In TF32, or on no tensor core.
         passes={"default": 2, "high": 2, "highest": 989 / 67},
     ),
+    "h200": Chip(
+        flops=989e12,
+        memory=141 * 10**9,
+        bandwidth=4800e9,
+        interconnect=450e9,
+        source="https://www.nvidia.com/en-us/data-center/h200",
+        host="8",
+        topology=None,
+        passes={"default": 2, "high": 2, "highest": 989 / 67},
+    ),
 }
 
 

@@ -90,13 +90,14 @@ def test_run_files_go_together(file):
 
 def test_run_files_are_for_all_chips_from_one_host_to_256():
     names = {file.stem for file in FILES}
-    for kind in CHIPS.keys() - {"h100"}:
+    for kind in CHIPS.keys() - {"h100", "h200"}:
         assert f"{kind}_256" in names and names & {f"{kind}_4", f"{kind}_8"}
-    assert {"h100_8", "h100_64"} <= names
+    assert {"h100_8", "h100_64", "h200_1"} <= names
 
 
 def test_a_host_has_a_slice_of_its_own():
     of_hosts = {"v5e:16x16": "v5e:2x2", "v5p:4x8x8": "v5p:2x2x1", "h100:64": "h100:8"}
+    of_hosts |= {"h200:1": "h200:1"}
     assert {name: Slice(name=name).host().name for name in of_hosts} == of_hosts
     assert Slice(name="v5e:1x1").host().name == "v5e:1x1"
 
