@@ -256,14 +256,15 @@ def _descend(
         allowed = jnp.ones(log_probs.shape, bool)
         if trie is not None:
             # All hypotheses begin at one node: its children are a slice, not a gather.
-            allowed &= child_mask(trie, level=level, nodes=nodes if level else np.int32(ROOT))
+            at = nodes if level else np.asarray(ROOT)
+            allowed &= jnp.asarray(child_mask(trie, level=level, nodes=at))
         parent, code, scores, exists = choose(level, log_probs, scores, allowed)
         sids, valid, nodes, past = _follow((sids, valid, nodes, past), parent)
         # What is not valid has no probability, and so goes on from whichever node it is given.
         valid &= exists
         sids = jnp.concatenate([sids, code[..., None]], axis=-1)
         if trie is not None:
-            nodes = child(trie, level=level, nodes=nodes, codes=code)
+            nodes = jnp.asarray(child(trie, level=level, nodes=nodes, codes=code))
         newest = code[..., None].astype(jnp.int32)
     return Beams(
         sids=jnp.where(valid[..., None], sids, NO_CODE),
