@@ -19,6 +19,11 @@ def inexact(text):
     return [line for line in float32_products(text) if line.count("HIGHEST") != 2]
 
 
+def inexact_of_rows(text):
+    """Returns them but for those of one row, to which a module is applied to draw parameters."""
+    return [line for line in inexact(text) if "(tensor<1x" not in line]
+
+
 def asked(text):
     """Returns by precision the shapes of the factors that are multiplied."""
     found = {}
