@@ -15,6 +15,8 @@ LONGEST = 1e18
 """Length of a vector beyond which its squares, and those of differences, leave float32."""
 SHORTEST = 1e-18
 """Length below which the squares of a vector that is not zero vanish in float32."""
+ORDINARY = (1e-30, 1e35)
+"""Squares, summed in float32, of vectors that need no closer look; NaN is none of them."""
 ROUNDED = 1e-4
 """Share of their variance that float64 numbers may lose as they become float32."""
 FEW_ROWS = 64
@@ -117,7 +119,7 @@ def flat(column: pa.Array) -> tuple[pa.Array, int]:
 
 
 def block_of(values: pa.Array, *, width: int, convert: Converter) -> Float[np.ndarray, "row dim"]:
-    """Returns float32 vectors of flat values, checked.
+    """Returns float32 vectors of flat values, checked; read-only where they are the values.
 
     Args:
       values: see `flat`.
@@ -137,11 +139,23 @@ def block_of(values: pa.Array, *, width: int, convert: Converter) -> Float[np.nd
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise VectorError(*_no_number(values, width)) from error
     with np.errstate(over="ignore"):
-        block = exact.astype(np.float32).reshape(-1, width)
+        block = exact.astype(np.float32, copy=False).reshape(-1, width)
+        squares = np.einsum("rd,rd->r", block, block)
     exact = exact.reshape(-1, width)
+    if not ((squares > ORDINARY[0]) & (squares < ORDINARY[1])).all():
+        _check_numbers(exact, block)
+    if exact.dtype == np.float64:
+        _check_rounding(exact, block)
+    return block
+
+
+def _check_numbers(
+    exact: Shaped[np.ndarray, "row dim"], block: Float[np.ndarray, "row dim"]
+) -> None:
+    """Raises VectorError where a number is not finite, or a square leaves float32."""
     finite = np.isfinite(block)
     if not finite.all():
-        row, place = divmod(int(np.argmin(finite)), width)
+        row, place = divmod(int(np.argmin(finite)), block.shape[1])
         number = exact[row, place]
         beyond = f", for float32 does not hold {number}," if np.isfinite(number) else ""
         raise VectorError(row, f"has {block[row, place]}{beyond} among its numbers")
@@ -152,9 +166,6 @@ def block_of(values: pa.Array, *, width: int, convert: Converter) -> Float[np.nd
         raise VectorError(
             row, f"has the length {lengths[row]:.3g}, whose square float32 does not hold"
         )
-    if exact.dtype == np.float64:
-        _check_rounding(exact, block)
-    return block
 
 
 def ids_of(column: pa.Array) -> pa.Array:

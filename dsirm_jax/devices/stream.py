@@ -126,7 +126,7 @@ def rows_per_chunk(
       rows: that there are: few are one chunk of a power of two, many are chunks of about one size.
       least: rows of a chunk on a CPU, whose caches hold few, and anywhere at least.
       devices: that share a chunk.
-      memory: bytes of one device; None: it is a CPU.
+      memory: bytes of one device; None: as a CPU's.
     """
     most = least
     if memory is not None:
@@ -140,7 +140,7 @@ def rows_per_chunk(
 
 
 def memory_limit(devices: Sequence[jax.Device]) -> int | None:
-    """Returns the bytes that each of some devices has, None where they are CPUs."""
+    """Returns the bytes that each of some devices has; None of CPUs, and where none says."""
     if all(device.platform == "cpu" for device in devices):
         return None
     stats = [device.memory_stats() or {} for device in devices]

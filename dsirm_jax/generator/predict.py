@@ -41,6 +41,8 @@ SHORTEST_TEXT = 16
 SEARCHED_AT_ONCE = 256
 STEPS_HELD = 4
 """States of a search that a device holds at once: before and after a step, and what is between."""
+PARTS = 16
+"""Least batches of all queries: the last one of every length is filled up."""
 SHARD_ROWS = 1 << 16
 
 
@@ -139,7 +141,7 @@ def queries_at_once(
     return rows_per_chunk(
         sent=4 * max_pieces,
         held=STEPS_HELD * size,
-        rows=rows,
+        rows=rows // PARTS,
         least=SEARCHED_AT_ONCE,
         devices=devices,
         memory=memory,

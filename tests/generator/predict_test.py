@@ -126,7 +126,7 @@ def plain_architecture():
         (6, 2**20, 1, 2**24, 1024),  # 1,600 bytes a query of 2^21
         (6, 2**20, 4, 2**24, 4096),
         (66, 2**20, 1, 2**24, 256),  # 16,000 bytes
-        (6, 300, 1, 2**30, 512),
+        (6, 10_000, 1, 2**30, 1024),  # 16 batches
     ],
     ids=["a CPU", "three CPUs", "a device", "four", "many hypotheses", "few queries"],
 )
@@ -155,6 +155,7 @@ def test_a_device_with_memory_of_its_own_gives_the_same(fitted, monkeypatch):
     sids, log_probs, valid, scores = found()
     for module in (predict_module, score_module):
         monkeypatch.setattr(module, "memory_limit", lambda devices: 2**36)
+    monkeypatch.setattr(predict_module, "PARTS", 1)
     more = found()
     np.testing.assert_array_equal(more[0], sids)
     np.testing.assert_array_equal(more[2], valid)
