@@ -62,8 +62,13 @@ def info_nce(
     """
     cosine = normalised(anchors) @ normalised(candidates).T  # [row, candidate]
     is_own = jnp.arange(candidates.shape[0]) == own[:, None]
+    excluded = jax.lax.optimization_barrier(excluded)  # or every pass finds it out again
     logits = jnp.where(excluded & ~is_own, -jnp.inf, cosine / temperature)
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), own[:, None], axis=-1)[:, 0]
+    logits -= jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    # A masked sum, whose gradient is a fused comparison: that of a gather is scattered into an
+    # array of zeros as large as all pairs.
+    own_logit = jnp.sum(jnp.where(is_own, logits, 0.0), axis=-1)
+    return jnp.log(jnp.sum(jnp.exp(logits), axis=-1)) - own_logit
 
 
 def symmetric_info_nce(

@@ -33,7 +33,9 @@ from dsirm_jax.generator.architectures.architecture import (
 from dsirm_jax.generator.architectures.t5_layers import FEED_FORWARD, KeysValues
 from dsirm_jax.generator.architectures.t5_stacks import (
     LAYER_AXIS,
+    PRODUCTS,
     START,
+    UNROLLED,
     EncodedQueries,
     Transformer,
 )
@@ -43,6 +45,8 @@ from dsirm_jax.sids import codes as sid_codes
 
 VOCAB_MULTIPLE = 128
 COMPUTED_IN = ("float32", "bfloat16")
+FLAGS = {"logits_via_embedding": (), "remat": (PRODUCTS,), "scan_layers": (UNROLLED,)}
+"""Fields that are True, False or one of these."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,9 +67,11 @@ class T5Config(Architecture):
       dropout_rate: share of activations dropped in training.
       dtype: of the computation, "float32" or "bfloat16"; parameters, softmaxes and logits are
         float32.
-      remat: activations of a layer are computed again in the backward pass and not kept.
+      remat: activations of a layer are computed again in the backward pass and not kept; with
+        "products" all but the products with parameters, which are nearly all of the arithmetic.
       scan_layers: training loops over layers whose parameters are stacked, and compiles one of
-        them; `unscanned` decodes step by step.
+        them; "unrolled" compiles each, for minutes, and no longer copies what a loop keeps for the
+        backward pass. The parameters are the same; `unscanned` decodes step by step.
       text_vocab_size: text tokens; the SID tokens follow them. Known once there is a vocabulary.
       sid_sizes: codes per SID level. Known once there are SIDs.
     """
@@ -80,8 +86,8 @@ class T5Config(Architecture):
     logits_via_embedding: bool = False
     dropout_rate: float = 0.1
     dtype: str = "float32"
-    remat: bool = False
-    scan_layers: bool = False
+    remat: bool | str = False
+    scan_layers: bool | str = False
     text_vocab_size: int = 0
     sid_sizes: tuple[int, ...] = ()
 
@@ -109,8 +115,12 @@ class T5Config(Architecture):
             remedy=f"one of {', '.join(map(repr, COMPUTED_IN))}"
             + (" (T5's activations exceed float16)" if self.dtype == "float16" else ""),
         )
-        for name in ("logits_via_embedding", "remat", "scan_layers"):
-            self._check(isinstance(getattr(self, name), bool), name=name, remedy="True or False")
+        for name, others in FLAGS.items():
+            self._check(
+                isinstance(value := getattr(self, name), bool) or value in others,
+                name=name,
+                remedy=" or ".join(map(repr, (True, False, *others))),
+            )
 
     def _check(self, holds: bool, *, name: str, remedy: str) -> None:
         if not holds:

@@ -37,6 +37,7 @@ START = PAD  # T5 starts its decoder with the padding token.
 NOT_ATTENDED = -1e10
 """Added to float32 logits of attention, whatever the type of the computation."""
 LAYER_AXIS = 1  # of the parameters of scanned layers, as in T5X
+PRODUCTS, UNROLLED = "products", "unrolled"
 
 
 class EncodedQueries(NamedTuple):
@@ -136,7 +137,12 @@ def _stack(layer: type[nn.Module], config: T5Shape, *, length: int, inputs: int)
       inputs: number of the arguments beside `x`, the same for all layers.
     """
     if config.remat:
-        layer = nn.remat(layer, prevent_cse=not config.scan_layers)
+        kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        layer = nn.remat(
+            layer,
+            prevent_cse=config.scan_layers is not True,
+            policy=kept if config.remat == PRODUCTS else None,
+        )
     if not config.scan_layers:
         return [layer(config) for _ in range(length)]
     scanned = partitioning.scan_with_axes(
@@ -145,6 +151,7 @@ def _stack(layer: type[nn.Module], config: T5Shape, *, length: int, inputs: int)
         split_rngs={"params": True, "dropout": True},
         in_axes=(nn.broadcast,) * inputs,
         length=length,
+        unroll=length if config.scan_layers == UNROLLED else 1,
         axis_name="layers",
     )
     return scanned(config)

@@ -288,8 +288,15 @@ def test_tied_logits_are_scaled_products_with_the_embeddings():
         (CONFIG, {"remat": True}),
         (CONFIG, {"remat": True, "scan_layers": True}),
         (FIRST_VERSION, {"scan_layers": True}),
+        (CONFIG, {"scan_layers": "unrolled"}),
+        (CONFIG, {"remat": "products"}),
+        (CONFIG, {"remat": "products", "scan_layers": True}),
+        (CONFIG, {"remat": "products", "scan_layers": "unrolled"}),
     ],
-    ids=["remat", "both", "scanned, version 1.0"],
+    ids=[
+        *("remat", "both", "scanned, version 1.0", "unrolled"),
+        *("products kept", "products kept, scanned", "products kept, unrolled"),
+    ],
 )
 def test_remat_and_scan_change_neither_logits_nor_gradients(config, changed):
     variant = dataclasses.replace(config, **changed)
@@ -313,6 +320,60 @@ def test_remat_and_scan_change_neither_logits_nor_gradients(config, changed):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), slope, gradient
     )
+
+
+def _gradient(config, *, key):
+    """Returns the gradient of a sum of logits, as a function of the parameters."""
+    text, sids = np.array([[5, 6, 7, 0], [9, 0, 0, 0]]), np.array([[[0, 1, 2]], [[3, 3, 3]]])
+
+    def total(params):
+        logits = config.teacher_forced(params, text, sids, key=key)
+        return sum(jnp.sum(jnp.sin(level)) for level in logits)
+
+    return jax.jit(jax.grad(total))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"scan_layers": "unrolled"}, {"remat": "products"}, {"remat": True}],
+    ids=["unrolled", "products kept", "remat"],
+)
+def test_neither_unrolling_nor_remat_changes_what_is_dropped(changed):
+    config = dataclasses.replace(CONFIG, dropout_rate=0.4, scan_layers=True)
+    params = init_params(config, seed=7)
+
+    looped = _gradient(config, key=jax.random.key(3))(params)
+    variant = _gradient(dataclasses.replace(config, **changed), key=jax.random.key(3))(params)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), variant, looped
+    )
+
+
+@pytest.mark.parametrize("scan_layers", [True, "unrolled"], ids=["looped", "unrolled"])
+def test_unrolled_layers_are_no_loop(scan_layers):
+    config = dataclasses.replace(CONFIG, num_decoder_layers=3, scan_layers=scan_layers)
+    params = jax.eval_shape(lambda: init_params(config, seed=0))
+    program = _gradient(config, key=None).lower(params).as_text()
+    assert ("stablehlo.while" in program) == (scan_layers is True)
+
+
+def test_kept_products_are_not_computed_again():
+    def products(remat):
+        """Returns how many products a gradient has with parameters, and without."""
+        config = dataclasses.replace(CONFIG, remat=remat)
+        params = jax.eval_shape(lambda: init_params(config, seed=0))
+        program = _gradient(config, key=None).lower(params).as_text()
+        found = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+        attention = sum("batching_dims" in line for line in found)
+        return len(found) - attention, attention
+
+    plain, kept, again = map(products, (False, "products", True))
+
+    attentions = CONFIG.num_encoder_layers + 2 * CONFIG.num_decoder_layers
+    assert plain[1] == 6 * attentions  # two products, and two of the gradient of each
+    assert kept == (plain[0], plain[1] + 2 * attentions)
+    assert again[0] > plain[0]
 
 
 def test_scanned_parameters_and_axes_are_those_of_t5x():
