@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of
 from dsirm_jax.io.errors import InputError
@@ -201,11 +201,16 @@ def check_finite(
       name: what they are: item or query.
       step: the step that they are for.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(np.einsum("rd,rd->r", vectors, vectors))
+    finite = finite_squares(vectors)
     if not finite.all():
         at_fault = ", ".join(map(str, np.unique(index[~finite])[:20]))
         raise FloatingPointError(
             f"quantize: step {step} is refused and nothing changed: the vectors with {name}_index "
             f"{at_fault} are not finite; fix them and run `dsirm encode` again"
         )
+
+
+def finite_squares(vectors: Float[np.ndarray, "row dim"]) -> Bool[np.ndarray, " row"]:
+    """Returns which vectors have a finite square."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(np.einsum("rd,rd->r", vectors, vectors))
