@@ -125,7 +125,9 @@ def cut_batches(pieces: Iterator[_Rows], sizes: Iterable[int]) -> Iterator[_Rows
 
 
 def concatenate(parts: Sequence[_Rows]) -> _Rows:
-    """Returns the rows of all parts."""
+    """Returns the rows of all parts; those of an only part as they are, not copied."""
+    if len(parts) == 1:
+        return parts[0]
     return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
