@@ -174,8 +174,11 @@ def batches_of(
         step, chosen = place
         query, item = rows[chosen].T
         has_query = query != NO_QUERY
-        vectors = np.zeros(spec["query"].shape, np.float32)
-        vectors[has_query] = items.queries[query[has_query]]
+        if has_query.any():
+            vectors = items.queries[query]
+            vectors[~has_query] = 0.0
+        else:
+            vectors = np.zeros(spec["query"].shape, np.float32)
         values = {
             "item": items.items[item],
             "query": vectors,
