@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DATASET_ROWS = 2**12
 """Rows that TensorFlow parses and tokenises at a time."""
 KEPT_SHARE = 1 / 64
-"""Of a machine's memory, what the blocks of a task may take; there may be a process for each GPU."""
+"""Of a machine's memory, what the blocks of a task may take: a process for each GPU has its own."""
 
 QUERY = "query_index"
 TRAINING_SPLITS = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
