@@ -1,6 +1,6 @@
 """Batches a second of the input pipelines beside what training takes, and beside stock SeqIO.
 
-    python benchmarks/input.py [--quick] [--json FILE]
+    python benchmarks/input.py [--quick] [--feeding] [--step_ms CASE=MS] [--json FILE]
 
 The rows are those of a simulated shop after `prepare`. `step`: the training step alone, without
 its input, at demo size (gin/models/tiny.gin) and at a small one (T5-small; 3 x 512 codes). `seqio`:
@@ -8,14 +8,18 @@ the same task as SeqIO deals it out (shuffle, trim and pad, batch). The generato
 rows come in blocks of a quarter of `tasks.BLOCK_ROWS`, tokenised anew in every epoch: a shop that
 is larger than a block. Every measurement is of one epoch from its start; with --quick of eight, of
 a shop that is a single block, which is read once; `restart` is of the seconds to the first batch in
-the middle of one. Ratios above 1 are in our favour; low and high are those of the single
-repetitions.
+the middle of one. `feeding`, alone with --feeding, is against steps of an H200 that need not be
+here (`feeding.STEP_MS`, or what --step_ms says): the quantizer's vectors on the host or the device,
+first epochs of the generator's and encoder's rows, which are tokenised, and second ones; and the
+whole loop, with a step that does nothing. Ratios above 1 are in our favour; low and high are those
+of the single repetitions.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import tempfile
 import time
@@ -23,6 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import feeding
 import gin
 import jax
 import jax.numpy as jnp
@@ -36,6 +41,7 @@ from dsirm_jax.data import dataset, pairs, tasks, vocabulary
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.encoder.kinds.towers import TwoTowers, text_tower
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
+from dsirm_jax.encoder.train import batch_spec, pair_batches
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
@@ -76,6 +82,14 @@ def main() -> None:
     """Measures all cases and prints them as a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="2 000 items instead of 100 000")
+    parser.add_argument("--feeding", action="store_true", help="no steps here, and no SeqIO")
+    parser.add_argument(
+        "--step_ms",
+        action="append",
+        default=[],
+        metavar="CASE=MS",
+        help=f"step of a chip, such as quantizer/4096=0.2; cases: {', '.join(feeding.STEP_MS)}",
+    )
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     given = parser.parse_args()
     gin.parse_config_file(str(Path(__file__).parents[1] / "gin/models/tiny.gin"))
@@ -83,7 +97,11 @@ def main() -> None:
     print_heading("case", "ours", "other", "unit", "ratio", "low", "high")
     with tempfile.TemporaryDirectory() as folder:
         shop = _shop(Path(folder), items=2_000 if given.quick else 100_000)
-        for case in _cases(shop, repeats=2 if given.quick else 3, epochs=8 if given.quick else 1):
+        repeats = 2 if given.quick else 3
+        here = _cases(shop, repeats=repeats, epochs=8 if given.quick else 1)
+        steps = feeding.STEP_MS | {k: float(v) for k, v in (x.split("=") for x in given.step_ms)}
+        fed = _fed(shop, steps, repeats=repeats, items=20_000 if given.quick else 300_000)
+        for case in fed if given.feeding else itertools.chain(here, fed):
             lines.append(case)
             print_row(*(v if isinstance(v, str) else f"{v:.4g}" for v in case.values()))
     write(given.json, lines)
@@ -144,6 +162,58 @@ def _cases(shop: Shop, *, repeats: int, epochs: int) -> Iterator[dict[str, Any]]
             ours = [_seconds_to_first(batches, epoch // 2) for _ in range(repeats)]
             other = [_seconds_to_first(stock, epoch // 2) for _ in range(repeats)]
             yield _compared(f"restart/{name}/{size} vs seqio", ours, other, "s")
+
+
+def _fed(
+    shop: Shop, step_ms: dict[str, float], *, repeats: int, items: int
+) -> Iterator[dict[str, Any]]:
+    """Yields the cases against steps of a chip that is not here."""
+    yield feeding.loop_case(step_ms, repeats=repeats)
+    yield from feeding.quantizer_cases(items=items, step_ms=step_ms, repeats=repeats)
+    mixture = tasks.text_sid(**shop.where(), sids=shop.sids, sizes=(128,) * 3, title_rate=0.5)
+    texts = {"inputs": 32, "targets": 3}
+    pairs_of_texts, both = tasks.query_item(**shop.where()), {"query": 16, "item": 64}
+    for task, lengths, rows, chips in (
+        (mixture, texts, 1024, ("generator/small", "generator/base")),
+        (pairs_of_texts, both, 8192, ("encoder/towers",)),
+    ):
+        drawn = functools.partial(
+            tasks.batches, task=task, lengths=lengths, batch_size=rows, seed=0
+        )
+        epoch = max(tasks.num_rows(task) // rows, 1)
+        first, second = feeding.pieces_rates(drawn, epoch=epoch, repeats=repeats)
+        for chip in chips:
+            yield feeding.versus(f"{chip}, first epoch", first, step_ms, chip=chip)
+            yield feeding.versus(f"{chip}, later epochs", second, step_ms, chip=chip)
+    yield feeding.versus(
+        "encoder/minilm", _minilm_rates(shop, repeats=repeats), step_ms, chip="encoder/minilm"
+    )
+
+
+def _minilm_rates(shop: Shop, *, repeats: int) -> list[float]:
+    """Returns batches/s of pieces that have been made of all texts, as `Pretrained` reads them."""
+    random, sides = (
+        np.random.default_rng(0),
+        (("query", shop.queries, 16), ("item", shop.items, 64)),
+    )
+    features = {
+        side: random.integers(0, 30_000, (count, length)).astype(np.int32)
+        for side, count, length in sides
+    }
+    training = Training(epochs=1, batch_size=1024, learning_rate=0)
+    spec = batch_spec(
+        rows=1024,
+        features={side: jax.ShapeDtypeStruct((length,), jnp.int32) for side, _, length in sides},
+    )
+    drawn = pair_batches(
+        features,
+        judgements=shop.folder / "judgements.parquet",
+        queries=shop.folder / "queries.parquet",
+        training=training,
+        spec=spec,
+        seed=0,
+    )
+    return [_rate(drawn.batches(0), 500) for _ in range(repeats)]
 
 
 def _versus_step(

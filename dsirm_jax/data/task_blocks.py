@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import itertools
 import math
@@ -14,7 +13,8 @@ from jaxtyping import Bool
 
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.training.batches import concatenate
+from dsirm_jax.training.batches import concatenate, made_ahead
+from dsirm_jax.training.memory import host_memory
 
 if TYPE_CHECKING:
     import seqio
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DATASET_ROWS = 2**12
 """Rows that TensorFlow parses and tokenises at a time."""
+KEPT_SHARE = 1 / 64
+"""Of a machine's memory, what the blocks of a task may take: a process for each GPU has its own."""
 
 QUERY = "query_index"
 TRAINING_SPLITS = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
@@ -31,6 +33,7 @@ OTHER_SPLITS = {"judgements": (HEAD, TEST), "items": ()}
 """The other splits of the tasks, by config; their pairs are relevant or not."""
 
 Row = dict[str, Any]
+Narrow = dict[str, tuple[np.ndarray, np.dtype]]
 
 
 def num_training_rows(task: seqio.Task) -> int:
@@ -123,30 +126,56 @@ def read_block(
         return row
 
     chunks = _chunks(task, edges, block, queries)
-    chunks = task.preprocess_postcache(chunks, sequence_length=lengths).map(padded)
+    chunks = task.preprocess_postcache(chunks, sequence_length=lengths)
+    chunks = chunks.map(padded, num_parallel_calls=tf.data.AUTOTUNE)
     return concatenate(list(chunks.as_numpy_iterator()))
 
 
 def read_ahead(
-    read: Callable[[int], Row], visits: Iterator[tuple[int, np.ndarray]]
+    read: Callable[[int], Row],
+    visits: Iterator[tuple[int, np.ndarray]],
+    *,
+    room: int | None = None,
 ) -> Iterator[Row]:
     """Yields the rows of blocks in the order of their visits, and reads the next meanwhile.
+
+    Blocks are kept as they come, as long as they have room, and read once for all epochs then.
 
     Args:
       read: block to its rows.
       visits: numbers of blocks, each with the order of its rows.
+      room: bytes that blocks may take, `KEPT_SHARE` of this machine's memory when not given; the
+        last one is kept whatever it takes.
     """
-    # The last block is kept, so that an only block is read once for all epochs.
     read = functools.lru_cache(maxsize=1)(read)
+    kept: dict[int, Narrow] = {}
+    left = KEPT_SHARE * host_memory() if room is None else room
 
-    def piece(block: int, order: np.ndarray) -> Row:
-        return {name: values[order] for name, values in read(block).items()}
+    def piece(visit: tuple[int, np.ndarray]) -> Row:
+        nonlocal left
+        block, order = visit
+        if block not in kept:
+            rows = read(block)
+            narrow = narrowed(rows)
+            size = sum(values.nbytes for values, _ in narrow.values())
+            if size > left:
+                return {name: values[order] for name, values in rows.items()}
+            kept[block], left = narrow, left - size
+            read.cache_clear()
+        return {name: values[order].astype(type_) for name, (values, type_) in kept[block].items()}
 
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(piece, *next(visits))
-        for visit in visits:
-            current, following = following.result(), thread.submit(piece, *visit)
-            yield current
+    return made_ahead(piece, visits, depth=1)
+
+
+def narrowed(rows: Row) -> Narrow:
+    """Returns rows whose whole numbers are as narrow as they can be, and the types they had."""
+
+    def narrow(values: np.ndarray) -> np.ndarray:
+        if not np.issubdtype(values.dtype, np.integer) or values.min(initial=0) < 0:
+            return values
+        return values.astype(np.min_scalar_type(values.max(initial=0)))
+
+    return {name: (narrow(values), values.dtype) for name, values in rows.items()}
 
 
 def mixture_rows(position: int, *, task: int, rates: Sequence[float]) -> int:
@@ -197,7 +226,9 @@ def _chunks(
         for file in splits[f"{name}[{first}:{last}]"].file_instructions
     ]
     chunks = functools.reduce(tf.data.Dataset.concatenate, files).batch(DATASET_ROWS)
-    chunks = chunks.map(lambda records: tf.io.parse_example(records, spec))
+    chunks = chunks.map(
+        lambda records: tf.io.parse_example(records, spec), num_parallel_calls=tf.data.AUTOTUNE
+    )
     if queries is None or QUERY not in spec:
         return chunks
     mask = tf.constant(queries)

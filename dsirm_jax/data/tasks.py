@@ -229,6 +229,7 @@ def batches(
     block_rows: int = BLOCK_ROWS,
     queries: Bool[np.ndarray, " query"] | None = None,
     read: Callable[..., Row] = read_block,
+    room: int | None = None,
 ) -> Iterator[Row]:
     """Returns batches of tokenised, cut and padded rows without end, from step `start_step` on.
 
@@ -236,8 +237,8 @@ def batches(
     and reads it in blocks. An epoch visits the blocks, and the rows of each, in an order that
     follows from seed, epoch, task and host; where in that stream a batch lies follows from its
     step. So a run that goes on at any step sees the batches that an uninterrupted one sees, and
-    getting there costs the reading of one block a task, never of an epoch. A share of a single
-    block is read once and kept; else the next block is read while one is used.
+    getting there costs the reading of one block a task, never of an epoch. The next block is read
+    while one is used, and what has been read is kept for later epochs, as far as there is room.
 
     Of a mixture, each task gives its rate of the rows up to any step, rounded, and has epochs of
     its own.
@@ -254,10 +255,10 @@ def batches(
       queries: those whose rows are read, all when not given; rows of no query always are. How
         many there are in each block is counted first, which takes a pass over all rows.
       read: reads one block, as `task_blocks.read_block` does.
+      room: see `task_blocks.read_ahead`.
 
     Returns:
-      Batches of one array per feature, its first axis the rows; those of a mixture's tasks follow
-      each other. Source: this project.
+      Batches of an array per feature, `[row, ...]`, a mixture's task by task. Source: this project.
 
     Raises:
       InputError: a task with fewer rows than hosts.
@@ -276,7 +277,7 @@ def batches(
             stream=(number, host),
         )
         pieces = read_ahead(
-            functools.partial(read, one, edges, lengths, queries=queries), block_visits
+            functools.partial(read, one, edges, lengths, queries=queries), block_visits, room=room
         )
         sizes = step_rows(task_rows, batch_size=batch_size, start_step=start_step)
         streams.append(cut_batches(pieces, sizes))

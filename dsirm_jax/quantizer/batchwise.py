@@ -20,6 +20,7 @@ from dsirm_jax.quantizer.codebooks import Upkeep, code_sums, initial_codebooks, 
 from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, LevelCodebook, encode
+from dsirm_jax.quantizer.resident import table_feed
 from dsirm_jax.quantizer.training_items import TrainingItems, batch_spec, batches_of
 from dsirm_jax.training.loop import TrainState, fit
 from dsirm_jax.training.meshes import pmapped
@@ -126,6 +127,7 @@ def fit_batches(
     learning: Learning,
     directory: Path,
     start: Fit | None,
+    room: int | None = None,
 ) -> Fit:
     """Returns parameters and codebooks after all steps, on the host.
 
@@ -138,6 +140,7 @@ def fit_batches(
       directory: where checkpoints and logs go, one for all processes; an interrupted run goes on
         from there.
       start: an earlier fit to learn on from.
+      room: see `resident.table_feed`.
 
     Raises:
       FloatingPointError: a vector or the loss was not finite.
@@ -154,6 +157,16 @@ def fit_batches(
         seed=learning.seed,
         start=start,
     )
+    feed = None
+    if num_steps:
+        feed = table_feed(
+            items,
+            rows=rows,
+            batch_size=training.batch_size,
+            seed=learning.seed,
+            devices=learning.devices,
+            room=room,
+        )
     state = fit(
         name="quantize",
         state=jax.device_get(state),
@@ -168,6 +181,7 @@ def fit_batches(
         directory=directory,
         training=training,
         placement=pmapped(learning.devices),
+        feed=feed,
     )
     return Fit(state.params, state.codebooks)
 

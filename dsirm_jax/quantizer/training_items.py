@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.model import UNPINNED
-from dsirm_jax.training.batches import index_batches
+from dsirm_jax.training.batches import index_batches, made_ahead
 from dsirm_jax.training.loop import Batch
 
 NO_QUERY = -1
+MOST_THREADS = 8
+"""That gather vectors: more are no faster than a machine's memory."""
 
 
 def _no_queries() -> Float[np.ndarray, "0 0"]:
@@ -167,25 +170,33 @@ def batches_of(
         positives=positives.shape[1],
     )
 
+    def batch(place: tuple[int, Int[np.ndarray, " row"]]) -> Batch:
+        step, chosen = place
+        query, item = rows[chosen].T
+        has_query = query != NO_QUERY
+        if has_query.any():
+            vectors = items.queries[query]
+            vectors[~has_query] = 0.0
+        else:
+            vectors = np.zeros(spec["query"].shape, np.float32)
+        values = {
+            "item": items.items[item],
+            "query": vectors,
+            "has_query": has_query,
+            "item_index": item,
+            "positives": positives[query],
+        }
+        if items.pinned is not None:
+            values["pinned"] = items.pinned[item]
+        for name, index in (("item", item), ("query", query)):
+            check_finite(values[name], index, name=name, step=step)
+        return {name: np.asarray(values[name], shape.dtype) for name, shape in spec.items()}
+
     def batches(start: int) -> Iterator[Batch]:
         order = index_batches(rows=len(rows), batch_size=batch_size, seed=seed, start=start)
-        for step, chosen in enumerate(order, start=start + 1):
-            query, item = rows[chosen].T
-            has_query = query != NO_QUERY
-            vectors = np.zeros(spec["query"].shape, np.float32)
-            vectors[has_query] = items.queries[query[has_query]]
-            values = {
-                "item": items.items[item],
-                "query": vectors,
-                "has_query": has_query,
-                "item_index": item,
-                "positives": positives[query],
-            }
-            if items.pinned is not None:
-                values["pinned"] = items.pinned[item]
-            for name, index in (("item", item), ("query", query)):
-                check_finite(values[name], index, name=name, step=step)
-            yield {name: np.asarray(values[name], shape.dtype) for name, shape in spec.items()}
+        places = enumerate(order, start=start + 1)
+        threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+        return made_ahead(batch, places, depth=threads, threads=threads)
 
     return batches
 
@@ -201,11 +212,16 @@ def check_finite(
       name: what they are: item or query.
       step: the step that they are for.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(np.einsum("rd,rd->r", vectors, vectors))
+    finite = finite_squares(vectors)
     if not finite.all():
         at_fault = ", ".join(map(str, np.unique(index[~finite])[:20]))
         raise FloatingPointError(
             f"quantize: step {step} is refused and nothing changed: the vectors with {name}_index "
             f"{at_fault} are not finite; fix them and run `dsirm encode` again"
         )
+
+
+def finite_squares(vectors: Float[np.ndarray, "row dim"]) -> Bool[np.ndarray, " row"]:
+    """Returns which vectors have a finite square."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(np.einsum("rd,rd->r", vectors, vectors))

@@ -1,9 +1,12 @@
-"""The order of training rows: a pure function of the seed and the position."""
+"""The order of training rows, a pure function of the seed and the position; work done ahead."""
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
@@ -11,10 +14,61 @@ import numpy as np
 
 _Rows = TypeVar("_Rows")
 """An array, or a pytree of arrays, whose first axes are the same rows."""
+_Work = TypeVar("_Work")
+_Made = TypeVar("_Made")
+
+
+def made_ahead(
+    make: Callable[[_Work], _Made], work: Iterable[_Work], *, depth: int, threads: int = 1
+) -> Generator[_Made]:
+    """Yields what is made of each piece of work, in their order, while threads make the next.
+
+    What a call raises comes out where its result would have. When the iterator ends or is closed,
+    no thread is left.
+
+    Args:
+      make: makes one; with several threads it is called in several at once.
+      work: what is made of; taken in the caller's thread.
+      depth: most that are made, or in the making, beyond what has been yielded.
+      threads: that make.
+    """
+    with concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="input") as pool:
+        waiting: collections.deque[concurrent.futures.Future[_Made]] = collections.deque()
+        try:
+            for piece in work:
+                waiting.append(pool.submit(make, piece))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def taken_ahead(iterator: Iterator[_Made], *, depth: int) -> Generator[_Made]:
+    """Yields from an iterator that a thread takes the next of meanwhile; see `made_ahead`.
+
+    Args:
+      iterator: whose elements are computed as they are taken.
+      depth: most that are taken beyond what has been yielded.
+    """
+    end = object()
+    following = made_ahead(lambda _: next(iterator, end), itertools.count(), depth=depth)
+    with contextlib.closing(following):
+        for one in following:
+            if one is end:
+                return
+            yield one  # type: ignore[misc]
 
 
 def visits(
-    *, sizes: Sequence[int], seed: int, start: int = 0, stream: tuple[int, int] = (0, 0)
+    *,
+    sizes: Sequence[int],
+    seed: int,
+    start: int = 0,
+    stream: tuple[int, int] = (0, 0),
+    ahead: int = 0,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields what epoch after epoch visits: blocks in random order, each with its rows in such.
 
@@ -25,6 +79,7 @@ def visits(
       seed: seed of the order.
       start: the first position of the concatenated epochs.
       stream: tells orders of the same seed apart.
+      ahead: blocks whose rows are put in order meanwhile, each by a thread.
 
     Yields:
       A block's number and its rows from 0, int64 `[row]`: a permutation, or what `start` left of
@@ -35,13 +90,24 @@ def visits(
     """
     if not sum(sizes):
         raise ValueError("no rows to visit")
-    first_epoch, skipped = divmod(start, sum(sizes))
-    for epoch in itertools.count(first_epoch):
-        for block in _permutation(len(sizes), seed, epoch, len(sizes), *stream):
-            if skipped < sizes[block]:
-                rows = _permutation(sizes[block], seed, epoch, block, *stream)
-                yield int(block), rows[skipped:]
-            skipped = max(skipped - sizes[block], 0)
+
+    def places() -> Iterator[tuple[int, int, int]]:
+        """Yields epochs, their blocks, and how many rows of each are skipped."""
+        first_epoch, skipped = divmod(start, sum(sizes))
+        for epoch in itertools.count(first_epoch):
+            for block in _permutation(len(sizes), seed, epoch, len(sizes), *stream).tolist():
+                if skipped < sizes[block]:
+                    yield epoch, block, skipped
+                skipped = max(skipped - sizes[block], 0)
+
+    def visit(place: tuple[int, int, int]) -> tuple[int, np.ndarray]:
+        epoch, block, skipped = place
+        return block, _permutation(sizes[block], seed, epoch, block, *stream)[skipped:]
+
+    if ahead:
+        yield from made_ahead(visit, places(), depth=ahead, threads=ahead)
+    else:
+        yield from map(visit, places())
 
 
 def cut_batches(pieces: Iterator[_Rows], sizes: Iterable[int]) -> Iterator[_Rows]:
@@ -59,7 +125,9 @@ def cut_batches(pieces: Iterator[_Rows], sizes: Iterable[int]) -> Iterator[_Rows
 
 
 def concatenate(parts: Sequence[_Rows]) -> _Rows:
-    """Returns the rows of all parts."""
+    """Returns the rows of all parts; those of an only part as they are, not copied."""
+    if len(parts) == 1:
+        return parts[0]
     return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import numpy as np
 from flax import struct
 
 from dsirm_jax.training import checkpoints, events, memory, preemption, profiling
+from dsirm_jax.training.batches import taken_ahead
+from dsirm_jax.training.feeds import Batch, Feed, HostFeed, Step, StepMetrics
 from dsirm_jax.training.meshes import Placement
 from dsirm_jax.training.progress import progress
 from dsirm_jax.training.settings import Training
 
 log = logging.getLogger(__name__)
-Batch = dict[str, np.ndarray]
-StepMetrics = dict[str, jax.Array]
+AHEAD = 2
+"""Calls of the program whose batches are made and sent while it runs."""
 
 
 class TrainState(struct.PyTreeNode):
@@ -39,13 +42,14 @@ def fit(
     *,
     name: str,
     state: Any,
-    step: Callable[[Any, Any], tuple[Any, StepMetrics]],
+    step: Step,
     batches: Callable[[int], Iterator[Batch]],
     num_steps: int,
     directory: Path,
     training: Training,
     placement: Placement,
     held_out: Callable[[Any], float] | None = None,
+    feed: Feed | None = None,
 ) -> Any:
     """Fits `state` for `num_steps` steps and returns it.
 
@@ -58,12 +62,15 @@ def fit(
       state: initial state (host side), a pytree.
       step: compiled `(state, batch) -> (state, metrics)`; metrics are scalars with a `loss` and,
         where there is one, a `gradient_norm`.
-      batches: `batches(start)` yields the global batches of steps `start, start + 1, ...`.
+      batches: `batches(start)` yields the global batches of steps `start, start + 1, ...`; a thread
+        takes them while steps run, and what it raises comes out when the batch is due.
       num_steps: steps in all.
       directory: where `checkpoints/` and TensorBoard's `logs/` go.
       training: settings; here `checkpoint_every`, `log_every` and `max_skipped_steps`.
       placement: how the step wants its arguments.
       held_out: the loss of rows held out under a state, measured at every checkpoint.
+      feed: how the batches come to the devices; made by the host when not given. From another one,
+        `batches` say no more than which rows were at fault.
 
     Returns:
       The final state, as `placement.get_state` gives it; or that of the checkpoint where the loss
@@ -80,15 +87,30 @@ def fit(
     directory = Path(directory)
     is_first = jax.process_index() == 0
     shown: dict[str, float] = {}
-    window: list[StepMetrics] = []
+    window: list[tuple[range, StepMetrics]] = []  # of the calls since the last log line
     skipped = 0
+    feed = feed or HostFeed(batches=batches, placement=placement)
+    program, at_once = feed.program(step), steps_at_once(feed, training)
+
+    def fed(start: int) -> Generator[tuple[range, Any]]:
+        """Yields the steps of each call of the program, and what it reads, which a thread makes."""
+        if start >= num_steps:
+            return
+        sizes = map(len, calls(start, num_steps, at_once=at_once))
+        placed = taken_ahead(feed.placed(sizes, start=start), depth=AHEAD)
+        with contextlib.closing(placed):
+            yield from zip(calls(start, num_steps, at_once=at_once), placed, strict=False)
 
     def settle_window(last_step: int) -> None:
         """Checks and logs the metrics since the last call; only finite states are ever saved."""
         nonlocal skipped
-        first_step = last_step - len(window) + 1
-        rows = [{key: float(np.mean(value)) for key, value in m.items()} for m in window]
-        for step_number, row in enumerate(rows, start=first_step):
+        fetched = jax.device_get([metrics for _, metrics in window])  # all at once
+        rows = [
+            row
+            for (steps, _), metrics in zip(window, fetched, strict=True)
+            for row in _by_step(metrics, steps=len(steps))
+        ]
+        for step_number, row in enumerate(rows, start=last_step - len(rows) + 1):
             for key in ("loss", "gradient_norm"):
                 if not math.isfinite(row.get(key, 0.0)):
                     at_fault = _rows_at_fault(next(batches(step_number - 1)))
@@ -136,6 +158,7 @@ def fit(
         preemption.notice() as stopping,
         events.writer(directory / "logs" if is_first else None) as log_scalars,
         checkpoints.manager(directory / "checkpoints", best=held_out is not None) as opened,
+        contextlib.ExitStack() as opened_input,
     ):
         state = placement.put_state(state)
         kept, start = checkpoints.restore_newest(opened, like=placement.get_state(state))
@@ -143,21 +166,27 @@ def fit(
             log.info("%s: goes on from the checkpoint of step %d of %d", name, start, num_steps)
             state = placement.put_state(kept)
         del kept  # with a mesh, a second copy of the state
-        stream: Iterator[tuple[int, Batch]] = zip(
-            range(start + 1, num_steps + 1), batches(start) if start < num_steps else ()
-        )
+        source = opened_input.enter_context(contextlib.closing(fed(start)))
+        stream: Iterator[tuple[range, Any]] = source
         if is_first:
-            stream = progress(stream, total=num_steps, name=name, initial=start, values=shown)
+            stream = progress(
+                stream,
+                total=num_steps,
+                name=name,
+                count=lambda call: len(call[0]),
+                initial=start,
+                values=shown,
+            )
             stream = profiling.traced(stream, logs=directory / "logs")
-        for index, batch in stream:
-            placed = placement.put_batch(batch)
-            if index == start + 1:
-                memory.check_fits(step, state, placed, name=name)
-            state, metrics = step(state, placed)
-            # One step may wait while another runs: a longer queue gains nothing, and XLA's CPU
+        for steps, placed in stream:
+            index = steps[-1]
+            if steps[0] == start + 1:
+                memory.check_fits(program, state, placed, name=name)
+            state, metrics = program(state, placed)
+            # One call may wait while another runs: a longer queue gains nothing, and XLA's CPU
             # backend deadlocks in the collectives of several devices when many steps are queued.
-            jax.block_until_ready(window[-1:])
-            window.append(metrics)
+            jax.block_until_ready([metrics for _, metrics in window[-1:]])
+            window.append((steps, metrics))
             stops = stopping()
             scheduled = index == num_steps or index % training.checkpoint_every == 0
             saves = stops or scheduled
@@ -182,6 +211,26 @@ def fit(
     return placement.get_state(state)
 
 
+def steps_at_once(feed: Feed, training: Training) -> int:
+    """Returns the steps of one call: as many as a feed may, ending wherever a log line is due."""
+    between = math.gcd(training.log_every, training.checkpoint_every)
+    return max(size for size in range(1, feed.at_once + 1) if between % size == 0)
+
+
+def calls(done: int, last: int, *, at_once: int) -> Iterator[range]:
+    """Yields the steps of each call of a program, which takes `at_once` of them or one.
+
+    Args:
+      done: steps that were taken before.
+      last: the last step.
+      at_once: steps of a call; it ends at a multiple of them, whatever `done` is.
+    """
+    while done < last:
+        size = at_once if done % at_once == 0 and done + at_once <= last else 1
+        yield range(done + 1, done + size + 1)
+        done += size
+
+
 def mean_loss(
     loss: Callable[[Any, Any], jax.Array], batches: Sequence[Batch], *, placement: Placement
 ) -> Callable[[TrainState], float]:
@@ -199,6 +248,12 @@ def mean_loss(
         return float(np.mean(losses))
 
     return held_out
+
+
+def _by_step(metrics: Mapping[str, np.ndarray], *, steps: int) -> list[dict[str, float]]:
+    """Returns the metrics of each step of a call, each the mean over the devices."""
+    means = {key: np.reshape(value, (steps, -1)).mean(axis=1) for key, value in metrics.items()}
+    return [{key: float(mean[step]) for key, mean in means.items()} for step in range(steps)]
 
 
 def _is_finite(state: Any) -> bool:

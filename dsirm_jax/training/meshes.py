@@ -52,7 +52,8 @@ class Placement:
     batch_like: Callable[[Any], Any]
 
 
-def _check_divisible(batch_size: int, devices: int) -> None:
+def check_divisible(batch_size: int, devices: int) -> None:
+    """Raises InputError where devices cannot share the rows of a batch."""
     if batch_size % devices:
         raise InputError(
             f"batch_size {batch_size} is not divisible by the {devices} devices; "
@@ -76,7 +77,7 @@ def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
         return jax_utils.replicate(multihost_utils.broadcast_one_to_all(state), local, DATA_AXIS)
 
     def local_rows(array: np.ndarray) -> np.ndarray:
-        _check_divisible(len(array), len(devices))
+        check_divisible(len(array), len(devices))
         rows = array.reshape(len(devices), -1, *array.shape[1:])  # [device, row, ...]
         return rows[first : first + len(local)]
 
@@ -84,7 +85,7 @@ def pmapped(devices: Sequence[jax.Device] | None = None) -> Placement:
         return jax.ShapeDtypeStruct((len(devices), *shape.shape), shape.dtype)
 
     def rows_like(shape: Any) -> jax.ShapeDtypeStruct:
-        _check_divisible(shape.shape[0], len(devices))
+        check_divisible(shape.shape[0], len(devices))
         rows = shape.shape[0] // len(devices)
         return jax.ShapeDtypeStruct((len(devices), rows, *shape.shape[1:]), shape.dtype)
 
@@ -135,7 +136,7 @@ def sharded(mesh: Mesh, *, state_shardings: Any = None) -> Placement:
     state_shardings = state_shardings or NamedSharding(mesh, PartitionSpec())
 
     def put_rows(array: np.ndarray) -> jax.Array:
-        _check_divisible(len(array), mesh.shape[DATA_AXIS])
+        check_divisible(len(array), mesh.shape[DATA_AXIS])
         if rows.is_fully_addressable:
             return jax.device_put(array, rows)
         # A device_put would have the processes compare their batches first.
@@ -150,7 +151,7 @@ def sharded(mesh: Mesh, *, state_shardings: Any = None) -> Placement:
         return jax.tree.map(like, state, state_shardings)
 
     def rows_like(shape: Any) -> jax.ShapeDtypeStruct:
-        _check_divisible(shape.shape[0], mesh.shape[DATA_AXIS])
+        check_divisible(shape.shape[0], mesh.shape[DATA_AXIS])
         return like(shape, rows)
 
     return Placement(

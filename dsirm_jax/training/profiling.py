@@ -30,23 +30,23 @@ def choose_steps(steps: str) -> None:
 
 
 def traced(
-    steps: Iterable[tuple[int, _Work]],
+    steps: Iterable[tuple[range, _Work]],
     *,
     logs: Path,
     trace: Callable[[str], AbstractContextManager[Any]] = jax.profiler.trace,
-) -> Iterator[tuple[int, _Work]]:
+) -> Iterator[tuple[range, _Work]]:
     """Yields numbered steps again; a trace runs while the chosen ones are worked on.
 
     Args:
-      steps: number of each step and what belongs to it.
+      steps: numbers of the steps that are taken together, and what belongs to them.
       logs: TensorBoard's folder.
       trace: takes that folder and traces while its block runs.
     """
     chosen = _chosen.get()
     with contextlib.ExitStack() as tracing:
-        for number, step in steps:
-            if number in chosen and number == chosen.start:
+        for numbers, work in steps:
+            if chosen and chosen.start in numbers:
                 tracing.enter_context(trace(str(logs)))
-            yield number, step
-            if number == chosen.stop - 1:
+            yield numbers, work
+            if chosen.stop - 1 in numbers:
                 tracing.close()

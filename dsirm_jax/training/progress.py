@@ -21,6 +21,7 @@ def progress(
     total: int,
     name: str,
     unit: str = "step",
+    count: Callable[[_Element], int] = lambda element: 1,
     initial: int = 0,
     values: Mapping[str, float] | None = None,
     stream: TextIO | None = None,
@@ -33,10 +34,11 @@ def progress(
 
     Args:
       iterable: what to go through.
-      total: number of elements at the end, `initial` included.
+      total: number of units at the end, `initial` included.
       name: shown in front, usually the stage.
-      unit: what one element is.
-      initial: elements done before (a resumed run).
+      unit: what is counted.
+      count: units that an element is.
+      initial: units done before (a resumed run).
       values: figures shown beside the rate; the caller may change them as it goes.
       stream: where a bar is drawn if that is a terminal; standard error when not given.
       clock: the time in seconds.
@@ -53,22 +55,23 @@ def progress(
                 yield element
                 bar.set_postfix(values or {}, refresh=False)
                 if number:
-                    bar.update()
+                    bar.update(count(element))
                 else:
-                    bar.n = bar.initial = bar.last_print_n = initial + 1
+                    bar.n = bar.initial = bar.last_print_n = initial + count(element)
                     bar.unpause()
                     bar.refresh()
         return
     started = logged = clock()
-    for number, element in enumerate(iterable):
+    first, done = None, initial
+    for element in iterable:
         yield element
-        now, done = clock(), initial + number + 1
-        if not number:
-            started = now
+        now, done = clock(), done + count(element)
+        if first is None:
+            started, first = now, done
         if done == total or now - logged > seconds_between_lines:
             logged, pace = now, ""
-            if number:
-                rate = number / max(now - started, 1e-9)
+            if done > first:
+                rate = (done - first) / max(now - started, 1e-9)
                 pace = f", {rate:.3g} {unit}/s, {(total - done) / rate:.0f} s to go"
             figures = "".join(f", {key} {value:.4g}" for key, value in (values or {}).items())
             log.info("%s: %d/%d%s%s", name, done, total, pace, figures)

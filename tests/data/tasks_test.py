@@ -12,7 +12,7 @@ import pytest
 
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
-from dsirm_jax.data.task_blocks import mixture_rows, read_block
+from dsirm_jax.data.task_blocks import mixture_rows, narrowed, read_block
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
@@ -325,6 +325,44 @@ def test_a_restart_reads_one_block_and_an_only_block_is_read_once(run):
     for _ in itertools.islice(tasks.batches(**shared, batch_size=8, start_step=3), 20):
         pass
     assert reads == [0]
+
+
+@pytest.mark.parametrize(
+    "room, least, most",
+    [
+        # The last block of an epoch may be the first of the next, and one may be read ahead.
+        pytest.param(0, 19, 25, id="no room"),
+        pytest.param(2**30, 4, 4, id="room for all"),
+    ],
+)
+def test_blocks_are_read_once_where_they_have_room(run, read_once, room, least, most):
+    reads = []
+
+    def read(*arguments, queries):
+        reads.append(arguments[-1])
+        return read_once(*arguments, queries=queries)
+
+    drawn = {"task": tasks.query_item(**run), "lengths": {"query": 6, "item": 9}, "seed": 0}
+    shared = {"batch_size": 10, "block_rows": 5}  # 4 blocks, of 5 rows each
+    kept = tasks.batches(**drawn, **shared, read=read, room=room)
+    plain = tasks.batches(**drawn, **shared, read=read_once, room=0)
+    for one, other in itertools.islice(zip(kept, plain, strict=True), 12):  # six epochs
+        for name, values in other.items():
+            np.testing.assert_array_equal(one[name], values, strict=True)
+    assert least <= len(reads) <= most
+
+
+def test_kept_rows_are_narrow_and_come_back_as_they_were():
+    rows = {
+        "small": np.array([0, 255], np.int32),
+        "large": np.array([[7], [70_000]], np.int64),
+        "signed": np.array([-1, 3], np.int32),
+        "weight": np.array([0.5, 2.0], np.float32),
+    }
+    found = narrowed(rows)
+    assert [values.dtype for values, _ in found.values()] == ["u1", "u4", "i4", "f4"]
+    for name, (values, type_) in found.items():
+        np.testing.assert_array_equal(values.astype(type_), rows[name], strict=True)
 
 
 @pytest.mark.parametrize("name", ["query_item", "query_sid", "title_sid"])

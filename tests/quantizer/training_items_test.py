@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import itertools
 
 import jax
 import numpy as np
@@ -42,6 +44,15 @@ def test_a_row_has_the_vectors_of_its_query_and_item_or_zeros():
     np.testing.assert_array_equal(batch["item"][order], items.items[[5, 7]])
     np.testing.assert_array_equal(batch["query"][order], [items.queries[3], np.zeros(12)])
     np.testing.assert_array_equal(batch["has_query"][order], [1, 0])
+
+
+def test_the_order_of_rows_stays_what_it_was():
+    """As earlier versions had it, whose checkpoints go on with it."""
+    items, digest = make_items(), hashlib.sha256()
+    batches = batches_of(items, rows=items.rows(), batch_size=32, seed=3)
+    for batch in itertools.islice(batches(5), 20):
+        digest.update(batch["item_index"].tobytes())
+    assert digest.hexdigest().startswith("823946952e32ab7d")
 
 
 def test_items_without_any_query_make_batches():

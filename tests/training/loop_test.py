@@ -33,6 +33,18 @@ def step(state, batch):
     return state.replace(step=state.step + 1, params=total), {"loss": jnp.mean(batch["x"])}
 
 
+class Terminating:
+    """A compiled step in whose call SIGTERM comes, once."""
+
+    def __init__(self, compiled, *, at):
+        self.compiled, self.lower, self.at = compiled, compiled.lower, at
+
+    def __call__(self, state, batch):
+        if int(state.step) + 1 == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.compiled(state, batch)
+
+
 def run(
     directory,
     *,
@@ -109,15 +121,9 @@ def test_training_ends_with_the_step_that_is_best_on_rows_held_out(tmp_path, bes
 
 
 def test_what_is_best_does_not_hang_on_where_a_run_was_stopped(tmp_path):
-    def source(start):
-        for index, batch in enumerate(batches(start), start=start):
-            if index == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
     # Step 5 would be the best, but it is saved on SIGTERM alone and not measured.
     with pytest.raises(SystemExit):
-        run(tmp_path, source=source, held_out=far_from(5))
+        run(tmp_path, compiled=Terminating(step, at=5), held_out=far_from(5))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, source=lambda start: batches(start, stop=8), held_out=far_from(5))
     assert committed(tmp_path) == [5, 6]
@@ -227,15 +233,9 @@ def test_steps_that_are_not_finite_are_left_out_as_far_as_allowed(tmp_path, capl
 
 
 def test_sigterm_saves_the_step_under_way_and_the_next_run_goes_on(tmp_path, caplog):
-    def source(start):
-        for index, batch in enumerate(batches(start), start=start):
-            if index == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped:
-        run(tmp_path, source=source)
+        run(tmp_path, compiled=Terminating(step, at=5))
     assert stopped.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert "test: SIGTERM: step 5 of 10 is saved" in caplog.text

@@ -8,7 +8,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.training import profiling
 
 
-def traced(steps, numbers, logs):
+def traced(steps, numbers, logs, *, together=1):
     """Returns when traces began and ended, and the steps worked on in between."""
     seen = []
 
@@ -22,9 +22,9 @@ def traced(steps, numbers, logs):
     def work():
         if steps:
             profiling.choose_steps(steps)
-        numbered = [(number, None) for number in numbers]
-        for number, _ in profiling.traced(numbered, logs=logs, trace=trace):
-            seen.append(number)
+        numbered = [(range(number, number + together), None) for number in numbers]
+        for taken, _ in profiling.traced(numbered, logs=logs, trace=trace):
+            seen.append(taken[0])
 
     contextvars.copy_context().run(work)
     return seen
@@ -39,10 +39,18 @@ def test_the_chosen_steps_are_traced(tmp_path):
     assert traced(None, [1, 2], tmp_path) == [1, 2]
 
 
+def test_steps_that_are_taken_together_are_traced_together(tmp_path):
+    def seen(steps):
+        return traced(steps, [1, 6, 11, 16], tmp_path, together=5)
+
+    assert seen("7:7") == [1, "start", 6, "stop", 11, 16]
+    assert seen("10:11") == [1, "start", 6, 11, "stop", 16]
+
+
 def test_a_trace_is_written(tmp_path):
     def work():
         profiling.choose_steps("1:1")
-        for _ in profiling.traced([(1, None)], logs=tmp_path):
+        for _ in profiling.traced([(range(1, 2), None)], logs=tmp_path):
             jax.block_until_ready(jax.numpy.ones(3) + 1)
 
     contextvars.copy_context().run(work)
