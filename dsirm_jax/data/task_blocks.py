@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
+from dsirm_jax.devices.stream import made_ahead
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.training.batches import concatenate, made_ahead
+from dsirm_jax.training.batches import concatenate
 from dsirm_jax.training.memory import host_memory
 
 if TYPE_CHECKING:

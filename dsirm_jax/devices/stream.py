@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ MEMORY_SHARE = 1 / 8
 _Key = TypeVar("_Key")
 _Block = TypeVar("_Block")
 _Placed = TypeVar("_Placed")
+_Work = TypeVar("_Work")
+_Made = TypeVar("_Made")
 _END: Any = object()
 
 
@@ -80,16 +83,44 @@ def read_ahead(blocks: Iterable[_Block], *, count: int = AHEAD) -> Generator[_Bl
       count: blocks read, or being read, while one is in use.
     """
     source = iter(blocks)
-    with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as reader:
-        try:
-            ahead = collections.deque(reader.submit(next, source, _END) for _ in range(count))
-            while (block := ahead.popleft().result()) is not _END:
-                ahead.append(reader.submit(next, source, _END))
+    read = made_ahead(lambda _: next(source, _END), itertools.count(), depth=count)
+    try:
+        with contextlib.closing(read):
+            for block in read:
+                if block is _END:
+                    return
                 yield block
+    finally:
+        if close := getattr(source, "close", None):
+            close()
+
+
+def made_ahead(
+    make: Callable[[_Work], _Made], work: Iterable[_Work], *, depth: int, threads: int = 1
+) -> Generator[_Made]:
+    """Yields what is made of each piece of work, in their order, while threads make the next.
+
+    What a call raises comes out where its result would have. When the iterator ends or is closed,
+    no thread is left.
+
+    Args:
+      make: makes one; with several threads it is called in several at once.
+      work: what is made of; taken in the caller's thread.
+      depth: most that are made, or in the making, beyond what has been yielded.
+      threads: that make.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="made_ahead") as pool:
+        waiting: collections.deque[Future[_Made]] = collections.deque()
+        try:
+            for piece in work:
+                waiting.append(pool.submit(make, piece))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            reader.shutdown(cancel_futures=True)
-            if close := getattr(source, "close", None):
-                close()
+            for future in waiting:
+                future.cancel()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.pairs import positives_of
+from dsirm_jax.devices.stream import memory_limit
 from dsirm_jax.quantizer.training_items import NO_QUERY, TrainingItems, finite_squares
 from dsirm_jax.training.batches import visits
 from dsirm_jax.training.feeds import TableFeed
@@ -44,12 +45,6 @@ class Tables(NamedTuple):
     pinned: Int[Array | np.ndarray, " item"] | None
 
 
-def own_memory(devices: Sequence[jax.Device]) -> int:
-    """Returns the bytes that a program may take on each device; 0 of CPUs, whose are the host's."""
-    limits = ((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices)
-    return min(limits)
-
-
 def table_feed(
     items: TrainingItems,
     *,
@@ -77,7 +72,9 @@ def table_feed(
         return None
     tables = _tables(items, rows)
     size = sum(table.nbytes for table in tables if table is not None)
-    if size > (SHARE * own_memory(devices) if room is None else room):
+    if room is None:
+        room = int(SHARE * (memory_limit(devices) or 0))  # a CPU's is the host's
+    if size > room:
         return None
     has_query = rows[:, 0] != NO_QUERY
     used = ((items.items, rows[:, 1]), (items.queries, rows[has_query, 0]))

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of
+from dsirm_jax.devices.stream import made_ahead
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.model import UNPINNED
-from dsirm_jax.training.batches import index_batches, made_ahead
+from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch
 
 NO_QUERY = -1

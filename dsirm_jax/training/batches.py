@@ -1,65 +1,18 @@
-"""The order of training rows, a pure function of the seed and the position; work done ahead."""
+"""The order of training rows: a pure function of the seed and the position."""
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
-import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
 import numpy as np
 
+from dsirm_jax.devices.stream import made_ahead
+
 _Rows = TypeVar("_Rows")
 """An array, or a pytree of arrays, whose first axes are the same rows."""
-_Work = TypeVar("_Work")
-_Made = TypeVar("_Made")
-
-
-def made_ahead(
-    make: Callable[[_Work], _Made], work: Iterable[_Work], *, depth: int, threads: int = 1
-) -> Generator[_Made]:
-    """Yields what is made of each piece of work, in their order, while threads make the next.
-
-    What a call raises comes out where its result would have. When the iterator ends or is closed,
-    no thread is left.
-
-    Args:
-      make: makes one; with several threads it is called in several at once.
-      work: what is made of; taken in the caller's thread.
-      depth: most that are made, or in the making, beyond what has been yielded.
-      threads: that make.
-    """
-    with concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="input") as pool:
-        waiting: collections.deque[concurrent.futures.Future[_Made]] = collections.deque()
-        try:
-            for piece in work:
-                waiting.append(pool.submit(make, piece))
-                if len(waiting) > depth:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def taken_ahead(iterator: Iterator[_Made], *, depth: int) -> Generator[_Made]:
-    """Yields from an iterator that a thread takes the next of meanwhile; see `made_ahead`.
-
-    Args:
-      iterator: whose elements are computed as they are taken.
-      depth: most that are taken beyond what has been yielded.
-    """
-    end = object()
-    following = made_ahead(lambda _: next(iterator, end), itertools.count(), depth=depth)
-    with contextlib.closing(following):
-        for one in following:
-            if one is end:
-                return
-            yield one  # type: ignore[misc]
 
 
 def visits(

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from dsirm_jax.devices.stream import read_ahead
 from dsirm_jax.training import checkpoints, events, memory, preemption, profiling
-from dsirm_jax.training.batches import taken_ahead
 from dsirm_jax.training.feeds import Batch, Feed, HostFeed, Step, StepMetrics
 from dsirm_jax.training.meshes import Placement
 from dsirm_jax.training.progress import progress
@@ -97,7 +97,7 @@ def fit(
         if start >= num_steps:
             return
         sizes = map(len, calls(start, num_steps, at_once=at_once))
-        placed = taken_ahead(feed.placed(sizes, start=start), depth=AHEAD)
+        placed = read_ahead(feed.placed(sizes, start=start), count=AHEAD)
         with contextlib.closing(placed):
             yield from zip(calls(start, num_steps, at_once=at_once), placed, strict=False)
 

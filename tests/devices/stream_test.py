@@ -1,4 +1,5 @@
 import gc
+import itertools
 import threading
 import time
 import traceback
@@ -14,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dsirm_jax.devices.stream import (
     AHEAD,
+    made_ahead,
     memory_limit,
     read_ahead,
     rows_per_chunk,
@@ -23,7 +25,7 @@ from dsirm_jax.devices.stream import (
 
 
 def readers():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("made_ahead")]
 
 
 def numbered(count, *, rows=3):
@@ -255,3 +257,30 @@ def test_a_write_that_fails_is_told_at_the_next_one_or_the_end():
 
 def test_a_cpu_has_no_limit():
     assert memory_limit(jax.devices()) is None
+
+
+def test_what_is_made_ahead_comes_in_order_and_no_further_than_the_depth():
+    started, free = [], threading.Event()
+
+    def make(number):
+        started.append(number)
+        if number == 2:
+            free.wait()  # what follows is made meanwhile
+        return number**2
+
+    made = made_ahead(make, itertools.count(), depth=3, threads=2)
+    assert [next(made), next(made)] == [0, 1]
+    assert max(started) <= 4
+    free.set()
+    assert [next(made), next(made)] == [4, 9]
+    made.close()
+    assert max(started) <= 6 and not readers()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_what_a_call_raises_comes_out_where_its_result_would_have(threads):
+    made = made_ahead(lambda number: 6 // (3 - number), range(9), depth=4, threads=threads)
+    assert [next(made) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(made)
+    assert not readers()

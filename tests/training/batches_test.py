@@ -1,13 +1,12 @@
 import hashlib
 import itertools
-import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.training.batches import cut_batches, index_batches, made_ahead, taken_ahead, visits
+from dsirm_jax.training.batches import cut_batches, index_batches, visits
 
 
 @settings(deadline=None, max_examples=60)
@@ -96,40 +95,3 @@ def test_orders_that_are_made_ahead_are_the_same(ahead):
     for (block, rows), (other, others) in itertools.islice(zip(*orders, strict=True), 12):
         assert block == other
         np.testing.assert_array_equal(rows, others)
-
-
-def input_threads():
-    return [one for one in threading.enumerate() if one.name.startswith("input")]
-
-
-def test_what_is_made_ahead_comes_in_order_and_no_further_than_the_depth():
-    started, free = [], threading.Event()
-
-    def make(number):
-        started.append(number)
-        if number == 2:
-            free.wait()  # what follows is made meanwhile
-        return number**2
-
-    made = made_ahead(make, itertools.count(), depth=3, threads=2)
-    assert [next(made), next(made)] == [0, 1]
-    assert max(started) <= 4
-    free.set()
-    assert [next(made), next(made)] == [4, 9]
-    made.close()
-    assert max(started) <= 6 and not input_threads()
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_what_a_call_raises_comes_out_where_its_result_would_have(threads):
-    made = made_ahead(lambda number: 6 // (3 - number), range(9), depth=4, threads=threads)
-    assert [next(made) for _ in range(3)] == [2, 3, 6]
-    with pytest.raises(ZeroDivisionError):
-        next(made)
-    assert not input_threads()
-
-
-def test_an_iterator_is_taken_ahead_to_its_end():
-    assert list(taken_ahead(iter("abc"), depth=2)) == ["a", "b", "c"]
-    assert list(taken_ahead(iter([None, 0]), depth=5)) == [None, 0]
-    assert not input_threads()

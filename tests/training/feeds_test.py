@@ -112,7 +112,7 @@ def test_a_batch_that_devices_cannot_share_names_the_binding():
 
 
 def input_threads():
-    return [one for one in threading.enumerate() if one.name.startswith("input")]
+    return [one for one in threading.enumerate() if one.name.startswith("made_ahead")]
 
 
 def test_the_loop_takes_two_batches_ahead_and_leaves_no_thread(tmp_path):
