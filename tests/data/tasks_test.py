@@ -12,7 +12,7 @@ import pytest
 
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
-from dsirm_jax.data.task_blocks import mixture_rows, narrowed, read_block
+from dsirm_jax.data.task_blocks import read_block
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.settings import Training
 
@@ -202,15 +202,6 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
         assert set(seen.values()) <= {seen.total() // ITEMS, math.ceil(seen.total() / ITEMS)}
 
 
-def test_counts_of_a_mixture_of_three_never_fall_and_follow_the_rates():
-    rates = (0.5, 0.1, 0.4)
-    counts = [[mixture_rows(p, task=task, rates=rates) for task in range(3)] for p in range(500)]
-    for position, now in enumerate(counts):
-        assert sum(now) == position
-        assert all(abs(n - position * rate) <= 2 for n, rate in zip(now, rates, strict=True))
-    assert (np.diff(counts, axis=0) >= 0).all()
-
-
 @pytest.fixture
 def read_once():
     """Reads each block but once, as TensorFlow takes a tenth of a second to set that up."""
@@ -350,19 +341,6 @@ def test_blocks_are_read_once_where_they_have_room(run, read_once, room, least, 
         for name, values in other.items():
             np.testing.assert_array_equal(one[name], values, strict=True)
     assert least <= len(reads) <= most
-
-
-def test_kept_rows_are_narrow_and_come_back_as_they_were():
-    rows = {
-        "small": np.array([0, 255], np.int32),
-        "large": np.array([[7], [70_000]], np.int64),
-        "signed": np.array([-1, 3], np.int32),
-        "weight": np.array([0.5, 2.0], np.float32),
-    }
-    found = narrowed(rows)
-    assert [values.dtype for values, _ in found.values()] == ["u1", "u4", "i4", "f4"]
-    for name, (values, type_) in found.items():
-        np.testing.assert_array_equal(values.astype(type_), rows[name], strict=True)
 
 
 @pytest.mark.parametrize("name", ["query_item", "query_sid", "title_sid"])
