@@ -230,7 +230,7 @@ def test_grades_are_suggested_with_what_they_need(tmp_path, capsys):
     text = (tmp_path / "mine.gin").read_text()
     # A name in a path is no module's.
     assert [line for line in text.splitlines() if line.startswith("from dsirm_jax")] == [
-        "from dsirm_jax.data import labels"
+        "from dsirm_jax.ingestion.grading import labels"
     ]
     assert "LABEL_GAINS = @labels.Grades()" in text
     assert "labels.Grades.relevant_from = 2.16" in text
@@ -315,7 +315,9 @@ def test_another_reader_is_looked_at_by_its_gin_file(capsys):
             id="missing judgements",
         ),
         pytest.param(
-            ["--items={folder}", "--judgements={judged}"], "{folder}: no such file", id="folder"
+            ["--items={folder}", "--judgements={judged}"],
+            "{folder}: a folder; bind its files",
+            id="folder",
         ),
         pytest.param(
             ["--items={items}", "--judgements={judged}", "--rows=0"], "flag --rows=0", id="no rows"

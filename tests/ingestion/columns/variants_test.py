@@ -123,7 +123,7 @@ def test_rows_of_pictures_are_no_faults(tmp_path):
         item_columns={"item_id": "SKU", "title": "Title"},
     )
     ready = functools.partial(prepare, out_dir=tmp_path / "out", **SETTINGS)
-    with pytest.raises(InputError, match=r"80 of 120 items .*Tables\.variant_group .*'Handle'"):
+    with pytest.raises(InputError, match=r"40 of 120 items .*Tables\.variant_group .*'Handle'"):
         ready(source=reader())
     summary = ready(source=reader(variant_group="Handle"))
     assert summary["items"]["kept"] == 80
