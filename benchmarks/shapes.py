@@ -21,6 +21,7 @@ T5_BASE = T5Config(
     num_encoder_layers=12,
     num_decoder_layers=12,
     dtype="bfloat16",
+    remat="products",
     scan_layers=True,
 )
 """Likewise of T5-base's."""

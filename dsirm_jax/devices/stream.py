@@ -90,6 +90,7 @@ def read_ahead(blocks: Iterable[_Block], *, count: int = AHEAD) -> Generator[_Bl
                 if block is _END:
                     return
                 yield block
+                del block  # or one more would be alive while the next is asked for
     finally:
         if close := getattr(source, "close", None):
             close()

@@ -131,9 +131,10 @@ def checked_judgements(
     chunk = _without_unused(chunk, is_timed=is_timed, is_placed=is_placed)
     rows = RowChecks(chunk, "judgements", RAW_JUDGEMENTS, missing, oddities)
     rows.replace("query", lambda text: _clean_name(text) or None)
-    rows.replace("label", lambda text: text.strip() or None)
-    rows.replace("split", lambda text: text.strip().lower() or None)
+    for name in ("label", "split"):
+        rows.replace(name, lambda text: text.strip() or None)
     rows.drop_missing("split")
+    rows.replace("split", str.lower)
     rows.require_query()
     rows.require_id()
     written = rows.columns["label"]
