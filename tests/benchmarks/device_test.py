@@ -123,6 +123,7 @@ def quick_run(tmp_path, *arguments):
     return cases
 
 
+@pytest.mark.slow
 def test_golden_arrays_and_features_need_no_tensorflow(tmp_path):
     found = {each["case"]: each for each in quick_run(tmp_path, "--part=golden", "--part=features")}
     names = ("t5", "t5_1_1", "mt5", "bert/mean", "bert/cls")
