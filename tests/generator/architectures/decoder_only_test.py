@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dsirm_jax import generator
-from dsirm_jax.generator.architectures.architecture import Architecture, init_params
+from dsirm_jax.generator.architectures.architecture import Architecture, param_shapes
 from dsirm_jax.generator.architectures.decoder_layers import frequencies
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
@@ -26,7 +26,7 @@ CONFIG = DecoderConfig(
     num_kv_heads=2,
     head_dim=6,
     mlp_dim=10,
-    num_layers=3,
+    num_layers=2,
     scan_layers=False,
     text_vocab_size=40,
     sid_sizes=SIZES,
@@ -42,7 +42,7 @@ EVERYTHING = dataclasses.replace(
     rope_theta=500.0,
     rope_factor=2.0,
     rope_bands=(1.0, 4.0, 16.0),
-    local_layers=(0, 2),
+    local_layers=(0,),
     local_window=3,
     local_rope_theta=50.0,
 )
@@ -51,10 +51,12 @@ TEXT = np.array([[7, 39, 3, 12, 8, 5, 0, 0], [9, 2, 0, 0, 0, 0, 0, 0]], np.int32
 SIDS = np.array([[[0, 1, 2], [2, 3, 4]], [[1, 1, 1], [0, 0, 0]]], np.int32)
 
 
-def random_params(config, *, seed=0):
+def random_params(config):
     """Returns parameters of which none is as it was made: biases and scales too."""
-    params, key = init_params(config, seed=seed), jax.random.key(seed)
-    return jax.tree.map(lambda x: x + 0.2 * jax.random.normal(key, x.shape), params)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda like: (0.4 * rng.normal(size=like.shape)).astype(np.float32), param_shapes(config)
+    )
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -149,10 +151,8 @@ def test_cached_steps_equal_the_full_pass_and_hypotheses_are_independent(config)
     params = random_params(config)
     full = teacher_forced(params, TEXT, SIDS, config=config)
     assert_close(stepwise(params, TEXT, SIDS, config=config), full)
-    at_once, _ = config.decode(params, config.encode(params, TEXT), SIDS[..., :-1])
-    assert_close(at_once, full)
-    alone = teacher_forced(params, TEXT, SIDS[:, 1:], config=config)
-    assert_close(alone, [logits[:, 1:] for logits in full])
+    swapped = teacher_forced(params, TEXT, SIDS[:, ::-1], config=config)
+    assert_close(swapped, [logits[:, ::-1] for logits in full])
     assert all(logits.dtype == jnp.float32 for logits in full)
 
 
@@ -179,14 +179,14 @@ def test_a_query_without_text_has_finite_logits():
 
 def test_the_prompt_is_kept_once_for_all_hypotheses_and_text_has_no_logits():
     config = dataclasses.replace(CONFIG, text_vocab_size=1000)
-    params = jax.eval_shape(lambda: init_params(config, seed=0))
+    params = param_shapes(config)
     text = jax.ShapeDtypeStruct((2, 8), jnp.int32)
     state = jax.eval_shape(config.encode, params, text)
     kept = {leaf.shape for leaf in jax.tree.leaves(state)}
     assert kept == {(2, 1, 8, 2, 6), (2, 8)}
     sids = jax.ShapeDtypeStruct((2, 50, 3), jnp.int32)
     program = str(jax.make_jaxpr(functools.partial(stepwise, config=config))(params, text, sids))
-    assert "2,50,1,6]" in program  # keys of a hypothesis
+    assert "2,50,1,2,6]" in program  # keys of a hypothesis
     assert "2,50,8" not in program  # the prompt's are not repeated
     wide = [line for line in program.splitlines() if "1024" in line and "dot_general" in line]
     assert config.text_rows == 1024 and not wide
@@ -196,17 +196,14 @@ def test_the_prompt_is_kept_once_for_all_hypotheses_and_text_has_no_logits():
     "changed",
     [
         {"remat": True},
-        {"remat": "products"},
-        {"scan_layers": True},
+        {"scan_layers": True, "remat": "products"},
         {"scan_layers": "unrolled"},
-        {"scan_layers": True, "remat": True},
-        {"scan_layers": "unrolled", "remat": "products"},
     ],
-    ids=["remat", "products kept", "scanned", "unrolled", "scanned, remat", "unrolled, products"],
+    ids=["remat", "scanned, products kept", "unrolled"],
 )
 def test_remat_and_scan_change_neither_logits_nor_gradients(changed):
     variant = dataclasses.replace(EVERYTHING, **changed)
-    params = init_params(variant, seed=7)
+    params = random_params(variant)
 
     def total(params, config):
         logits = config.teacher_forced(params, TEXT, SIDS)
@@ -215,9 +212,7 @@ def test_remat_and_scan_change_neither_logits_nor_gradients(changed):
     same, slope = jax.jit(jax.value_and_grad(total), static_argnums=1)(params, variant)
     params, slope = variant.unstacked(params), variant.unstacked(slope)
     assert variant.unscanned() == dataclasses.replace(variant, scan_layers=False)
-    plain = init_params(EVERYTHING, seed=7)
-    jax.tree.map(np.testing.assert_array_equal, params, plain)
-    value, gradient = jax.jit(jax.value_and_grad(total), static_argnums=1)(plain, EVERYTHING)
+    value, gradient = jax.jit(jax.value_and_grad(total), static_argnums=1)(params, EVERYTHING)
     np.testing.assert_allclose(same, value, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), slope, gradient
@@ -227,16 +222,16 @@ def test_remat_and_scan_change_neither_logits_nor_gradients(changed):
 @pytest.mark.parametrize("scan_layers", [True, False], ids=["stacked", "apart"])
 def test_every_parameter_has_names_for_its_axes(scan_layers):
     config = dataclasses.replace(EVERYTHING, scan_layers=scan_layers)
-    params, axes = init_params(config, seed=0), config.logical_axes()
-    assert jax.tree.map(lambda names: len(names), axes) == jax.tree.map(jnp.ndim, params)
+    shapes, axes = param_shapes(config), config.logical_axes()
+    assert jax.tree.map(len, axes) == jax.tree.map(lambda like: len(like.shape), shapes)
     assert tuple(axes["text"]["embedding"]) == ("vocab", "embed")
-    layer = axes["layers"] if scan_layers else axes["layers"]["2"]
+    layer = axes["layers"] if scan_layers else axes["layers"]["1"]
     stacked = ("layers",) if scan_layers else ()
     assert tuple(layer["attention"]["key"]["kernel"]) == (*stacked, "embed", "joined_kv")
 
 
 def test_bfloat16_computes_float32_logits_near_those_of_float32():
-    params = init_params(CONFIG, seed=5)
+    params = random_params(CONFIG)
     half = dataclasses.replace(CONFIG, dtype="bfloat16")
     exact, rough = (teacher_forced(params, TEXT, SIDS, config=c) for c in (CONFIG, half))
     for one, other in zip(exact, rough, strict=True):
@@ -298,7 +293,7 @@ def test_it_learns_is_kept_in_a_file_and_exported(fitted, tmp_path):
 def test_its_description_gives_it_back():
     description = describe_architecture(EVERYTHING)
     assert description["class"] == "DecoderConfig" and isinstance(EVERYTHING, Architecture)
-    assert architecture_from({**description, "local_layers": [0, 2]}) == EVERYTHING
+    assert architecture_from({**description, "local_layers": [0]}) == EVERYTHING
 
 
 FAULTS = {
@@ -310,6 +305,7 @@ FAULTS = {
     "num_layers": (0,),
     "mlp_activation": ("relu", None),
     "norm_epsilon": (0.0, float("nan")),
+    "local_window": (-1, 1.5),
     "qkv_bias": (0, None),
     "qk_norm": (1,),
     "post_norm": ("no",),
@@ -318,7 +314,7 @@ FAULTS = {
     "rope_theta": (0.0, float("inf")),
     "rope_factor": (0.0, None),
     "rope_bands": ((1.0,), (4.0, 1.0, 16.0), (1.0, float("nan"), 16.0), [1.0, 4.0, 16.0], None),
-    "local_layers": ((3,), (0, 0), [0], (0.5,), (-1,), None),
+    "local_layers": ((2,), (0, 0), [0], (0.5,), (-1,), None),
     "local_rope_theta": (-1.0,),
     "dtype": ("float16", None),
     "remat": ("no", 1, "unrolled"),
@@ -331,10 +327,11 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_settings_that_cannot_be_are_named(name):
     named = "num_heads" if name == "num_kv_heads" else name
+    valid = dataclasses.replace(CONFIG, local_window=1)
     for value in FAULTS[name]:
-        binding = f"gin binding DecoderConfig.({name}|{named}) is .*; bind"
+        binding = f"gin binding DecoderConfig.({name}|{named}) is .*; (bind|leave)"
         with pytest.raises(InputError, match=binding):
-            dataclasses.replace(CONFIG, **{name: value})
+            dataclasses.replace(valid, **{name: value})
     with pytest.raises(InputError, match="DecoderConfig.local_window is 0; bind"):
         dataclasses.replace(CONFIG, local_layers=(1,))
 
@@ -354,5 +351,5 @@ def test_gin_files_have_as_many_parameters_as_the_published_models(name):
     tokens, parameters = PUBLISHED[name]
     config = configuration.bound(generate.run)["config"]
     config = config.fitted_to(text_vocab_size=tokens, sid_sizes=())
-    shapes = jax.eval_shape(lambda: init_params(config, seed=0))
+    shapes = param_shapes(config)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters + config.emb_dim
