@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -19,7 +19,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.generator.architectures.layers import NOT_ATTENDED, KeysValues, linear
 
-ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
 """Of the gated MLP, by name."""
 GLOBAL, LOCAL = 0, 1
 """Kinds of layers: those that attend to everything before, and those that do to a window of it."""
