@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dsirm_jax.generator import decoding, top_k
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params
-from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
-from dsirm_jax.generator.architectures.t5_stacks import Transformer
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import NO_CODE, beam_search, sample
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.sids import trie as tries
@@ -20,7 +20,7 @@ from dsirm_jax.sids import trie as tries
 TEXT = np.array([[3, 9, 4, 0], [7, 0, 0, 0]], np.int32)
 
 
-def tiny(sizes):
+def tiny_t5(sizes):
     return T5Config(
         text_vocab_size=12,
         sid_sizes=sizes,
@@ -33,11 +33,32 @@ def tiny(sizes):
     )
 
 
+def tiny_decoder(sizes):
+    return DecoderConfig(
+        text_vocab_size=12,
+        sid_sizes=sizes,
+        emb_dim=8,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        mlp_dim=8,
+        num_layers=2,
+        local_layers=(0,),
+        local_window=2,
+    )
+
+
+ARCHITECTURES = {"t5": tiny_t5, "decoder": tiny_decoder}
+each = pytest.mark.parametrize("tiny", ARCHITECTURES.values(), ids=ARCHITECTURES)
+
+
 def sharp_params(config, seed):
     """Random parameters whose output distribution is far from uniform."""
-    params = init_params(config, seed=seed)
-    params["decoder"]["logits_dense"]["kernel"] *= 4
-    return params
+
+    def sharp(path, array):
+        return array * 4 if path[-2].key == "logits_dense" or "head_" in path[-1].key else array
+
+    return jax.tree.map_with_path(sharp, init_params(config, seed=seed))
 
 
 def everything(sizes):
@@ -45,15 +66,14 @@ def everything(sizes):
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def teacher_forced(params, inputs, *, config):
-    return Transformer(config).apply({"params": params}, TEXT, inputs)
+def teacher_forced(params, sids, *, config):
+    return config.teacher_forced(params, TEXT, sids)
 
 
 def enumerate_log_probs(params, config):
     """Exact log P of every possible SID by one full teacher-forced pass, summed in float64."""
     sids = everything(config.sid_sizes)
-    inputs = np.asarray(decoder_inputs(sids, config=config))  # [sid, level]
-    logits = teacher_forced(params, np.repeat(inputs[None], len(TEXT), axis=0), config=config)
+    logits = teacher_forced(params, np.repeat(sids[None], len(TEXT), axis=0), config=config)
     total = np.zeros((len(TEXT), len(sids)))
     for level, values in enumerate(logits):
         values = np.asarray(values, np.float64)
@@ -107,6 +127,7 @@ def widened(trie):
 
 # Few shapes, many tries: a search is compiled once per shape. One-code levels, levels wider than a
 # bitmap word, catalogues from one SID to all of them.
+@each
 @settings(deadline=None, max_examples=20)
 @given(
     sizes=st.sampled_from([(3, 4, 5), (1, 6, 1), (2, 40)]),
@@ -114,7 +135,7 @@ def widened(trie):
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     kind=st.sampled_from([tries.BITMAP, tries.RANGES]),
 )
-def test_enough_beams_equal_sorted_enumeration(sizes, seed, share, kind):
+def test_enough_beams_equal_sorted_enumeration(tiny, sizes, seed, share, kind):
     rng = np.random.default_rng(seed)
     possible = everything(sizes)
     sids = rng.permutation(possible)[: max(1, int(share * len(possible)))]
@@ -132,9 +153,10 @@ def test_enough_beams_equal_sorted_enumeration(sizes, seed, share, kind):
         np.testing.assert_allclose(found.log_probs[row, : len(sids)], best, rtol=1e-4, atol=1e-4)
 
 
+@each
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**31), beams=st.sampled_from([1, 4]), count=st.integers(1, 60))
-def test_pruned_search_equals_a_plain_beam_search(seed, beams, count):
+def test_pruned_search_equals_a_plain_beam_search(tiny, seed, beams, count):
     sizes = (3, 4, 5)
     sids = np.random.default_rng(seed).integers(0, sizes, (count, 3))
     config = tiny(sizes)
@@ -159,7 +181,8 @@ def test_pruned_search_equals_a_plain_beam_search(seed, beams, count):
         assert int(found.valid[row].sum()) == len(best)
 
 
-def test_nodes_with_fewer_children_than_beams_are_flagged_not_faked():
+@each
+def test_nodes_with_fewer_children_than_beams_are_flagged_not_faked(tiny):
     sizes = (3, 4, 5)
     sids = np.array([[2, 0, 3], [2, 3, 3]])
     config = tiny(sizes)
@@ -172,7 +195,8 @@ def test_nodes_with_fewer_children_than_beams_are_flagged_not_faked():
     check_beams(found, enumerate_log_probs(params, config), sids)
 
 
-def test_scores_do_not_depend_on_the_rest_of_the_catalogue():
+@each
+def test_scores_do_not_depend_on_the_rest_of_the_catalogue(tiny):
     sizes = (3, 4, 5)
     config = tiny(sizes)
     params = sharp_params(config, 1)
@@ -187,7 +211,8 @@ def test_scores_do_not_depend_on_the_rest_of_the_catalogue():
             )
 
 
-def test_probabilities_of_a_full_catalogue_sum_to_one():
+@each
+def test_probabilities_of_a_full_catalogue_sum_to_one(tiny):
     sizes = (3, 4, 5)
     config = tiny(sizes)
     params = sharp_params(config, 2)
@@ -196,7 +221,8 @@ def test_probabilities_of_a_full_catalogue_sum_to_one():
     np.testing.assert_allclose(np.exp(found.log_probs).sum(axis=1), 1, rtol=1e-4)
 
 
-def test_without_a_trie_every_combination_of_codes_is_searched():
+@each
+def test_without_a_trie_every_combination_of_codes_is_searched(tiny):
     sizes = (3, 4, 5)
     config = tiny(sizes)
     params = sharp_params(config, 3)
@@ -314,7 +340,7 @@ def draw(config, *, samples, seed=0, **filters):
     ids=["none", "temperature", "top_k 1", "top_k 50", "top_p 0.01", "top_p 0.9"],
 )
 def test_no_filter_leaves_the_catalogue(filters):
-    config = tiny((3, 4, 5))
+    config = tiny_t5((3, 4, 5))
     params, found = draw(config, samples=50, **filters)
     assert found.sids.shape == (2, 50, 3) and bool(found.valid.all())
     exact = enumerate_log_probs(params, config)
@@ -337,11 +363,11 @@ def test_no_filter_leaves_the_catalogue(filters):
 def test_filters_that_leave_no_distribution_are_named(filters):
     ((name, _),) = filters.items()
     with pytest.raises(InputError, match=f"{name} is .*: give"):
-        draw(tiny((3, 4, 5)), **({"samples": 2} | filters))
+        draw(tiny_t5((3, 4, 5)), **({"samples": 2} | filters))
 
 
 def test_samples_have_the_renormalised_probabilities():
-    config = tiny((3, 4, 5))
+    config = tiny_t5((3, 4, 5))
     samples = 4000
     params, found = draw(config, samples=samples)
     exact = enumerate_log_probs(params, config)
@@ -363,7 +389,7 @@ def test_samples_have_the_renormalised_probabilities():
 
 
 def test_the_greedy_filters_take_the_best_code_of_each_level_that_exists():
-    config = tiny((3, 4, 5))
+    config = tiny_t5((3, 4, 5))
     _, by_k = draw(config, samples=3, top_k=1)
     _, by_p = draw(config, samples=3, seed=1, top_p=1e-6)
     _, cold = draw(config, samples=3, seed=2, temperature=1e-4)

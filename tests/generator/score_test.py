@@ -1,44 +1,50 @@
+import functools
 import itertools
 
 import jax
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.generator import score
 from dsirm_jax.generator.architectures.architecture import init_params
-from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
-from dsirm_jax.generator.architectures.t5_stacks import Transformer
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
+from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
 from dsirm_jax.sids import trie as tries
 
 SIZES = (3, 4, 5)
-CONFIG = T5Config(
-    text_vocab_size=30,
-    sid_sizes=SIZES,
-    emb_dim=8,
-    num_heads=2,
-    head_dim=4,
-    mlp_dim=8,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-)
-PARAMS = init_params(CONFIG, seed=0)
-FITTED = FittedGenerator(config=CONFIG, params=PARAMS, max_pieces=24, sid_version="v7")
+SHAPE = {"text_vocab_size": 30, "sid_sizes": SIZES, "emb_dim": 8, "head_dim": 4, "mlp_dim": 8}
+CONFIGS = {
+    "t5": T5Config(**SHAPE, num_heads=2, num_encoder_layers=1, num_decoder_layers=1),
+    "decoder": DecoderConfig(**SHAPE, num_heads=2, num_kv_heads=1, num_layers=2, qk_norm=True),
+}
+FITTED = {
+    name: FittedGenerator(
+        config=config.unscanned(),
+        params=config.unstacked(init_params(config, seed=0)),
+        max_pieces=24,
+        sid_version="v7",
+    )
+    for name, config in CONFIGS.items()
+}
+each = pytest.mark.parametrize("fitted", FITTED.values(), ids=FITTED)
 PIECES = [
     np.random.default_rng(length).integers(1, 30, length).tolist()
     for length in (3, 40, 1, 16, 17, 0, 24, 5, 90, 2)
 ]
 
 
-def test_pair_scores_agree_with_beams_in_any_order():
+@each
+def test_pair_scores_agree_with_beams_in_any_order(fitted):
     everything = np.array(list(itertools.product(*map(range, SIZES))))
     found = predict_sids(
-        fitted=FITTED,
+        fitted=fitted,
         trie=tries.build(everything, sizes=SIZES),
         pieces=PIECES,
         beams=60,
@@ -50,7 +56,7 @@ def test_pair_scores_agree_with_beams_in_any_order():
     query_index = rng.permutation(np.repeat(np.arange(10), counts))
     sids = rng.integers(0, SIZES, (len(query_index), 3))
     log_probs = score_pairs(
-        fitted=FITTED,
+        fitted=fitted,
         pieces=PIECES,
         query_index=query_index,
         sids=sids,
@@ -67,11 +73,11 @@ def test_pair_scores_agree_with_beams_in_any_order():
             np.testing.assert_allclose(np.exp(levels[depth - 1]), np.exp(below).sum(), rtol=1e-4)
 
 
-def teacher_forced(query, sid):
-    """The plain way: one query, one SID, encoder and decoder in one pass."""
+def teacher_forced(fitted, query, sid):
+    """The plain way: one query, one SID, all levels in one pass."""
     tokens = np.array([[*PIECES[query][:24], *[0] * 24][:24]], np.int32)
-    inputs = decoder_inputs(np.array([[sid]], np.int32), config=CONFIG)
-    levels = plain_logits(PARAMS, tokens, inputs)
+    sids = np.array([[sid]], np.int32)
+    levels = plain_logits(fitted.params, tokens, sids, config=fitted.config)
     log_probs = [
         scipy.special.log_softmax(np.asarray(logits[0, 0], np.float64))[code]
         for logits, code in zip(levels, sid, strict=True)
@@ -79,11 +85,12 @@ def teacher_forced(query, sid):
     return np.cumsum(log_probs)
 
 
-@jax.jit
-def plain_logits(params, tokens, inputs):
-    return Transformer(CONFIG).apply({"params": params}, tokens, inputs)
+@functools.partial(jax.jit, static_argnames="config")
+def plain_logits(params, tokens, sids, *, config):
+    return config.teacher_forced(params, tokens, sids)
 
 
+@each
 @settings(deadline=None, max_examples=10)
 @given(
     pairs=st.lists(
@@ -92,27 +99,28 @@ def plain_logits(params, tokens, inputs):
         max_size=40,
     )
 )
-def test_shared_prefixes_equal_separate_passes(pairs):
+def test_shared_prefixes_equal_separate_passes(fitted, pairs):
     query_index, sids = map(np.array, zip(*pairs, strict=True))
     log_probs = score_pairs(
-        fitted=FITTED,
+        fitted=fitted,
         pieces=PIECES,
         query_index=query_index,
         sids=sids,
         batch_size=4,
     )
-    expected = [teacher_forced(query, sid) for query, sid in pairs]
+    expected = [teacher_forced(fitted, query, sid) for query, sid in pairs]
     np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_few_sids_of_a_query_are_scored_at_once():
+@each
+def test_a_few_sids_of_a_query_are_scored_at_once(fitted):
     sids = np.random.default_rng(0).integers(0, SIZES, size=(2, 4, len(SIZES)))
     tokens = np.zeros((2, 24), np.int32)
     for row in range(2):
         tokens[row, : len(PIECES[row][:24])] = PIECES[row][:24]
-    encoded = score.encode_texts(FITTED.params, tokens, config=FITTED.config)
-    found = score.score_sids(FITTED.params, encoded, sids, config=FITTED.config)
-    expected = [[teacher_forced(row, tuple(sid)) for sid in sids[row]] for row in range(2)]
+    encoded = score.encode_texts(fitted.params, tokens, config=fitted.config)
+    found = score.score_sids(fitted.params, encoded, sids, config=fitted.config)
+    expected = [[teacher_forced(fitted, row, tuple(sid)) for sid in sids[row]] for row in range(2)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import shutil
 
 import jax
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.losses import GeneratorObjective
@@ -78,6 +80,22 @@ MESHES = {"data 8": 1, "data 4 x model 2": 2, "data 2 x model 4": 4}
 """Model-parallel devices of eight."""
 # Heads, widths and the vocabulary divide by four.
 WIDE = dataclasses.replace(CONFIG, num_heads=4, dropout_rate=0.3)
+DECODER = DecoderConfig(
+    text_vocab_size=20,
+    sid_sizes=(3, 4, 5),
+    emb_dim=16,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_dim=16,
+    num_layers=2,
+    qkv_bias=True,
+    local_layers=(0,),
+    local_window=2,
+    remat=True,
+)
+ARCHITECTURES = {"t5": (WIDE, "token_embedder"), "decoder": (DECODER, "text")}
+"""Networks, and where the table of their texts is."""
 SMOOTHED = GeneratorObjective(label_smoothing=0.1, z_loss=1e-4)
 
 
@@ -102,27 +120,28 @@ def assert_near(tree, other):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
-@pytest.fixture(scope="module")
-def one_device_step():
-    params, batch = init_params(WIDE, seed=0), next(random_batches(0))
+@functools.cache
+def one_device_step(config):
+    params, batch = init_params(config, seed=0), next(random_batches(0))
     return jax.jit(
-        jax.value_and_grad(make_generator_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True)
+        jax.value_and_grad(make_generator_loss(config, objective=SMOOTHED, seed=0), has_aux=True)
     )(params, batch, 1)
 
 
+@pytest.mark.parametrize(("config", "table"), ARCHITECTURES.values(), ids=ARCHITECTURES)
 @pytest.mark.parametrize("model_parallel", MESHES.values(), ids=MESHES)
-def test_loss_and_gradients_on_a_mesh_are_those_of_one_device(model_parallel, one_device_step):
+def test_loss_and_gradients_on_a_mesh_are_those_of_one_device(model_parallel, config, table):
     mesh = data_mesh(model_parallel=model_parallel)
-    params = init_params(WIDE, seed=0)
-    places = param_shardings(mesh, axes=WIDE.logical_axes(), shapes=params)
+    params = init_params(config, seed=0)
+    places = param_shardings(mesh, axes=config.logical_axes(), shapes=params)
     params = jax.device_put(params, places)
     batch = sharded(mesh).put_batch(next(random_batches(0)))
-    table = params["token_embedder"]["embedding"]
-    assert table.addressable_data(0).shape == (128 // model_parallel, 16)
+    rows = params[table]["embedding"]
+    assert rows.addressable_data(0).shape == (128 // model_parallel, 16)
     (loss, per_level), gradient = jax.jit(
-        jax.value_and_grad(make_generator_loss(WIDE, objective=SMOOTHED, seed=0), has_aux=True)
+        jax.value_and_grad(make_generator_loss(config, objective=SMOOTHED, seed=0), has_aux=True)
     )(params, batch, 1)
-    (expected, of_levels), slope = one_device_step
+    (expected, of_levels), slope = one_device_step(config)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(per_level, of_levels, rtol=1e-5)
     assert_near(gradient, slope)

@@ -30,12 +30,11 @@ from dsirm_jax.generator.architectures.architecture import (
     check_target,
     is_share,
 )
-from dsirm_jax.generator.architectures.t5_layers import FEED_FORWARD, KeysValues
+from dsirm_jax.generator.architectures.layers import PRODUCTS, UNROLLED, KeysValues
+from dsirm_jax.generator.architectures.t5_layers import FEED_FORWARD
 from dsirm_jax.generator.architectures.t5_stacks import (
     LAYER_AXIS,
-    PRODUCTS,
     START,
-    UNROLLED,
     EncodedQueries,
     Transformer,
 )

@@ -7,7 +7,7 @@ Sennrich 2019, arXiv 1910.07467 (RMS norm).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen import partitioning
 from jaxtyping import Array, Float, Int
+
+from dsirm_jax.generator.architectures.layers import KeysValues, linear
 
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
@@ -69,39 +71,6 @@ class T5Shape(Protocol):
 
     @property
     def vocab_size(self) -> int: ...
-
-
-class KeysValues(NamedTuple):
-    """Projected keys and values of one attention layer."""
-
-    keys: Float[Array, "... position head dim"]
-    values: Float[Array, "... position head dim"]
-
-
-@jax.custom_vjp
-def linear(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
-    """Returns `x @ kernel`, with the kernel's gradient as one product of untransposed operands.
-
-    JAX's own rule asks for its transpose, for which XLA's CPU backend copies the activations
-    column by column, on one core: half of a training step.
-    """
-    return x @ kernel
-
-
-def _linear_forward(
-    x: Float[Array, "... in"], kernel: Float[Array, "in out"]
-) -> tuple[Float[Array, "... out"], tuple[Float[Array, "... in"], Float[Array, "in out"]]]:
-    return x @ kernel, (x, kernel)
-
-
-def _linear_backward(
-    saved: tuple[Float[Array, "... in"], Float[Array, "in out"]], gradient: Float[Array, "... out"]
-) -> tuple[Float[Array, "... in"], Float[Array, "in out"]]:
-    x, kernel = saved
-    return gradient @ kernel.T, jnp.einsum("...i,...o->io", x, gradient)
-
-
-linear.defvjp(_linear_forward, _linear_backward)
 
 
 class Dense(nn.Module):

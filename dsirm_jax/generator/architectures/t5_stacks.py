@@ -20,13 +20,13 @@ from flax.linen import partitioning
 from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.data.vocabulary import PAD
+from dsirm_jax.generator.architectures.layers import NOT_ATTENDED, PRODUCTS, UNROLLED, KeysValues
 from dsirm_jax.generator.architectures.t5_layers import (
     Attention,
     Dense,
     Dropout,
     Embedding,
     FeedForward,
-    KeysValues,
     RelativeBias,
     RMSNorm,
     T5Shape,
@@ -34,10 +34,7 @@ from dsirm_jax.generator.architectures.t5_layers import (
 from dsirm_jax.sids import codes
 
 START = PAD  # T5 starts its decoder with the padding token.
-NOT_ATTENDED = -1e10
-"""Added to float32 logits of attention, whatever the type of the computation."""
 LAYER_AXIS = 1  # of the parameters of scanned layers, as in T5X
-PRODUCTS, UNROLLED = "products", "unrolled"
 
 
 class EncodedQueries(NamedTuple):

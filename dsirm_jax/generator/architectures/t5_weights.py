@@ -7,7 +7,6 @@ without rows for SIDs: their vocabulary is that of their SentencePiece model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 import shutil
@@ -17,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors
 from flax import traverse_util
 
 from dsirm_jax.generator.architectures.architecture import param_shapes
@@ -30,6 +28,7 @@ from dsirm_jax.generator.architectures.t5_text import (
     WEIGHTS,
     save_text_params,
 )
+from dsirm_jax.generator.architectures.tensors import CONFIG, read_json, read_tensors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_text
 
@@ -92,23 +91,23 @@ def read_hugging_face(folder: Path) -> tuple[T5Config, dict]:
       float32.
 
     Raises:
-      InputError: a file or a parameter is missing, or of another shape, or unknown; or the
-        architecture is none of these. The message names it.
+      InputError: a file or a parameter is missing, or of another shape, or unknown, or not finite;
+        or the architecture is none of these. The message names it.
     """
     folder = Path(folder)
-    described = _read_json(folder / "config.json")
-    arrays = _read_safetensors(folder)
-    config = _hugging_face_config(described, path=folder / "config.json")
+    described = read_json(folder / CONFIG)
+    arrays = read_tensors(folder)
+    config = _hugging_face_config(described, path=folder / CONFIG)
     names = hugging_face_names(config)
     flat = {}
     for ours, theirs in names.items():
         if theirs not in arrays:
             raise InputError(f"{folder}: the weights have no tensor {theirs}; give a whole model")
-        array = np.asarray(arrays.pop(theirs), np.float32)
+        array = arrays.pop(theirs)
         flat[ours] = array if ours == EMBEDDING or array.ndim == 1 else array.T
     # Whether there is an output layer of its own, and not a copy of the embedding, the tensors say;
     # config.json does so in some versions of transformers only.
-    output = np.asarray(arrays.pop("lm_head.weight", flat[EMBEDDING]), np.float32)
+    output = arrays.pop("lm_head.weight", flat[EMBEDDING])
     if not (config.logits_via_embedding and np.array_equal(output, flat[EMBEDDING])):
         scale = 1 / math.sqrt(config.emb_dim) if config.logits_via_embedding else 1.0
         flat[OUTPUT] = output.T * np.float32(scale)
@@ -270,37 +269,6 @@ def _hugging_face_config(described: Mapping[str, Any], *, path: Path) -> T5Confi
         )
     except KeyError as error:
         raise InputError(f"{path}: no entry {error}; give the model's own config.json") from error
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no such file, or no JSON; give a model's folder") from error
-
-
-def _read_safetensors(folder: Path) -> Flat:
-    """Returns the tensors of a folder's weights, of one file or of several."""
-    from safetensors.flax import load_file
-
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if index.is_file():
-        files = sorted({folder / name for name in _read_json(index)["weight_map"].values()})
-    elif single.is_file():
-        files = [single]
-    else:
-        raise InputError(
-            f"{folder}: no model.safetensors; save the model with safe_serialization=True (other "
-            f"formats are pickles, which are never read)"
-        )
-    arrays: Flat = {}
-    for file in files:
-        try:
-            # By way of JAX, which has bfloat16.
-            arrays |= {name: np.asarray(array) for name, array in load_file(file).items()}
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); fetch it again") from error
-    return arrays
 
 
 def _t5x_arrays(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
