@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from dsirm_jax.data import tf_text
 from dsirm_jax.data.pairs import held_out_queries
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.task_blocks import (
@@ -33,9 +34,10 @@ from dsirm_jax.data.task_blocks import (
     read_block,
     step_rows,
 )
+from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted
 from dsirm_jax.io.checks import check_number
 from dsirm_jax.sids import codes
-from dsirm_jax.training.batches import concatenate, cut_batches, visits
+from dsirm_jax.training.batches import concatenate, cut_batches, in_stages, visits
 
 if TYPE_CHECKING:
     import seqio
@@ -97,6 +99,7 @@ def query_sid(
     vocabulary: PathLike,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
+    prompted: Prompted | None = None,
 ) -> seqio.Task:
     """Returns the task: training query -> SID of an item relevant to it, weighed by gain.
 
@@ -105,6 +108,8 @@ def query_sid(
       vocabulary: the SentencePiece model; the SID tokens follow its pieces, see `sids.codes`.
       sids: codes of all items, in the order of `items.parquet`.
       sizes: codes per level.
+      prompted: the prompt that texts stand in, and how many pieces are read, for rows in chunks as
+        `batches` reads them; no prompt when not given.
 
     Returns:
       A task with the features `inputs`, pieces, and `targets`, one SID token per level. Source:
@@ -125,6 +130,7 @@ def query_sid(
             ),
         ],
         output_features=text_sid_features(vocabulary, sizes),
+        prompted=prompted,
     )
 
 
@@ -134,6 +140,7 @@ def title_sid(
     vocabulary: PathLike,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
+    prompted: Prompted | None = None,
 ) -> seqio.Task:
     """Returns the task: text of an item -> its SID; arguments and features as in `query_sid`."""
     import tensorflow as tf
@@ -153,6 +160,7 @@ def title_sid(
             ),
         ],
         output_features=text_sid_features(vocabulary, sizes),
+        prompted=prompted,
     )
 
 
@@ -163,6 +171,7 @@ def text_sid(
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     title_rate: float,
+    prompted: Prompted | None = None,
 ) -> seqio.Task | seqio.Mixture:
     """Returns the mixture of `query_sid` and `title_sid`, or the one task that has rows in it.
 
@@ -172,9 +181,11 @@ def text_sid(
       sids: see `query_sid`.
       sizes: see `query_sid`.
       title_rate: share of the rows that come from `title_sid`, from 0 to 1.
+      prompted: see `query_sid`.
     """
+    paths = {"tfds_dir": tfds_dir, "vocabulary": vocabulary}
     rates = [
-        (task(tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids, sizes=sizes), rate)
+        (task(**paths, sids=sids, sizes=sizes, prompted=prompted), rate)
         for task, rate in ((query_sid, 1 - title_rate), (title_sid, title_rate))
         if rate
     ]
@@ -300,32 +311,13 @@ def first_epoch(
     return list(itertools.islice(endless, max(rows // batch_size, 1)))
 
 
-def in_stages(
-    first: Callable[[int], Iterator[Row]], second: Callable[[int], Iterator[Row]], *, steps: int
-) -> Callable[[int], Iterator[Row]]:
-    """Returns the batches of a first stage and then those of a second one, from any step on.
-
-    Args:
-      first: `first(start)` yields the first stage's batches from its step `start` on.
-      second: likewise; its step 0 is the step `steps` of what is returned.
-      steps: of the first stage.
-    """
-
-    def batches(start: int) -> Iterator[Row]:
-        if start < steps:
-            yield from itertools.islice(first(start), steps - start)
-        yield from second(max(start - steps, 0))
-
-    return batches
-
-
 def text_sid_batches(
     *,
     tfds_dir: PathLike,
     vocabulary: PathLike,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
-    max_pieces: int,
+    prompted: Prompted,
     curriculum: Curriculum,
     training: Training,
     queries: PathLike,
@@ -340,17 +332,16 @@ def text_sid_batches(
       vocabulary: see `query_sid`.
       sids: see `query_sid`.
       sizes: see `query_sid`.
-      max_pieces: pieces read of a text.
+      prompted: see `query_sid`.
       curriculum: what it learns from, and when.
       training: how long, and in batches of what size.
       queries: `prepare/queries.parquet`.
       seed: of the order, and of the queries held out.
     """
-    tasks = functools.partial(
-        text_sid, tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids, sizes=sizes
-    )
+    tasks = functools.partial(text_sid, tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids)
+    tasks = functools.partial(tasks, sizes=sizes, prompted=prompted)
     titles, mixed, pairs = (tasks(title_rate=rate) for rate in (1, curriculum.title_rate, 0))
-    lengths = {"inputs": max_pieces, "targets": len(sizes)}
+    lengths = {"inputs": prompted.most, "targets": len(sizes)}
     trained, held_out_batches = None, []
     if training.held_out:
         held_out = held_out_queries(Path(queries), share=training.held_out, seed=seed)
@@ -409,8 +400,17 @@ def _task(
     config: str,
     preprocessors: Sequence[Callable[..., tf.data.Dataset]],
     output_features: Mapping[str, seqio.Feature],
+    prompted: Prompted | None = None,
 ) -> seqio.Task:
     seqio = _seqio()
+    tokenize = functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False)
+    steps = [*preprocessors, tokenize]
+    if prompted and prompted.prompt != QUERY:
+        within = functools.partial(tf_text.prompted, around=prompted.around)
+        cut = functools.partial(tf_text.cut, ending=prompted.ending, most=prompted.most)
+        before = _map_rows(lambda row: row | {"inputs": within(row["inputs"])})
+        behind = _map_rows(lambda row: row | {"inputs": cut(row["inputs"])})
+        steps = [*preprocessors, before, tokenize, behind]
     return seqio.Task(
         name,
         source=seqio.TfdsDataSource(
@@ -419,10 +419,7 @@ def _task(
             splits={TRAIN: TRAINING_SPLITS[config]} | {name: name for name in OTHER_SPLITS[config]},
             read_only=True,
         ),
-        preprocessors=[
-            *preprocessors,
-            functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-        ],
+        preprocessors=steps,
         output_features=output_features,
     )
 

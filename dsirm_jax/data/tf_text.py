@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.text import INVISIBLE, ROUNDS, TAGS
@@ -98,21 +98,40 @@ def wordpieces(tokenizer: Tokenizer) -> Callable[[tf.Tensor], tf.RaggedTensor] |
     return pieces
 
 
-def marks(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Returns the ids that a tokenizer puts before and behind every text."""
-    empty, one = tokenizer.encode("").ids, tokenizer.encode("a").ids
-    first = next(place for place, pair in enumerate(zip(empty, one)) if pair[0] != pair[1])
-    return empty[:first], empty[first:]
+def prompted(text: tf.Tensor, *, around: tuple[str, str]) -> tf.Tensor:
+    """Returns texts within a prompt, see `Prompted.around`."""
+    import tensorflow as tf
+
+    before, behind = around
+    return tf.strings.join([before, text, behind])
+
+
+def cut(pieces: tf.RaggedTensor, *, ending: Sequence[int], most: int) -> tf.Tensor:
+    """Returns what a generator reads of texts, as `Prompted.cut` does, and 0 beyond it.
+
+    Args:
+      pieces: int32 `[text, (piece)]`.
+      ending: see `Prompted.ending`.
+      most: width of what is returned.
+    """
+    import tensorflow as tf
+
+    whole = pieces.to_tensor(shape=[None, most])
+    if not ending:
+        return whole
+    kept = pieces.to_tensor(shape=[None, most - len(ending)])
+    shortened = tf.concat([kept, tf.tile([[*ending]], [pieces.nrows(), 1])], axis=1)
+    return tf.where((pieces.row_lengths() > most)[:, None], shortened, whole)
 
 
 def marked(
-    pieces: tf.RaggedTensor, *, around: tuple[list[int], list[int]], most: int, padding: int
+    pieces: tf.RaggedTensor, *, around: tuple[Sequence[int], Sequence[int]], most: int, padding: int
 ) -> tf.Tensor:
     """Returns pieces between their marks, at most so many, and padding beyond the text.
 
     Args:
       pieces: int32 `[text, (piece)]`.
-      around: see `marks`.
+      around: see `wordpieces.marks`.
       most: width of what is returned.
       padding: what stands beyond the text.
     """

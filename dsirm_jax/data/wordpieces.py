@@ -78,6 +78,13 @@ def tokenize(
     return [encoding.ids for encoding in encodings]
 
 
+def marks(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the ids that a tokenizer puts before and behind every text."""
+    encoding = tokenizer.encode("a")
+    of_text = [place for place, is_mark in enumerate(encoding.special_tokens_mask) if not is_mark]
+    return tuple(encoding.ids[: of_text[0]]), tuple(encoding.ids[of_text[-1] + 1 :])
+
+
 def to_json(tokenizer: Tokenizer) -> str:
     """Returns what `tokenizer.json` holds; how far texts were cut last is no part of it."""
     tokenizer.no_truncation()

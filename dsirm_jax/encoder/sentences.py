@@ -110,7 +110,7 @@ class FittedSentenceEncoder:
         split = tf_text.wordpieces(self.encoder.tokenizer)
         if split is None:
             return None
-        around = tf_text.marks(self.encoder.tokenizer)
+        around = wordpieces.marks(self.encoder.tokenizer)
 
         def pieces(query: tf.Tensor) -> tf.Tensor:
             plain = split(self.encoder.query_prefix + tf_text.cleaned(query))

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.io.artefacts import Artefact, version_of
@@ -32,18 +34,30 @@ class FittedGenerator:
       params: its parameters.
       max_pieces: tokens that it reads of a text.
       sid_version: of the SIDs that it writes, see `sids.codes.SidTable`.
+      prompt: the text around every query, see `Prompted`.
     """
 
     config: Architecture
     params: Any
     max_pieces: int
     sid_version: str
+    prompt: str = QUERY
 
     @functools.cached_property
     def version(self) -> str:
         """A hash of all that decides the SIDs of a query and their probabilities."""
         decisive = [describe_architecture(self.config), self.max_pieces, self.sid_version]
+        if self.prompt != QUERY:  # files of before know of none
+            decisive.append(self.prompt)
         return version_of(json.dumps(decisive), jax.tree.leaves(self.params))
+
+    def reading(self, vocabulary: Vocabulary) -> Prompted:
+        """Returns what makes the pieces of texts that it reads.
+
+        Args:
+          vocabulary: that it was trained with.
+        """
+        return Prompted(vocabulary=vocabulary, prompt=self.prompt, most=self.max_pieces)
 
 
 def save(path: Path, fitted: FittedGenerator) -> None:
@@ -53,6 +67,8 @@ def save(path: Path, fitted: FittedGenerator) -> None:
         "max_pieces": fitted.max_pieces,
         "sid_version": fitted.sid_version,
     }
+    if fitted.prompt != QUERY:
+        description["prompt"] = fitted.prompt
     ARTEFACT.save(path, fitted.params, description=description, version=fitted.version)
 
 
@@ -68,6 +84,7 @@ def load(path: Path) -> FittedGenerator:
         params=params,
         max_pieces=header["max_pieces"],
         sid_version=header["sid_version"],
+        prompt=header.get("prompt", QUERY),
     )
     ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted

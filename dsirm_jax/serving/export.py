@@ -103,6 +103,7 @@ def export(
             encoder=settings,
             generator=description.describe_architecture(generator.config),
             max_pieces=generator.max_pieces,
+            prompt=generator.prompt,
             beams=beams,
             language=language,
             groups={name: tuple(rungs[rung]) for name, rung in served.items()},
@@ -280,8 +281,8 @@ def _known_queries(
     item_vectors: Float[np.ndarray, "item dim"],
 ) -> tuple[list[str], Cached]:
     """Returns the run's queries, each in its most frequent spelling, and what is known of them."""
-    from dsirm_jax.data import vocabulary
     from dsirm_jax.data.pairs import read_judgements
+    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
     from dsirm_jax.relevance import tables
     from dsirm_jax.serving.bundle.known import (
         MOST_SIDS,
@@ -307,7 +308,7 @@ def _known_queries(
     row_of[identity[cached]] = np.arange(len(cached))
     known = known_sids(
         generator=generator,
-        pieces=vocabulary.text_pieces(layout.vocabulary, texts),
+        pieces=generator.reading(SentencePiece.read(layout.vocabulary)).pieces(texts),
         pairs=[
             QuerySidPairs(row_of[identity[rows["query_index"]]], sids[rows["item_index"]]),
             of_beams(query_beams),

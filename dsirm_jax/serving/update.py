@@ -372,7 +372,7 @@ def _fresh(
 def _known_sids(bundle: Bundle, texts: list[str], pairs: Sequence[QuerySidPairs]) -> Known:
     """Returns the log-probabilities of SIDs of some queries."""
     learnt = bundle.models
-    pieces = learnt.vocabulary.encode(texts, out_type=int)
+    pieces = learnt.prompted.pieces(texts)
     return known_sids(generator=learnt.generator, pieces=pieces, pairs=pairs)
 
 
@@ -382,7 +382,7 @@ def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
     return predict_sids(
         fitted=learnt.generator,
         trie=trie,
-        pieces=learnt.vocabulary.encode(texts, out_type=int),
+        pieces=learnt.prompted.pieces(texts),
         beams=bundle.manifest.settings.beams,
         batch_size=QUERIES_PER_BLOCK,
     )

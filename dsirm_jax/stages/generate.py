@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted, check_prompt
 from dsirm_jax.io.checks import check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
@@ -30,15 +32,17 @@ def run(
     curriculum: Curriculum,
     max_pieces: int,
     beams: int,
+    prompt: str = QUERY,
     start: str | None = None,
     model_parallel: int = 1,
 ) -> None:
     """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data import tasks, vocabulary
+    from dsirm_jax.data import tasks
     from dsirm_jax.data.limits import log_cut
     from dsirm_jax.data.pairs import read_judgements
+    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
     from dsirm_jax.generator import fitted as generators
     from dsirm_jax.generator.architectures.architecture import check_architecture
     from dsirm_jax.generator.hits import write_hits
@@ -53,15 +57,15 @@ def run(
     check_whole("generate.run.model_parallel", model_parallel, least=1)
     table = read_sids(layout.sids)
     sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
-    config = check_architecture(config).fitted_to(
-        text_vocab_size=vocabulary.size(layout.vocabulary), sid_sizes=sizes
-    )
+    vocabulary = SentencePiece.read(layout.vocabulary)
+    prompted = Prompted(vocabulary=vocabulary, prompt=prompt, most=max_pieces)
+    config = check_architecture(config).fitted_to(text_vocab_size=vocabulary.size, sid_sizes=sizes)
     batches, num_rows, held_out = tasks.text_sid_batches(
         tfds_dir=layout.tfds,
         vocabulary=layout.vocabulary,
         sids=table.sids,
         sizes=sizes,
-        max_pieces=max_pieces,
+        prompted=prompted,
         curriculum=curriculum,
         training=training,
         queries=layout.queries,
@@ -84,6 +88,7 @@ def run(
         params=config.unstacked(params),
         max_pieces=max_pieces,
         sid_version=table.version,
+        prompt=prompt,
     )
     processes.first(functools.partial(generators.save, layout.generator, fitted))
     existing = trie.build(table.sids, sizes=sizes)
@@ -91,15 +96,16 @@ def run(
         fitted=fitted,
         trie=existing,
         queries=layout.queries,
-        encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
+        encode=prompted.pieces,
         pattern=layout.query_sid_shards,
         beams=beams,
     )
     join = functools.partial(join_query_shards, into=layout.query_sids, sid_version=table.version)
     processes.first(functools.partial(join, written))
     texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
-    pieces = vocabulary.text_pieces(layout.vocabulary, texts)
-    log_cut(pieces, most=max_pieces, name="generate")
+    whole = prompted.whole(texts)
+    log_cut(whole, most=max_pieces, name="generate")
+    pieces = prompted.cut(whole)
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
     log_probs = score_pairs(
         fitted=fitted,
@@ -120,6 +126,11 @@ def run(
     )
 
 
+def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError where the prompt has no place for the query."""
+    check_prompt("gin binding generate.run.prompt", bindings["generate"].get("prompt", QUERY))
+
+
 STAGE = Stage(
     name="generate",
     function=run,
@@ -128,4 +139,5 @@ STAGE = Stage(
     per_rung=True,
     execution_only=("model_parallel",),
     paths=("start",),
+    check=check,
 )

@@ -34,7 +34,7 @@ def run(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import join_query_shards, predict_shards
     from dsirm_jax.ingestion.query_files import read_query_file
@@ -55,7 +55,7 @@ def run(
         fitted=fitted,
         trie=existing,
         queries=queries,
-        encode=functools.partial(vocabulary.text_pieces, layout.vocabulary),
+        encode=fitted.reading(SentencePiece.read(layout.vocabulary)).pieces,
         pattern=layout.stage("predict") / "query_sids-*.parquet",
         beams=beams,
     )
@@ -73,15 +73,15 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     """
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data import vocabulary
     from dsirm_jax.data.limits import cleaned_query
+    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import predict_sids
     from dsirm_jax.sids import trie
 
     texts = [cleaned_query(query, name="--query") for query in queries]
     fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
-    pieces = vocabulary.text_pieces(layout.vocabulary, texts)
+    pieces = fitted.reading(SentencePiece.read(layout.vocabulary)).pieces(texts)
     best = predict_sids(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
     )

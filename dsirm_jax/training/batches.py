@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
@@ -102,6 +102,25 @@ def index_batches(*, rows: int, batch_size: int, seed: int, start: int = 0) -> I
     """
     visited = visits(sizes=[rows], seed=seed, start=start * batch_size)
     return cut_batches((order for _, order in visited), itertools.repeat(batch_size))
+
+
+def in_stages(
+    first: Callable[[int], Iterator[_Rows]], second: Callable[[int], Iterator[_Rows]], *, steps: int
+) -> Callable[[int], Iterator[_Rows]]:
+    """Returns the batches of a first stage and then those of a second one, from any step on.
+
+    Args:
+      first: `first(start)` yields the first stage's batches from its step `start` on.
+      second: likewise; its step 0 is the step `steps` of what is returned.
+      steps: of the first stage.
+    """
+
+    def batches(start: int) -> Iterator[_Rows]:
+        if start < steps:
+            yield from itertools.islice(first(start), steps - start)
+        yield from second(max(start - steps, 0))
+
+    return batches
 
 
 def _permutation(size: int, seed: int, epoch: int, *stream: int) -> np.ndarray:

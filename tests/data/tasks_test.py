@@ -13,7 +13,10 @@ import pytest
 from dsirm_jax.data import dataset, tasks, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
 from dsirm_jax.data.task_blocks import read_block
+from dsirm_jax.data.vocabularies.prompt import Prompted
+from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.training.batches import in_stages
 from dsirm_jax.training.settings import Training
 
 QUERIES, ITEMS, SIZES = 20, 30, (4, 8, 8)
@@ -130,7 +133,7 @@ def test_the_generators_rows_are_parted_by_query(run, queries, sids):
         **run,
         "sids": sids,
         "sizes": SIZES,
-        "max_pieces": 12,
+        "prompted": Prompted(vocabulary=SentencePiece.read(run["vocabulary"]), most=12),
         "curriculum": tasks.Curriculum(title_rate=0),
         "queries": queries,
         "seed": 1,
@@ -373,7 +376,7 @@ def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids, read
             read=read_once,
         )
 
-    stream = tasks.in_stages(batches(1.0), batches(0.25), steps=5)
+    stream = in_stages(batches(1.0), batches(0.25), steps=5)
     whole = list(itertools.islice(stream(0), 12))
     pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
     titles = {_padded(one, 30) for one in pieces}
@@ -406,6 +409,25 @@ def test_tasks_fit_seqio_and_its_feature_converters(run, sids):
     row = next(converted.as_numpy_iterator())
     assert row["encoder_input_tokens"].shape == (12,)
     assert (row["decoder_target_tokens"] >= vocabulary.size(run["vocabulary"])).all()
+
+
+def test_texts_stand_in_a_prompt_whose_end_stays(run, sids):
+    whole = SentencePiece.read(run["vocabulary"])
+    prompted = Prompted(vocabulary=whole, prompt="a {query} in oak", most=8)
+    shared = {**run, "sids": sids, "sizes": SIZES, "prompted": prompted}
+    (ending,) = vocabulary.text_pieces(run["vocabulary"], ["in oak"])
+    lengths = {"inputs": 8, "targets": 3}
+    for task, texts, long in (
+        (tasks.query_sid(**shared), [_query(query) for query in TRAINED], False),
+        (tasks.title_sid(**shared), [_text(item) for item in range(ITEMS)], True),
+    ):
+        pieces = vocabulary.text_pieces(run["vocabulary"], [f"a {text} in oak" for text in texts])
+        cut = [ids[: 8 - len(ending)] + ending if len(ids) > 8 else ids for ids in pieces]
+        assert (cut != pieces) == long
+        rows = tasks.num_rows(task)
+        batch = next(tasks.batches(task=task, lengths=lengths, batch_size=rows, seed=0))
+        assert {*map(tuple, batch["inputs"].tolist())} == {_padded(ids, 8) for ids in cut}
+        assert batch["inputs"].dtype == np.int32
 
 
 def test_generator_features_repeat_the_weight_per_level():

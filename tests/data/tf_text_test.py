@@ -60,7 +60,7 @@ def test_word_pieces_are_those_of_the_tokenizer(most):
     cleaned = [clean(text) for text in TEXTS]
     pieces = tf_text.wordpieces(tokenizer)(tf.constant(cleaned))
     found = tf_text.marked(
-        pieces, around=tf_text.marks(tokenizer), most=most, padding=NO_PIECE
+        pieces, around=wordpieces.marks(tokenizer), most=most, padding=NO_PIECE
     ).numpy()
     expected = wordpieces.tokenize(tokenizer, cleaned, prefix="", max_pieces=most)
     assert [[id_ for id_ in row if id_ != NO_PIECE] for row in found.tolist()] == expected

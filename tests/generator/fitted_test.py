@@ -41,6 +41,15 @@ def test_a_file_gives_the_generator_back(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, after.params, FITTED.params)
 
 
+def test_a_prompt_is_in_the_file_and_decides_the_version(tmp_path):
+    path = tmp_path / "generator.safetensors"
+    prompted = dataclasses.replace(FITTED, prompt="Query: {query}\nProduct code:")
+    generators.save(path, prompted)
+    after = generators.load(path)
+    assert after.prompt == prompted.prompt
+    assert after.version == prompted.version != FITTED.version
+
+
 def test_a_file_is_what_it_was_when_t5_was_the_only_architecture(tmp_path):
     described = (
         '{"emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8, "num_encoder_layers": 1, '

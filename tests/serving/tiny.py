@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dsirm_jax.data import vocabulary
 from dsirm_jax.data.identity import QueryIdentity
+from dsirm_jax.data.vocabularies.prompt import QUERY
 from dsirm_jax.encoder.kinds import towers
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
@@ -64,13 +65,14 @@ def with_text(rows):
     return [row | {"text": f"{row['title']} {row['brand']}"} for row in rows]
 
 
-def make(path, *, count=60, whole=False):
+def make(path, *, count=60, whole=False, prompt=QUERY):
     """Writes a bundle.
 
     Args:
       path: where to.
       count: items.
       whole: with StableHLO and a SavedModel that runs; else there are variables alone.
+      prompt: of the generator.
     """
     rows = with_text(items(0, count))
     path.mkdir()
@@ -80,7 +82,7 @@ def make(path, *, count=60, whole=False):
     )
     processor = vocabulary.processor(path / "vocabulary.model")
     (path / "vocabulary.model").unlink()
-    learnt = untrained(processor)
+    learnt = untrained(processor, prompt=prompt)
 
     of_items = learnt.encoder.embed([row["text"] for row in rows], of_items=True)
     of_queries = learnt.encoder.embed(QUERIES)
@@ -115,6 +117,7 @@ def make(path, *, count=60, whole=False):
             trie=tries.forms(trie),
             shows_queries=True,
             identity=QueryIdentity(),
+            prompt=prompt,
         ),
         features=described,
         catalogue=1,
@@ -180,7 +183,7 @@ def make(path, *, count=60, whole=False):
     return path
 
 
-def untrained(processor):
+def untrained(processor, *, prompt=QUERY):
     """Returns models with random parameters."""
     size = processor.vocab_size()
     tower = TextTower(vocab_size=size, dim=DIM, hidden_dim=8)
@@ -213,6 +216,7 @@ def untrained(processor):
             params=jax.device_get(init_params(config, seed=2)),
             max_pieces=PIECES,
             sid_version="v",
+            prompt=prompt,
         ),
         heads={
             manifests.FULL: random_head([*dense, *itertools.chain(*of_sids)], seed=3),

@@ -178,8 +178,9 @@ def test_nothing_to_compare_is_refused_before_anything_is_read(arguments, messag
 
 
 @pytest.mark.slow
-def test_all_forms_agree_before_and_after_an_update(items, tmp_path):
-    path = tiny.make(tmp_path / "bundle", whole=True)
+@pytest.mark.parametrize("prompt", ["{query}", "a {query} lamp"], ids=["plain", "in a prompt"])
+def test_all_forms_agree_before_and_after_an_update(items, tmp_path, prompt):
+    path = tiny.make(tmp_path / "bundle", whole=True, prompt=prompt)
     before = verify.verify(path, pairs=8, batches=(1, 7))
     update(path, items=items, queries=None)
     after = verify.verify(path, pairs=8, batches=(7,))

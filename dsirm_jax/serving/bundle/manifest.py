@@ -11,6 +11,7 @@ from typing import Any
 
 import dsirm_jax
 from dsirm_jax.data.identity import QueryIdentity
+from dsirm_jax.data.vocabularies.prompt import QUERY, check_prompt
 from dsirm_jax.io.checksums import Checksum, sealed, unsealed
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json
@@ -95,6 +96,7 @@ class BundleSettings:
       shows_queries: whether anybody may see cached queries, which come from a log, as examples.
       identity: which spellings are one query, by which they are cached; None: of version 0.2, which
         cached every spelling by itself.
+      prompt: the text around every query that the generator reads, see `vocabularies.prompt`.
 
     Raises:
       InputError: two of them contradict each other, or a number is too small.
@@ -112,10 +114,12 @@ class BundleSettings:
     trie: tuple[str, ...]
     shows_queries: bool = False
     identity: QueryIdentity | None = None
+    prompt: str = QUERY
 
     def __post_init__(self) -> None:
         for name in ("max_pieces", "beams"):
             whole(f"BundleSettings.{name}", getattr(self, name), least=1)
+        check_prompt("BundleSettings.prompt", self.prompt)
         if FULL not in self.groups:
             raise InputError(f"BundleSettings.groups has no {FULL!r}, the head that is served")
         if lacking := sorted(set(self.numbers) - set(self.extras)):

@@ -13,6 +13,8 @@ import numpy as np
 from flax import traverse_util
 
 from dsirm_jax.data import vocabulary
+from dsirm_jax.data.vocabularies.prompt import Prompted
+from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.description import architecture_from
@@ -55,6 +57,11 @@ class Models:
     heads: Mapping[str, heads.FittedHead]
     vocabulary: SentencePieceProcessor
 
+    @functools.cached_property
+    def prompted(self) -> Prompted:
+        """What makes the pieces that the generator reads."""
+        return self.generator.reading(SentencePiece(processor=self.vocabulary))
+
 
 def read_models(folder: Path, *, manifest: Manifest) -> Models:
     """Reads the models of a bundle.
@@ -90,6 +97,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
             params=params["generator"],
             max_pieces=settings.max_pieces,
             sid_version=manifest.sid_version,
+            prompt=settings.prompt,
         ),
         heads={name: read_head(folder, name, manifest=manifest) for name in settings.groups},
         vocabulary=processor,

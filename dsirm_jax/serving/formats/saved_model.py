@@ -198,9 +198,15 @@ def write_saved_model(
     )
     module.vocabulary = tf_text.sentencepiece(models.vocabulary)
 
-    def tokens(query: tf.Tensor, length: int = generator.max_pieces) -> tf.Tensor:
+    def tokens(query: tf.Tensor, length: int) -> tf.Tensor:
         pieces = module.vocabulary.tokenize(tf_text.cleaned(query))
         return pieces.to_tensor(shape=[None, length])
+
+    def prompted(query: tf.Tensor) -> tf.Tensor:
+        reading = models.prompted
+        text = tf_text.prompted(tf_text.cleaned(query), around=reading.around)
+        pieces = module.vocabulary.tokenize(text)
+        return tf_text.cut(pieces, ending=reading.ending, most=reading.most)
 
     searching = portable.as_tensorflow(programs[stablehlo.SEARCH])
     scoring = portable.as_tensorflow(
@@ -211,7 +217,7 @@ def write_saved_model(
     @tf.function(input_signature=[texts], autograph=False)
     def query_sids(query: tf.Tensor) -> dict[str, tf.Tensor]:
         sids, log_probs = searching(
-            _values(module.generator), _values(module.catalogue["trie"]), tokens(query)
+            _values(module.generator), _values(module.catalogue["trie"]), prompted(query)
         )
         return {"sids": sids, "log_probs": log_probs}
 
@@ -230,7 +236,7 @@ def write_saved_model(
             _values(module.head),
             _values(module.catalogue["trie"]),
             _values(module.catalogue["log_shares"]),
-            tokens(queries),
+            prompted(queries),
             query_row,
             given["sid"],
             tf.stack([given[tensor_name(name)] for name in names], axis=1),

@@ -100,6 +100,7 @@ class Scorer:
         self.schema = self._judge.schema
         self._evidence = evidence_in(bundle, pair_groups=self._judge.pair_groups)
         self._vector = query_encoder(models.encoder)
+        self._prompted = models.prompted
         self._generator = on_device(
             models.generator, trie=self._catalogue.trie, beams=manifest.settings.beams
         )
@@ -149,7 +150,7 @@ class Scorer:
             whole("a batch size to warm up", batch, least=1)
         items = np.arange(min(len(self._catalogue), self._settings.warm_items))
         sids = item_sids(self._catalogue, items)
-        tokens = self._evidence.reading.processor.encode(WARM_TEXT, out_type=int)
+        (tokens,) = self._prompted.pieces([WARM_TEXT])
         for batch in batches:
             generated, *_ = self._run(self._generator, [GeneratorRequest(tokens, sids)] * batch)
             no_vector = np.zeros(self._catalogue.vectors.shape[1], np.float32)
@@ -401,7 +402,7 @@ class Scorer:
         self, text: str, *, sids: Int[np.ndarray, "item level"] | None = None
     ) -> concurrent.futures.Future[Generated]:
         """Queues a query, whose SIDs and the probabilities of given ones the generator finds."""
-        tokens = self._evidence.reading.processor.encode(text, out_type=int)
+        (tokens,) = self._prompted.pieces([text])
         sids = np.empty((0, len(self.sizes)), np.int32) if sids is None else sids
         try:
             return self._batcher.submit(GeneratorRequest(tokens, sids))

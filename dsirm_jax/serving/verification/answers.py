@@ -88,7 +88,7 @@ class ModelOutputs(NamedTuple):
 def in_memory(bundle: Bundle, sample: PairSample, *, batch: int) -> ModelOutputs:
     """Returns what the models before the head make of pairs, as the stages apply them."""
     models = bundle.models
-    pieces = models.vocabulary.encode(sample.queries, out_type=int)
+    pieces = models.prompted.pieces(sample.queries)
     beams = predict_sids(
         fitted=models.generator,
         trie=bundle.catalogue.trie,
@@ -133,7 +133,7 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
     trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
     head_params = plain_params(models.heads[FULL])
     shares = _log_shares(bundle, sample.sids)
-    pieces = models.vocabulary.encode(sample.queries, out_type=int)
+    pieces = models.prompted.pieces(sample.queries)
     tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
     vectors = _vectors_in_stablehlo(bundle, sample.queries)
     parts = []

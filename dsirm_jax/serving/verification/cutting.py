@@ -47,12 +47,21 @@ def cut_otherwise(models: Models, queries: Iterable[str]) -> Iterator[OtherPiece
     most = max(
         models.generator.max_pieces, models.encoder.max_query_pieces if models.encoder else 0
     )
-    there = tf_text.sentencepiece(vocabulary)
+    there, reading = tf_text.sentencepiece(vocabulary), models.prompted
     left = iter(queries)
     while texts := list(itertools.islice(left, TEXTS_AT_ONCE)):
-        pieces = vocabulary.encode(texts, out_type=int)
-        others = there.tokenize(tf_text.cleaned(tf.constant(texts))).to_list()
-        for text, ours, theirs in zip(texts, pieces, others, strict=True):
+        cleaned = tf_text.cleaned(tf.constant(texts))
+        # An encoder may read the same vocabulary, without the generator's prompt.
+        read = [
+            *zip(vocabulary.encode(texts, out_type=int), there.tokenize(cleaned).to_list()),
+            *zip(
+                reading.whole(texts),
+                there.tokenize(tf_text.prompted(cleaned, around=reading.around)).to_list(),
+            ),
+        ]
+        differing: dict[str, OtherPieces] = {}
+        for text, (ours, theirs) in zip([*texts, *texts], read, strict=True):
             if ours[:most] != theirs[:most]:
                 names = (tuple(map(vocabulary.id_to_piece, ids)) for ids in (ours, theirs))
-                yield OtherPieces(text, *names)
+                differing.setdefault(text, OtherPieces(text, *names))
+        yield from differing.values()

@@ -115,7 +115,7 @@ def test_more_files_than_any_bundle_has_are_refused(made, tmp_path):
 
 WRONG = {dict: "x", list: "x", str: 1, int: "1", bool: 1, type(None): 1}
 MAPPINGS = {"packages", "stages", "files", "features", "groups", "extras"}
-OPTIONAL = {"programs", "module", "max_query_pieces", "max_item_pieces"}
+OPTIONAL = {"prompt", "programs", "module", "max_query_pieces", "max_item_pieces"}
 OPTIONAL |= {"query_prefix", "item_prefix", "shows_queries"}
 OPTIONAL |= {"identity", "punctuation", "word_order"}
 

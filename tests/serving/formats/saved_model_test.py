@@ -1,5 +1,8 @@
 """A SavedModel is not only written: TensorFlow runs every signature of one."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -77,6 +80,35 @@ def test_tensorflow_writes_the_sids_of_queries(tf, signatures, opened):
     )
     np.testing.assert_array_equal(found["sids"], expected.sids)
     np.testing.assert_allclose(found["log_probs"], expected.log_probs, atol=1e-5)
+
+
+def test_tensorflow_reads_queries_within_the_prompt(tf, opened, tmp_path):
+    models = opened.models
+    generator = dataclasses.replace(models.generator, prompt="a {query} lamp")
+    models = dataclasses.replace(models, generator=generator)
+    bundle = SimpleNamespace(models=models, manifest=opened.manifest, catalogue=opened.catalogue)
+    programs = programs_with(opened, beams=tiny.BEAMS)
+    signatures = written(tf, bundle, tmp_path / "1", programs=programs)
+    queries = [*tiny.QUERIES[:4], " ".join(tiny.QUERIES[:4])]
+    pieces = models.vocabulary.encode([f"a {query} lamp" for query in queries])
+    (ending,) = models.vocabulary.encode(["lamp"])
+    most = generator.max_pieces
+    assert len(pieces[-1]) > most
+    pieces[-1] = pieces[-1][: most - len(ending)] + ending
+    expected = predict_sids(
+        fitted=models.generator,
+        trie=opened.catalogue.trie,
+        pieces=pieces,
+        beams=tiny.BEAMS,
+        batch_size=8,
+    )
+    found = signatures["query_sids"](query=tf.constant(queries))
+    np.testing.assert_array_equal(found["sids"], expected.sids)
+    np.testing.assert_allclose(found["log_probs"], expected.log_probs, atol=1e-5)
+    vectors = signatures["query_vector"](query=tf.constant(queries))["vector"]
+    tokens = forms._encoder_texts(models.encoder, queries)  # of the queries alone
+    alone = models.encoder.module.apply(models.encoder.params, tokens)
+    np.testing.assert_allclose(vectors, alone, atol=1e-5)
 
 
 def test_tensorflow_makes_the_vectors_of_queries(tf, signatures, opened):

@@ -1,0 +1,1 @@
+"""The kinds of vocabularies: one file each, all behind `protocol.Vocabulary`."""

@@ -1,0 +1,114 @@
+"""The stage `generate` on tables by hand: what of a prompt is in its output."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dsirm_jax.data import dataset, vocabulary
+from dsirm_jax.data.schema import EXAMPLES
+from dsirm_jax.data.tasks import Curriculum
+from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.losses import GeneratorObjective
+from dsirm_jax.generator.predict import predict_sids
+from dsirm_jax.generator.score import score_pairs
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.run.layout import Layout
+from dsirm_jax.sids import trie
+from dsirm_jax.sids.codes import SCHEMA, write_versioned
+from dsirm_jax.stages import generate, predict
+from dsirm_jax.training.settings import Training
+
+QUERIES = [f"red chair {number}" for number in range(12)]
+TEXTS = [f"Chair number {number} in red oak" for number in range(6)]
+SIZES, PROMPT, MAX_PIECES = (3, 4), "find {query} for", 32
+SIDS = np.array([[0, 1], [2, 0], [0, 3], [1, 1], [1, 2], [2, 3]], np.int32)
+CONFIG = T5Config(
+    emb_dim=8, num_heads=1, head_dim=8, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=1
+)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = Layout(model_dir=tmp_path)
+    for name in ("prepare", "quantize", "generate"):
+        layout.stage(name).mkdir()
+    texts = iter([*QUERIES, *TEXTS] * 3)
+    vocabulary.train_vocabulary(texts=texts, size=330, path=layout.vocabulary, seed=0)
+    items = [("item_index", range(6)), ("text", TEXTS), ("title", TEXTS)]
+    pq.write_table(pa.table({name: pa.array(column) for name, column in items}), layout.items)
+    judged = [
+        {
+            "query": query,
+            "text": TEXTS[number % 6],
+            "query_index": number,
+            "item_index": number % 6,
+            "gain": 1.0,
+            "relevant": True,
+            "weight": 1.0,
+            "split": ("train", "train", "test")[number % 3],
+        }
+        for number, query in enumerate(QUERIES)
+    ]
+    examples = pa.Table.from_pylist(judged, schema=EXAMPLES)
+    pq.write_table(examples, layout.stage("prepare") / "examples.parquet")
+    pq.write_table(examples, layout.judgements)
+    pq.write_table(pa.table({"query": QUERIES}), layout.queries)
+    dataset.write_dataset(prepare_dir=layout.stage("prepare"), data_dir=layout.tfds)
+    columns = ([f"item {n}" for n in range(6)], SIDS.tolist(), np.zeros((6, 2)).tolist(), [0.0] * 6)
+    write_versioned(layout.sids, pa.table(columns, schema=SCHEMA), version="v")
+    layout.health.write_text(json.dumps({"sizes": SIZES}))
+    return layout
+
+
+def run(layout, **more):
+    training = Training(epochs=2, batch_size=8, learning_rate=1e-2)
+    generate.run(
+        layout,
+        seed=0,
+        config=CONFIG,
+        objective=GeneratorObjective(),
+        training=training,
+        curriculum=Curriculum(),
+        max_pieces=MAX_PIECES,
+        beams=3,
+        **more,
+    )
+
+
+def test_queries_are_read_in_the_prompt_wherever_the_generator_is_applied(layout):
+    run(layout, prompt=PROMPT)
+    fitted = generators.load(layout.generator)
+    assert fitted.prompt == PROMPT
+    pieces = vocabulary.text_pieces(layout.vocabulary, [f"find {query} for" for query in QUERIES])
+    existing = trie.build(SIDS, sizes=SIZES)
+    expected = predict_sids(fitted=fitted, trie=existing, pieces=pieces, beams=3)
+    beams = pq.read_table(layout.query_sids)["sids"].to_pylist()
+    assert beams == expected.sids.tolist()
+    of_pairs = pq.read_table(layout.pair_log_probs)
+    exact = score_pairs(
+        fitted=fitted,
+        pieces=pieces,
+        query_index=of_pairs["query_index"].to_numpy(),
+        sids=SIDS[of_pairs["item_index"].to_numpy()],
+    )
+    np.testing.assert_allclose(np.array(of_pairs["log_probs"].to_pylist()), exact, atol=1e-5)
+    lines = predict.predicted(layout, queries=QUERIES[:1], beams=3).splitlines()
+    shown = [line.split()[:2] for line in lines[1:]]
+    best = zip(expected.sids[0], np.exp(expected.log_probs[0]), strict=True)
+    assert shown == [["-".join(map(str, sid)), f"{share:.1%}"] for sid, share in best]
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_before_training(layout):
+    with pytest.raises(InputError, match="raise generate.run.max_pieces"):
+        run(layout, prompt="for a chair, an oak, a red one and another: {query}")
+    assert not list(layout.stage("generate").iterdir())
+
+
+def test_a_prompt_without_a_place_for_the_query_is_refused_before_any_stage():
+    generate.STAGE.check({"generate": {}})
+    with pytest.raises(InputError, match="^gin binding generate.run.prompt is 'find'; give a text"):
+        generate.STAGE.check({"generate": {"prompt": "find"}})
