@@ -430,26 +430,6 @@ def test_texts_stand_in_a_prompt_whose_end_stays(run, sids):
         assert batch["inputs"].dtype == np.int32
 
 
-def test_generator_features_repeat_the_weight_per_level():
-    batch = {
-        "inputs": np.array([[5, 0], [6, 7]]),
-        "targets": np.array([[10, 14, 22], [11, 15, 23]]),
-        "weight": np.array([1.0, 0.5], np.float32),
-    }
-    features = tasks.generator_features(batch)
-    assert features["encoder_input_tokens"].tolist() == [[5, 0], [6, 7]]
-    assert features["decoder_target_tokens"].tolist() == [[10, 14, 22], [11, 15, 23]]
-    assert features["decoder_loss_weights"].tolist() == [[1.0] * 3, [0.5] * 3]
-
-
-@pytest.mark.parametrize("value", [1.5, 1.0, -0.1, math.nan, "half", None, True])
-@pytest.mark.parametrize("name", ["title_rate", "title_first"])
-def test_shares_of_a_curriculum_are_below_one(name, value):
-    message = f"gin binding Curriculum.{name} is {value!r}; bind a number of at least 0, below 1"
-    with pytest.raises(InputError, match=f"^{message}$"):
-        tasks.Curriculum(**{name: value})
-
-
 def test_bad_input_is_named(run, sids, tmp_path):
     examples = [_example(query, query + 2) for query in range(4)]
     task = tasks.query_item(tfds_dir=_build(tmp_path, examples), vocabulary=run["vocabulary"])
