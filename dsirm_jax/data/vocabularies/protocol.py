@@ -38,7 +38,10 @@ class Vocabulary(Protocol):
 
     @property
     def byte_pieces(self) -> tuple[int, ...]:
-        """Ids of the bytes 0 to 255, in which any text can be spelt; empty where one is missing."""
+        """Ids of the bytes 0 to 255, in which all pieces can be spelt; empty where they cannot.
+
+        -1 stands for a byte that no piece of the tokenizer has.
+        """
         ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

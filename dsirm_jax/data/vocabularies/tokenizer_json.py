@@ -77,14 +77,13 @@ class TokenizerJson:
     @functools.cached_property
     def byte_pieces(self) -> tuple[int, ...]:
         if self._is_byte_level:
-            names = byte_characters()
-        elif self._description["model"].get("byte_fallback"):
-            names = tuple(map(byte_name, range(256)))
-        else:
+            known = map(self.tokenizer.token_to_id, byte_characters())
+            return tuple(-1 if id_ is None else id_ for id_ in known)  # SmolLM2 lacks some
+        if not self._description["model"].get("byte_fallback"):
             return ()
-        ids = map(self.tokenizer.token_to_id, names)
-        known = tuple(id_ for id_ in ids if id_ is not None)
-        return known if len(known) == len(names) else ()
+        ids = map(self.tokenizer.token_to_id, map(byte_name, range(256)))
+        present = tuple(id_ for id_ in ids if id_ is not None)
+        return present if len(present) == 256 else ()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -48,7 +48,7 @@ def trimmed(vocabulary: Vocabulary, texts: Iterable[str]) -> Int[np.ndarray, " k
     texts = iter(texts)
     while block := list(itertools.islice(texts, TEXTS_AT_ONCE)):
         used.update(itertools.chain.from_iterable(vocabulary.encode(block)))
-    kept = used | {*vocabulary.byte_pieces} | (vocabulary.specials - {vocabulary.padding})
+    kept = used | ({*vocabulary.byte_pieces} - {-1}) | (vocabulary.specials - {vocabulary.padding})
     first = 0 if vocabulary.padding is None else vocabulary.padding
     return np.array([first, *sorted(kept)], np.int32)
 
@@ -108,7 +108,7 @@ class Trimmed:
 
     @functools.cached_property
     def byte_pieces(self) -> tuple[int, ...]:
-        return tuple(map(self._places.__getitem__, self.whole.byte_pieces))
+        return tuple(self._places.get(id_, -1) for id_ in self.whole.byte_pieces)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [
@@ -128,4 +128,5 @@ class Trimmed:
         place = self._places.get(piece)
         if place is not None:
             return (place,)
-        return tuple(self.byte_pieces[value] for value in self.whole.spelling(piece))
+        spelt = (self.byte_pieces[value] for value in self.whole.spelling(piece))
+        return tuple(place for place in spelt if place >= 0)
