@@ -145,13 +145,13 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
     beams = predict_sids(
         fitted=learnt.generator,
         trie=trie,
-        pieces=processor.encode(QUERIES, out_type=int),
+        pieces=learnt.prompted.pieces(QUERIES),
         beams=BEAMS,
         batch_size=8,
     )
     known = known_sids(
         generator=learnt.generator,
-        pieces=processor.encode(QUERIES, out_type=int),
+        pieces=learnt.prompted.pieces(QUERIES),
         pairs=[
             QuerySidPairs(TRAIN[:, 0], sids[TRAIN[:, 1]]),
             of_beams(beams),
