@@ -98,21 +98,25 @@ class RowChecks:
     def require_id(self) -> None:
         """Rejects rows whose item_id is empty, or longer than anything that serves it takes."""
         self.replace("item_id", read_id)
-        self._require_any("item_id")
-        self.require("item_id", bool, "empty item_id")
+        self._require_key("item_id")
         self.require_length("item_id", most=ID_CHARACTERS)
 
     def require_query(self) -> None:
         """Rejects rows whose query, which has been cleaned, is empty or too long, likewise."""
-        self._require_any("query")
-        self.require("query", bool, "empty query")
+        self._require_key("query")
         self.require_length("query", most=QUERY_CHARACTERS)
 
-    def _require_any(self, name: str) -> None:
-        """Rejects rows without any value, such as those below a sheet's last one, as harmless."""
-        for position, value in enumerate(self.columns[name]):
-            if not value and all(_is_blank(values[position]) for values in self.columns.values()):
-                self.fault(position, None, None, EMPTY_ROW)
+    def _require_key(self, name: str) -> None:
+        """Rejects rows with an empty key: as harmless, where they have no value at all."""
+        keys = self.columns[name]
+        if all(keys):  # one look spares one at each row
+            return
+        for position, key in enumerate(keys):
+            if not key:
+                if all(_is_blank(values[position]) for values in self.columns.values()):
+                    self.fault(position, None, None, EMPTY_ROW)
+                else:
+                    self.fault(position, name, key, f"empty {name}")
 
     def require_number(self, name: str) -> None:
         """Rejects rows with a number that is not finite, negative or too large."""
