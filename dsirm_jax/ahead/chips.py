@@ -14,6 +14,8 @@ from dsirm_jax.io.errors import InputError
 GIB = 2**30
 TPU_PASSES = {"default": 1, "high": 3, "highest": 6}
 """Of the parts in bfloat16 that a TPU splits float32 into, see `jax.lax.Precision`."""
+HOPPER_PASSES = {"default": 2, "high": 2, "highest": 989 / 67}
+"""In TF32, or on no tensor core."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,7 @@ CHIPS = {
         source="https://www.nvidia.com/en-us/data-center/h100",
         host="8",
         topology=None,
-        # In TF32, or on no tensor core.
-        passes={"default": 2, "high": 2, "highest": 989 / 67},
+        passes=HOPPER_PASSES,
     ),
     "h200": Chip(
         flops=989e12,
@@ -96,7 +97,7 @@ CHIPS = {
         source="https://www.nvidia.com/en-us/data-center/h200",
         host="8",
         topology=None,
-        passes={"default": 2, "high": 2, "highest": 989 / 67},
+        passes=HOPPER_PASSES,
     ),
 }
 
