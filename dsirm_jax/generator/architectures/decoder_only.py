@@ -49,7 +49,13 @@ from dsirm_jax.generator.architectures.decoder_weights import (
     read_text_model,
     with_sid_arrays,
 )
-from dsirm_jax.generator.architectures.layers import PRODUCTS, UNROLLED, KeysValues, linear
+from dsirm_jax.generator.architectures.layers import (
+    PRODUCTS,
+    UNROLLED,
+    KeysValues,
+    linear,
+    rematerialisation,
+)
 from dsirm_jax.io.checks import check_choice, check_holds, check_number
 from dsirm_jax.io.errors import InputError
 
@@ -291,12 +297,8 @@ class DecoderConfig(Architecture):
             return (text, codes), None
 
         if self.remat:
-            kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-            both = jax.checkpoint(
-                both,
-                prevent_cse=self.scan_layers is not True,
-                policy=kept if self.remat == PRODUCTS else None,
-            )
+            settings = rematerialisation(remat=self.remat, scan_layers=self.scan_layers)
+            both = jax.checkpoint(both, **settings)
         x = self._embedded(params["text"]["embedding"][tokens[:, None]])
         carry = (x, self._code_inputs(params, sids[..., :-1], level=0))
         if self.scan_layers:

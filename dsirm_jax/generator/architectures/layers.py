@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,20 @@ NOT_ATTENDED = -1e10
 """Float32 logit of attention where nothing is to be seen, whatever the type of the computation."""
 PRODUCTS, UNROLLED = "products", "unrolled"
 """Values of `remat` and `scan_layers`, beside True and False."""
+
+
+def rematerialisation(*, remat: bool | str, scan_layers: bool | str) -> dict[str, Any]:
+    """Returns the arguments of `jax.checkpoint` for layers of which little is kept.
+
+    Args:
+      remat: see `T5Config`; true, or `PRODUCTS`.
+      scan_layers: see `T5Config`; a loop keeps XLA from joining the two computations by itself.
+    """
+    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return {
+        "prevent_cse": scan_layers is not True,
+        "policy": kept if remat == PRODUCTS else None,
+    }
 
 
 class KeysValues(NamedTuple):

@@ -20,7 +20,12 @@ from flax.linen import partitioning
 from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.data.vocabulary import PAD
-from dsirm_jax.generator.architectures.layers import NOT_ATTENDED, PRODUCTS, UNROLLED, KeysValues
+from dsirm_jax.generator.architectures.layers import (
+    NOT_ATTENDED,
+    UNROLLED,
+    KeysValues,
+    rematerialisation,
+)
 from dsirm_jax.generator.architectures.t5_layers import (
     Attention,
     Dense,
@@ -134,12 +139,8 @@ def _stack(layer: type[nn.Module], config: T5Shape, *, length: int, inputs: int)
       inputs: number of the arguments beside `x`, the same for all layers.
     """
     if config.remat:
-        kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        layer = nn.remat(
-            layer,
-            prevent_cse=config.scan_layers is not True,
-            policy=kept if config.remat == PRODUCTS else None,
-        )
+        settings = rematerialisation(remat=config.remat, scan_layers=config.scan_layers)
+        layer = nn.remat(layer, **settings)
     if not config.scan_layers:
         return [layer(config) for _ in range(length)]
     scanned = partitioning.scan_with_axes(
