@@ -295,6 +295,7 @@ def _set_up_logging(level: int) -> None:
     from absl import logging as libraries
 
     libraries.get_absl_logger().addFilter(_without_traceback)
+    logging.getLogger("asyncio").addFilter(_not_given_up)
     sys.unraisablehook = _unraisable
 
 
@@ -302,6 +303,13 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """Leaves the line alone of what a thread of Orbax logs, which is raised or logged here too."""
     record.exc_info = None
     return True
+
+
+def _not_given_up(record: logging.LogRecord) -> bool:
+    """Leaves out the writes of a save that Orbax has given up: it raises the first that failed."""
+    said = record.getMessage()
+    lost = said.startswith("Task exception was never retrieved")
+    return not (lost and f"{os.sep}orbax{os.sep}" in said)
 
 
 def _unraisable(lost: "sys.UnraisableHookArgs") -> None:

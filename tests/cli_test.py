@@ -1,3 +1,6 @@
+import asyncio
+import gc
+import logging
 import os
 import subprocess
 import sys
@@ -277,3 +280,23 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_code_1(tmp_path, capsys
         f"dsirm: {tmp_path}/run/locks: Not a directory; move the file that is in the way, or name "
         "another place\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        pytest.param("/lib/orbax/checkpoint/serialization.py", [], id="orbax"),
+        pytest.param("/lib/other/writes.py", ["Task exception was never retrieved"], id="another"),
+    ],
+)
+def test_a_write_that_orbax_has_given_up_has_no_traceback_of_its_own(file, said, caplog):
+    cli._set_up_logging(logging.INFO)
+    scope = {}
+    exec(compile("async def write():\n    raise ValueError('File too large')", file, "exec"), scope)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(scope["write"]())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    del task
+    gc.collect()
+    assert [line.getMessage().splitlines()[0] for line in caplog.records] == said
