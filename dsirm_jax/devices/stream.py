@@ -1,8 +1,9 @@
 """Keeps devices busy: blocks are read, sent, worked on and fetched at once, and come out in order.
 
-A thread reads blocks ahead of the caller's, which sends a block and starts its work while the
-devices still work on the one before: JAX's calls return at once. What is fetched is on its way to
-the host before it is waited for.
+JAX's calls return at once: while the devices work on a block, the caller's thread reads the next
+and sends it. What is fetched is on its way to the host before it is waited for. What comes of files
+a thread reads further ahead, see `read_ahead`; of what lies in memory it would take more time than
+it saves, as Python runs one thread at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ MEMORY_SHARE = 1 / 8
 
 _Key = TypeVar("_Key")
 _Block = TypeVar("_Block")
-_Placed = TypeVar("_Placed")
 _Work = TypeVar("_Work")
 _Made = TypeVar("_Made")
 _END: Any = object()
@@ -38,17 +38,18 @@ _END: Any = object()
 def stream(
     blocks: Iterable[tuple[_Key, _Block]],
     *,
-    put: Callable[[_Block], _Placed],
-    step: Callable[[_Placed], Any],
+    step: Callable[[Any], Any],
+    put: Callable[[_Block], Any] | None = None,
     depth: int = DEPTH,
 ) -> Generator[tuple[_Key, Any]]:
-    """Yields what a step makes of blocks, in their order; at most `depth + AHEAD` are alive.
+    """Yields what a step makes of blocks, in their order; at most `depth` are alive when it does.
 
     Args:
-      blocks: read in a thread of its own, each with what its result is known by. A block's arrays
-        stay as they are: a device may read them where they lie.
-      put: sends a block to the devices, and does not wait for it; called in this thread.
-      step: starts the work on it, likewise, and returns a tree of `jax.Array`.
+      blocks: each with what its result is known by; closed in the end. A block's arrays stay as
+        they are: a device may read them where they lie.
+      step: starts the work on a block, does not wait for it, and returns a tree of `jax.Array`.
+      put: sends a block to the devices before, and does not wait for it; when not given, the step
+        gets it as it is, which takes least time where one device is to have small ones.
       depth: blocks on the devices at once.
 
     Yields:
@@ -58,17 +59,29 @@ def stream(
       Exception: what reading raises, after the results of all blocks before but those on their way.
     """
     running: collections.deque[tuple[_Key, Any]] = collections.deque()
-    for key, block in read_ahead(blocks):
-        result = step(put(block))
-        del block
-        for array in jax.tree.leaves(result):
-            array.copy_to_host_async()
-        running.append((key, result))
-        del key, result
-        if len(running) == depth:
+    with _closed_in_the_end(blocks) as source:
+        for key, block in source:
+            result = step(put(block) if put else block)
+            del block
+            for array in jax.tree.leaves(result):
+                array.copy_to_host_async()
+            running.append((key, result))
+            del key, result
+            if len(running) == depth:
+                yield _fetched(*running.popleft())
+        while running:
             yield _fetched(*running.popleft())
-    while running:
-        yield _fetched(*running.popleft())
+
+
+@contextlib.contextmanager
+def _closed_in_the_end(blocks: Iterable[_Block]) -> Iterator[Iterator[_Block]]:
+    """Yields an iterator, which what comes after the block has no use for."""
+    source = iter(blocks)
+    try:
+        yield source
+    finally:
+        if close := getattr(source, "close", None):
+            close()
 
 
 def _fetched(key: _Key, result: Any) -> tuple[_Key, Any]:
@@ -82,18 +95,14 @@ def read_ahead(blocks: Iterable[_Block], *, count: int = AHEAD) -> Generator[_Bl
       blocks: what to go through.
       count: blocks read, or being read, while one is in use.
     """
-    source = iter(blocks)
-    read = made_ahead(lambda _: next(source, _END), itertools.count(), depth=count)
-    try:
+    with _closed_in_the_end(blocks) as source:
+        read = made_ahead(lambda _: next(source, _END), itertools.count(), depth=count)
         with contextlib.closing(read):
             for block in read:
                 if block is _END:
                     return
                 yield block
                 del block  # or one more would be alive while the next is asked for
-    finally:
-        if close := getattr(source, "close", None):
-            close()
 
 
 def made_ahead(

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vectors import remove_other_shards, shard, vector_blocks
 from dsirm_jax.devices.precision import exact
-from dsirm_jax.devices.stream import memory_limit, rows_per_chunk, stream
+from dsirm_jax.devices.stream import memory_limit, read_ahead, rows_per_chunk, stream
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.quantizer.fitted import FittedQuantizer
@@ -132,8 +132,8 @@ def assign(
 
     Args:
       fitted: the quantizer; with `config.beams` over 1 codes are searched for, see `beam_quantize`.
-      chunks: of at most `chunk_rows` rows each, whose arrays stay as they are; a thread reads them
-        ahead of the devices.
+      chunks: of at most `chunk_rows` rows each, whose arrays stay as they are; what comes of files
+        is best read ahead, see `devices.stream.read_ahead`.
       stay: an item keeps its previous SID where the squared distance to it is at most `1 + stay`
         times that to the best SID, and its category is still the same.
       chunk_rows: rows that the devices take at a time.
@@ -349,8 +349,13 @@ def assign_shards(
                     ids = item_ids[rows].combine_chunks()
                 yield ids, VectorChunk(block, _part(pinned, rows), _part(previous, rows))
 
-        parts = _assigned(chunks(), fitted=fitted, stay=stay, chunk_rows=full, devices=devices)
-        with sid_writer(path, version=fitted.version) as write, contextlib.closing(parts):
+        with (
+            sid_writer(path, version=fitted.version) as write,
+            contextlib.closing(read_ahead(chunks())) as read,
+            contextlib.closing(
+                _assigned(read, fitted=fitted, stay=stay, chunk_rows=full, devices=devices)
+            ) as parts,
+        ):
             for ids, assigned in parts:
                 write(ids, *assigned)
     multihost_utils.sync_global_devices("assign_shards")

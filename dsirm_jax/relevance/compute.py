@@ -257,7 +257,7 @@ def rung_features(
             yield part, SidContext(_grown(queries), _grown(items))
 
     step = functools.partial(_sid_features, groups=tuple(groups))
-    for (query, pair, filled), block in stream(blocks(), put=jax.device_put, step=step):
+    for (query, pair, filled), block in stream(blocks(), step=step):
         values[pair[filled]] = block[: len(query)][filled]
     return _table(columns, values)
 

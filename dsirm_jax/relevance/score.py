@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -134,9 +135,8 @@ def _in_blocks(
             yield here, block
 
     scores = np.empty((len(values),) if columns is None else (len(values), columns), np.float32)
-    placed = jax.device_put(fitted)
-    results = stream(blocks(), put=jax.device_put, step=lambda block: apply(placed, block))
-    for here, found in results:
+    head = jax.device_put(fitted) if len(values) > rows else fitted
+    for here, found in stream(blocks(), step=functools.partial(apply, head)):
         scores[here] = found[: here.stop - here.start]
     return scores
 

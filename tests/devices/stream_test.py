@@ -55,8 +55,9 @@ def test_results_come_in_order_whichever_devices_are_slow(devices, depth):
     assert readers() == []
 
 
+@pytest.mark.parametrize("ahead", [0, AHEAD], ids=["read as they are sent", "read ahead"])
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_few_blocks_are_alive(depth):
+def test_few_blocks_are_alive(depth, ahead):
     alive, most = weakref.WeakSet(), 0
 
     class Block:
@@ -72,14 +73,15 @@ def test_few_blocks_are_alive(depth):
             yield block, block.number
             del block
 
-    for block, result in stream(blocks(), put=jnp.int32, step=lambda number: number, depth=depth):
+    read = read_ahead(blocks()) if ahead else blocks()
+    for block, result in stream(read, put=jnp.int32, step=lambda number: number, depth=depth):
         assert block.number == result
         time.sleep(0.001)  # the reader gets as far as it can
         most = max(most, len(alive))
         del block
     gc.collect()
     assert not alive
-    assert depth < most <= depth + AHEAD
+    assert depth <= most <= depth + ahead
 
 
 def test_the_next_blocks_are_read_and_sent_while_one_is_worked_on():
@@ -97,7 +99,7 @@ def test_the_next_blocks_are_read_and_sent_while_one_is_worked_on():
         sent.append(number)
         return jnp.int32(number)
 
-    results = stream(blocks(), put=put, step=lambda number: number, depth=2)
+    results = stream(read_ahead(blocks()), put=put, step=lambda number: number, depth=2)
     assert next(results)[0] == 0
     assert both_ahead.wait(10)  # 0 is out, 1 is on the device, 2 and 3 are read
     assert sent == [0, 1] and read == [0, 1, 2, 3]
@@ -111,7 +113,9 @@ def test_a_fault_of_the_reader_comes_out_where_it_happened():
 
     found = []
     with pytest.raises(OSError, match="disk") as fault:
-        found.extend(stream(blocks(), put=jnp.asarray, step=lambda block: block, depth=1))
+        found.extend(
+            stream(read_ahead(blocks()), put=jnp.asarray, step=lambda block: block, depth=1)
+        )
     assert "blocks" in [frame.name for frame in traceback.extract_tb(fault.value.__traceback__)]
     assert readers() == []
 
@@ -123,7 +127,9 @@ def test_results_before_a_fault_of_the_reader_are_handed_out():
 
     keys = []
     with pytest.raises(OSError, match="disk"):
-        for key, _ in stream(blocks(), put=jnp.asarray, step=lambda block: block, depth=1):
+        for key, _ in stream(
+            read_ahead(blocks()), put=jnp.asarray, step=lambda block: block, depth=1
+        ):
             keys.append(key)
     assert keys == [0, 1, 2]
 
@@ -133,11 +139,12 @@ def test_a_fault_of_the_step_ends_the_reader():
         raise ValueError("step")
 
     with pytest.raises(ValueError, match="step"):
-        list(stream(numbered(9), put=jnp.asarray, step=step))
+        list(stream(read_ahead(numbered(9)), put=jnp.asarray, step=step))
     assert readers() == []
 
 
-def test_closing_early_ends_the_reader_and_what_it_reads():
+@pytest.mark.parametrize("threads", [0, 1], ids=["read as they are sent", "read ahead"])
+def test_closing_early_ends_the_reader_and_what_it_reads(threads):
     closed = threading.Event()
 
     def blocks():
@@ -146,9 +153,10 @@ def test_closing_early_ends_the_reader_and_what_it_reads():
         finally:
             closed.set()
 
-    results = stream(blocks(), put=jnp.asarray, step=lambda block: block)
+    read = read_ahead(blocks()) if threads else blocks()
+    results = stream(read, put=jnp.asarray, step=lambda block: block)
     assert next(results)[0] == 0
-    assert len(readers()) == 1
+    assert len(readers()) == threads
     results.close()
     assert closed.is_set() and readers() == []
 
@@ -174,7 +182,7 @@ def test_a_thread_reads_and_the_caller_sends():
         threads["step"].add(threading.get_ident())
         return block
 
-    list(stream(blocks(), put=put, step=step))
+    list(stream(read_ahead(blocks()), put=put, step=step))
     here = {threading.get_ident()}
     assert threads["put"] == threads["step"] == here and not threads["read"] & here
 
