@@ -13,15 +13,18 @@ from tests import shapes
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # With eight devices, device-count invariance can be shown anywhere. XLA would end the process when
-# busy cores let one of them wait 40 seconds for the others.
+# busy cores let one of them wait 40 seconds for the others. Most of a test's time is compilation,
+# which LLVM's optimisations make half as long again; commands in processes of their own have them.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
     + " --xla_cpu_collective_call_terminate_timeout_seconds=3600"
+    + " --xla_backend_optimization_level=0"
+    + " --xla_llvm_disable_expensive_passes=true"
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Most of a test's time is compilation, often of what another test has compiled. Workers and
-# commands have the environment of the process that starts them.
+# Much of it is of what another test has compiled. Workers and commands have the environment of the
+# process that starts them.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compiled = tempfile.mkdtemp(prefix="compiled-")
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
