@@ -139,3 +139,15 @@ class Trimmed:
             return (place,)
         spelt = (self.byte_pieces[value] for value in self.whole.spelling(piece))
         return tuple(place for place in spelt if place >= 0)
+
+
+def rows_of(vocabulary: Vocabulary) -> Int[np.ndarray, " kept"]:
+    """Returns the row of a model's embedding for each id of a vocabulary, trimmed or whole."""
+    if isinstance(vocabulary, Trimmed):
+        return vocabulary.kept
+    return np.arange(vocabulary.size)
+
+
+def whole_of(vocabulary: Vocabulary) -> Vocabulary:
+    """Returns a vocabulary with its tokenizer's own ids, whether it is trimmed or not."""
+    return vocabulary.whole if isinstance(vocabulary, Trimmed) else vocabulary

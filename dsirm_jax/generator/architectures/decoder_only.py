@@ -41,11 +41,12 @@ from dsirm_jax.generator.architectures.decoder_layers import (
     rms_norm,
     sight,
 )
+from dsirm_jax.generator.architectures.decoder_settings import read_settings
 from dsirm_jax.generator.architectures.decoder_weights import (
     EMBEDDING,
     LAYERS,
     NORM,
-    read_settings,
+    kept_tokens,
     read_text_model,
     with_sid_arrays,
 )
@@ -60,8 +61,6 @@ from dsirm_jax.io.checks import check_choice, check_holds, check_number
 from dsirm_jax.io.errors import InputError
 
 VOCAB_MULTIPLE = 128
-MOST_PADDING = 1024
-"""Published embeddings have fewer rows than this beyond the tokens of their tokenizer."""
 NOT_OF_WEIGHTS = ("dtype", "remat", "scan_layers", "text_vocab_size", "sid_sizes")
 """Settings that may differ from those of the weights; the vocabulary's size is looked at alone."""
 CHOICES = {
@@ -326,12 +325,8 @@ class DecoderConfig(Architecture):
                     f"DecoderConfig.{field.name} is {bound!r}; bind that of the weights"
                 )
         rows = weights.text_vocab_size
-        if not rows - MOST_PADDING < self.text_vocab_size <= rows:
-            raise InputError(
-                f"{path}: {rows} tokens, but the vocabulary has {self.text_vocab_size}; prepare "
-                f"with the vocabulary of these weights"
-            )
-        text = read_text_model(path, config=self, tokens=rows)
+        kept = kept_tokens(path, rows=rows, tokens=self.text_vocab_size)
+        text = read_text_model(path, config=self, tokens=rows, kept=kept)
         shapes = {path: shape for path, (shape, _) in self.parameters().items()}
         flat = with_sid_arrays(text, shapes=shapes, tokens=self.text_vocab_size, seed=seed)
         params = traverse_util.unflatten_dict(flat, sep="/")

@@ -14,7 +14,7 @@ from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
 
 TEXT_PARAMS = "t5"
-WEIGHTS, GIN = "t5.safetensors", "model.gin"
+WEIGHTS = "t5.safetensors"
 EMBEDDING, OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
 SHAPE = (
     *("emb_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers", "num_decoder_layers"),
@@ -35,7 +35,7 @@ def load_text_params(path: Path) -> tuple[Architecture, dict]:
     Raises:
       InputError: there is no such file, or it holds no text parameters.
     """
-    otherwise = f"no weights of `dsirm import-t5`; name its {WEIGHTS}"
+    otherwise = f"no T5 of `dsirm import-model`; name its {WEIGHTS}"
     flat, description = files.load(path, kind=TEXT_PARAMS, otherwise=otherwise)
     return architecture_from(description), traverse_util.unflatten_dict(flat, sep="/")
 
@@ -62,8 +62,8 @@ def with_sid_rows(path: Path, *, config: T5Shape, seed: int) -> dict:
         value, needed = getattr(text_config, name), getattr(config, name)
         if value != needed:
             raise InputError(
-                f"{path}: its T5Config.{name} is {value} and not {needed}; read the {GIN} beside "
-                f"it after the other gin files, and prepare with its vocabulary"
+                f"{path}: its T5Config.{name} is {value} and not {needed}; read model.gin beside "
+                f"it after the other gin files: it binds its settings and its vocabulary"
             )
     generator = np.random.Generator(np.random.Philox(key=seed))
     flat = traverse_util.flatten_dict(params, sep="/")

@@ -13,7 +13,8 @@ from flax import traverse_util
 
 from dsirm_jax.generator.architectures.architecture import param_shapes
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig, text_states
-from dsirm_jax.generator.architectures.decoder_weights import read_settings, read_text_model
+from dsirm_jax.generator.architectures.decoder_settings import read_settings
+from dsirm_jax.generator.architectures.decoder_weights import read_text_model
 from dsirm_jax.io.errors import InputError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -219,6 +220,17 @@ def test_shards_half_precision_and_names_without_a_prefix_are_read(tmp_path):
 
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
+
+
+def two_files(folder):
+    whole = folder / "model.safetensors"
+    shutil.copy(whole, folder / "model-1.safetensors")
+    only = {QUERY: safetensors.numpy.load_file(whole)[QUERY]}
+    safetensors.numpy.save_file(only, folder / "model-2.safetensors")
+    weight_map = {"a": "model-1.safetensors", QUERY: "model-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
 FAULTS = {
     "no config.json": (lambda folder: (folder / "config.json").unlink(), r"config.json: no such"),
     "no safetensors": (
@@ -235,7 +247,7 @@ FAULTS = {
     ),
     "another family": (
         change_config(model_type="mamba"),
-        "model_type is 'mamba'; give a model of one of llama, qwen2, qwen3, gemma3_text",
+        "model_type is 'mamba'; give a model of one of gemma3_text, llama, qwen2, qwen3",
     ),
     "no family": (lambda folder: (folder / "config.json").write_text("[1]"), "model_type is None"),
     "another activation": (change_config(hidden_act="relu"), "hidden_act is 'relu'; .* silu"),
@@ -257,6 +269,10 @@ FAULTS = {
     "another width": (
         change_config(intermediate_size=30),
         r"tensor model.layers.0.mlp.gate_proj.weight is \(28, 24\), but config.json says \(30, 24",
+    ),
+    "two copies of a tensor": (
+        two_files,
+        f"model-2.safetensors: tensor {QUERY} is in .*model-1.safetensors too",
     ),
     "a tensor too few": (
         change_tensors(lambda arrays: arrays.pop(QUERY)),
