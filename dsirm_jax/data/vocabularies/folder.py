@@ -94,6 +94,19 @@ def read(folder: Path) -> Vocabulary:
     return vocabulary if pads_with_zero else Trimmed(whole=vocabulary, kept=all_kept(vocabulary))
 
 
+def of_generator(folder: Path, *, of_run: Path) -> Vocabulary:
+    """Reads the vocabulary of a generator: its own, or that of its run.
+
+    Args:
+      folder: where it has its own.
+      of_run: the SentencePiece model that it reads where there is no such folder.
+
+    Raises:
+      InputError: see `read`.
+    """
+    return read(folder) if folder.is_dir() else SentencePiece.read(of_run)
+
+
 def write(
     folder: Path,
     *,
