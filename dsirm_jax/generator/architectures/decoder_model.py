@@ -11,6 +11,7 @@ import safetensors.numpy
 from jaxtyping import Int
 
 from dsirm_jax.data.vocabularies.trimming import kept_rows
+from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.decoder_only import NOT_OF_WEIGHTS, DecoderConfig
 from dsirm_jax.generator.architectures.decoder_settings import settings_of
 from dsirm_jax.generator.architectures.decoder_weights import Names, checked_names
@@ -64,8 +65,11 @@ class DecoderModel:
         arrays = {name: self.weights.read(name) for name in (self.names.norm, *others)}
         for name in self._tables:
             arrays[name] = np.ascontiguousarray(kept_rows(self.weights.read(name), kept))
-        said = {name: of for name, of in self.weights.config.items() if name not in SPECIAL_IDS}
-        write_json(folder / CONFIG, said | {"vocab_size": len(kept), "pad_token_id": 0})
+        said = dict(self.weights.config) | {"vocab_size": len(kept)}
+        if not np.array_equal(kept, np.arange(len(kept))):
+            said = {name: of for name, of in said.items() if name not in SPECIAL_IDS}
+            said["pad_token_id"] = PAD
+        write_json(folder / CONFIG, said)
         path = folder / SINGLE
         safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
         shutil.copymode(folder / CONFIG, path)  # save_file lets nobody else read it

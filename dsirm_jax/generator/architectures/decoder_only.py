@@ -23,6 +23,8 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
+from dsirm_jax.data.vocabularies.trimming import text_rows
 from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
@@ -46,7 +48,6 @@ from dsirm_jax.generator.architectures.decoder_weights import (
     EMBEDDING,
     LAYERS,
     NORM,
-    kept_tokens,
     read_text_model,
     with_sid_arrays,
 )
@@ -61,6 +62,8 @@ from dsirm_jax.io.checks import check_choice, check_holds, check_number
 from dsirm_jax.io.errors import InputError
 
 VOCAB_MULTIPLE = 128
+MOST_PADDING = 1024
+"""Published embeddings have fewer rows than this beyond the tokens of their tokenizer."""
 NOT_OF_WEIGHTS = ("dtype", "remat", "scan_layers", "text_vocab_size", "sid_sizes")
 """Settings that may differ from those of the weights; the vocabulary's size is looked at alone."""
 CHOICES = {
@@ -315,7 +318,7 @@ class DecoderConfig(Architecture):
     def unstacked(self, params: dict) -> dict:
         return self._apart(params) if self.scan_layers else params
 
-    def pretrained(self, path: Path, *, seed: int) -> dict:
+    def pretrained(self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None) -> dict:
         weights = self.of_folder(path)
         for field in dataclasses.fields(self):
             value, bound = getattr(weights, field.name), getattr(self, field.name)
@@ -324,11 +327,16 @@ class DecoderConfig(Architecture):
                     f"{path}: its {field.name} is {value!r}, but gin binding "
                     f"DecoderConfig.{field.name} is {bound!r}; bind that of the weights"
                 )
-        rows = weights.text_vocab_size
-        kept = kept_tokens(path, rows=rows, tokens=self.text_vocab_size)
-        text = read_text_model(path, config=self, tokens=rows, kept=kept)
+        tokens, size = weights.text_vocab_size, self.text_vocab_size
+        rows = text_rows(vocabulary, size=size, rows=tokens, most_padding=MOST_PADDING)
+        if rows is None:
+            raise InputError(
+                f"{path}: {tokens} tokens, but the vocabulary has {size}; bind the vocabulary of "
+                f"these weights to generate.run.vocabulary"
+            )
+        text = read_text_model(path, config=self, tokens=tokens)
         shapes = {path: shape for path, (shape, _) in self.parameters().items()}
-        flat = with_sid_arrays(text, shapes=shapes, tokens=self.text_vocab_size, seed=seed)
+        flat = with_sid_arrays(text, shapes=shapes, rows=rows, seed=seed)
         params = traverse_util.unflatten_dict(flat, sep="/")
         return params if self.scan_layers else self._apart(params)
 

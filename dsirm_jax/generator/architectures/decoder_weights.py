@@ -12,19 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.data.vocabularies import folder as vocabularies
-from dsirm_jax.data.vocabularies.trimming import kept_rows, rows_of
 from dsirm_jax.generator.architectures.decoder_layers import DecoderShape, layer_parameters
 from dsirm_jax.generator.architectures.decoder_settings import decoder_family
 from dsirm_jax.generator.architectures.tensors import Weights, hugging_face_weights
-from dsirm_jax.io.errors import InputError
 
 EMBEDDING, NORM, LAYERS = "text/embedding", "text/norm/scale", "layers"
 OUTPUT = "lm_head.weight"
-VOCABULARY = "vocabulary"
-"""The folder within an imported model that numbers the rows of its embedding."""
-MOST_PADDING = 1024
-"""Published embeddings have fewer rows than this beyond the tokens of their tokenizer."""
 Flat = dict[str, np.ndarray]
 
 
@@ -97,20 +90,13 @@ def checked_names(weights: Weights, *, config: DecoderShape, tokens: int) -> Nam
     return names
 
 
-def read_text_model(
-    folder: Path,
-    *,
-    config: DecoderShape,
-    tokens: int,
-    kept: Int[np.ndarray, " kept"] | None = None,
-) -> TextModel:
+def read_text_model(folder: Path, *, config: DecoderShape, tokens: int) -> TextModel:
     """Reads the weights of a folder.
 
     Args:
       folder: with `config.json` and `model.safetensors`, or its shards and their index.
       config: of the model, as `read_settings` says.
       tokens: rows of its embedding.
-      kept: those of its rows that are taken, in their order; all when not given.
 
     Raises:
       InputError: a tensor is missing, or unknown, of another shape or not finite; it is named.
@@ -118,9 +104,8 @@ def read_text_model(
     weights = hugging_face_weights(folder)
     names = checked_names(weights, config=config, tokens=tokens)
     offset = decoder_family(weights.config, path=weights.config_file).scale_offset
-    rows = np.arange(tokens) if kept is None else kept
     params = {
-        EMBEDDING: kept_rows(weights.read_float32(names.embedding), rows),
+        EMBEDDING: weights.read_float32(names.embedding),
         NORM: weights.read_float32(names.norm) + np.float32(offset),
     }
     for path, of_layers in names.layers.items():
@@ -130,38 +115,8 @@ def read_text_model(
         shift = np.float32(offset if path.endswith("/scale") else 0.0)
         params[f"{LAYERS}/{path}"] = np.ascontiguousarray(stack) + shift
     is_tied = names.output == names.embedding
-    output = params[EMBEDDING] if is_tied else kept_rows(weights.read_float32(names.output), rows)
+    output = params[EMBEDDING] if is_tied else weights.read_float32(names.output)
     return TextModel(params, output)
-
-
-def kept_tokens(folder: Path, *, rows: int, tokens: int) -> Int[np.ndarray, " kept"]:
-    """Returns the row of an embedding for each id of a vocabulary.
-
-    An imported model has them in order. A tokenizer beside published weights is numbered as
-    `vocabularies.folder` reads it; where there is none, its ids are taken to be the rows.
-
-    Args:
-      folder: of the model.
-      rows: of its embedding.
-      tokens: of the vocabulary.
-
-    Raises:
-      InputError: the vocabulary is of another size.
-    """
-    kept = np.arange(tokens)
-    if (folder / VOCABULARY).is_dir():
-        fits, size = tokens == rows, rows
-    elif any((folder / name).is_file() for name in vocabularies.TOKENIZERS):
-        kept = rows_of(vocabularies.read(folder))
-        fits, size = tokens == len(kept), len(kept)
-    else:
-        fits, size = rows - MOST_PADDING < tokens <= rows, rows
-    if not fits:
-        raise InputError(
-            f"{folder}: {size} tokens, but the vocabulary has {tokens}; bind "
-            f"generate.run.vocabulary to that of these weights"
-        )
-    return kept
 
 
 def layer_names(config: DecoderShape) -> dict[str, str]:
@@ -192,7 +147,11 @@ def layer_names(config: DecoderShape) -> dict[str, str]:
 
 
 def with_sid_arrays(
-    text: TextModel, *, shapes: Mapping[str, tuple[int, ...]], tokens: int, seed: int
+    text: TextModel,
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    rows: Int[np.ndarray, " token"] | slice,
+    seed: int,
 ) -> Flat:
     """Returns parameters to start training from: a pretrained model, and new arrays for SIDs.
 
@@ -202,21 +161,21 @@ def with_sid_arrays(
     Args:
       text: the model.
       shapes: of all parameters, by their paths.
-      tokens: rows of the embedding that the vocabulary has; those beyond are left out.
+      rows: of the embedding that the vocabulary has, in its order; others are left out.
       seed: of the new arrays.
     """
     generator = np.random.Generator(np.random.Philox(key=seed))
-    embedding = text.params[EMBEDDING][:tokens]
+    embedding = text.params[EMBEDDING][rows]
     read, written = (
-        (rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64))
-        for rows in (embedding, text.output[:tokens])
+        (table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64))
+        for table in (embedding, text.output[rows])
     )
-    missing = shapes[EMBEDDING][0] - tokens
+    missing = shapes[EMBEDDING][0] - len(embedding)
     flat = text.params | {EMBEDDING: np.pad(embedding, ((0, missing), (0, 0)))}
     for path, shape in shapes.items():
         if path not in flat:
             is_head = path.rpartition("/")[2].startswith("head_")
             mean, spread = written if is_head else read
-            rows = mean + spread * generator.normal(size=shape[::-1] if is_head else shape)
-            flat[path] = np.ascontiguousarray(rows.T if is_head else rows, np.float32)
+            drawn = mean + spread * generator.normal(size=shape[::-1] if is_head else shape)
+            flat[path] = np.ascontiguousarray(drawn.T if is_head else drawn, np.float32)
     return flat

@@ -18,11 +18,10 @@ from jaxtyping import Int
 from dsirm_jax.data import wordpieces
 from dsirm_jax.data.vocabularies import folder as vocabularies
 from dsirm_jax.data.vocabularies.prompt import QUERY, check_prompt
-from dsirm_jax.data.vocabularies.protocol import Marks, Vocabulary
+from dsirm_jax.data.vocabularies.protocol import Marks
 from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
-from dsirm_jax.data.vocabularies.trimming import rows_of, trimmed, whole_of
+from dsirm_jax.data.vocabularies.trimming import trimmed, whole_of
 from dsirm_jax.data.vocabulary import take_vocabulary
-from dsirm_jax.generator.architectures.decoder_weights import VOCABULARY
 from dsirm_jax.generator.architectures.families.family import Family, Model, family_named
 from dsirm_jax.generator.architectures.tensors import CONFIG, Weights, hugging_face_weights
 from dsirm_jax.generator.importing.gguf_tokenizers import write_tokenizer
@@ -32,7 +31,7 @@ from dsirm_jax.generator.importing.texts import prompted, read_texts
 from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.files import replacing, write_text
 
-GIN, SHARED_VOCABULARY = "model.gin", "vocabulary.model"
+GIN, VOCABULARY, SHARED_VOCABULARY = "model.gin", "vocabulary", "vocabulary.model"
 MB = 1e6
 
 
@@ -142,7 +141,7 @@ def _import(
             kept = np.arange(whole)
             bound = {"prepare.run.vocabulary": str(out.absolute() / SHARED_VOCABULARY)}
         else:
-            read = _write_vocabulary(
+            kept, whole = _write_vocabulary(
                 partial / VOCABULARY,
                 tokenizer=tokenizer,
                 marks=marks,
@@ -150,7 +149,6 @@ def _import(
                 prompt=prompt,
                 rows=_rows(model),
             )
-            kept, whole = rows_of(read), whole_of(read).size
             bound = {"generate.run.vocabulary": str(out.absolute() / VOCABULARY)}
         if kept.max() >= _rows(model):
             raise InputError(
@@ -210,21 +208,25 @@ def _write_vocabulary(
     texts: Sequence[str],
     prompt: str,
     rows: int,
-) -> Vocabulary:
-    """Writes the vocabulary of a generator alone, trimmed where there are texts."""
-    read = vocabularies.write(folder, tokenizer=tokenizer, marks=marks)
-    whole = whole_of(read)
-    kept: Int[np.ndarray, " kept"] = rows_of(read)
+) -> tuple[Int[np.ndarray, " kept"], int]:
+    """Writes the vocabulary of a generator alone, trimmed where there are texts.
+
+    Returns:
+      The rows of the embedding that it needs, in the order of `trimming.text_rows`, and the size of
+      the whole vocabulary.
+    """
+    whole = whole_of(vocabularies.write(folder, tokenizer=tokenizer, marks=marks))
+    kept = np.arange(whole.size, dtype=np.int32)
     if texts:
         all_texts = itertools.chain.from_iterable(map(read_texts, texts))
         with _naming_texts(tokenizer):
             kept = trimmed(whole, prompted(all_texts, prompt=prompt))
     # Some tokenizers have marks that their model has no row for, and that no text has.
     needless = np.isin(kept, [*whole.specials]) & (kept >= rows)
-    if not texts and not needless.any():
-        return read
     kept = kept[~needless]
-    return vocabularies.write(folder, tokenizer=tokenizer, marks=marks, kept=kept)
+    if texts or needless.any():
+        vocabularies.write(folder, tokenizer=tokenizer, marks=marks, kept=kept)
+    return kept, whole.size
 
 
 @contextlib.contextmanager

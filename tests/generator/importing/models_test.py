@@ -27,7 +27,7 @@ def started(out):
     vocabulary = vocabularies.read(out / "vocabulary")
     config = DecoderConfig.of_folder(out)
     config = dataclasses.replace(config, text_vocab_size=vocabulary.size)
-    return vocabulary, config, config.pretrained(out, seed=0)
+    return vocabulary, config, config.pretrained(out, seed=0, vocabulary=vocabulary)
 
 
 def read_states(model, texts):
@@ -95,15 +95,17 @@ def test_rows_are_in_the_order_of_the_ids_that_a_generator_reads(padding, tmp_pa
     np.testing.assert_array_equal(params["text"]["embedding"][0], table[padding])
 
 
-def test_weights_with_a_tokenizer_beside_them_are_numbered_as_it_is_read(tmp_path):
+def test_an_imported_model_reads_its_own_vocabulary_alone(tmp_path):
     source = tiny.hugging_face(tmp_path / "source", padding=5)
-    import_model(source, tmp_path / "out")
-    _, config, params = started(tmp_path / "out")
-    jax.tree.map(np.testing.assert_array_equal, config.pretrained(source, seed=0), params)
-    with pytest.raises(InputError, match="source: 97 tokens, but the vocabulary has 96"):
-        dataclasses.replace(config, text_vocab_size=96).pretrained(source, seed=0)
-    with pytest.raises(InputError, match="out: 97 tokens, but the vocabulary has 90"):
-        dataclasses.replace(config, text_vocab_size=90).pretrained(tmp_path / "out", seed=0)
+    (tmp_path / "texts.txt").write_text("red shoe")
+    import_model(source, tmp_path / "out", texts=[str(tmp_path / "texts.txt")])
+    vocabulary, config, params = started(tmp_path / "out")
+    whole = config.pretrained(source, seed=0, vocabulary=vocabulary)
+    np.testing.assert_array_equal(whole["text"]["embedding"], params["text"]["embedding"])
+    other = vocabularies.read(source)
+    config = dataclasses.replace(config, text_vocab_size=other.size)
+    with pytest.raises(InputError, match="but the vocabulary has 97; bind the vocabulary of these"):
+        config.pretrained(tmp_path / "out", seed=0, vocabulary=other)
 
 
 def test_marks_without_a_row_are_left_out(tmp_path):
