@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
+from dsirm_jax.io.arrays import finite
 from dsirm_jax.io.errors import InputError
 
 CONFIG = "config.json"
@@ -97,25 +98,6 @@ class Weights:
     def read_float32(self, name: str) -> np.ndarray:
         """Returns a tensor as float32; see `read`."""
         return np.asarray(self.read(name), np.float32)
-
-
-def finite(array: np.ndarray, *, name: str, file: Path) -> np.ndarray:
-    """Returns an array that has been looked through.
-
-    Args:
-      array: the array.
-      name: what messages call it.
-      file: that has it.
-
-    Raises:
-      InputError: a number of it is not finite.
-    """
-    is_finite = np.isfinite(array)
-    if not is_finite.all():
-        raise InputError(
-            f"{file}: {name} has {np.sum(~is_finite)} numbers that are not finite; fetch it again"
-        )
-    return array
 
 
 def hugging_face_weights(folder: Path) -> Weights:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import pathlib
 import shutil
 from types import SimpleNamespace
@@ -20,9 +21,11 @@ from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
 from dsirm_jax.generator.architectures.t5_text import WEIGHTS, load_text_params
-from dsirm_jax.generator.architectures.t5_weights import read_hugging_face, read_t5x
+from dsirm_jax.generator.architectures.t5_weights import read_hugging_face, read_t5x, text_shapes
 from dsirm_jax.generator.importing.models import GIN, SHARED_VOCABULARY, import_model
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.run import configuration
+from dsirm_jax.stages import generate
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 MODELS = ("t5", "t5_1_1", "mt5")
@@ -333,6 +336,13 @@ def test_a_trimmed_vocabulary_takes_its_rows(imported):
     kernel = params["decoder"]["logits_dense"]["kernel"]
     ours = started["decoder"]["logits_dense"]["kernel"]
     np.testing.assert_array_equal(ours[:, :5], kernel[:, kept])
+
+
+def test_its_gin_file_has_as_many_parameters_as_the_published_flan_t5():
+    files = ["gin/runs/demo.gin", "gin/models/flan_t5_small.gin"]
+    configuration.parse(files=files, bindings=["MODEL_DIR = 'out'"], search_paths=[])
+    config = dataclasses.replace(configuration.bound(generate.run)["config"], text_vocab_size=32128)
+    assert sum(math.prod(shape) for shape in text_shapes(config).values()) == 76_961_152
 
 
 def test_weights_of_another_shape_are_refused(imported):
