@@ -189,7 +189,8 @@ def _sentence_piece(file: GgufFile, folder: Path) -> tuple[Path, Marks]:
     """Writes a BPE of SentencePiece with byte fallback, which normalises nothing."""
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto()
+    schema: Any = sentencepiece_model_pb2  # made as it is imported, which types do not show
+    model = schema.ModelProto()
     columns = (_listed(file, name) for name in ("tokens", "scores", "token_type"))
     unknown = file.entry("tokenizer.ggml.unknown_token_id", 0)
     for number, (piece, score, kind) in enumerate(zip(*columns, strict=True)):

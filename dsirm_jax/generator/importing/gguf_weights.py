@@ -97,8 +97,8 @@ def read_gguf(path: Path) -> GgufFile:
         import gguf
     except ImportError as error:
         raise InputError(
-            f"{path}: the package gguf, which reads such files, is not here; pip install "
-            f"'dsirm-jax[gguf]'"
+            f"{path}: the package gguf, which reads such files, is not here: pip install "
+            f"'.[gguf]' in a checkout"
         ) from error
     if not path.is_file():
         raise InputError(f"{path}: no such file; name a GGUF file or a model's folder")

@@ -167,5 +167,5 @@ def test_positions_that_no_llama_has_are_refused(tmp_path):
 def test_the_package_is_named_where_it_is_missing(tmp_path, monkeypatch):
     (tmp_path / "model.gguf").touch()
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(InputError, match=r"model.gguf: the package gguf.*dsirm-jax\[gguf\]"):
+    with pytest.raises(InputError, match=r"model.gguf: the package gguf.*pip install '.\[gguf\]'"):
         import_model(tmp_path / "model.gguf", tmp_path / "out")
