@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted, check_prompt
-from dsirm_jax.io.checks import check_whole
+from dsirm_jax.io.checks import check_choice, check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import prepare, quantize
@@ -17,9 +17,14 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.data.tasks import Curriculum
+    from dsirm_jax.data.vocabularies.protocol import Vocabulary
     from dsirm_jax.generator.architectures.architecture import Architecture
+    from dsirm_jax.generator.code_start import Directions
     from dsirm_jax.generator.losses import GeneratorObjective
     from dsirm_jax.training.settings import Training
+
+CODE_STARTS = (None, "titles", "codewords")
+"""What codes are read by before training; see `generator/code_start.py`."""
 
 
 def run(
@@ -34,6 +39,7 @@ def run(
     beams: int,
     prompt: str = QUERY,
     start: str | None = None,
+    code_start: str | None = None,
     model_parallel: int = 1,
 ) -> None:
     """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
@@ -44,7 +50,8 @@ def run(
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
     from dsirm_jax.generator import fitted as generators
-    from dsirm_jax.generator.architectures.architecture import check_architecture
+    from dsirm_jax.generator.architectures.architecture import check_architecture, init_params
+    from dsirm_jax.generator.code_start import started
     from dsirm_jax.generator.hits import write_hits
     from dsirm_jax.generator.predict import join_query_shards, predict_shards
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
@@ -69,8 +76,16 @@ def run(
         curriculum=curriculum,
         training=training,
         queries=layout.queries,
+        judgements=layout.judgements,
         seed=seed,
     )
+    params = config.pretrained(Path(start), seed=seed) if start else None
+    if code_start:
+        params = params or init_params(config, seed=seed)
+        directions = _directions(
+            layout, code_start, config=config, params=params, vocabulary=vocabulary, seed=seed
+        )
+        params = started(config, params, directions)
     params = train(
         config=config,
         objective=objective,
@@ -80,7 +95,7 @@ def run(
         held_out=held_out,
         directory=layout.stage("generate"),
         seed=seed,
-        params=config.pretrained(Path(start), seed=seed) if start else None,
+        params=params,
         model_parallel=model_parallel,
     )
     fitted = generators.FittedGenerator(
@@ -126,9 +141,38 @@ def run(
     )
 
 
+def _directions(
+    layout: Layout,
+    code_start: str,
+    *,
+    config: Architecture,
+    params: Any,
+    vocabulary: Vocabulary,
+    seed: int,
+) -> Directions:
+    """Returns where the rows of codes point before training, see `code_start`."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.generator.code_start import codeword_directions, title_directions
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.sids.codes import read_sids
+
+    sids = read_sids(layout.sids).sids
+    embedding = np.asarray(config.text_embedding(params))
+    if code_start == "titles":
+        titles = pq.read_table(layout.items, columns=["title"])["title"].to_pylist()
+        pieces = vocabulary.encode(titles)
+        return title_directions(embedding, pieces, sids, sizes=config.sid_sizes)
+    codebooks = quantizers.load(layout.quantizer).codebooks
+    return codeword_directions(codebooks, sids, width=embedding.shape[1], seed=seed)
+
+
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises InputError where the prompt has no place for the query."""
-    check_prompt("gin binding generate.run.prompt", bindings["generate"].get("prompt", QUERY))
+    """Raises InputError where the prompt has no place for the query, or codes no such start."""
+    bound = bindings["generate"]
+    check_prompt("gin binding generate.run.prompt", bound.get("prompt", QUERY))
+    check_choice("generate.run.code_start", bound.get("code_start"), CODE_STARTS)
 
 
 STAGE = Stage(

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
+    CodeArrays,
     Logits,
     check_sizes,
     check_target,
@@ -315,6 +316,15 @@ class DecoderConfig(Architecture):
 
     def unstacked(self, params: dict) -> dict:
         return self._apart(params) if self.scan_layers else params
+
+    def parted(self, params: dict) -> tuple[dict, CodeArrays]:
+        return {name: part for name, part in params.items() if name != "sid"}, params["sid"]
+
+    def joined(self, of_text: dict, of_codes: CodeArrays) -> dict:
+        return of_text | {"sid": of_codes}
+
+    def text_embedding(self, params: dict) -> Float[Array, "token emb"]:
+        return params["text"]["embedding"][: self.text_vocab_size]
 
     def pretrained(self, path: Path, *, seed: int) -> dict:
         weights = self.of_folder(path)
