@@ -53,6 +53,15 @@ def trimmed(vocabulary: Vocabulary, texts: Iterable[str]) -> Int[np.ndarray, " k
     return np.array([first, *sorted(kept)], np.int32)
 
 
+def all_kept(vocabulary: Vocabulary) -> Int[np.ndarray, " kept"]:
+    """Returns all pieces, behind one row more that pads; see `trimmed`.
+
+    So numbered, a vocabulary has padding at 0 wherever it had its own, and nothing is spelt anew.
+    """
+    first = 0 if vocabulary.padding is None else vocabulary.padding
+    return np.array([first, *range(vocabulary.size)], np.int32)
+
+
 def kept_rows(
     table: Float[np.ndarray, "piece dim"], kept: Int[np.ndarray, " kept"]
 ) -> Float[np.ndarray, "kept dim"]:
@@ -71,6 +80,35 @@ def kept_rows(
             f"take both from the same model"
         )
     return table[kept]
+
+
+def text_rows(
+    vocabulary: Vocabulary | None, *, size: int, rows: int, most_padding: int = 1
+) -> Int[np.ndarray, " piece"] | slice | None:
+    """Returns the rows of an embedding that the pieces of a vocabulary have, in its order.
+
+    A trimmed vocabulary takes those that it keeps out of a whole embedding; of one that was cut
+    down to them before, it takes all.
+
+    Args:
+      vocabulary: of the text; one that is not trimmed when not given.
+      size: of the vocabulary.
+      rows: of the embedding.
+      most_padding: fewer than so many rows of a whole embedding are of no piece.
+
+    Returns:
+      None where the embedding is not of this vocabulary.
+    """
+
+    def is_whole(size: int) -> bool:
+        return 0 <= rows - size < most_padding
+
+    if not isinstance(vocabulary, Trimmed):
+        return slice(size) if is_whole(size) else None
+    # Nobody cuts an embedding down to all its rows.
+    if rows == size and not np.array_equal(vocabulary.kept, all_kept(vocabulary.whole)):
+        return slice(size)
+    return vocabulary.kept if is_whole(vocabulary.whole.size) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dsirm_jax.generator.architectures.decoder_layers import DecoderShape, layer_parameters
 from dsirm_jax.generator.architectures.tensors import CONFIG, read_json, read_tensors
@@ -203,7 +203,11 @@ def layer_names(config: DecoderShape) -> dict[str, str]:
 
 
 def with_sid_arrays(
-    text: TextModel, *, shapes: Mapping[str, tuple[int, ...]], tokens: int, seed: int
+    text: TextModel,
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    rows: Int[np.ndarray, " token"] | slice,
+    seed: int,
 ) -> Flat:
     """Returns parameters to start training from: a pretrained model, and new arrays for SIDs.
 
@@ -213,23 +217,23 @@ def with_sid_arrays(
     Args:
       text: the model.
       shapes: of all parameters, by their paths.
-      tokens: rows of the embedding that the vocabulary has; those beyond are left out.
+      rows: of the embedding that the vocabulary has, in its order; others are left out.
       seed: of the new arrays.
     """
     generator = np.random.Generator(np.random.Philox(key=seed))
-    embedding = text.params[EMBEDDING][:tokens]
+    embedding = text.params[EMBEDDING][rows]
     read, written = (
-        (rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64))
-        for rows in (embedding, text.output[:tokens])
+        (table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64))
+        for table in (embedding, text.output[rows])
     )
-    missing = shapes[EMBEDDING][0] - tokens
+    missing = shapes[EMBEDDING][0] - len(embedding)
     flat = text.params | {EMBEDDING: np.pad(embedding, ((0, missing), (0, 0)))}
     for path, shape in shapes.items():
         if path not in flat:
             is_head = path.rpartition("/")[2].startswith("head_")
             mean, spread = written if is_head else read
-            rows = mean + spread * generator.normal(size=shape[::-1] if is_head else shape)
-            flat[path] = np.ascontiguousarray(rows.T if is_head else rows, np.float32)
+            drawn = mean + spread * generator.normal(size=shape[::-1] if is_head else shape)
+            flat[path] = np.ascontiguousarray(drawn.T if is_head else drawn, np.float32)
     return flat
 
 

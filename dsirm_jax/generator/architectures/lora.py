@@ -24,6 +24,7 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
     CodeArrays,
@@ -191,8 +192,8 @@ class Lora(Architecture):
     def text_embedding(self, params: dict) -> Float[Array, "token emb"]:
         return self.config.text_embedding(self.config.joined(params[TEXT], params[CODES]))
 
-    def pretrained(self, path: Path, *, seed: int) -> dict:
-        params = self.config.pretrained(path, seed=seed)
+    def pretrained(self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None) -> dict:
+        params = self.config.pretrained(path, seed=seed, vocabulary=vocabulary)
         return jax.tree.map(np.asarray, self._around(params, key=jax.random.key(seed)))
 
     def kernels(self) -> dict[str, Kernel]:

@@ -3,6 +3,7 @@ import functools
 import json
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from dsirm_jax.data.vocabularies.trimming import Trimmed
 from dsirm_jax.generator.architectures.architecture import param_shapes
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig, text_states
 from dsirm_jax.generator.architectures.decoder_weights import read_settings, read_text_model
@@ -308,6 +310,31 @@ def test_sids_get_arrays_of_their_own(scan_layers):
         np.testing.assert_allclose(new.std(axis=0), old.std(axis=0), rtol=0.2)
     again = config.pretrained(GOLDEN / "llama", seed=5)
     jax.tree.map(np.testing.assert_array_equal, started, again)
+
+
+def test_a_trimmed_vocabulary_takes_its_rows_of_whole_weights_or_has_them(tmp_path):
+    kept = np.array([7, 0, 3, 7, 90])
+    vocabulary = Trimmed(whole=SimpleNamespace(size=95, padding=7), kept=kept)
+    read = DecoderConfig.of_folder(GOLDEN / "qwen2")
+    config = dataclasses.replace(read, text_vocab_size=5, sid_sizes=(4, 4))
+    started = config.pretrained(GOLDEN / "qwen2", seed=5, vocabulary=vocabulary)
+    text = read_text_model(GOLDEN / "qwen2", config=read, tokens=96)
+    table = started["text"]["embedding"]
+    np.testing.assert_array_equal(table[:5], text.params["text/embedding"][kept])
+    assert not table[5:].any()
+    folder = copied(tmp_path)
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"vocab_size": 5}))
+    arrays = safetensors.numpy.load_file(folder / "model.safetensors")
+    for name, array in arrays.items():
+        if array.shape[0] == 96 and name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            arrays[name] = array[kept]
+    safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+    cut = config.pretrained(folder, seed=5, vocabulary=vocabulary)
+    jax.tree.map(np.testing.assert_array_equal, started, cut)
+    other = Trimmed(whole=SimpleNamespace(size=97, padding=7), kept=kept)
+    with pytest.raises(InputError, match="96 tokens, but the vocabulary has 5; bind"):
+        config.pretrained(GOLDEN / "qwen2", seed=5, vocabulary=other)
 
 
 def test_settings_and_vocabularies_of_another_model_are_refused():

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import safetensors.numpy
 import tensorstore
 from flax import serialization, traverse_util
 
+from dsirm_jax.data.vocabularies.trimming import Trimmed
 from dsirm_jax.data.vocabulary import train_vocabulary
 from dsirm_jax.generator import losses
 from dsirm_jax.generator.architectures.architecture import init_params
@@ -303,6 +305,21 @@ def test_sids_get_rows_of_their_own(imported, scan_layers):
         assert len(np.unique(new, axis=0)) == 600
         np.testing.assert_allclose(new.mean(axis=0), theirs.mean(axis=0), atol=0.5)
         np.testing.assert_allclose(new.std(axis=0), theirs.std(axis=0), rtol=0.15)
+
+
+def test_a_trimmed_vocabulary_takes_its_rows(imported):
+    path = imported / "out" / WEIGHTS
+    of_text, params = load_text_params(path)
+    kept = np.array([0, 1, 2, 40, 200])
+    whole = SimpleNamespace(size=of_text.text_vocab_size, padding=0)
+    config = of_text.fitted_to(text_vocab_size=5, sid_sizes=(4, 4))
+    vocabulary = Trimmed(whole=whole, kept=kept)
+    started = config.pretrained(path, seed=5, vocabulary=vocabulary)
+    table = params["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(started["token_embedder"]["embedding"][:5], table[kept])
+    kernel = params["decoder"]["logits_dense"]["kernel"]
+    ours = started["decoder"]["logits_dense"]["kernel"]
+    np.testing.assert_array_equal(ours[:, :5], kernel[:, kept])
 
 
 def test_weights_of_another_shape_are_refused(imported):
