@@ -209,9 +209,10 @@ def text_sid(
       prompted: see `query_sid`.
       several: see `query_sid`.
     """
-    shared = {"tfds_dir": tfds_dir, "vocabulary": vocabulary, "several": several}
+    paths: dict[str, Any] = {"tfds_dir": tfds_dir, "vocabulary": vocabulary}
+    answers: dict[str, Any] = {"sids": sids, "sizes": sizes, "several": several}
     rates = [
-        (task(**shared, sids=sids, sizes=sizes, prompted=prompted), rate)
+        (task(**paths, **answers, prompted=prompted), rate)
         for task, rate in ((query_sid, 1 - title_rate), (title_sid, title_rate))
         if rate
     ]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -78,11 +79,11 @@ def codeword_directions(
     random = np.random.Generator(np.random.Philox(key=seed))
     square, triangle = np.linalg.qr(random.normal(size=(max(dim, width),) * 2))
     turn = (square * np.sign(np.diag(triangle)))[:dim, :width]
-    node, directions = np.zeros(len(sids), np.int32), []
+    node, directions = jnp.zeros(len(sids), jnp.int32), []
     for codes, book in zip(sids.T, codebooks, strict=True):
-        node = np.asarray(book.children(node, codes))
+        node = book.children(node, jnp.asarray(codes))
         words = np.asarray(book.codewords)
-        means = _shares(codes, node, shape=(book.size, len(words))) @ words
+        means = _shares(codes, np.asarray(node), shape=(book.size, len(words))) @ words
         directions.append((means @ turn).astype(np.float32))
     return tuple(directions)
 

@@ -57,18 +57,16 @@ def test_codewords_are_turned_and_keep_their_angles(width):
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, rtol=1e-5, atol=1e-5)
     again = code_start.codeword_directions(books, SIDS, width=width, seed=1)
     np.testing.assert_array_equal(again[0], first)
-    assert not np.allclose(
-        code_start.codeword_directions(books, SIDS, width=width, seed=2)[0], first
-    )
+    other = code_start.codeword_directions(books, SIDS, width=width, seed=2)
+    assert not np.allclose(other[0], first)
 
 
 def test_codewords_of_more_dimensions_are_projected():
     rng = np.random.default_rng(0)
     books = tuple(book(rng.normal(size=(size, 400)).astype(np.float32)) for size in (4, 2))
     first, _ = code_start.codeword_directions(books, SIDS, width=100, seed=0)
-    shorter = np.linalg.norm(first[[0, 2]], axis=1) / np.linalg.norm(
-        books[0].codewords[[0, 2]], axis=1
-    )
+    words = np.asarray(books[0].codewords)[[0, 2]]
+    shorter = np.linalg.norm(first[[0, 2]], axis=1) / np.linalg.norm(words, axis=1)
     np.testing.assert_allclose(shorter, 0.5, atol=0.1)
 
 

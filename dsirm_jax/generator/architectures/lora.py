@@ -3,7 +3,7 @@
 A kernel `W` acts as `W + (alpha / rank) A B`: `A`, `[in, rank]`, is drawn and `B`, `[rank, out]`,
 is zero, so that training starts from the network itself. Learnt are the adapters, and what codes
 are read and written by; the optimizer keeps moments of these alone, and no gradient of a frozen
-kernel is computed. Behind training it is the plain network, the products added to its kernels.
+kernel is computed. After training it is the plain network, the products added to its kernels.
 
 Source: Hu et al. 2021, arXiv 2106.09685; in all linear layers: Dettmers et al. 2023, arXiv
 2305.14314.
@@ -32,7 +32,6 @@ from dsirm_jax.generator.architectures.architecture import (
     Logits,
     Past,
     State,
-    check_architecture,
     check_sizes,
     param_shapes,
 )
@@ -107,7 +106,12 @@ class Lora(Architecture):
     sid_sizes: tuple[int, ...] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        check_architecture(self.config)
+        check_holds(
+            isinstance(self.config, Architecture) and not isinstance(self.config, Lora),
+            binding="Lora.config",
+            value=self.config,
+            remedy="another architecture, such as @decoder_only.DecoderConfig()",
+        )
         check_sizes(self, "rank")
         check_number("Lora.alpha", self.alpha, above=0, below=math.inf)
         check_holds(
@@ -129,7 +133,7 @@ class Lora(Architecture):
         return self._around(self.config.init(key), key=key)
 
     def logical_axes(self) -> dict:
-        adapters = {}
+        adapters: dict[str, PartitionSpec] = {}
         for path, kernel in self.kernels().items():
             down, up = kernel.factors(kernel.axes, None)
             adapters |= {f"{path}/{DOWN}": PartitionSpec(*down), f"{path}/{UP}": PartitionSpec(*up)}

@@ -95,8 +95,8 @@ class Dense(nn.Module):
         x = x.astype(self.dtype)
         y = linear(x, kernel[:, columns].astype(self.dtype))
         if self.has_variable("params", DOWN):
-            down, up = (self.get_variable("params", name) for name in (DOWN, UP))
-            y = y + low_rank(x, down, up[:, columns])
+            up = self.get_variable("params", UP)
+            y = y + low_rank(x, self.get_variable("params", DOWN), up[:, columns])
         return y
 
 
