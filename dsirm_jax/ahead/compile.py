@@ -209,7 +209,12 @@ def generate_step(bindings: Bindings, target: Target, devices: Sequence[jax.Devi
         shardings=shardings,
         precision=training.matmul_precision,
     )
-    batch = batch_spec(config, rows=training.batch_size, length=bound["max_pieces"])
+    batch = batch_spec(
+        config,
+        rows=training.batch_size,
+        length=bound["max_pieces"],
+        sids=bound["curriculum"].sids_of_query,
+    )
     placement = sharded(mesh, state_shardings=shardings)
     state = placement.state_like(generator_state_shapes(config, optimizer=optimizer))
     return step, (state, placement.batch_like(batch)), {}, len(devices)

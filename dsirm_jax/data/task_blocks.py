@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from dsirm_jax.data.schema import HEAD, TEST, TRAIN, TRAIN_RELEVANT
 from dsirm_jax.devices.stream import made_ahead
@@ -27,13 +27,15 @@ DATASET_ROWS = 2**12
 KEPT_SHARE = 1 / 64
 """Of a machine's memory, what the blocks of a task may take: a process for each GPU has its own."""
 
-QUERY = "query_index"
+QUERY, ITEM = "query_index", "item_index"
 TRAINING_SPLITS = {"judgements": TRAIN_RELEVANT, "items": TRAIN}
 """The split of the TFDS dataset that tasks call `train`, by config."""
 OTHER_SPLITS = {"judgements": (HEAD, TEST), "items": ()}
 """The other splits of the tasks, by config; their pairs are relevant or not."""
 
 Row = dict[str, Any]
+Selected = Bool[np.ndarray, " query"] | Int[np.ndarray, " query"]
+"""Queries whose rows are read; or, of each query, the item of the one row that is, -1 for none."""
 Narrow = dict[str, tuple[np.ndarray, np.dtype]]
 
 
@@ -69,9 +71,7 @@ def block_edges(task: seqio.Task, *, host: int, hosts: int, block_rows: int) -> 
     return [first + (last - first) * block // blocks for block in range(blocks + 1)]
 
 
-def block_sizes(
-    task: seqio.Task, edges: Sequence[int], queries: Bool[np.ndarray, " query"] | None
-) -> list[int]:
+def block_sizes(task: seqio.Task, edges: Sequence[int], queries: Selected | None) -> list[int]:
     """Returns the rows of each block that are of the selected queries.
 
     Args:
@@ -101,7 +101,7 @@ def read_block(
     lengths: Mapping[str, int],
     block: int,
     *,
-    queries: Bool[np.ndarray, " query"] | None = None,
+    queries: Selected | None = None,
 ) -> Row:
     """Returns the rows of a block in the order of the files, tokenised, cut and padded.
 
@@ -204,7 +204,7 @@ def _chunks(
     task: seqio.Task,
     edges: Sequence[int],
     block: int,
-    queries: Bool[np.ndarray, " query"] | None,
+    queries: Selected | None,
 ) -> tf.data.Dataset:
     """Returns the rows of a block that are of the selected queries, in the files' order."""
     import tensorflow as tf
@@ -219,7 +219,9 @@ def _chunks(
     }
 
     def matches(row: Mapping[str, Any]) -> Row:
-        selected = tf.gather(mask, row[QUERY])
+        selected = tf.gather(chosen, row[QUERY])
+        if chosen.dtype != tf.bool:
+            selected = selected == row[ITEM]
         return {name: tf.boolean_mask(values, selected) for name, values in row.items()}
 
     files = [
@@ -232,7 +234,7 @@ def _chunks(
     )
     if queries is None or QUERY not in spec:
         return chunks
-    mask = tf.constant(queries)
+    chosen = tf.constant(queries)
     return chunks.map(matches)
 
 

@@ -45,7 +45,11 @@ def vocabulary_of(
 
 
 def text_sid_features(
-    vocabulary: PathLike | None, sizes: Sequence[int], *, prompted: Prompted | None = None
+    vocabulary: PathLike | None,
+    sizes: Sequence[int],
+    *,
+    prompted: Prompted | None = None,
+    several: bool = False,
 ) -> dict[str, seqio.Feature]:
     """Returns what the rows of text -> SID tasks are made of: `inputs`, `targets` and `weight`.
 
@@ -53,6 +57,7 @@ def text_sid_features(
       vocabulary: of the inputs, see `query_sid`.
       sizes: codes per level of the targets.
       prompted: see `query_sid`.
+      several: whether a row has several SIDs, each with a weight.
     """
     import tensorflow as tf
 
@@ -63,7 +68,7 @@ def text_sid_features(
         "inputs": seqio.Feature(pieces, add_eos=False),
         "targets": seqio.Feature(tokens, add_eos=False),
         # A mixture keeps nothing but its features.
-        "weight": seqio.Feature(number, add_eos=False, dtype=tf.float32, rank=0),
+        "weight": seqio.Feature(number, add_eos=False, dtype=tf.float32, rank=int(several)),
     }
 
 

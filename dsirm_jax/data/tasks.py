@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from dsirm_jax.data import task_texts
 from dsirm_jax.data.pairs import held_out_queries
 from dsirm_jax.data.schema import TRAIN
+from dsirm_jax.data.sid_sets import SidSets, sid_sets
 from dsirm_jax.data.task_blocks import (
     OTHER_SPLITS,
     TRAINING_SPLITS,
     Row,
+    Selected,
     block_edges,
     block_sizes,
     mixture_rows,
@@ -40,7 +43,8 @@ from dsirm_jax.data.task_texts import (
     vocabulary_of,
 )
 from dsirm_jax.data.vocabularies.prompt import Prompted
-from dsirm_jax.io.checks import check_number
+from dsirm_jax.io.checks import check_number, check_whole
+from dsirm_jax.io.records import LATER
 from dsirm_jax.sids import codes
 from dsirm_jax.training.batches import concatenate, cut_batches, in_stages, visits
 
@@ -63,12 +67,16 @@ class Curriculum:
     Attributes:
       title_rate: share of the rows that are `title_sid`, the others being `query_sid`; below 1.
       title_first: share of the steps, from the first on, in which all rows are `title_sid`.
+      sids_of_query: 1 makes a row of each pair of a query and an item relevant to it; from 2 on a
+        query is one row, with up to as many SIDs of such items, those that weigh most.
     """
 
     title_rate: float = 0.5
     title_first: float = 0.0
+    sids_of_query: int = dataclasses.field(default=1, metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_whole("Curriculum.sids_of_query", self.sids_of_query, least=1)
         for name in ("title_rate", "title_first"):
             check_number(f"Curriculum.{name}", getattr(self, name), least=0, below=1)
 
@@ -105,6 +113,7 @@ def query_sid(
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     prompted: Prompted | None = None,
+    several: SidSets | None = None,
 ) -> seqio.Task:
     """Returns the task: training query -> SID of an item relevant to it, weighed by gain.
 
@@ -116,25 +125,28 @@ def query_sid(
       sizes: codes per level.
       prompted: the prompt that texts stand in, and how many pieces are read, for rows in chunks as
         `batches` reads them; no prompt when not given.
+      several: which SIDs answer a query, for rows of `SidSets.rows`; one item's when not given.
 
     Returns:
-      A task with the features `inputs`, pieces, and `targets`, one SID token per level. Source:
-      TIGER (arXiv 2305.05065) for the targets; the weights are this project's.
+      A task with the features `inputs`, pieces, and `targets`, one SID token per level, or those of
+      several SIDs. Source: TIGER (arXiv 2305.05065) for the targets; the weights are this
+      project's.
     """
-    features = text_sid_features(vocabulary, sizes, prompted=prompted)
+    features = text_sid_features(vocabulary, sizes, prompted=prompted, several=bool(several))
     sid_tokens = _sid_tokens(sids, sizes=sizes, features=features)
+    answers = several.features(sid_tokens) if several else None
+
+    def answer(row: Row) -> Row:
+        if answers:
+            return answers(row["query_index"])
+        return {"targets": sid_tokens(row["item_index"]), "weight": row["gain"] * row["weight"]}
+
     return _task(
         "query_sid",
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            map_rows(
-                lambda row: {
-                    "inputs": row["query"],
-                    "targets": sid_tokens(row["item_index"]),
-                    "weight": row["gain"] * row["weight"],
-                }
-            ),
+            map_rows(lambda row: {"inputs": row["query"]} | answer(row)),
         ],
         output_features=features,
         prompted=prompted,
@@ -149,11 +161,12 @@ def title_sid(
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     prompted: Prompted | None = None,
+    several: SidSets | None = None,
 ) -> seqio.Task:
     """Returns the task: text of an item -> its SID; arguments and features as in `query_sid`."""
     import tensorflow as tf
 
-    features = text_sid_features(vocabulary, sizes, prompted=prompted)
+    features = text_sid_features(vocabulary, sizes, prompted=prompted, several=bool(several))
     sid_tokens = _sid_tokens(sids, sizes=sizes, features=features)
     return _task(
         "title_sid",
@@ -167,6 +180,7 @@ def title_sid(
                     "weight": tf.ones_like(row["item_index"], tf.float32),
                 }
             ),
+            *([map_rows(several.one)] if several else []),
         ],
         output_features=features,
         prompted=prompted,
@@ -182,6 +196,7 @@ def text_sid(
     sizes: Sequence[int],
     title_rate: float,
     prompted: Prompted | None = None,
+    several: SidSets | None = None,
 ) -> seqio.Task | seqio.Mixture:
     """Returns the mixture of `query_sid` and `title_sid`, or the one task that has rows in it.
 
@@ -192,19 +207,19 @@ def text_sid(
       sizes: see `query_sid`.
       title_rate: share of the rows that come from `title_sid`, from 0 to 1.
       prompted: see `query_sid`.
+      several: see `query_sid`.
     """
-    paths = {"tfds_dir": tfds_dir, "vocabulary": vocabulary}
+    paths: dict[str, Any] = {"tfds_dir": tfds_dir, "vocabulary": vocabulary}
+    answers: dict[str, Any] = {"sids": sids, "sizes": sizes, "several": several}
     rates = [
-        (task(**paths, sids=sids, sizes=sizes, prompted=prompted), rate)
+        (task(**paths, **answers, prompted=prompted), rate)
         for task, rate in ((query_sid, 1 - title_rate), (title_sid, title_rate))
         if rate
     ]
     return imported_seqio().Mixture("text_sid", rates) if len(rates) > 1 else rates[0][0]
 
 
-def num_rows(
-    task: seqio.Task | seqio.Mixture, *, queries: Bool[np.ndarray, " query"] | None = None
-) -> int:
+def num_rows(task: seqio.Task | seqio.Mixture, *, queries: Selected | None = None) -> int:
     """Returns the rows of an epoch: those of a task, or of a mixture's tasks together.
 
     Args:
@@ -228,7 +243,7 @@ def batches(
     host: int = 0,
     hosts: int = 1,
     block_rows: int = BLOCK_ROWS,
-    queries: Bool[np.ndarray, " query"] | None = None,
+    queries: Selected | None = None,
     read: Callable[..., Row] = read_block,
     room: int | None = None,
 ) -> Iterator[Row]:
@@ -253,8 +268,9 @@ def batches(
       host: number of this host, from 0.
       hosts: number of hosts.
       block_rows: most rows of a block.
-      queries: those whose rows are read, all when not given; rows of no query always are. How
-        many there are in each block is counted first, which takes a pass over all rows.
+      queries: those whose rows are read, all when not given; or the item of the one row of each
+        that is read, see `SidSets.rows`. Rows of no query always are. How many there are in each
+        block is counted first, which takes a pass over all rows.
       read: reads one block, as `task_blocks.read_block` does.
       room: see `task_blocks.read_ahead`.
 
@@ -289,7 +305,7 @@ def first_epoch(
     *,
     task: seqio.Task | seqio.Mixture,
     batch_size: int,
-    queries: Bool[np.ndarray, " query"],
+    queries: Selected,
     **arguments: Any,
 ) -> list[Row]:
     """Returns the batches of the first epoch; rows that do not fill the last are left out.
@@ -311,6 +327,7 @@ def text_sid_batches(
     curriculum: Curriculum,
     training: Training,
     queries: PathLike,
+    judgements: PathLike,
     seed: int,
 ) -> tuple[Callable[[int], Iterator[Row]], int, list[Row]]:
     """Returns what the generator learns from: its batches from any step on, and rows in an epoch.
@@ -326,12 +343,18 @@ def text_sid_batches(
       curriculum: what it learns from, and when.
       training: how long, and in batches of what size.
       queries: `prepare/queries.parquet`.
+      judgements: `prepare/judgements.parquet`.
       seed: of the order, and of the queries held out.
     """
     tasks = functools.partial(text_sid, tfds_dir=tfds_dir, vocabulary=vocabulary, sids=sids)
-    tasks = functools.partial(tasks, sizes=sizes, prompted=prompted)
+    several, most = None, curriculum.sids_of_query
+    if most > 1:
+        number = pq.read_metadata(queries).num_rows
+        several = sid_sets(judgements, sids=sids, queries=number, most=most)
+    tasks = functools.partial(tasks, sizes=sizes, prompted=prompted, several=several)
     titles, mixed, pairs = (tasks(title_rate=rate) for rate in (1, curriculum.title_rate, 0))
-    lengths = {"inputs": prompted.most, "targets": len(sizes)}
+    lengths = {"inputs": prompted.most, "targets": most * len(sizes)}
+    rows_of = several.rows if several else lambda selected: selected
     trained, held_out_batches = None, []
     if training.held_out:
         held_out = held_out_queries(Path(queries), share=training.held_out, seed=seed)
@@ -343,7 +366,7 @@ def text_sid_batches(
                 lengths=lengths,
                 batch_size=training.batch_size,
                 seed=seed,
-                queries=held_out,
+                queries=rows_of(held_out),
             )
         ]
 
@@ -354,23 +377,27 @@ def text_sid_batches(
             batch_size=training.batch_size,
             seed=seed,
             start_step=start,
-            queries=trained,
+            queries=rows_of(trained),
         )
         return map(generator_features, endless)
 
-    rows = num_rows(mixed, queries=trained)
+    rows = num_rows(mixed, queries=rows_of(trained))
     first, second = (functools.partial(task_batches, task) for task in (titles, mixed))
     title_steps = int(curriculum.title_first * training.num_steps(rows))
     return in_stages(first, second, steps=title_steps), rows, held_out_batches
 
 
 def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Renames a batch of text -> SID rows to the features of T5X's encoder-decoder models."""
-    targets = batch["targets"]
+    """Renames a batch of text -> SID rows to the features of T5X's encoder-decoder models.
+
+    Targets of several SIDs, and their weights, get an axis for these, `[row, sid, level]`.
+    """
+    weights = batch["weight"]
+    targets = batch["targets"].reshape(*weights.shape, -1)
     return {
         "encoder_input_tokens": batch["inputs"],
         "decoder_target_tokens": targets,
-        "decoder_loss_weights": np.broadcast_to(batch["weight"][:, None], targets.shape),
+        "decoder_loss_weights": np.broadcast_to(weights[..., None], targets.shape),
     }
 
 

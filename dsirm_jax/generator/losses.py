@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.io.checks import check_choice
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.records import LATER
+
+MEAN, MARGINAL = "mean", "marginal"
+"""Losses of several SIDs of a query."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,12 +27,17 @@ class GeneratorObjective:
       label_smoothing: share of a target's probability that is spread evenly over its level's codes.
       z_loss: weight of the squared logarithm of each softmax's normaliser, which keeps logits near
         zero; T5X's is 1e-4.
+      of_several: of a query that is learnt with several SIDs, "mean" takes the mean of their
+        losses, "marginal" the negative log-probability that one of them is written; see
+        `Curriculum.sids_of_query`.
     """
 
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+    of_several: str = dataclasses.field(default=MEAN, metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_choice("GeneratorObjective.of_several", self.of_several, (MEAN, MARGINAL))
         if not 0 <= self.label_smoothing < 1:
             raise InputError(
                 f"gin binding GeneratorObjective.label_smoothing is {self.label_smoothing!r}; bind "
@@ -92,13 +102,60 @@ def cross_entropy(
     """
     loss = -level_log_probs(logits, sids)
     if objective.label_smoothing:
-        even = jnp.stack([-jnp.mean(jax.nn.log_softmax(level), axis=-1) for level in logits], -1)
-        loss += objective.label_smoothing * (even - loss)
+        loss += objective.label_smoothing * (_evenly(logits) - loss)
     if objective.z_loss:
-        log_z = jnp.stack([jax.nn.logsumexp(level, axis=-1) for level in logits], axis=-1)
-        loss += objective.z_loss * log_z**2
+        loss += objective.z_loss * _log_z(logits) ** 2
     rows = tuple(range(weights.ndim - 1))
     return WeightedSum(jnp.sum(loss * weights, axis=rows), jnp.sum(weights, axis=rows))
+
+
+def marginal_cross_entropy(
+    logits: Sequence[Float[Array, "row sid _code"]],
+    sids: Int[Array, "row sid level"],
+    weights: Float[Array, "row sid"],
+    *,
+    objective: GeneratorObjective = GeneratorObjective(),
+) -> WeightedSum:
+    """Returns the weighted loss of rows that any of several SIDs answers.
+
+    With a row's weights `w_s` over their sum `W`, and `P_l(s) = P(c_1 .. c_l of s | query)`, level
+    l's share is `M_{l-1} - M_l`, where `M_l = log sum_s w_s / W P_l(s)`; the levels together are
+    `-log sum_s w_s / W P(s | query)`. Label smoothing and z-loss are means over the SIDs.
+
+    Args:
+      logits: per level `[row, sid, sizes[level]]`, teacher-forced.
+      sids: int `[row, sid, level]` codes.
+      weights: float `[row, sid]`; 0 leaves a SID out.
+      objective: what is added.
+
+    Returns:
+      Sums over the rows, each weighing `W`. Source: marginal likelihood, as of several spans that
+      answer a question in Min et al. 2019, arXiv 1909.04849.
+    """
+    total = jnp.sum(weights, axis=1)
+    share = weights / jnp.where(total > 0, total, 1.0)[:, None]
+    # A row without weight, which does not count, has the logarithm of something.
+    share = jnp.where(total[:, None] > 0, share, 1.0 / weights.shape[1])[..., None]
+    down_to = jnp.cumsum(level_log_probs(logits, sids), axis=-1)
+    reached = jax.nn.logsumexp(down_to, axis=1, b=share)  # [row, level]
+    loss = -jnp.diff(reached, axis=-1, prepend=0.0)
+    if objective.label_smoothing:
+        evenly = jnp.sum(share * _evenly(logits), axis=1)
+        loss += objective.label_smoothing * (evenly - loss)
+    if objective.z_loss:
+        loss += objective.z_loss * jnp.sum(share * _log_z(logits) ** 2, axis=1)
+    weight = jnp.broadcast_to(jnp.sum(total), loss.shape[1:])
+    return WeightedSum(jnp.sum(loss * total[:, None], axis=0), weight)
+
+
+def _evenly(logits: Sequence[Float[Array, "*rows _code"]]) -> Float[Array, "*rows level"]:
+    """Returns the cross-entropy of each level with the same probability for all of its codes."""
+    return jnp.stack([-jnp.mean(jax.nn.log_softmax(level), axis=-1) for level in logits], axis=-1)
+
+
+def _log_z(logits: Sequence[Float[Array, "*rows _code"]]) -> Float[Array, "*rows level"]:
+    """Returns the logarithms of the softmaxes' normalisers."""
+    return jnp.stack([jax.nn.logsumexp(level, axis=-1) for level in logits], axis=-1)
 
 
 def mean_per_level(total: WeightedSum) -> Float[Array, " level"]:

@@ -16,7 +16,13 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.devices.precision import FASTEST, multiplying
 from dsirm_jax.generator import losses
-from dsirm_jax.generator.architectures.architecture import Architecture, init_params, param_shapes
+from dsirm_jax.generator.architectures.architecture import (
+    Architecture,
+    init_params,
+    learnt,
+    param_shapes,
+    with_learnt,
+)
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.sids import codes
 from dsirm_jax.training.loop import Batch, StepMetrics, TrainState, fit, mean_loss
@@ -24,23 +30,26 @@ from dsirm_jax.training.meshes import data_mesh, optimizer_shardings, param_shar
 from dsirm_jax.training.settings import Training, make_optimizer
 
 
-def batch_spec(config: Architecture, *, rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_spec(
+    config: Architecture, *, rows: int, length: int, sids: int = 1
+) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and dtypes of a batch, by the names that SeqIO has for its features.
 
     Args:
       config: the generator's network.
       rows: texts in a batch, each with the SID to write.
       length: tokens of a text.
+      sids: that a text may be answered with; the targets have an axis for several.
 
     Returns:
       `encoder_input_tokens`, text tokens, padded; `decoder_target_tokens`, the SIDs' tokens, see
       `sids.codes.to_tokens`; and `decoder_loss_weights`, 0 leaving a target out.
     """
-    levels = len(config.sid_sizes)
+    shape = (rows, *([sids] if sids > 1 else []), len(config.sid_sizes))
     return {
         "encoder_input_tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
-        "decoder_target_tokens": jax.ShapeDtypeStruct((rows, levels), jnp.int32),
-        "decoder_loss_weights": jax.ShapeDtypeStruct((rows, levels), jnp.float32),
+        "decoder_target_tokens": jax.ShapeDtypeStruct(shape, jnp.int32),
+        "decoder_loss_weights": jax.ShapeDtypeStruct(shape, jnp.float32),
     }
 
 
@@ -64,7 +73,7 @@ def teacher_forced(
         sizes=config.sid_sizes,
         text_vocab_size=config.text_vocab_size,
     )
-    sids = jnp.asarray(targets)[:, None]  # [row, hypothesis, level]
+    sids = _by_hypothesis(jnp.asarray(targets))
     logits = config.teacher_forced(params, batch["encoder_input_tokens"], sids, key=key)
     return logits, sids
 
@@ -87,11 +96,18 @@ def batch_loss(
       key: see `teacher_forced`.
     """
     logits, sids = teacher_forced(params, batch, config=config, key=key)
-    weights = batch["decoder_loss_weights"][:, None]
-    per_level = losses.mean_per_level(
-        losses.cross_entropy(logits, sids, weights, objective=objective)
-    )
+    weights = _by_hypothesis(batch["decoder_loss_weights"])
+    if objective.of_several == losses.MARGINAL and sids.shape[1] > 1:
+        total = losses.marginal_cross_entropy(logits, sids, weights[..., 0], objective=objective)
+    else:
+        total = losses.cross_entropy(logits, sids, weights, objective=objective)
+    per_level = losses.mean_per_level(total)
     return jnp.sum(per_level), per_level
+
+
+def _by_hypothesis(targets: Array) -> Array:
+    """Returns targets, or their weights, `[row, hypothesis, level]`."""
+    return targets if targets.ndim == 3 else targets[:, None]
 
 
 def make_generator_loss(
@@ -120,7 +136,7 @@ def generator_state_shapes(
     return TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
         params=params,
-        opt_state=jax.eval_shape(optimizer.init, params),
+        opt_state=jax.eval_shape(optimizer.init, learnt(config, params)),
     )
 
 
@@ -137,7 +153,12 @@ def generator_state_shardings(
     return TrainState(
         step=NamedSharding(mesh, PartitionSpec()),
         params=places,
-        opt_state=optimizer_shardings(mesh, optimizer=optimizer, params=shapes, shardings=places),
+        opt_state=optimizer_shardings(
+            mesh,
+            optimizer=optimizer,
+            params=learnt(config, shapes),
+            shardings=learnt(config, places),
+        ),
     )
 
 
@@ -164,11 +185,13 @@ def make_step(
 
     @multiplying(precision)
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, StepMetrics]:
-        (loss, per_level), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batch, state.step
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        def loss_of(changed: Any) -> Any:
+            return loss_fn(with_learnt(state.params, changed), batch, state.step)
+
+        changed = learnt(config, state.params)
+        (loss, per_level), gradient = jax.value_and_grad(loss_of, has_aux=True)(changed)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, changed)
+        params = with_learnt(state.params, optax.apply_updates(changed, updates))
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         metrics |= {f"loss_level_{level}": value for level, value in enumerate(per_level, start=1)}
         return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
@@ -226,7 +249,9 @@ def train(
     state = TrainState(
         step=jax.device_put(jnp.zeros((), jnp.int32), shardings.step),
         params=params,
-        opt_state=jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params),
+        opt_state=jax.jit(optimizer.init, out_shardings=shardings.opt_state)(
+            learnt(config, params)
+        ),
     )
     placement = sharded(mesh, state_shardings=shardings)
 

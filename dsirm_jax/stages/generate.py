@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted, check_prompt
-from dsirm_jax.io.checks import check_text, check_whole
+from dsirm_jax.io.checks import check_choice, check_text, check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import prepare, quantize
@@ -17,9 +17,14 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.data.tasks import Curriculum
+    from dsirm_jax.data.vocabularies.protocol import Vocabulary
     from dsirm_jax.generator.architectures.architecture import Architecture
+    from dsirm_jax.generator.code_start import Directions
     from dsirm_jax.generator.losses import GeneratorObjective
     from dsirm_jax.training.settings import Training
+
+CODE_STARTS = (None, "titles", "codewords")
+"""What codes are read by before training; see `generator/code_start.py`."""
 
 
 def run(
@@ -35,6 +40,7 @@ def run(
     prompt: str = QUERY,
     vocabulary: str | None = None,
     start: str | None = None,
+    code_start: str | None = None,
     model_parallel: int = 1,
 ) -> None:
     """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
@@ -45,7 +51,8 @@ def run(
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator import fitted as generators
-    from dsirm_jax.generator.architectures.architecture import check_architecture
+    from dsirm_jax.generator.architectures.architecture import check_architecture, init_params
+    from dsirm_jax.generator.code_start import started
     from dsirm_jax.generator.hits import write_hits
     from dsirm_jax.generator.predict import join_query_shards, predict_shards
     from dsirm_jax.generator.score import score_pairs, write_pair_log_probs
@@ -73,8 +80,16 @@ def run(
         curriculum=curriculum,
         training=training,
         queries=layout.queries,
+        judgements=layout.judgements,
         seed=seed,
     )
+    params = config.pretrained(Path(start), seed=seed, vocabulary=read) if start else None
+    if code_start:
+        params = params or init_params(config, seed=seed)
+        directions = _directions(
+            layout, code_start, config=config, params=params, vocabulary=read, seed=seed
+        )
+        params = started(config, params, directions)
     params = train(
         config=config,
         objective=objective,
@@ -84,7 +99,7 @@ def run(
         held_out=held_out,
         directory=layout.stage("generate"),
         seed=seed,
-        params=config.pretrained(Path(start), seed=seed, vocabulary=read) if start else None,
+        params=params,
         model_parallel=model_parallel,
     )
     fitted = generators.FittedGenerator(
@@ -130,8 +145,35 @@ def run(
     )
 
 
+def _directions(
+    layout: Layout,
+    code_start: str,
+    *,
+    config: Architecture,
+    params: Any,
+    vocabulary: Vocabulary,
+    seed: int,
+) -> Directions:
+    """Returns where the rows of codes point before training, see `code_start`."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.generator.code_start import codeword_directions, title_directions
+    from dsirm_jax.quantizer import fitted as quantizers
+    from dsirm_jax.sids.codes import read_sids
+
+    sids = read_sids(layout.sids).sids
+    embedding = np.asarray(config.text_embedding(params))
+    if code_start == "titles":
+        titles = pq.read_table(layout.items, columns=["title"])["title"].to_pylist()
+        pieces = vocabulary.encode(titles)
+        return title_directions(embedding, pieces, sids, sizes=config.sid_sizes)
+    codebooks = quantizers.load(layout.quantizer).codebooks
+    return codeword_directions(codebooks, sids, width=embedding.shape[1], seed=seed)
+
+
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises InputError where the prompt or the vocabulary is none."""
+    """Raises InputError where the prompt, the vocabulary or the start of codes is none."""
     from dsirm_jax.data.vocabularies import folder
 
     bound = bindings["generate"]
@@ -139,6 +181,7 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
     if (vocabulary := bound.get("vocabulary")) is not None:
         check_text("generate.run.vocabulary", vocabulary)
         folder.read(Path(vocabulary))
+    check_choice("generate.run.code_start", bound.get("code_start"), CODE_STARTS)
 
 
 STAGE = Stage(

@@ -114,3 +114,94 @@ def test_an_objective_that_cannot_be_is_named(values):
     ((name, _),) = values.items()
     with pytest.raises(InputError, match=f"gin binding GeneratorObjective.{name} is .*; bind a"):
         losses.GeneratorObjective(**values)
+
+
+def several(seed=0, *, rows=4, sids=3):
+    rng = np.random.default_rng(seed)
+    sizes = (3, 2, 5)
+    logits = tuple(jnp.asarray(rng.normal(size=(rows, sids, n)), jnp.float32) for n in sizes)
+    return logits, rng.integers(0, sizes, (rows, sids, 3)), rng.uniform(0.1, 2, (rows, sids))
+
+
+def test_marginal_by_hand():
+    """Two SIDs of one query, 0-0 of probability 1/8 and 1-0 of 1/3, weighing 3 and 1."""
+    first = jnp.log(jnp.array([[[0.25, 0.75], [1 / 3, 2 / 3]]]))
+    second = jnp.log(jnp.array([[[0.5, 0.5], [0.5, 0.5]]]))
+    sids, weights = jnp.array([[[0, 0], [1, 0]]]), jnp.array([[3.0, 1.0]])
+    total = losses.marginal_cross_entropy((first, second), sids, weights)
+    np.testing.assert_allclose(total.weight, [4.0, 4.0])
+    reached = 0.75 * 0.25 + 0.25 * 2 / 3, 0.75 * 0.125 + 0.25 / 3
+    expected = -np.log([reached[0], reached[1] / reached[0]])
+    np.testing.assert_allclose(losses.mean_per_level(total), expected, rtol=1e-6)
+
+
+def test_marginal_against_scipy_and_less_than_the_mean():
+    logits, sids, weights = several()
+    total = losses.marginal_cross_entropy(logits, sids, jnp.asarray(weights, jnp.float32))
+    expected = 0.0
+    for row in range(4):
+        of_sids = np.zeros(3)
+        for level in range(3):
+            log_probs = scipy.special.log_softmax(np.asarray(logits[level][row], np.float64), -1)
+            of_sids += log_probs[np.arange(3), sids[row, :, level]]
+        share = weights[row] / weights[row].sum()
+        expected -= weights[row].sum() * scipy.special.logsumexp(of_sids, b=share)
+    np.testing.assert_allclose(np.sum(total.loss), expected, rtol=1e-5)
+    np.testing.assert_allclose(total.weight, weights.sum(), rtol=1e-6)
+    each = np.broadcast_to(weights[..., None], sids.shape).astype(np.float32)
+    assert np.sum(total.loss) < np.sum(losses.cross_entropy(logits, sids, each).loss)
+
+
+ADDED = losses.GeneratorObjective(label_smoothing=0.2, z_loss=0.01)
+
+
+@pytest.mark.parametrize("objective", [losses.GeneratorObjective(), ADDED], ids=["bare", "added"])
+def test_the_marginal_of_one_sid_is_its_loss(objective):
+    logits, sids, weights = several(1, sids=1)
+    weights = jnp.asarray(weights, jnp.float32)
+    each = np.broadcast_to(weights[..., None], sids.shape)
+    one = losses.cross_entropy(logits, sids, each, objective=objective)
+    several_ = losses.marginal_cross_entropy(logits, sids, weights, objective=objective)
+    np.testing.assert_allclose(several_.loss, one.loss, rtol=1e-5)
+    np.testing.assert_allclose(several_.weight, one.weight, rtol=1e-6)
+
+
+def test_the_marginal_knows_no_order_and_no_sids_without_weight():
+    logits, sids, weights = several(2)
+    weights[:, 2], weights[3] = 0.0, 0.0
+    weights = jnp.asarray(weights, jnp.float32)
+
+    def loss(logits, sids, weights):
+        total = losses.marginal_cross_entropy(logits, sids, weights, objective=ADDED)
+        return jnp.sum(losses.mean_per_level(total))
+
+    whole, gradient = jax.value_and_grad(loss)(logits, sids, weights)
+    order = np.array([2, 1, 0])
+    other = loss([level[:, order] for level in logits], sids[:, order], weights[:, order])
+    fewer = loss([level[:3, :2] for level in logits], sids[:3, :2], weights[:3, :2])
+    np.testing.assert_allclose([other, fewer], [whole, whole], rtol=1e-6)
+    for level in gradient:
+        assert np.isfinite(level).all() and np.any(level[:3, :2])
+        assert not np.any(level[:, 2]) and not np.any(level[3])
+
+
+def test_the_marginal_pulls_at_sids_by_their_share_of_it():
+    logits, sids, weights = several(3)
+    weights = jnp.asarray(weights, jnp.float32)
+
+    def loss(logits):
+        return jnp.sum(losses.marginal_cross_entropy(logits, sids, weights).loss)
+
+    def log_probs(logits):
+        return jnp.sum(losses.level_log_probs(logits, sids), axis=-1)
+
+    value, pull = jax.vjp(log_probs, logits)
+    responsible = weights * np.exp(value)
+    responsible *= (weights.sum(1) / responsible.sum(1))[:, None]
+    for one, other in zip(jax.grad(loss)(logits), pull(-responsible)[0], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_another_loss_of_several_is_refused():
+    with pytest.raises(InputError, match="GeneratorObjective.of_several is 'max'; bind 'mean' or"):
+        losses.GeneratorObjective(of_several="max")

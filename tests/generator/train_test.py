@@ -198,27 +198,33 @@ def test_gradients_against_finite_differences():
     assert slope == pytest.approx(measured, rel=0.02)
 
 
-def test_rows_without_weight_do_not_count():
-    params = init_params(CONFIG, seed=2)
-    text, sids = rows(CONFIG, number=4)
+@pytest.mark.parametrize("config", [CONFIG, DECODER], ids=["t5", "decoder"])
+def test_rows_without_weight_do_not_count(config):
+    params = init_params(config, seed=2)
+    text, sids = rows(config, number=4)
     loss = jax.jit(
-        lambda batch: make_generator_loss(CONFIG, objective=GeneratorObjective(), seed=0)(
+        lambda batch: make_generator_loss(config, objective=GeneratorObjective(), seed=0)(
             params, batch, 0
         )[0]
     )
     half = np.array([[1.0], [1.0], [0.0], [0.0]], np.float32)
     weighted = loss(as_batch(text, sids, weights=half))
     np.testing.assert_allclose(weighted, loss(as_batch(text[:2], sids[:2])), rtol=1e-5)
+    graded = np.array([[1.0], [0.5], [0.25], [0.0]], np.float32)
+    each = [loss(as_batch(text[row : row + 1], sids[row : row + 1])) for row in range(4)]
+    expected = np.average(each, weights=graded[:, 0])
+    np.testing.assert_allclose(loss(as_batch(text, sids, weights=graded)), expected, rtol=1e-5)
     # Fresh logits have about unit variance: near the uniform log(3 * 4 * 5) = 4.1 nats.
     assert 3 < float(weighted) < 7
 
 
 @pytest.mark.slow
-def test_resumes_where_it_stopped(tmp_path):
+@pytest.mark.parametrize("config", [CONFIG, DECODER], ids=["t5", "decoder"])
+def test_resumes_where_it_stopped(tmp_path, config):
     def run(directory, epochs, batches=random_batches):
         settings = dataclasses.replace(TRAINING, epochs=epochs, checkpoint_every=2)
         return train(
-            config=CONFIG,
+            config=config,
             objective=GeneratorObjective(),
             training=settings,
             batches=batches,
@@ -243,3 +249,98 @@ def test_resumes_where_it_stopped(tmp_path):
     resumed = run(tmp_path / "parts", 8)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+HALF = dataclasses.replace(DECODER, dtype="bfloat16", remat="products")
+
+
+def test_bfloat16_computes_and_float32_is_what_learns(tmp_path):
+    """Updates that are too small for bfloat16 add up."""
+    training = dataclasses.replace(TRAINING, epochs=30, learning_rate=1e-4, warmup_share=0.0)
+    text, sids = rows(HALF, number=8)
+    start = init_params(HALF, seed=0)
+    trained, exact = (
+        train(
+            config=config,
+            objective=GeneratorObjective(),
+            training=training,
+            batches=lambda start: iter(lambda: as_batch(text, sids), None),
+            num_rows=8,
+            directory=tmp_path / name,
+            seed=0,
+            devices=jax.devices()[:1],
+        )
+        for name, config in (("half", HALF), ("whole", dataclasses.replace(HALF, dtype="float32")))
+    )
+    for one, other, before in zip(*map(jax.tree.leaves, (trained, exact, start)), strict=True):
+        assert one.dtype == np.float32
+        moved, expected = np.asarray(one) - before, np.asarray(other) - before
+        assert np.abs(moved).max() > 5e-4
+        assert np.vdot(moved, expected) > 0.7 * np.vdot(expected, expected)
+
+
+def test_the_best_step_on_queries_held_out_is_kept(tmp_path):
+    """Rows that contradict those held out are learnt from step 6 on."""
+    text, sids = rows(DECODER, number=8)
+    held_out = as_batch(text, sids)
+    other = as_batch(text, (sids + 1) % DECODER.sid_sizes)
+
+    def batches(start):
+        while True:
+            yield held_out if start < 6 else other
+            start += 1
+
+    params = train(
+        config=DECODER,
+        objective=GeneratorObjective(),
+        training=dataclasses.replace(TRAINING, epochs=18, checkpoint_every=6, warmup_share=0.0),
+        batches=batches,
+        num_rows=8,
+        directory=tmp_path,
+        seed=0,
+        devices=jax.devices()[:1],
+        held_out=[held_out],
+    )
+    stopped = train(
+        config=DECODER,
+        objective=GeneratorObjective(),
+        training=dataclasses.replace(TRAINING, epochs=18, checkpoint_every=6, warmup_share=0.0),
+        batches=batches,
+        num_rows=8,
+        directory=tmp_path / "last",
+        seed=0,
+        devices=jax.devices()[:1],
+    )
+    loss = make_generator_loss(DECODER, objective=GeneratorObjective(), seed=0)
+    assert loss(params, held_out, 0)[0] < loss(stopped, held_out, 0)[0] - 1
+
+
+def test_several_sids_of_a_row_are_learnt_by_the_loss_that_is_bound():
+    params, (text, sids) = init_params(DECODER, seed=0), rows(DECODER, number=6)
+    weights = np.array([[3.0, 1.0], [0.5, 0.5], [1.0, 0.0]], np.float32)
+    tokens = to_tokens(sids, sizes=(3, 4, 5), text_vocab_size=20).reshape(3, 2, 3)
+    several = {
+        "encoder_input_tokens": text[:3],
+        "decoder_target_tokens": tokens,
+        "decoder_loss_weights": np.repeat(weights[..., None], 3, axis=2),
+    }
+    sums, each = {}, []
+    for name in ("mean", "marginal"):
+        objective = GeneratorObjective(of_several=name)
+        loss = make_generator_loss(DECODER, objective=objective, seed=0)
+        sums[name] = float(jax.jit(loss)(params, several, 0)[0])
+    loss = jax.jit(make_generator_loss(DECODER, objective=GeneratorObjective(), seed=0))
+    for row in range(6):
+        batch = as_batch(text[row // 2][None], sids[row : row + 1])
+        each.append(float(loss(params, batch, 0)[0]))
+    each = np.array(each).reshape(3, 2)
+    assert sums["mean"] == pytest.approx(np.average(each, weights=weights), rel=1e-5)
+    total = weights.sum(axis=1)
+    marginal = -np.log((weights * np.exp(-each)).sum(axis=1) / total)
+    assert sums["marginal"] == pytest.approx(np.average(marginal, weights=total), rel=1e-5)
+
+
+def test_a_batch_with_several_sids_is_what_the_step_describes():
+    spec = batch_spec(CONFIG, rows=8, length=3, sids=2)
+    assert spec["encoder_input_tokens"].shape == (8, 3)
+    assert spec["decoder_target_tokens"].shape == spec["decoder_loss_weights"].shape == (8, 2, 3)

@@ -1,8 +1,11 @@
 """The stage `generate` on tables by hand: what of a prompt is in its output."""
 
+import dataclasses
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +17,20 @@ from dsirm_jax.data.tasks import Curriculum
 from dsirm_jax.data.vocabularies import folder
 from dsirm_jax.data.vocabularies.trimming import trimmed
 from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
+from dsirm_jax.generator.architectures.lora import Lora
 from dsirm_jax.generator.architectures.t5 import T5Config
+from dsirm_jax.generator.code_start import codeword_directions, started, title_directions
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.quantizer import fitted as quantizers
+from dsirm_jax.quantizer.config import QuantizerConfig
+from dsirm_jax.quantizer.fitted import FittedQuantizer
+from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
+from dsirm_jax.quantizer.model import Codebook
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import SCHEMA, write_versioned
@@ -73,18 +84,18 @@ def layout(tmp_path):
     return layout
 
 
-def run(layout, *, config=CONFIG, **more):
-    training = Training(epochs=2, batch_size=8, learning_rate=1e-2)
+TRAINING = Training(epochs=2, batch_size=8, learning_rate=1e-2)
+
+
+def run(layout, *, config=CONFIG, training=TRAINING, **more):
     generate.run(
         layout,
         seed=0,
         config=config,
-        objective=GeneratorObjective(),
         training=training,
-        curriculum=Curriculum(),
         max_pieces=MAX_PIECES,
         beams=3,
-        **more,
+        **{"objective": GeneratorObjective(), "curriculum": Curriculum(), **more},
     )
 
 
@@ -160,3 +171,60 @@ def test_a_prompt_without_a_place_for_the_query_is_refused_before_any_stage():
     generate.STAGE.check({"generate": {}})
     with pytest.raises(InputError, match="^gin binding generate.run.prompt is 'find'; give a text"):
         generate.STAGE.check({"generate": {"prompt": "find"}})
+
+
+def test_queries_are_learnt_with_all_their_sids_by_adapters_alone(layout):
+    untrained = dataclasses.replace(TRAINING, epochs=0)
+    run(layout, training=untrained)
+    before = generators.load(layout.generator)
+    shutil.rmtree(layout.stage("generate"))
+    layout.stage("generate").mkdir()
+    adapted = Lora(config=CONFIG, rank=2)
+    objective, curriculum = GeneratorObjective(of_several="marginal"), Curriculum(sids_of_query=3)
+    run(layout, config=adapted, objective=objective, curriculum=curriculum)
+    fitted = generators.load(layout.generator)
+    assert fitted.config == before.config
+    table, expected = (each.params["token_embedder"]["embedding"] for each in (fitted, before))
+    words = fitted.config.text_vocab_size
+    np.testing.assert_array_equal(table[:words], expected[:words])
+    assert (table[words : words + 7] != expected[words : words + 7]).any(axis=1)[:3].all()
+    norms = [each.params["encoder"]["encoder_norm"]["scale"] for each in (fitted, before)]
+    np.testing.assert_array_equal(*norms)
+    assert len(pq.read_table(layout.query_sids)) == len(QUERIES)
+
+
+def kept_quantizer(path):
+    """Writes a quantizer of the SIDs' sizes; returns its codebooks."""
+    rng = np.random.default_rng(0)
+    words = [jnp.asarray(rng.normal(size=(size, 2)), jnp.float32) for size in SIZES]
+    books = tuple(Codebook(codewords=w, count=jnp.ones(len(w)), total=w) for w in words)
+    config = QuantizerConfig(codebook_sizes=SIZES, kind=ResidualKmeans())
+    quantizers.save(path, FittedQuantizer(config=config, dim=2, params={}, codebooks=books))
+    return books
+
+
+@pytest.mark.parametrize("code_start", ["titles", "codewords"])
+def test_codes_start_from_what_is_known_of_them(layout, code_start):
+    books = kept_quantizer(layout.quantizer)
+    untrained = dataclasses.replace(TRAINING, epochs=0)
+    run(layout, training=untrained, code_start=code_start)
+    fitted = generators.load(layout.generator)
+    params = init_params(fitted.config, seed=0)
+    if code_start == "titles":
+        pieces = vocabulary.text_pieces(layout.vocabulary, TEXTS)
+        embedding = np.asarray(fitted.config.text_embedding(params))
+        directions = title_directions(embedding, pieces, SIDS, sizes=SIZES)
+    else:
+        directions = codeword_directions(books, SIDS, width=CONFIG.emb_dim, seed=0)
+    expected = started(fitted.config, params, directions)
+    for one, other in zip(jax.tree.leaves(fitted.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(
+            fitted.params["token_embedder"]["embedding"], params["token_embedder"]["embedding"]
+        )
+
+
+def test_another_start_of_codes_is_refused_before_any_stage():
+    with pytest.raises(InputError, match="generate.run.code_start is 'words'; bind None, 'titles'"):
+        generate.STAGE.check({"generate": {"code_start": "words"}})

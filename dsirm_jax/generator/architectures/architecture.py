@@ -22,6 +22,10 @@ from dsirm_jax.io.errors import InputError
 
 GeneratorParams = Any
 """Nested dictionaries of float32 arrays."""
+CodeArrays = dict[str, Any]
+"""What a network has for codes alone: `codes_L`, `[code, emb]`, what codes of level L, from 0, are
+read by; `head_L`, `[emb, code]`, what they are written by; and what else there is, by other names.
+Either is left out where a level has none."""
 State = Any
 """A tree of arrays `[batch, ...]`: an encoder's output, or a prompt's keys and values."""
 Past = Any
@@ -125,6 +129,33 @@ class Architecture(Protocol):
         """Returns the parameters of `unscanned`, made of those of training."""
         return params
 
+    def trainable(self, params: GeneratorParams) -> Any:
+        """Returns which parameters training changes: a tree like theirs, of truth values."""
+        return jax.tree.map(lambda _: True, params)
+
+    def parted(self, params: GeneratorParams) -> tuple[GeneratorParams, CodeArrays]:
+        """Returns what the network has for texts, and what it has for codes alone.
+
+        Raises:
+          InputError: the architecture does not tell them apart.
+        """
+        raise self._undivided("parted")
+
+    def joined(self, of_text: GeneratorParams, of_codes: CodeArrays) -> GeneratorParams:
+        """Returns the parameters of both parts; undoes `parted`."""
+        raise self._undivided("joined")
+
+    def text_embedding(self, params: GeneratorParams) -> Float[Array, "token emb"]:
+        """Returns the rows that text tokens are read by."""
+        raise self._undivided("text_embedding")
+
+    def _undivided(self, function: str) -> InputError:
+        name = type(self).__name__
+        return InputError(
+            f"{name} has no {function}, which adapters and generate.run.code_start need; bind "
+            f"{name} without them, or give it the function"
+        )
+
     def pretrained(
         self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None
     ) -> GeneratorParams:
@@ -144,6 +175,24 @@ class Architecture(Protocol):
             f"gin binding generate.run.start is {str(path)!r}, but {type(self).__name__} starts "
             f"from no weights; bind None"
         )
+
+
+def learnt(config: Architecture, tree: Any) -> Any:
+    """Returns what belongs to the parameters that training changes, None in place of the rest.
+
+    Args:
+      config: of the parameters.
+      tree: theirs, or one like it.
+    """
+    changes = config.trainable(tree)
+    return jax.tree.map(lambda value, changes: value if changes else None, tree, changes)
+
+
+def with_learnt(params: GeneratorParams, changed: Any) -> GeneratorParams:
+    """Returns parameters with those of `learnt` in their places."""
+    return jax.tree.map(
+        lambda new, old: old if new is None else new, changed, params, is_leaf=lambda x: x is None
+    )
 
 
 @functools.partial(jax.jit, static_argnames="config")

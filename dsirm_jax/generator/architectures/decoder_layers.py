@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dsirm_jax.generator.architectures.layers import NOT_ATTENDED, KeysValues, linear
+from dsirm_jax.generator.architectures.layers import (
+    DOWN,
+    NOT_ATTENDED,
+    UP,
+    KeysValues,
+    linear,
+    low_rank,
+)
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -224,6 +231,8 @@ def rms_norm(
 
 def _dense(params: Any, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
     y = linear(x, params["kernel"].astype(x.dtype))
+    if DOWN in params:
+        y = y + low_rank(x, params[DOWN], params[UP])
     return y + params["bias"].astype(x.dtype) if "bias" in params else y
 
 

@@ -28,6 +28,7 @@ from dsirm_jax.data.vocabularies.trimming import text_rows
 from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
+    CodeArrays,
     Logits,
     check_sizes,
     check_target,
@@ -317,6 +318,15 @@ class DecoderConfig(Architecture):
 
     def unstacked(self, params: dict) -> dict:
         return self._apart(params) if self.scan_layers else params
+
+    def parted(self, params: dict) -> tuple[dict, CodeArrays]:
+        return {name: part for name, part in params.items() if name != "sid"}, params["sid"]
+
+    def joined(self, of_text: dict, of_codes: CodeArrays) -> dict:
+        return of_text | {"sid": of_codes}
+
+    def text_embedding(self, params: dict) -> Float[Array, "token emb"]:
+        return params["text"]["embedding"][: self.text_vocab_size]
 
     def pretrained(self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None) -> dict:
         weights = self.of_folder(path)

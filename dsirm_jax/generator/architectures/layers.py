@@ -28,6 +28,10 @@ def rematerialisation(*, remat: bool | str, scan_layers: bool | str) -> dict[str
     }
 
 
+DOWN, UP = "lora_a", "lora_b"
+"""Names, beside a kernel, of the two factors of what is added to it; see `lora.Lora`."""
+
+
 class KeysValues(NamedTuple):
     """Projected keys and values of one attention layer."""
 
@@ -59,3 +63,10 @@ def _linear_backward(
 
 
 linear.defvjp(_linear_forward, _linear_backward)
+
+
+def low_rank(
+    x: Float[Array, "... in"], down: Float[Array, "in rank"], up: Float[Array, "rank out"]
+) -> Float[Array, "... out"]:
+    """Returns `x @ down @ up`, in the type of `x`."""
+    return linear(linear(x, down.astype(x.dtype)), up.astype(x.dtype))

@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import unfreeze
 from flax.linen import partitioning
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.data.vocabularies.protocol import Vocabulary
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
+    CodeArrays,
     Logits,
     check_sizes,
     check_target,
@@ -202,6 +203,32 @@ class T5Config(Architecture):
                 name: jax.tree.map(lambda *arrays: np.stack(arrays, axis=LAYER_AXIS), *layers)
             }
         return new
+
+    def parted(self, params: dict) -> tuple[dict, CodeArrays]:
+        of_codes = {}
+        ends = self.text_vocab_size + np.cumsum(self.sid_sizes)
+        for level, (size, end) in enumerate(zip(self.sid_sizes, ends.tolist(), strict=True)):
+            of_codes[f"codes_{level}"] = params["token_embedder"]["embedding"][end - size : end]
+            if not self.logits_via_embedding:
+                kernel = params["decoder"]["logits_dense"]["kernel"]
+                of_codes[f"head_{level}"] = kernel[:, end - size : end]
+        return params, of_codes
+
+    def joined(self, of_text: dict, of_codes: CodeArrays) -> dict:
+        levels, first = range(len(self.sid_sizes)), self.text_vocab_size
+        last = first + sum(self.sid_sizes)
+        rows = jnp.concatenate([of_codes[f"codes_{level}"] for level in levels])
+        table = jnp.asarray(of_text["token_embedder"]["embedding"]).at[first:last].set(rows)
+        joined = of_text | {"token_embedder": {"embedding": table}}
+        if not self.logits_via_embedding:
+            columns = jnp.concatenate([of_codes[f"head_{level}"] for level in levels], axis=1)
+            dense = dict(of_text["decoder"]["logits_dense"])
+            dense["kernel"] = jnp.asarray(dense["kernel"]).at[:, first:last].set(columns)
+            joined["decoder"] = of_text["decoder"] | {"logits_dense": dense}
+        return joined
+
+    def text_embedding(self, params: dict) -> Float[Array, "token emb"]:
+        return params["token_embedder"]["embedding"][: self.text_vocab_size]
 
     def pretrained(self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None) -> dict:
         params = with_sid_rows(path, config=self, seed=seed, vocabulary=vocabulary)

@@ -16,7 +16,7 @@ import numpy as np
 from flax.linen import partitioning
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.generator.architectures.layers import KeysValues, linear
+from dsirm_jax.generator.architectures.layers import DOWN, UP, KeysValues, linear, low_rank
 
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
@@ -92,7 +92,12 @@ class Dense(nn.Module):
             jnp.float32,
             axes=self.axes,
         )
-        return linear(x.astype(self.dtype), kernel[:, columns].astype(self.dtype))
+        x = x.astype(self.dtype)
+        y = linear(x, kernel[:, columns].astype(self.dtype))
+        if self.has_variable("params", DOWN):
+            up = self.get_variable("params", UP)
+            y = y + low_rank(x, self.get_variable("params", DOWN), up[:, columns])
+        return y
 
 
 class Dropout(nn.Dropout):
