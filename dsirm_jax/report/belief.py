@@ -62,8 +62,8 @@ def summary(belief: Mapping[str, Any]) -> str:
     levels = [of for key, of in belief["rungs"][rung].items() if key.startswith("level_")]
     first, whole = (100 * of["branch"]["value"] for of in (levels[0], levels[-1]))
     said = (
-        f"The {rung_name(rung)} gives {first:.1f} % of its probability to first codes of relevant "
-        f"items, and {whole:.1f} % to their whole SIDs"
+        f"Of the probability {first:.1f} % lies on first codes of relevant items and "
+        f"{whole:.1f} % on their whole SIDs ({rung_name(rung)})"
     )
     if "spearman" not in levels[0]:
         return f"{said}."
