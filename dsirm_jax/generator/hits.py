@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from dsirm_jax.data.pairs import read_judgements
 from dsirm_jax.data.schema import TEST
@@ -61,33 +61,38 @@ def write_hits(
         beams=max(HITS_AT),
         batch_size=SEARCHED_AT_ONCE // 8,  # many beams take much memory
     )
-    written = (np.asarray(beams.sids), np.asarray(beams.valid))
+    found, scores, valid = map(np.asarray, beams)
     right = {"query_index": row, "relevant_sids": sids[item[counted]]}
-    prefixes = beam_prefixes(written[0], np.asarray(beams.log_probs), written[1], **right)
+    prefixes = beam_prefixes(found, scores, valid, **right)
     branch = branch_probability(log_probs[counted], **right, queries=len(queries))
+    # In the order of the first level's prefixes.
+    of_beams = np.column_stack([np.nonzero(valid)[0], found[valid][:, 0]])
+    entropies, first = first_level(fitted, texts, pairs=np.unique(of_beams, axis=0))
     columns = {
         "query_index": pa.array(queries, pa.int64()),
-        "ranks": list_column(first_hits(*written, **right)),
+        "ranks": list_column(first_hits(found, valid, **right)),
         "branch": list_column(branch.astype(np.float32)),
-        "first_entropy": first_entropy(fitted, texts),
-        "prefix_mass": _by_query(prefixes, "mass", np.float32, queries=len(queries)),
-        "prefix_right": _by_query(prefixes, "right", np.bool_, queries=len(queries)),
+        "first_entropy": entropies,
+        "first_probability": _lists(prefixes[0].query, first, lists=len(queries)),
+        "prefix_mass": _by_level(prefixes, "mass", np.float32, queries=len(queries)),
+        "prefix_right": _by_level(prefixes, "right", np.bool_, queries=len(queries)),
     }
     write = functools.partial(write_versioned, path, pa.table(columns))
     processes.first(functools.partial(write, version=fitted.sid_version))
 
 
-def first_entropy(
-    fitted: FittedGenerator, pieces: Sequence[Sequence[int]]
-) -> Float[np.ndarray, " query"]:
-    """Returns the entropy of the first code, exact over all codes of the level.
+def first_level(
+    fitted: FittedGenerator, pieces: Sequence[Sequence[int]], *, pairs: Int[np.ndarray, "pair 2"]
+) -> tuple[Float[np.ndarray, " query"], Float[np.ndarray, " pair"]]:
+    """Returns what the first level's softmax, over all its codes, says of queries.
 
     Args:
       fitted: the generator.
       pieces: tokens of each query; cut at `fitted.max_pieces`.
+      pairs: a query's row and a first code.
 
     Returns:
-      float32, nats.
+      float32: the entropy of the first code of each query, nats, and the probability of each pair.
     """
     batches = batches_by_length(
         pieces,
@@ -101,10 +106,15 @@ def first_entropy(
         put=jax.device_put,
         step=functools.partial(_first_log_probs, params, config=fitted.config),
     )
-    found = np.empty(len(pieces), np.float32)
+    query, code = pairs.T
+    entropies, probabilities = (np.empty(len(of), np.float32) for of in (pieces, pairs))
+    place = np.empty(len(pieces), np.int64)
     for rows, log_probs in results:
-        found[rows] = entropy(np.asarray(log_probs)[: len(rows)])
-    return found
+        entropies[rows] = entropy(log_probs[: len(rows)])
+        place[rows] = np.arange(len(rows))
+        kept = np.isin(query, rows)
+        probabilities[kept] = np.exp(log_probs[place[query[kept]], code[kept]])
+    return entropies, np.minimum(probabilities, 1)  # a rounded log-probability may exceed 0
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -117,15 +127,21 @@ def _first_log_probs(
     return jax.nn.log_softmax(logits[:, 0])
 
 
-def _by_query(
+def _by_level(
     prefixes: Sequence[Prefixes], name: str, dtype: type, *, queries: int
 ) -> pa.ListArray:
     """Returns a column of a list a level, each of an attribute of a query's prefixes."""
     levels = len(prefixes)
     place = np.concatenate([of.query * levels + level for level, of in enumerate(prefixes)])
-    values = np.concatenate([getattr(of, name) for of in prefixes]).astype(dtype)
-    counts = np.bincount(place, minlength=queries * levels)
-    inner = np.append(0, np.cumsum(counts)).astype(np.int32)
-    lists = pa.ListArray.from_arrays(inner, pa.array(values[np.argsort(place, kind="stable")]))
-    outer = (np.arange(queries + 1) * levels).astype(np.int32)
-    return pa.ListArray.from_arrays(outer, lists)
+    values: np.ndarray = np.concatenate([getattr(of, name) for of in prefixes]).astype(dtype)
+    order = np.argsort(place, kind="stable")
+    inner = _lists(place[order], values[order], lists=queries * levels)
+    return pa.ListArray.from_arrays((np.arange(queries + 1) * levels).astype(np.int32), inner)
+
+
+def _lists(
+    number: Int[np.ndarray, " value"], values: Shaped[np.ndarray, " value"], *, lists: int
+) -> pa.ListArray:
+    """Returns lists of values, which are in their order, of the numbers of their lists."""
+    ends = np.cumsum(np.bincount(number, minlength=lists))
+    return pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), pa.array(values))

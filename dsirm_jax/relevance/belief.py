@@ -47,12 +47,14 @@ class Belief:
       queries: their numbers, rising.
       branch: probability of the right branches at each level, see `metrics.belief`.
       first_entropy: of the first code, over all that there are, nats.
+      first_probability: exact, of each prefix of the first level.
       prefixes: of each level, those of the beams; `query` is a place in `queries`.
     """
 
     queries: Int[np.ndarray, " query"]
     branch: Float[np.ndarray, "query level"]
     first_entropy: Float[np.ndarray, " query"]
+    first_probability: Float[np.ndarray, " first_prefix"]
     prefixes: tuple[Prefixes, ...]
 
     @property
@@ -65,6 +67,11 @@ class Belief:
     def mass(self) -> Float[np.ndarray, " query"]:
         """Probability of all beams."""
         return total_mass(self.prefixes[0], queries=len(self.queries))
+
+    @property
+    def probabilities(self) -> list[Float[np.ndarray, " _prefix"]]:
+        """Of the prefixes of each level: exact at the first; the mass of the beams below."""
+        return [self.first_probability, *(of.mass for of in self.prefixes[1:])]
 
     @property
     def entropy(self) -> Float[np.ndarray, "query level"]:
@@ -80,6 +87,7 @@ def read_belief(path: Path) -> Belief | None:
     table = pq.read_table(path)
     mass, right = (_lists(table[name]) for name in ("prefix_mass", "prefix_right"))
     branch = np.asarray(table["branch"].to_pylist(), np.float64)
+    first = table["first_probability"].combine_chunks().flatten()
     # The lists of a query follow each other, one a level.
     place = np.repeat(np.arange(branch.size), mass.counts)
     query, level = np.divmod(place, branch.shape[1])
@@ -89,6 +97,7 @@ def read_belief(path: Path) -> Belief | None:
         queries=table["query_index"].to_numpy(),
         branch=branch,
         first_entropy=table["first_entropy"].to_numpy().astype(np.float64),
+        first_probability=first.to_numpy().astype(np.float64),
         prefixes=tuple(Prefixes(query[of], masses[of], right.values[of]) for of in rows),
     )
 
@@ -192,7 +201,7 @@ def evaluate_belief(
         for rung, of in figures.items()
     }
     plan = {"resamples": resamples, "seed": seed}
-    result = {
+    result: dict[str, Any] = {
         "queries": len(queries),
         "rungs": _intervals(every, identity=identity[queries], **plan),
         "segments": {},
@@ -242,10 +251,10 @@ def _by_types(belief: Belief, types: Int[np.ndarray, " query"]) -> dict[_Name, b
 
 
 def _calibration(belief: Belief) -> dict[_Name, bootstrap.Statistic]:
-    """Returns the ECE of prefixes, whose probability is their mass, and what its interval needs."""
+    """Returns the ECE of prefixes, and what its interval needs."""
     statistics: dict[_Name, bootstrap.Statistic] = {}
-    for level, prefixes in enumerate(belief.prefixes):
-        columns = (prefixes.query, prefixes.right, prefixes.mass)
+    for level, (of, probability) in enumerate(zip(belief.prefixes, belief.probabilities)):
+        columns = (of.query, of.right, probability)
         statistics[_level(level), "ece"] = bootstrap.ece_statistic(*columns)
         statistics[_level(level), DISTANCE] = bootstrap.ece_distance_statistic(*columns)
     return statistics
@@ -286,21 +295,21 @@ def _intervals(
 
 def _count(rung: dict[str, Any], belief: Belief, types: Int[np.ndarray, " query"]) -> None:
     """Adds to the intervals of a rung how many queries, or prefixes, they are of."""
-    for level, prefixes in enumerate(belief.prefixes):
+    for level, (of, probability) in enumerate(zip(belief.prefixes, belief.probabilities)):
         at = rung[_level(level)]
         for name, interval in at.get("types", {}).items():
             least, most = TYPE_COUNTS[name]
             interval["queries"] = int(((types >= least) & (types <= most)).sum())
-        at["ece"]["floor"] = ece_floor(prefixes.mass)
-        found = reliability(prefixes.right, prefixes.mass)
+        at["ece"]["floor"] = ece_floor(probability)
+        found = reliability(of.right, probability)
         at["reliability"] = [
             {
                 "from": number / CALIBRATION_BINS,
                 "prefixes": pairs,
-                "probability": probability,
+                "probability": mean,
                 "share": share,
             }
-            for number, pairs, probability, share in zip(*(of.tolist() for of in found))
+            for number, pairs, mean, share in zip(*(column.tolist() for column in found))
         ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.fitted import FittedGenerator
-from dsirm_jax.generator.hits import first_entropy, write_hits
+from dsirm_jax.generator.hits import first_level, write_hits
 from dsirm_jax.generator.score import score_pairs
 from dsirm_jax.sids import trie
 
@@ -68,6 +68,7 @@ def test_the_table_has_what_an_enumeration_finds(fitted, tmp_path):
         of_whole = sum(all_shares[sid] for sid in wanted)
         assert row["branch"] == pytest.approx([of_first, of_whole], rel=1e-4)
         assert row["first_entropy"] == pytest.approx(-firsts @ np.log(firsts), rel=1e-4)
+        assert row["first_probability"] == pytest.approx(list(firsts), rel=1e-4)
         # More beams than SIDs: all that exist are there, in the order of their codes.
         whole = [all_shares[sid] for sid in existing]
         below = [sum(m for m, sid in zip(whole, existing) if sid[0] == code) for code in range(3)]
@@ -81,12 +82,16 @@ def test_the_table_has_what_an_enumeration_finds(fitted, tmp_path):
         assert row["ranks"][1] == 1 + min(best.index(sid) for sid in wanted)
 
 
-def test_entropy_depends_on_the_query_alone(fitted):
-    together = first_entropy(fitted, PIECES)
+def test_the_first_level_depends_on_the_query_alone(fitted):
+    pairs = np.array([(row, code) for row in range(len(PIECES)) for code in range(SIZES[0])])
+    entropies, probabilities = first_level(fitted, PIECES, pairs=pairs)
     for number, pieces in enumerate(PIECES):
-        assert first_entropy(fitted, [pieces])[0] == pytest.approx(together[number], rel=1e-5)
-    assert (together > 0).all() and (together < np.log(SIZES[0])).all()
-    assert first_entropy(fitted, []).shape == (0,)
+        alone = first_level(fitted, [pieces], pairs=pairs[:2])
+        assert alone[0][0] == pytest.approx(entropies[number], rel=1e-5)
+        assert alone[1] == pytest.approx(probabilities[pairs[:, 0] == number][:2], rel=1e-5)
+    assert np.bincount(pairs[:, 0], probabilities) == pytest.approx(1, abs=1e-5)
+    assert (entropies > 0).all() and (entropies < np.log(SIZES[0])).all()
+    assert [len(of) for of in first_level(fitted, [], pairs=pairs[:0])] == [0, 0]
 
 
 def test_without_test_queries_there_is_an_empty_table(fitted, tmp_path):

@@ -25,6 +25,7 @@ BELIEF = belief.Belief(
     queries=np.array([1, 2, 4, 6]),
     branch=np.array([[0.75, 0.25], [0.5, 0.125], [0, 0], [0.25, 0.125]]),
     first_entropy=np.array([1.0, 0.5, 0.25, 0.75]),
+    first_probability=np.array([0.75, 0.25, 0.5, 0.875, 0.25]),
     prefixes=(FIRST, WHOLE),
 )
 SEGMENT = np.array(["tail"] * 4 + ["head"] * 3)
@@ -67,15 +68,17 @@ def test_belief_by_hand():
     }
     # Ranks of entropies 4 2 1 3, of types 4 2.5 1 2.5.
     assert value(full, "level_1", "spearman") == pytest.approx(4.5 / np.sqrt(5 * 4.5))
-    # Of 15 bins: .125 wrong; .25 wrong; .5 right, .5 right; .75 wrong.
-    assert value(full, "level_1", "ece") == pytest.approx((0.125 + 0.25 + 1 + 0.75) / 5)
+    # Exact at the first level, of 15 bins: .25, .25 wrong; .5 right; .75 right; .875 wrong.
+    assert value(full, "level_1", "ece") == pytest.approx((0.5 + 0.5 + 0.25 + 0.875) / 5)
     assert full["level_1"]["ece"]["floor"] > 0
     assert full["level_1"]["reliability"] == [
-        {"from": 1 / 15, "prefixes": 1, "probability": 0.125, "share": 0},
-        {"from": 3 / 15, "prefixes": 1, "probability": 0.25, "share": 0},
-        {"from": 7 / 15, "prefixes": 2, "probability": 0.5, "share": 1},
-        {"from": 11 / 15, "prefixes": 1, "probability": 0.75, "share": 0},
+        {"from": 3 / 15, "prefixes": 2, "probability": 0.25, "share": 0},
+        {"from": 7 / 15, "prefixes": 1, "probability": 0.5, "share": 1},
+        {"from": 11 / 15, "prefixes": 1, "probability": 0.75, "share": 1},
+        {"from": 13 / 15, "prefixes": 1, "probability": 0.875, "share": 0},
     ]
+    # The mass of the beams below: .125 wrong; one of three .25 right; .5 and .75 wrong.
+    assert value(full, "level_2", "ece") == pytest.approx((0.125 + 0.25 + 0.5 + 0.75) / 6)
     assert set(found["segments"]) == {"head", "tail"}
     head = found["segments"]["head"]
     assert head["queries"] == 2 and set(head["rungs"]["full"]["level_1"]) == {
@@ -106,6 +109,7 @@ def test_the_order_of_queries_does_not_matter():
         queries=BELIEF.queries[order],
         branch=BELIEF.branch[order],
         first_entropy=BELIEF.first_entropy[order],
+        first_probability=BELIEF.first_probability,
         prefixes=tuple(
             Prefixes(place[each.query], each.mass, each.right) for each in BELIEF.prefixes
         ),
@@ -142,6 +146,8 @@ def write_hits(path, found):
         ]
         for name in ("mass", "right")
     )
+    rows = [np.flatnonzero(FIRST.query == row) for row in range(len(found.queries))]
+    firsts = [found.first_probability[of].tolist() for of in rows]
     of_lists = {
         "branch": pa.array(found.branch.tolist(), pa.list_(pa.float32())),
         "prefix_mass": pa.array(masses, pa.list_(pa.list_(pa.float32()))),
@@ -151,6 +157,7 @@ def write_hits(path, found):
         "query_index": pa.array(found.queries, pa.int64()),
         "ranks": pa.array([[1, 0]] * len(found.queries), pa.list_(pa.int32())),
         "first_entropy": pa.array(found.first_entropy, pa.float32()),
+        "first_probability": pa.array(firsts, pa.list_(pa.float32())),
         **of_lists,
     }
     write_versioned(path, pa.table(columns), version="v")
@@ -159,7 +166,7 @@ def write_hits(path, found):
 def test_belief_is_read_as_it_was_written(tmp_path):
     write_hits(tmp_path / "hits.parquet", BELIEF)
     found = belief.read_belief(tmp_path / "hits.parquet")
-    for name in ("queries", "branch", "first_entropy"):
+    for name in ("queries", "branch", "first_entropy", "first_probability"):
         np.testing.assert_array_equal(getattr(found, name), getattr(BELIEF, name))
     for one, other in zip(found.prefixes, BELIEF.prefixes, strict=True):
         for name in Prefixes._fields:
@@ -174,6 +181,7 @@ def test_there_is_no_belief_in_a_table_of_ranks_or_without_queries(tmp_path):
         queries=np.empty(0, int),
         branch=np.empty((0, 2)),
         first_entropy=np.empty(0),
+        first_probability=np.empty(0),
         prefixes=(FIRST, WHOLE),
     )
     write_hits(path, nothing)

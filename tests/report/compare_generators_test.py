@@ -24,6 +24,7 @@ def written(folder, *, queries, ranks, branch=None):
         columns |= {
             "branch": np.asarray(branch).tolist(),
             "first_entropy": np.ones(len(rows)),
+            "first_probability": [[0.5]] * len(rows),
             "prefix_mass": [[[0.5]] * len(branch[0])] * len(rows),
             "prefix_right": [[[True]] * len(branch[0])] * len(rows),
         }

@@ -95,6 +95,7 @@ def test_belief_is_measured_where_hits_have_it_by_the_types_of_the_titles(tmp_pa
         "ranks": [[1, 2]] * len(asked),
         "branch": [[0.75, 0.5]] * len(asked),
         "first_entropy": pa.array([0.5] * len(asked), pa.float32()),
+        "first_probability": [[0.75, 0.25]] * len(asked),
         "prefix_mass": [[[0.5, 0.25], [0.75]]] * len(asked),
         "prefix_right": [[[True, False], [True]]] * len(asked),
     }
