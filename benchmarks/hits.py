@@ -5,9 +5,9 @@
 Data: simulated shops, one a seed, and the official ESCI files where a folder is given, each through
 `dsirm prepare` to `generate` as gin/runs/ has it, the latter's vectors from a pretrained encoder
 where its folder is given. A hit is a test query, unseen by every stage, with a relevant item's SID,
-or its first codes, among the first 1, 5, 10 or 100 of a search with 100 beams. A query's hits are
-averaged over the seeds that have it; intervals are a bootstrap over queries. With --scratch an
-interrupted run goes on where it stopped.
+or its first codes, among the first 1, 5, 10 or 100 of a search with 100 beams. A query counts
+once for every seed that has it, and is drawn for all of them: intervals are a bootstrap over
+queries. With --scratch an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
 
-from dsirm_jax.data.schema import SEGMENTS
-from dsirm_jax.metrics.bootstrap import bootstrap, interval, mean_over_queries
-from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
+from dsirm_jax.metrics.retrieval import HITS_AT
+from dsirm_jax.relevance.evaluate import evaluate_hits
 from dsirm_jax.relevance.tables import read_hits
 from dsirm_jax.run.layout import FULL, Layout
 
@@ -92,50 +92,36 @@ def _compared(name: str, runs: Sequence[Layout]) -> Iterator[dict]:
         segments += table["segment"].take(queries).to_pylist()
         for rung in RUNGS:
             ranks[rung].append(read_hits(layout.for_rung(rung).hits)[1])
-    every, row = np.unique(texts, return_inverse=True)
-    found = {rung: np.concatenate(of_rung) for rung, of_rung in ranks.items()}
-    segment = np.empty(len(every), object)
-    segment[row] = segments
-    for part in ("", *SEGMENTS):
-        kept = np.flatnonzero(segment == part) if part else np.arange(len(every))
-        if len(kept):
-            yield from _part(f"{name}/{part}" if part else name, kept, row, found)
+    rows, segment = np.arange(len(texts)), np.array(segments)
+    identity = np.unique(texts, return_inverse=True)[1]
+    found = evaluate_hits(
+        {rung: (rows, np.concatenate(of_rung)) for rung, of_rung in ranks.items()},
+        segment=segment,
+        identity=identity,
+        lifts=(RUNGS,),
+        resamples=RESAMPLES,
+    )
+    yield from _part(name, found, queries=len({*identity}))
+    for part, of_part in found["segments"].items():
+        yield from _part(f"{name}/{part}", of_part, queries=len({*identity[segment == part]}))
 
 
-def _part(
-    name: str, kept: np.ndarray, row: np.ndarray, ranks: dict[str, np.ndarray]
-) -> Iterator[dict]:
-    levels = ranks[FULL].shape[1]
-    for level in range(levels):
+def _part(name: str, found: Mapping[str, Any], *, queries: int) -> Iterator[dict]:
+    (lift,) = found["lifts"].values()
+    levels = [key for key in lift if key.startswith("level_")]
+    for level, key in enumerate(levels, start=1):
         for k in HITS_AT:
-            means = {
-                rung: (
-                    np.bincount(row, weights=hit_at_k(of_rung[:, level], k=k)) / np.bincount(row)
-                )[kept]
-                for rung, of_rung in ranks.items()
-            }
-            values, samples = bootstrap(
-                {rung: mean_over_queries(of) for rung, of in means.items()},
-                num_queries=len(kept),
-                num_pairs=len(kept),
-                resamples=RESAMPLES,
-                seed=0,
-            )
-            ours, other = (values[rung] for rung in RUNGS)
-            apart = interval(ours - other, samples[RUNGS[0]] - samples[RUNGS[1]])
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = interval(ours / other, samples[RUNGS[0]] / samples[RUNGS[1]])
-            agree = "whole SID" if level == levels - 1 else f"{level + 1}"
+            at = f"hit@{k}"
+            ours, other = (found["rungs"][rung][key][at]["value"] for rung in RUNGS)
+            agree = "whole SID" if level == len(levels) else f"{level}"
             shown = (f"{100 * value:.1f} %" for value in (ours, other))
-            difference = f"{apart.value:+.3f} ({apart.low:+.3f} to {apart.high:+.3f})"
-            print_row(name, len(kept), agree, k, *shown, difference)
-            is_known = np.isfinite([ratio.value, ratio.low, ratio.high]).all()
+            apart = lift[key][at]
+            difference = f"{apart['value']:+.3f} ({apart['low']:+.3f} to {apart['high']:+.3f})"
+            print_row(name, queries, agree, k, *shown, difference)
             yield line(
-                f"hits/{name}/level {level + 1}/{k}",
+                f"hits/{name}/level {level}/{k}",
                 *(ours, other, "share"),
-                ratio=ratio.value if is_known else None,
-                low=ratio.low if is_known else None,
-                high=ratio.high if is_known else None,
+                ratio=ours / other if other else None,
             )
 
 

@@ -25,6 +25,7 @@ COMMAND = Command(
     configured=False,
     details=lambda: (
         "A and B are the MODEL_DIRs of two finished runs or ladders; prints for every rung that\n"
-        "both have the metrics over the pairs that both tested, B − A, and the bindings that differ"
+        "both have the metrics over the pairs that both tested, B − A, how soon their generators\n"
+        "write the SID of a relevant item, and the bindings that differ"
     ),
 )

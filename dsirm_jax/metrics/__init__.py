@@ -1,4 +1,4 @@
-"""Pure metric functions: ranking, classification, codebook health, bootstrap."""
+"""Pure metric functions: ranking, classification, retrieval, belief, codebook health, bootstrap."""
 
 from dsirm_jax.io.lazy import public
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int, Real, Shaped
 
@@ -152,6 +154,55 @@ def ece(
     gaps = np.asarray(probabilities, np.float64) - np.asarray(labels, np.float64)
     sums = np.bincount(calibration_bin(probabilities, bins), weights=gaps, minlength=bins)
     return float(np.abs(sums).sum() / len(labels))
+
+
+class Reliability(NamedTuple):
+    """The pairs of the bins of [0, 1] that have any, one row a bin.
+
+    Attributes:
+      number: of the bin, from 0.
+      pairs: how many it has.
+      probability: mean of theirs.
+      share: of them that are relevant; where probabilities are calibrated, the same.
+    """
+
+    number: Int[np.ndarray, " bin"]
+    pairs: Int[np.ndarray, " bin"]
+    probability: Float[np.ndarray, " bin"]
+    share: Float[np.ndarray, " bin"]
+
+
+def reliability(
+    labels: Shaped[np.ndarray, " pair"],
+    probabilities: Real[np.ndarray, " pair"],
+    bins: int = CALIBRATION_BINS,
+) -> Reliability:
+    """Returns the points of a reliability diagram, over equal-width bins as in `ece`.
+
+    Args:
+      labels: bool or 0/1 `[pair]`.
+      probabilities: of being relevant, `[pair]` in [0, 1].
+      bins: number of bins of [0, 1].
+
+    Raises:
+      ValueError: an input is not finite or a probability lies outside [0, 1].
+        Source: DeGroot & Fienberg 1983; as drawn by Guo et al. 2017, arXiv 1706.04599.
+
+    Example:
+      >>> found = reliability(np.array([1, 0]), np.array([0.75, 0.875]), bins=2)
+      >>> found.number.tolist(), found.probability.tolist(), found.share.tolist()
+      ([1], [0.8125], [0.5])
+    """
+    _check_probabilities(labels, probabilities)
+    of_bin = calibration_bin(probabilities, bins)
+    pairs = np.bincount(of_bin, minlength=bins)
+    number = np.flatnonzero(pairs)
+    probability, share = (
+        np.bincount(of_bin, weights=np.asarray(values, np.float64), minlength=bins)[number]
+        / pairs[number]
+        for values in (probabilities, labels)
+    )
+    return Reliability(number, pairs[number], probability, share)
 
 
 def ece_floor(

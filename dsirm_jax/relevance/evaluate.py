@@ -18,6 +18,7 @@ from dsirm_jax.metrics import bootstrap, esci
 from dsirm_jax.metrics.classification import ece_floor
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
 from dsirm_jax.relevance.pairs import JudgedPairs
+from dsirm_jax.relevance.printing import aligned, cell
 from dsirm_jax.run.layout import FULL
 
 PAIR_METRICS = (
@@ -287,10 +288,10 @@ def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
         rows.append(
             [
                 rung,
-                _cell(values.get("roc_auc"), signed=False),
-                _cell(gained, signed=True),
+                cell(values.get("roc_auc"), signed=False),
+                cell(gained, signed=True),
                 f"{gained['relative']:+.2%}" if gained else "–",
-                _cell(under.get("roc_auc"), signed=True),
+                cell(under.get("roc_auc"), signed=True),
                 *(
                     f"{values[name]['value']:.4f}" if name in values else "–"
                     for name in ("ndcg@10", "log_loss", "ece")
@@ -298,7 +299,7 @@ def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
                 f"{values['ece']['floor']:.4f}",
             ]
         )
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _evaluate(
@@ -426,25 +427,9 @@ def _block(columns: Mapping[str, Mapping[str, Any]], *, signed: bool) -> list[st
     rows = [["", *columns]]
     for name in PAIR_METRICS:
         label = f"{name} ↓" if name in LOWER_IS_BETTER else name
-        cells = (_cell(values.get(name), signed=signed) for values in columns.values())
+        cells = (cell(values.get(name), signed=signed) for values in columns.values())
         rows.append([label, *cells])
         floors = [values.get(name, {}).get("floor") for values in columns.values()]
         if any(floors):
             rows.append([f"{name} floor", *(f"{floor:.4f}" for floor in floors)])
-    return _aligned(rows)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns a line per row, the first underlined."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
-
-
-def _cell(interval: Mapping[str, float] | None, *, signed: bool) -> str:
-    if interval is None:
-        return "–"
-    sign = "+" if signed else ""
-    value, low, high = (f"{interval[key]:{sign}.4f}" for key in ("value", "low", "high"))
-    star = ("*" if interval["low"] > 0 or interval["high"] < 0 else " ") if signed else ""
-    return f"{value} [{low}, {high}]{star}"
+    return aligned(rows)

@@ -15,6 +15,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.evaluate import evaluate, metrics_table
 from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR
+from dsirm_jax.report.compare_generators import generators_table
 from dsirm_jax.run import configuration
 from dsirm_jax.run.layout import CONFIG, Layout
 from dsirm_jax.run.record import StageRecord, faults, read_record
@@ -46,9 +47,10 @@ def compare_runs(first: Path, second: Path) -> str:
         raise InputError(f"{paths[0]} and {paths[1]} have no tested query and item in common")
     _check_agreement(both, paths)
     queries, query_index = np.unique(both["query"].to_numpy(), return_inverse=True)
+    identity = _coarser(*map(identity_in, paths))
     pairs = JudgedPairs(
         query_index=query_index,
-        identity=_coarser(*map(identity_in, paths)).numbers(queries.tolist())[query_index],
+        identity=identity.numbers(queries.tolist())[query_index],
         relevant=both["relevant"].to_numpy(),
         gain=both["gain"].to_numpy(),
         label=both["label"].to_numpy(),
@@ -64,6 +66,11 @@ def compare_runs(first: Path, second: Path) -> str:
             scores = {"A": both[rung].to_numpy(), "B": both[f"{rung} of B"].to_numpy()}
             metrics = evaluate(pairs=pairs, scores=scores, lifts=(("B", "A"),))
             lines += ["", f"── {rung} ──", metrics_table(metrics)]
+            generators = [at.for_rung(rung) for at in runs]
+            if not ladders and all(at.hits.is_file() for at in generators):
+                for at in generators:
+                    _check_whole(at.stage("generate"))
+                lines += generators_table(generators, identity=identity)
     return "\n".join([*lines, "", *_differences([path.parent / CONFIG for path in paths])])
 
 

@@ -142,6 +142,7 @@ def run(
         pieces=pieces,
         sids=table.sids,
         judgements=layout.judgements,
+        log_probs=log_probs,
     )
 
 

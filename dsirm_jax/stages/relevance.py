@@ -11,6 +11,7 @@ import numpy as np
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json
 from dsirm_jax.run.layout import FULL, Layout
+from dsirm_jax.run.record import RECORD, read_record
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import features, generate, match, prepare
 from dsirm_jax.training import processes
@@ -46,8 +47,8 @@ def run(
     from dsirm_jax.data.identity import identities_in, identity_in
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.data.schema import TEST, TRAIN
+    from dsirm_jax.relevance import belief, tables
     from dsirm_jax.relevance import fitted as heads
-    from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
     from dsirm_jax.relevance.lessons import ON_SEEN, lessons_of
     from dsirm_jax.relevance.score import esci_probabilities, mean_of_halves, score
@@ -107,17 +108,26 @@ def run(
     lifts = lifts_between(rungs)
     measured = functools.partial(evaluate, pairs=judging, esci_gains=esci_gains, seed=seed)
     metrics = measured(scores=test_scores, grades=grades, lifts=lifts)
+    with_sids = {rung: layout.for_rung(rung) for rung in (FULL, *sid_rungs)}
     metrics["hits"] = evaluate_hits(
-        {rung: tables.read_hits(layout.for_rung(rung).hits) for rung in (FULL, *sid_rungs)},
+        {rung: tables.read_hits(at.hits) for rung, at in with_sids.items()},
         segment=pq.read_table(layout.queries, columns=["segment"])["segment"].to_numpy(),
         identity=identities_in(layout.queries),
         lifts=lifts,
         seed=seed,
     )
+    metrics["belief"] = belief.measure(with_sids, language=_language(layout), seed=seed)
     if leak:
         both = {FULL: test_scores[FULL]} | leak
         metrics["leak"] = measured(scores=both, lifts=[(ON_SEEN, FULL)])
     write_json(layout.metrics, metrics)
+
+
+def _language(layout: Layout) -> str | None:
+    """Returns the language of titles that the stage `features` ran with, None where it had none."""
+    folder = layout.stage(features.STAGE.name)
+    record = read_record(folder) if (folder / RECORD).is_file() else None
+    return record.bindings.get("language") if record else None
 
 
 def _read_features(

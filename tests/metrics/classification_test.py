@@ -113,3 +113,34 @@ def test_the_floor_of_ece_wants_probabilities():
         classification.ece_floor(np.array([0.5, np.nan]))
     with pytest.raises(ValueError, match="outside"):
         classification.ece_floor(np.array([1.5]))
+
+
+def test_reliability_by_hand():
+    found = classification.reliability(
+        np.array([0, 1, 1, 0, 1]), np.array([0.125, 0.25, 0.5, 0.625, 1.0]), bins=3
+    )
+    # Thirds: two pairs in the first, two in the second, one in the last, whose end is closed.
+    assert found.number.tolist() == [0, 1, 2] and found.pairs.tolist() == [2, 2, 1]
+    assert found.probability.tolist() == [0.1875, 0.5625, 1.0]
+    assert found.share.tolist() == [0.5, 0.5, 1.0]
+    assert len(classification.reliability(np.empty(0), np.empty(0)).number) == 0
+    with pytest.raises(ValueError, match="outside"):
+        classification.reliability(np.array([1]), np.array([1.5]))
+
+
+@given(st.integers(0, 2**31))
+def test_the_gaps_of_reliability_are_the_ece_and_its_means_those_of_all_pairs(seed):
+    rng = np.random.default_rng(seed)
+    probabilities, labels = rng.beta(0.5, 1, 40), rng.random(40) < 0.3
+    found = classification.reliability(labels, probabilities)
+    weights = found.pairs / 40
+    gaps = np.abs(found.probability - found.share)
+    assert weights @ gaps == pytest.approx(classification.ece(labels, probabilities))
+    assert weights @ found.share == pytest.approx(labels.mean())
+    assert weights @ found.probability == pytest.approx(probabilities.mean())
+    # Equal-width bins hold what sklearn's calibration curve has in them.
+    from sklearn.calibration import calibration_curve
+
+    share, probability = calibration_curve(labels, probabilities, n_bins=15)
+    np.testing.assert_allclose(found.share, share)
+    np.testing.assert_allclose(found.probability, probability)

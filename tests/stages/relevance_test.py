@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -11,6 +12,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import Calibration
 from dsirm_jax.relevance.heads.linear import Linear
+from dsirm_jax.run.record import StageRecord, write_record
 from dsirm_jax.stages import relevance
 from dsirm_jax.training.settings import Training
 from tests.stages.prepared import ITEM, QUERY, SPLITS, prepare, truth
@@ -80,6 +82,41 @@ def test_predictions_are_of_pairs_that_no_stage_before_saw_and_metrics_of_tests(
         assert metrics["rungs"][rung]["roc_auc"]["value"] == pytest.approx(expected)
     assert list(metrics["lifts"]) == ["full"]
     assert metrics["hits"]["rungs"]["full"]["level_1"]["hit@1"]["value"] == 1
+
+
+def test_belief_is_measured_where_hits_have_it_by_the_types_of_the_titles(tmp_path):
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    run(layout)
+    assert json.loads(layout.metrics.read_text())["belief"] == {}  # of ranks alone
+    asked = np.unique(QUERY[relevant & (SPLIT == "test")])
+    hits = {
+        "query_index": asked,
+        "ranks": [[1, 2]] * len(asked),
+        "branch": [[0.75, 0.5]] * len(asked),
+        "first_entropy": pa.array([0.5] * len(asked), pa.float32()),
+        "first_probability": [[0.75, 0.25]] * len(asked),
+        "prefix_mass": [[[0.5, 0.25], [0.75]]] * len(asked),
+        "prefix_right": [[[True, False], [True]]] * len(asked),
+    }
+    pq.write_table(pa.table(hits), layout.hits)
+    titles = ["Acme tea kettle", "Acme red shoe"] * 20
+    none = pa.nulls(40, pa.list_(pa.string()))
+    pq.write_table(pa.table({"title": titles, "category": none}), layout.items)
+    record = StageRecord(
+        stage="features", stage_version=1, version="0", bindings={"language": "en"}, inputs={}
+    )
+    write_record(layout.stage("features"), record)
+    run(layout)
+    found = json.loads(layout.metrics.read_text())["belief"]
+    assert (found["types"], found["queries"]) == ("title", len(asked))
+    level = found["rungs"]["full"]["level_1"]
+    assert level["branch"]["value"] == 0.75 and level["beams"]["value"] == 0.5
+    # Even items are kettles, odd ones shoes.
+    kinds = [len({*(ITEM[(query == QUERY) & relevant] % 2)}) for query in asked]
+    assert {count: of["queries"] for count, of in level["types"].items()} == {
+        str(count): kinds.count(count) for count in sorted({*kinds})
+    }
 
 
 def test_each_pair_has_the_features_of_a_half_that_has_not_seen_it(tmp_path):
