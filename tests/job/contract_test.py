@@ -86,6 +86,29 @@ def test_hits_are_those_of_test_queries_with_a_relevant_item(run):
     assert value == pytest.approx(sum(first) / len(first))
 
 
+def test_belief_is_of_the_queries_of_hits_and_its_parts_agree(run):
+    model_dir, _ = run
+    hits = pq.read_table(model_dir / "generate/hits.parquet").to_pydict()
+    found = json.loads((model_dir / "relevance/metrics.json").read_text())["belief"]
+    assert found["types"] == "category" and set(found["rungs"]) == {"full", "unsupervised"}
+    assert found["queries"] == len(hits["query_index"])
+    full = found["rungs"]["full"]
+    for level in range(3):
+        # A hit among the beams is a right prefix of theirs, and the beams have no more than all.
+        for ranks, right in zip(hits["ranks"], hits["prefix_right"], strict=True):
+            assert (ranks[level] > 0) == any(right[level])
+        of = full[f"level_{level + 1}"]
+        branch = [of_query[level] for of_query in hits["branch"]]
+        assert of["branch"]["value"] == pytest.approx(np.mean(branch))
+        assert of["beams"]["value"] <= min(of["branch"]["value"], full["mass"]["value"]) + 1e-6
+        masses = [sum(of_query[level]) for of_query in hits["prefix_mass"]]
+        assert full["mass"]["value"] == pytest.approx(np.mean(masses), rel=1e-4)
+    for probabilities, (masses, *_) in zip(
+        hits["first_probability"], hits["prefix_mass"], strict=True
+    ):
+        assert (np.array(masses) <= np.array(probabilities) * (1 + 1e-4)).all()
+
+
 def test_no_stage_learns_from_a_query_of_a_later_one(run, tmp_path):
     """Test queries teach nothing; head queries the head, and vote for others but themselves."""
     from dsirm_jax.data import tasks, vocabulary

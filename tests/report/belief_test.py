@@ -95,12 +95,12 @@ def test_the_page_shows_belief_by_level_segment_and_types(layout):
         "Measured on the 4 test queries with a relevant item",
         "right in all queries 4 head 2 tail 2 among the beams all queries",
         "full model first code 0.5000 0.4375 – 0.5625 0.5000 0.4375 – 0.5625",
-        "anywhere 1 1 1 0.8750 0.8125 – 0.9375",
+        "all SIDs 1 1 1 0.8750 0.8125 – 0.9375",
         "relevant items of a query (head nouns of titles)",
         "product types queries first code first 2 codes whole SID full model 1 2 1.0000",
         "3-4 2 2.0000 1.9375 – 2.0625",
         "Spearman’s ρ +0.2500 * +0.1875 … +0.3125 – –",
-        "ECE 0.1250 0.0625 – 0.1875 floor 0.0312",
+        "ECE 0.1250 0.0625 – 0.1875, floor 0.0312",
         "full model: 1,234 prefixes of 3.0 %, 25.0 % of them right",
     ):
         assert told in found.text, told
