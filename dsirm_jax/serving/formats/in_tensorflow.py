@@ -37,7 +37,7 @@ def main(folder: str, questions: str, answers: str) -> None:
         for start in range(0, pairs, batch):
             rows = np.arange(start, start + batch) % pairs  # all batches are of one size
             some = {name: tf.constant(values[rows]) for name, values in inputs.items()}
-            outputs = {}
+            outputs: dict[str, tf.Tensor] = {}
             for name in ("query_sids", "query_vector", "relevance"):
                 if name in signatures:
                     _, wanted = signatures[name].structured_input_signature
