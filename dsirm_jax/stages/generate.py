@@ -83,11 +83,11 @@ def run(
         judgements=layout.judgements,
         seed=seed,
     )
-    params = config.pretrained(Path(start), seed=seed, vocabulary=read) if start else None
+    params = config.pretrained(Path(start), seed=seed, vocabulary=tokenizer) if start else None
     if code_start:
         params = params or init_params(config, seed=seed)
         directions = _directions(
-            layout, code_start, config=config, params=params, vocabulary=read, seed=seed
+            layout, code_start, config=config, params=params, tokenizer=tokenizer, seed=seed
         )
         params = started(config, params, directions)
     params = train(
@@ -152,7 +152,7 @@ def _directions(
     *,
     config: Architecture,
     params: Any,
-    vocabulary: Vocabulary,
+    tokenizer: Vocabulary,
     seed: int,
 ) -> Directions:
     """Returns where the rows of codes point before training, see `code_start`."""
@@ -167,7 +167,7 @@ def _directions(
     embedding = np.asarray(config.text_embedding(params))
     if code_start == "titles":
         titles = pq.read_table(layout.items, columns=["title"])["title"].to_pylist()
-        pieces = vocabulary.encode(titles)
+        pieces = tokenizer.encode(titles)
         return title_directions(embedding, pieces, sids, sizes=config.sid_sizes)
     codebooks = quantizers.load(layout.quantizer).codebooks
     return codeword_directions(codebooks, sids, width=embedding.shape[1], seed=seed)

@@ -95,8 +95,9 @@ class Dense(nn.Module):
         x = x.astype(self.dtype)
         y = linear(x, kernel[:, columns].astype(self.dtype))
         if self.has_variable("params", DOWN):
-            up = self.get_variable("params", UP)
-            y = y + low_rank(x, self.get_variable("params", DOWN), up[:, columns])
+            down: Array = self.get_variable("params", DOWN)
+            up: Array = self.get_variable("params", UP)
+            y = y + low_rank(x, down, up[:, columns])
         return y
 
 
