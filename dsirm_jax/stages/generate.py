@@ -68,9 +68,9 @@ def run(
     own = layout.generator_vocabulary
     if vocabulary:
         processes.first(functools.partial(folder.copy, Path(vocabulary), own))
-    read = folder.of_generator(own, of_run=layout.vocabulary)
-    prompted = Prompted(vocabulary=read, prompt=prompt, most=max_pieces)
-    config = check_architecture(config).fitted_to(text_vocab_size=read.size, sid_sizes=sizes)
+    tokenizer = folder.of_generator(own, of_run=layout.vocabulary)
+    prompted = Prompted(vocabulary=tokenizer, prompt=prompt, most=max_pieces)
+    config = check_architecture(config).fitted_to(text_vocab_size=tokenizer.size, sid_sizes=sizes)
     batches, num_rows, held_out = tasks.text_sid_batches(
         tfds_dir=layout.tfds,
         vocabulary=None if vocabulary else layout.vocabulary,
