@@ -117,7 +117,7 @@ WRONG = {dict: "x", list: "x", str: 1, int: "1", bool: 1, type(None): 1}
 MAPPINGS = {"packages", "stages", "files", "features", "groups", "extras"}
 OPTIONAL = {"prompt", "programs", "module", "max_query_pieces", "max_item_pieces"}
 OPTIONAL |= {"query_prefix", "item_prefix", "shows_queries"}
-OPTIONAL |= {"identity", "punctuation", "word_order"}
+OPTIONAL |= {"identity", "punctuation", "word_order", "own_vocabulary"}
 
 
 def places(content, *above):
