@@ -53,6 +53,15 @@ def trimmed(vocabulary: Vocabulary, texts: Iterable[str]) -> Int[np.ndarray, " k
     return np.array([first, *sorted(kept)], np.int32)
 
 
+def all_kept(vocabulary: Vocabulary) -> Int[np.ndarray, " kept"]:
+    """Returns all pieces, behind one row more that pads; see `trimmed`.
+
+    So numbered, a vocabulary has padding at 0 wherever it had its own, and nothing is spelt anew.
+    """
+    first = 0 if vocabulary.padding is None else vocabulary.padding
+    return np.array([first, *range(vocabulary.size)], np.int32)
+
+
 def kept_rows(
     table: Float[np.ndarray, "piece dim"], kept: Int[np.ndarray, " kept"]
 ) -> Float[np.ndarray, "kept dim"]:
