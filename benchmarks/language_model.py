@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/language_model.py ARRAYS [ARRAYS ...] --out DIR
         [--weights DIR ...] [--only NAME ...] [--seeds N] [--rows N] [--titles EPOCHS]
-        [--queries EPOCHS] [--minutes M] [--quick] [--json FILE]
+        [--queries EPOCHS] [--snippets SHARE] [--minutes M] [--quick] [--json FILE]
 
 ARRAYS are folders of `language_model_data.py`; those whose names differ in what follows a dash, as
 folds do, are one data set. From scratch: T5s of gin/models/tiny.gin and t5_small.gin. --weights are
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, help="of a step; 256, or 64 on a CPU")
     parser.add_argument("--titles", type=float, help=f"epochs; {COURSE.title_epochs:g}")
     parser.add_argument("--queries", type=float, help=f"epochs; {COURSE.query_epochs:g}")
+    parser.add_argument("--snippets", type=float, help="of titles' rows, a few pieces each; 0")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"at most; {MINUTES:g}")
     parser.add_argument("--quick", action="store_true", help="next to no steps")
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{folder}: no arrays of language_model_data.py")
     given.out.mkdir(parents=True, exist_ok=True)
     course = QUICK if given.quick else COURSE
-    epochs = {"title_epochs": given.titles, "query_epochs": given.queries}
-    epochs = {name: value for name, value in epochs.items() if value is not None}
+    bound = {"title_epochs": given.titles, "query_epochs": given.queries}
+    bound |= {"snippets": given.snippets}
+    bound = {name: value for name, value in bound.items() if value is not None}
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     # Seeds and folds run the same programs.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(given.out.absolute() / "compiled"))
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen += parts(
             folder.absolute(),
             given.weights,
-            course=dataclasses.replace(course, **epochs),
+            course=dataclasses.replace(course, **bound),
             seed=seed,
             rows=given.rows,
             out=given.out.absolute(),

@@ -14,7 +14,8 @@ data.npz          sids `[item, level]`, sizes; train `[pair, 2]` (query, item) w
                   `[pair, 2]`, the relevant ones of test queries; of every query its segment and
                   identity; nearest, for each test query, the items nearest by the run's vectors
 NAME.npz          of a tokenizer, NAME being its folder's, `run` for the run's own: queries and
-                  items, `[text, piece]`, 0 is padding; rows, the embedding's row of each piece
+                  items, `[text, piece]`, 0 is padding; rows, the embedding's row of each piece;
+                  marks, how many pieces before and behind a text are no part of it
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ def write(folder: Path, layout: Layout, *, weights: Sequence[Path], pieces: int)
         split = Prompted(vocabulary=vocabulary, most=pieces).pieces(texts)
         whole = rectangle(split, shape=(len(texts), pieces))
         found = {"queries": whole[: len(queries)], "items": whole[len(queries) :]}
-        np.savez(folder / f"{name}.npz", **found, rows=rows)
+        marks = [len(ids) for ids in vocabulary.marks]
+        np.savez(folder / f"{name}.npz", **found, rows=rows, marks=marks)
 
 
 def small(folder: Path, texts: Sequence[str]) -> tuple[Vocabulary, np.ndarray]:

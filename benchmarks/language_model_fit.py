@@ -18,6 +18,7 @@ import numpy as np
 from flax import traverse_util
 from lines import line
 
+from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.decoder_weights import (
@@ -72,6 +73,7 @@ class Task:
       queries: their pieces, padded.
       items: likewise.
       rows: of a pretrained embedding, those of the pieces.
+      marks: pieces before and behind each text that are no part of it.
     """
 
     sids: np.ndarray
@@ -83,6 +85,7 @@ class Task:
     queries: np.ndarray
     items: np.ndarray
     rows: np.ndarray
+    marks: tuple[int, ...]
 
     @classmethod
     def read(cls, folder: Path, *, vocabulary: str) -> Task:
@@ -96,7 +99,7 @@ class Task:
         for name in ("data", vocabulary):
             with np.load(folder / f"{name}.npz") as arrays:
                 found |= dict(arrays)
-        found["sizes"] = tuple(map(int, found["sizes"]))
+        found |= {name: tuple(found[name].tolist()) for name in ("sizes", "marks")}
         return cls(**{field.name: found[field.name] for field in dataclasses.fields(cls)})
 
 
@@ -108,12 +111,14 @@ class Course:
       learning_rate: the highest.
       title_epochs: passes over the items' texts before queries are learnt.
       query_epochs: passes over the training pairs, with as many titles among them.
+      snippets: share of the titles' rows that read but a few pieces of one, as long as queries are.
       optimizer: see `Training.optimizer`.
     """
 
     learning_rate: float
     title_epochs: float
     query_epochs: float
+    snippets: float = 0.0
     optimizer: str = "adamw"
 
 
@@ -289,7 +294,14 @@ def held_out_pairs(task: Task, *, seed: int) -> np.ndarray:
 
 
 def batches(
-    task: Task, learnt: np.ndarray, *, config: Architecture, rows: int, title_steps: int, seed: int
+    task: Task,
+    learnt: np.ndarray,
+    *,
+    config: Architecture,
+    rows: int,
+    title_steps: int,
+    seed: int,
+    snippets: float = 0.0,
 ) -> Iterator[Batch]:
     """Yields batches of titles alone, then of titles and queries, without end.
 
@@ -299,16 +311,41 @@ def batches(
       config: the network.
       rows: of a batch.
       title_steps: batches of titles alone.
-      seed: of the order.
+      seed: of the order, and of snippets.
+      snippets: see `Course`.
     """
+    random = np.random.Generator(np.random.Philox(key=seed))
+
+    def batch(items: np.ndarray, pairs: np.ndarray) -> Batch:
+        found = _batch(task, items, pairs, config=config)
+        texts, short = found["encoder_input_tokens"], random.random(len(items)) < snippets
+        few = np.flatnonzero(short)  # the items' rows come first
+        texts[few] = snippets_of(texts[few], marks=task.marks, random=random)
+        return found
+
     titles = index_batches(rows=len(task.items), batch_size=rows, seed=seed)
     for _ in range(title_steps):
-        yield _batch(task, next(titles), learnt[:0], config=config)
+        yield batch(next(titles), learnt[:0])
     of_titles = round(TITLE_RATE * rows)
     pairs = index_batches(rows=len(learnt), batch_size=rows - of_titles, seed=seed)
     titles = index_batches(rows=len(task.items), batch_size=of_titles, seed=seed + 1)
     while True:
-        yield _batch(task, next(titles), learnt[next(pairs)], config=config)
+        yield batch(next(titles), learnt[next(pairs)])
+
+
+def snippets_of(
+    texts: np.ndarray, *, marks: tuple[int, ...], random: np.random.Generator
+) -> np.ndarray:
+    """Returns a few pieces in a row of each text, from 2 to 8, within its marks."""
+    before, behind = marks
+    whole = (texts != PAD).sum(axis=1, keepdims=True) - before - behind
+    length = np.minimum(random.integers(2, 9, whole.shape), whole)
+    first = random.integers(0, whole - length + 1)
+    place, beyond = np.arange(texts.shape[1])[None], texts.shape[1]
+    source = np.where(place < before, place, place + first)
+    source = np.where(place < before + length, source, place - length + whole)
+    source = np.where(place < before + length + behind, source, beyond)
+    return np.take_along_axis(np.pad(texts, ((0, 0), (0, 1))), source, axis=1)
 
 
 def whole_batches(

@@ -28,6 +28,7 @@ TEXTS = {
     "queries": np.array([[1, 2], [2, 1], [3, 0], [4, 0], [5, 1], [5, 0]], np.int32),
     "items": np.array([[1, 1], [2, 2], [3, 3], [4, 4], [5, 5]], np.int32),
     "rows": np.array([0, 40, 7, 95, 3, 60]),
+    "marks": np.array([0, 0]),
 }
 
 
@@ -91,6 +92,16 @@ def test_titles_come_first_and_then_half_of_the_rows(fit, task, tiny):
         target, weight = answers[tuple(read[number])]
         assert third["decoder_target_tokens"][number].tolist() == target
         np.testing.assert_allclose(third["decoder_loss_weights"][number], weight)
+
+
+def test_snippets_are_some_pieces_in_a_row_within_the_marks(fit):
+    text = np.array([[8, 1, 2, 3, 4, 5, 9, 0, 0], [8, 6, 9, 0, 0, 0, 0, 0, 0]])
+    random = np.random.default_rng(0)
+    drawn = fit.snippets_of(np.repeat(text, 500, axis=0), marks=(1, 1), random=random)
+    rows = {tuple(row[row > 0].tolist()) for row in drawn}
+    expected = {(8, *range(a, b), 9) for a in range(1, 5) for b in range(a + 2, 7)}
+    assert rows == expected | {(8, 6, 9)}
+    assert all((row[len(row[row > 0]) :] == 0).all() for row in drawn)
 
 
 def test_the_loss_held_out_counts_every_pair_once(fit, task, tiny):
