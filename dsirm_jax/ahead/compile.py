@@ -14,6 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.io.checks import check_whole
@@ -296,10 +297,12 @@ REMEDIES = {
 
 
 def _generator_config(bindings: Bindings) -> Any:
+    from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator.architectures.architecture import check_architecture
 
+    own = bindings["generate"].get("vocabulary")
     return check_architecture(bindings["generate"]["config"]).fitted_to(
-        text_vocab_size=_vocabulary_size(bindings),
+        text_vocab_size=folder.read(Path(own)).size if own else _vocabulary_size(bindings),
         sid_sizes=bindings["quantize"]["config"].codebook_sizes,
     )
 

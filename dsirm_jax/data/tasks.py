@@ -13,13 +13,12 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from dsirm_jax.data import tf_text
+from dsirm_jax.data import task_texts
 from dsirm_jax.data.pairs import held_out_queries
 from dsirm_jax.data.schema import TRAIN
 from dsirm_jax.data.task_blocks import (
@@ -34,7 +33,13 @@ from dsirm_jax.data.task_blocks import (
     read_block,
     step_rows,
 )
-from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted
+from dsirm_jax.data.task_texts import (
+    imported_seqio,
+    map_rows,
+    text_sid_features,
+    vocabulary_of,
+)
+from dsirm_jax.data.vocabularies.prompt import Prompted
 from dsirm_jax.io.checks import check_number
 from dsirm_jax.sids import codes
 from dsirm_jax.training.batches import concatenate, cut_batches, in_stages, visits
@@ -79,15 +84,15 @@ def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
       A task with the features `query` and `item`, pieces; its rows have `query_index` and
       `item_index` too. Source: this project.
     """
-    seqio = _seqio()
-    pieces = seqio.Feature(_pieces(vocabulary), add_eos=False)
+    seqio = imported_seqio()
+    pieces = seqio.Feature(vocabulary_of(vocabulary), add_eos=False)
     columns = ("query", "query_index", "item_index", "weight")
     return _task(
         "query_item",
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            _map_rows(lambda row: {name: row[name] for name in columns} | {"item": row["text"]}),
+            map_rows(lambda row: {name: row[name] for name in columns} | {"item": row["text"]}),
         ],
         output_features={"query": pieces, "item": pieces},
     )
@@ -96,7 +101,7 @@ def query_item(*, tfds_dir: PathLike, vocabulary: PathLike) -> seqio.Task:
 def query_sid(
     *,
     tfds_dir: PathLike,
-    vocabulary: PathLike,
+    vocabulary: PathLike | None,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     prompted: Prompted | None = None,
@@ -105,7 +110,8 @@ def query_sid(
 
     Args:
       tfds_dir: `data_dir` of `dataset.write_dataset`.
-      vocabulary: the SentencePiece model; the SID tokens follow its pieces, see `sids.codes`.
+      vocabulary: the SentencePiece model, or None: `prompted` says what splits texts. The SID
+        tokens follow its pieces, see `sids.codes`.
       sids: codes of all items, in the order of `items.parquet`.
       sizes: codes per level.
       prompted: the prompt that texts stand in, and how many pieces are read, for rows in chunks as
@@ -115,13 +121,14 @@ def query_sid(
       A task with the features `inputs`, pieces, and `targets`, one SID token per level. Source:
       TIGER (arXiv 2305.05065) for the targets; the weights are this project's.
     """
-    sid_tokens = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
+    features = text_sid_features(vocabulary, sizes, prompted=prompted)
+    sid_tokens = _sid_tokens(sids, sizes=sizes, features=features)
     return _task(
         "query_sid",
         tfds_dir=tfds_dir,
         config="judgements",
         preprocessors=[
-            _map_rows(
+            map_rows(
                 lambda row: {
                     "inputs": row["query"],
                     "targets": sid_tokens(row["item_index"]),
@@ -129,15 +136,16 @@ def query_sid(
                 }
             ),
         ],
-        output_features=text_sid_features(vocabulary, sizes),
+        output_features=features,
         prompted=prompted,
+        in_tensorflow=vocabulary is not None,
     )
 
 
 def title_sid(
     *,
     tfds_dir: PathLike,
-    vocabulary: PathLike,
+    vocabulary: PathLike | None,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     prompted: Prompted | None = None,
@@ -145,13 +153,14 @@ def title_sid(
     """Returns the task: text of an item -> its SID; arguments and features as in `query_sid`."""
     import tensorflow as tf
 
-    sid_tokens = _sid_tokens(sids, sizes=sizes, vocabulary=vocabulary)
+    features = text_sid_features(vocabulary, sizes, prompted=prompted)
+    sid_tokens = _sid_tokens(sids, sizes=sizes, features=features)
     return _task(
         "title_sid",
         tfds_dir=tfds_dir,
         config="items",
         preprocessors=[
-            _map_rows(
+            map_rows(
                 lambda row: {
                     "inputs": row["text"],
                     "targets": sid_tokens(row["item_index"]),
@@ -159,15 +168,16 @@ def title_sid(
                 }
             ),
         ],
-        output_features=text_sid_features(vocabulary, sizes),
+        output_features=features,
         prompted=prompted,
+        in_tensorflow=vocabulary is not None,
     )
 
 
 def text_sid(
     *,
     tfds_dir: PathLike,
-    vocabulary: PathLike,
+    vocabulary: PathLike | None,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     title_rate: float,
@@ -189,27 +199,7 @@ def text_sid(
         for task, rate in ((query_sid, 1 - title_rate), (title_sid, title_rate))
         if rate
     ]
-    return _seqio().Mixture("text_sid", rates) if len(rates) > 1 else rates[0][0]
-
-
-def text_sid_features(vocabulary: PathLike, sizes: Sequence[int]) -> dict[str, seqio.Feature]:
-    """Returns what the rows of text -> SID tasks are made of: `inputs`, `targets` and `weight`.
-
-    Args:
-      vocabulary: the SentencePiece model of the inputs.
-      sizes: codes per level of the targets.
-    """
-    import tensorflow as tf
-
-    seqio, pieces = _seqio(), _pieces(vocabulary)
-    tokens = seqio.PassThroughVocabulary(pieces.vocab_size + sum(sizes))
-    number = seqio.PassThroughVocabulary(0)
-    return {
-        "inputs": seqio.Feature(pieces, add_eos=False),
-        "targets": seqio.Feature(tokens, add_eos=False),
-        # A mixture keeps nothing but its features.
-        "weight": seqio.Feature(number, add_eos=False, dtype=tf.float32, rank=0),
-    }
+    return imported_seqio().Mixture("text_sid", rates) if len(rates) > 1 else rates[0][0]
 
 
 def num_rows(
@@ -224,7 +214,7 @@ def num_rows(
     Raises:
       InputError: a task without rows.
     """
-    whole = [(one, [0, num_training_rows(one)]) for one in _seqio().get_subtasks(task)]
+    whole = [(one, [0, num_training_rows(one)]) for one in imported_seqio().get_subtasks(task)]
     return sum(sum(block_sizes(one, edges, queries)) for one, edges in whole)
 
 
@@ -274,7 +264,7 @@ def batches(
     Raises:
       InputError: a task with fewer rows than hosts.
     """
-    seqio = _seqio()
+    seqio = imported_seqio()
     tasks = seqio.get_subtasks(task)
     rates = [task.get_rate(one) if isinstance(task, seqio.Mixture) else 1.0 for one in tasks]
     streams = []
@@ -314,7 +304,7 @@ def first_epoch(
 def text_sid_batches(
     *,
     tfds_dir: PathLike,
-    vocabulary: PathLike,
+    vocabulary: PathLike | None,
     sids: Int[np.ndarray, "item level"],
     sizes: Sequence[int],
     prompted: Prompted,
@@ -384,15 +374,6 @@ def generator_features(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     }
 
 
-def _seqio() -> ModuleType:
-    """Imports SeqIO, which takes seconds, and leaves the accelerators to JAX."""
-    import seqio
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")
-    return seqio
-
-
 def _task(
     name: str,
     *,
@@ -401,16 +382,10 @@ def _task(
     preprocessors: Sequence[Callable[..., tf.data.Dataset]],
     output_features: Mapping[str, seqio.Feature],
     prompted: Prompted | None = None,
+    in_tensorflow: bool = True,
 ) -> seqio.Task:
-    seqio = _seqio()
+    seqio = imported_seqio()
     tokenize = functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False)
-    steps = [*preprocessors, tokenize]
-    if prompted and prompted.prompt != QUERY:
-        within = functools.partial(tf_text.prompted, around=prompted.around)
-        cut = functools.partial(tf_text.cut, ending=prompted.ending, most=prompted.most)
-        before = _map_rows(lambda row: row | {"inputs": within(row["inputs"])})
-        behind = _map_rows(lambda row: row | {"inputs": cut(row["inputs"])})
-        steps = [*preprocessors, before, tokenize, behind]
     return seqio.Task(
         name,
         source=seqio.TfdsDataSource(
@@ -419,25 +394,24 @@ def _task(
             splits={TRAIN: TRAINING_SPLITS[config]} | {name: name for name in OTHER_SPLITS[config]},
             read_only=True,
         ),
-        preprocessors=steps,
+        preprocessors=[
+            *preprocessors,
+            *task_texts.steps(tokenize, prompted, in_tensorflow=in_tensorflow),
+        ],
         output_features=output_features,
     )
 
 
-def _map_rows(function: Callable[[Row], Row]) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
-    return lambda dataset: dataset.map(function)
-
-
-def _pieces(vocabulary: PathLike) -> seqio.SentencePieceVocabulary:
-    return _seqio().SentencePieceVocabulary(os.fspath(vocabulary))
-
-
 def _sid_tokens(
-    sids: Int[np.ndarray, "item level"], *, sizes: Sequence[int], vocabulary: PathLike
+    sids: Int[np.ndarray, "item level"],
+    *,
+    sizes: Sequence[int],
+    features: Mapping[str, seqio.Feature],
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns the look-up of the SID tokens of items, int32 `[..., level]`."""
-    vocab_size = _pieces(vocabulary).vocab_size
     import tensorflow as tf
+
+    vocab_size = features["inputs"].vocabulary.vocab_size
 
     # An eager tensor is an input of the functions that use it, no constant in their graphs, which
     # could not hold a large catalogue.

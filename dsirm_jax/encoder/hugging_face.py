@@ -31,6 +31,7 @@ from flax import traverse_util
 
 from dsirm_jax.data import wordpieces
 from dsirm_jax.encoder.bert import BERT_ACTIVATIONS, CLS, MEAN, BertConfig, SentenceEncoder
+from dsirm_jax.io.arrays import finite
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_json, write_text
 
@@ -200,7 +201,8 @@ def _params(module: SentenceEncoder, arrays: Mapping[str, Any], *, file: Path) -
         name = "projection" if path[0] == "projection" else prefix + _name(path[1:])
         if name not in arrays:
             raise InputError(f"{file}: tensor {name} is missing; give the weights of a BERT")
-        array = jnp.asarray(arrays[name], jnp.float32)
+        read = np.asarray(arrays[name])
+        array = jnp.asarray(finite(read, name=f"tensor {name}", file=file), jnp.float32)
         array = array.T if path[-1] == "kernel" else array
         if array.shape != like.shape:
             raise InputError(
@@ -251,7 +253,9 @@ def _read_projection(folder: Path) -> Any:
     arrays = _read_arrays(folder / DENSE_WEIGHTS)
     if _LINEAR not in arrays:
         raise InputError(f"{folder / DENSE_WEIGHTS}: tensor {_LINEAR} is missing")
-    return arrays[_LINEAR]
+    return finite(
+        np.asarray(arrays[_LINEAR]), name=f"tensor {_LINEAR}", file=folder / DENSE_WEIGHTS
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int
 
-from dsirm_jax.data import tasks
+from dsirm_jax.data import task_texts, tasks
 from dsirm_jax.devices.precision import exact
 from dsirm_jax.generator.architectures.architecture import param_shapes
 from dsirm_jax.generator.architectures.t5 import T5Config
@@ -115,7 +115,7 @@ class SidGenerator(models.BaseTransformerModel):
         Raises:
           InputError: no SIDs, or a code outside its level.
         """
-        features = tasks.text_sid_features(vocabulary, sizes)
+        features = task_texts.text_sid_features(vocabulary, sizes)
         super().__init__(
             module=Transformer(
                 config.fitted_to(
@@ -276,7 +276,7 @@ def query_task(
             seqio.preprocessors.tokenize,
             lambda rows: rows.map(without_targets),
         ],
-        output_features=tasks.text_sid_features(vocabulary, sizes),
+        output_features=task_texts.text_sid_features(vocabulary, sizes),
     )
 
 

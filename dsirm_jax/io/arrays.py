@@ -76,6 +76,25 @@ def load(
         raise InputError(f"{path}: {otherwise}") from error
 
 
+def finite(array: np.ndarray, *, name: str, file: Path) -> np.ndarray:
+    """Returns an array of weights from elsewhere, which may be anything.
+
+    Args:
+      array: the array.
+      name: what messages call it.
+      file: that has it.
+
+    Raises:
+      InputError: a number of it is not finite.
+    """
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        raise InputError(
+            f"{file}: {name} has {np.sum(~is_finite)} numbers that are not finite; fetch it again"
+        )
+    return array
+
+
 def scratch(shape: tuple[int, ...], dtype: Any, *, folder: Path) -> np.ndarray:
     """Returns zeros, mapped from a temporary file that goes when the array does.
 

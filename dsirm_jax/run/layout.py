@@ -118,6 +118,11 @@ class Layout:
         return self.stage("generate") / "generator.safetensors"
 
     @property
+    def generator_vocabulary(self) -> Path:
+        """The generator's own, a folder; where there is none it reads `vocabulary`."""
+        return self.stage("generate") / "vocabulary"
+
+    @property
     def query_sids(self) -> Path:
         return self.stage("generate") / "query_sids.parquet"
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dsirm_jax.encoder.kinds.protocol import DenseEncoder, FittedEncoder
-    from dsirm_jax.generator.fitted import FittedGenerator
     from dsirm_jax.relevance.fitted import FittedHead
 
 log = logging.getLogger(__name__)
@@ -68,6 +67,7 @@ def export(
       InputError: the run is a cross-fit, or has no full model or one that cannot be served.
     """
     from dsirm_jax.data import vocabulary
+    from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator import fitted as generators
     from dsirm_jax.generator.architectures import description
     from dsirm_jax.quantizer import fitted as quantizers
@@ -85,10 +85,15 @@ def export(
         served[manifests.DENSE_ONLY] = dense
     fitted = {name: heads.load(layout.head(rung)) for name, rung in served.items()}
     processor = vocabulary.processor(layout.vocabulary)
+    own = layout.generator_vocabulary if layout.generator_vocabulary.is_dir() else None
     applied = Models(
-        encoder=fitted_encoder, generator=generator, heads=fitted, vocabulary=processor
+        encoder=fitted_encoder,
+        generator=generator,
+        heads=fitted,
+        vocabulary=processor,
+        generators_own=own and folder.read(own),
     )
-    models.write_models(model, applied)
+    models.write_models(model, applied, own_vocabulary=own)
     quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))
     identity = identity_in(layout.queries)
     forms, levels = tries.forms(trie), len(generator.config.sid_sizes)
@@ -104,6 +109,7 @@ def export(
             generator=description.describe_architecture(generator.config),
             max_pieces=generator.max_pieces,
             prompt=generator.prompt,
+            own_vocabulary=own is not None,
             beams=beams,
             language=language,
             groups={name: tuple(rungs[rung]) for name, rung in served.items()},
@@ -128,7 +134,7 @@ def export(
     texts, cached = _known_queries(
         layout,
         identity=numbers_of_queries,
-        generator=generator,
+        applied=applied,
         beams=beams,
         sids=sids,
         **vectors,
@@ -274,7 +280,7 @@ def _known_queries(
     layout: Layout,
     *,
     identity: Int[np.ndarray, " query"],
-    generator: FittedGenerator,
+    applied: Models,
     beams: int,
     sids: Int[np.ndarray, "item level"],
     query_vectors: Float[np.ndarray, "query dim"],
@@ -282,7 +288,6 @@ def _known_queries(
 ) -> tuple[list[str], Cached]:
     """Returns the run's queries, each in its most frequent spelling, and what is known of them."""
     from dsirm_jax.data.pairs import read_judgements
-    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
     from dsirm_jax.relevance import tables
     from dsirm_jax.serving.bundle.known import (
         MOST_SIDS,
@@ -307,8 +312,8 @@ def _known_queries(
     row_of = np.empty(len(identity), int)
     row_of[identity[cached]] = np.arange(len(cached))
     known = known_sids(
-        generator=generator,
-        pieces=generator.reading(SentencePiece.read(layout.vocabulary)).pieces(texts),
+        generator=applied.generator,
+        pieces=applied.prompted.pieces(texts),
         pairs=[
             QuerySidPairs(row_of[identity[rows["query_index"]]], sids[rows["item_index"]]),
             of_beams(query_beams),

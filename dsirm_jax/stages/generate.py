@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted, check_prompt
-from dsirm_jax.io.checks import check_whole
+from dsirm_jax.io.checks import check_text, check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import prepare, quantize
@@ -33,6 +33,7 @@ def run(
     max_pieces: int,
     beams: int,
     prompt: str = QUERY,
+    vocabulary: str | None = None,
     start: str | None = None,
     model_parallel: int = 1,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
     from dsirm_jax.data import tasks
     from dsirm_jax.data.limits import log_cut
     from dsirm_jax.data.pairs import read_judgements
-    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
+    from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator import fitted as generators
     from dsirm_jax.generator.architectures.architecture import check_architecture
     from dsirm_jax.generator.hits import write_hits
@@ -57,12 +58,15 @@ def run(
     check_whole("generate.run.model_parallel", model_parallel, least=1)
     table = read_sids(layout.sids)
     sizes = tuple(json.loads(layout.health.read_text("utf-8"))["sizes"])
-    vocabulary = SentencePiece.read(layout.vocabulary)
-    prompted = Prompted(vocabulary=vocabulary, prompt=prompt, most=max_pieces)
-    config = check_architecture(config).fitted_to(text_vocab_size=vocabulary.size, sid_sizes=sizes)
+    own = layout.generator_vocabulary
+    if vocabulary:
+        processes.first(functools.partial(folder.copy, Path(vocabulary), own))
+    read = folder.of_generator(own, of_run=layout.vocabulary)
+    prompted = Prompted(vocabulary=read, prompt=prompt, most=max_pieces)
+    config = check_architecture(config).fitted_to(text_vocab_size=read.size, sid_sizes=sizes)
     batches, num_rows, held_out = tasks.text_sid_batches(
         tfds_dir=layout.tfds,
-        vocabulary=layout.vocabulary,
+        vocabulary=None if vocabulary else layout.vocabulary,
         sids=table.sids,
         sizes=sizes,
         prompted=prompted,
@@ -80,7 +84,7 @@ def run(
         held_out=held_out,
         directory=layout.stage("generate"),
         seed=seed,
-        params=config.pretrained(Path(start), seed=seed) if start else None,
+        params=config.pretrained(Path(start), seed=seed, vocabulary=read) if start else None,
         model_parallel=model_parallel,
     )
     fitted = generators.FittedGenerator(
@@ -127,8 +131,14 @@ def run(
 
 
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises InputError where the prompt has no place for the query."""
-    check_prompt("gin binding generate.run.prompt", bindings["generate"].get("prompt", QUERY))
+    """Raises InputError where the prompt or the vocabulary is none."""
+    from dsirm_jax.data.vocabularies import folder
+
+    bound = bindings["generate"]
+    check_prompt("gin binding generate.run.prompt", bound.get("prompt", QUERY))
+    if (vocabulary := bound.get("vocabulary")) is not None:
+        check_text("generate.run.vocabulary", vocabulary)
+        folder.read(Path(vocabulary))
 
 
 STAGE = Stage(
@@ -138,6 +148,6 @@ STAGE = Stage(
     per_half=True,
     per_rung=True,
     execution_only=("model_parallel",),
-    paths=("start",),
+    paths=("start", "vocabulary"),
     check=check,
 )

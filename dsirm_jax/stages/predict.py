@@ -34,7 +34,7 @@ def run(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
+    from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import join_query_shards, predict_shards
     from dsirm_jax.ingestion.query_files import read_query_file
@@ -42,6 +42,7 @@ def run(
 
     check_whole("generate.run.beams", beams, least=1)
     fitted, existing, _ = load_with_sids(layout.generator, sids=layout.sids)
+    vocabulary = folder.of_generator(layout.generator_vocabulary, of_run=layout.vocabulary)
     queries = layout.stage("predict") / "queries.parquet"
     schema = pa.schema([("query", pa.string())])
 
@@ -55,7 +56,7 @@ def run(
         fitted=fitted,
         trie=existing,
         queries=queries,
-        encode=fitted.reading(SentencePiece.read(layout.vocabulary)).pieces,
+        encode=fitted.reading(vocabulary).pieces,
         pattern=layout.stage("predict") / "query_sids-*.parquet",
         beams=beams,
     )
@@ -74,14 +75,15 @@ def predicted(layout: Layout, *, queries: Sequence[str], beams: int, titles: int
     import pyarrow.parquet as pq
 
     from dsirm_jax.data.limits import cleaned_query
-    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
+    from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import predict_sids
     from dsirm_jax.sids import trie
 
     texts = [cleaned_query(query, name="--query") for query in queries]
     fitted, existing, sids = load_with_sids(layout.generator, sids=layout.sids)
-    pieces = fitted.reading(SentencePiece.read(layout.vocabulary)).pieces(texts)
+    vocabulary = folder.of_generator(layout.generator_vocabulary, of_run=layout.vocabulary)
+    pieces = fitted.reading(vocabulary).pieces(texts)
     best = predict_sids(
         fitted=fitted, trie=existing, pieces=pieces, beams=beams, batch_size=len(queries)
     )

@@ -333,7 +333,7 @@ def _sid_features(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
+    from dsirm_jax.data.vocabularies import folder
     from dsirm_jax.generator.fitted import load_with_sids
     from dsirm_jax.generator.predict import predict_sids, query_sid_table
     from dsirm_jax.generator.score import score_pairs
@@ -346,7 +346,8 @@ def _sid_features(
 
     check_same_version(half.sids, half.query_sids)
     fitted, existing, sids = load_with_sids(half.generator, sids=half.sids)
-    pieces = fitted.reading(SentencePiece.read(half.vocabulary)).pieces(queries.texts)
+    vocabulary = folder.of_generator(half.generator_vocabulary, of_run=half.vocabulary)
+    pieces = fitted.reading(vocabulary).pieces(queries.texts)
     table = pq.read_table(half.query_sids)
     if queries.new:
         best = predict_sids(

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,11 @@ from dsirm_jax.data.schema import EXAMPLES
 from dsirm_jax.data.task_blocks import read_block
 from dsirm_jax.data.vocabularies.prompt import Prompted
 from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
+from dsirm_jax.data.vocabularies.trimming import Trimmed, trimmed
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.batches import in_stages
 from dsirm_jax.training.settings import Training
+from tests.data.vocabularies import tiny
 
 QUERIES, ITEMS, SIZES = 20, 30, (4, 8, 8)
 LENGTHS = {"inputs": 12, "targets": 3}
@@ -185,6 +188,56 @@ def test_title_sid_covers_the_catalogue(run, sids):
     ]
     assert sorted(rows) == sorted(expected)
     assert (batch["weight"] == 1).all()
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory):
+    """A language model's tokenizer, trimmed, in a prompt that the titles are cut in."""
+    whole = tiny.byte_level(tmp_path_factory.mktemp("tokenizer"))
+    kept = trimmed(whole, map(_query, range(QUERIES)))
+    return Prompted(vocabulary=Trimmed(whole=whole, kept=kept), prompt="a {query} now", most=30)
+
+
+@pytest.mark.parametrize("host, hosts", [(0, 1), (1, 3)])
+def test_a_language_models_pieces_are_those_that_predictions_read(
+    run, sids, prompted, read_once, host, hosts
+):
+    """In its order for each host, from any step on."""
+    shared = {"tfds_dir": run["tfds_dir"], "vocabulary": None, "sids": sids, "sizes": SIZES}
+    of_texts = {
+        tuple(_padded(pieces, 30)): text
+        for texts in (map(_query, range(QUERIES)), map(_text, range(ITEMS)))
+        for text in texts
+        for pieces in prompted.pieces([text])
+    }
+    assert len(of_texts) == QUERIES + ITEMS
+
+    def stream(start):
+        return tasks.batches(
+            task=tasks.text_sid(**shared, title_rate=0.5, prompted=prompted),
+            lengths={"inputs": 30, "targets": 3},
+            batch_size=4,
+            seed=3,
+            start_step=start,
+            host=host,
+            hosts=hosts,
+            block_rows=8,
+            read=read_once,
+        )
+
+    whole = list(itertools.islice(stream(0), 16))
+    first = prompted.vocabulary.size + np.array([0, 4, 12])
+    for batch in whole:
+        for row, target in zip(batch["inputs"].tolist(), batch["targets"], strict=True):
+            number = int(re.findall(r"\d+", of_texts[tuple(row)])[0])
+            is_title = of_texts[tuple(row)].startswith("Chair")
+            of_query = [item for query, item in RELEVANT if query == number]
+            codes = [sids[item].tolist() for item in ([number] if is_title else of_query)]
+            assert (target - first).tolist() in codes
+    for start in (1, 7, 15):
+        again = next(stream(start))
+        for name in again:
+            np.testing.assert_array_equal(again[name], whole[start][name])
 
 
 @pytest.mark.parametrize("title_rate", [0.25, 0.5, 0.37])

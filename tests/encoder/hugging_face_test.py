@@ -109,6 +109,13 @@ def without_a_tensor(folder):
     safetensors.numpy.save_file(arrays, path)
 
 
+def with_a_number_that_is_none(folder):
+    path = folder / "model.safetensors"
+    arrays = dict(read_weights(path))
+    arrays["embeddings.LayerNorm.bias"] = np.full_like(arrays["embeddings.LayerNorm.bias"], np.nan)
+    safetensors.numpy.save_file(arrays, path)
+
+
 BIAS = {"in_features": 16, "out_features": 16, "bias": True}
 FAULTS = {
     "config.json: no such file": lambda f: (f / "config.json").unlink(),
@@ -121,6 +128,7 @@ FAULTS = {
     "not a readable safetensors": lambda f: (f / "model.safetensors").write_bytes(b"12345678{"),
     "tensor embeddings.LayerNorm.bias has shape (3,)": shorter,
     "tensor encoder.layer.1.output.dense.bias is missing": without_a_tensor,
+    "tensor embeddings.LayerNorm.bias has 16 numbers that are not": with_a_number_that_is_none,
     "pooling_mode_max_tokens; only": lambda f: edit_json(
         f / "1_Pooling/config.json", pooling_mode_max_tokens=True
     ),

@@ -1,6 +1,5 @@
 """A bundle of untrained models, small enough to be made by every test that wants to break one."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -10,11 +9,14 @@ import pyarrow as pa
 
 from dsirm_jax.data import vocabulary
 from dsirm_jax.data.identity import QueryIdentity
+from dsirm_jax.data.vocabularies import folder
 from dsirm_jax.data.vocabularies.prompt import QUERY
 from dsirm_jax.encoder.kinds import towers
 from dsirm_jax.encoder.model import TextTower
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
+from dsirm_jax.generator.architectures.description import describe_architecture
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.quantizer import fitted as quantizers
@@ -65,7 +67,7 @@ def with_text(rows):
     return [row | {"text": f"{row['title']} {row['brand']}"} for row in rows]
 
 
-def make(path, *, count=60, whole=False, prompt=QUERY):
+def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None):
     """Writes a bundle.
 
     Args:
@@ -73,6 +75,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
       count: items.
       whole: with StableHLO and a SavedModel that runs; else there are variables alone.
       prompt: of the generator.
+      own_vocabulary: folder of a vocabulary that the generator alone reads.
     """
     rows = with_text(items(0, count))
     path.mkdir()
@@ -82,7 +85,8 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
     )
     processor = vocabulary.processor(path / "vocabulary.model")
     (path / "vocabulary.model").unlink()
-    learnt = untrained(processor, prompt=prompt)
+    own = own_vocabulary and folder.read(own_vocabulary)
+    learnt = untrained(processor, prompt=prompt, own=own)
 
     of_items = learnt.encoder.embed([row["text"] for row in rows], of_items=True)
     of_queries = learnt.encoder.embed(QUERIES)
@@ -90,7 +94,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
     sids = assign_vectors(fitted=quantizer, vectors=of_items).codes
     trie = tries.build(sids, sizes=SIZES, kind=(tries.BITMAP, tries.RANGES, tries.BITMAP))
     (path / bundle.MODEL).mkdir()
-    models.write_models(path / bundle.MODEL, learnt)
+    models.write_models(path / bundle.MODEL, learnt, own_vocabulary=own_vocabulary)
     quantizers.save(path / bundle.MODEL / models.QUANTIZER, quantizer)
     described = {
         name: described_features(head, levels=3, numbers=["price"])
@@ -103,7 +107,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
         stages={},
         settings=manifests.BundleSettings(
             encoder=manifests.EncoderSettings(kind="two towers", **learnt.encoder.described()),
-            generator=dataclasses.asdict(learnt.generator.config),
+            generator=describe_architecture(learnt.generator.config),
             max_pieces=PIECES,
             beams=BEAMS,
             language="en",
@@ -118,6 +122,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
             shows_queries=True,
             identity=QueryIdentity(),
             prompt=prompt,
+            own_vocabulary=own is not None,
         ),
         features=described,
         catalogue=1,
@@ -175,28 +180,23 @@ def make(path, *, count=60, whole=False, prompt=QUERY):
         forms = manifest.settings.trie
         programs = stablehlo.programs_of(learnt, beams=BEAMS, forms=forms)
         stablehlo.write_programs(path / bundle.MODEL, programs)
-        folder = path / manifest.saved_model_folder
-        saved_model.write_saved_model(folder, opened, programs=programs)
+        saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
     else:
         write_variables(path / manifest.saved_model_folder, opened)
     bundle.seal_bundle(path, manifest)
     return path
 
 
-def untrained(processor, *, prompt=QUERY):
-    """Returns models with random parameters."""
+def untrained(processor, *, prompt=QUERY, own=None):
+    """Returns models with random parameters, of a language model where it has its vocabulary."""
     size = processor.vocab_size()
     tower = TextTower(vocab_size=size, dim=DIM, hidden_dim=8)
-    config = T5Config(
-        emb_dim=16,
-        num_heads=2,
-        head_dim=8,
-        mlp_dim=16,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        text_vocab_size=size,
-        sid_sizes=SIZES,
-    )
+    shared = {"emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 16}
+    config = (
+        T5Config(**shared, num_encoder_layers=1, num_decoder_layers=1)
+        if own is None
+        else DecoderConfig(**shared, num_kv_heads=1, num_layers=1, scan_layers=False)
+    ).fitted_to(text_vocab_size=size if own is None else own.size, sid_sizes=SIZES)
     shape = {"levels": 3, "numbers": ["price"]}
     dense = [name for group in groups.reading("pairs") for name in group.described(**shape)]
     of_sids = [group.described(**shape) for group in groups.reading("beams", "neighbour_sids")]
@@ -223,6 +223,7 @@ def untrained(processor, *, prompt=QUERY):
             manifests.DENSE_ONLY: random_head(dense, seed=5),
         },
         vocabulary=processor,
+        generators_own=own,
     )
 
 
@@ -263,7 +264,7 @@ def random_quantizer():
     )
 
 
-def write_variables(folder, opened):
+def write_variables(place, opened):
     """Writes a SavedModel that holds what an update exchanges, and runs nothing."""
     import tensorflow as tf
 
@@ -273,4 +274,4 @@ def write_variables(folder, opened):
         lambda array: tf.Variable(np.asarray(array), shape=tf.TensorShape(None)), arrays
     )
     module.kept = tf.Variable([1.0, 2.0])
-    tf.saved_model.save(module, str(folder))
+    tf.saved_model.save(module, str(place))

@@ -1,6 +1,7 @@
 """The stage `generate` on tables by hand: what of a prompt is in its output."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,10 @@ import pytest
 from dsirm_jax.data import dataset, vocabulary
 from dsirm_jax.data.schema import EXAMPLES
 from dsirm_jax.data.tasks import Curriculum
+from dsirm_jax.data.vocabularies import folder
+from dsirm_jax.data.vocabularies.trimming import trimmed
 from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.predict import predict_sids
@@ -21,6 +25,7 @@ from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import SCHEMA, write_versioned
 from dsirm_jax.stages import generate, predict
 from dsirm_jax.training.settings import Training
+from tests.data.vocabularies import tiny
 
 QUERIES = [f"red chair {number}" for number in range(12)]
 TEXTS = [f"Chair number {number} in red oak" for number in range(6)]
@@ -28,6 +33,10 @@ SIZES, PROMPT, MAX_PIECES = (3, 4), "find {query} for", 32
 SIDS = np.array([[0, 1], [2, 0], [0, 3], [1, 1], [1, 2], [2, 3]], np.int32)
 CONFIG = T5Config(
     emb_dim=8, num_heads=1, head_dim=8, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=1
+)
+
+DECODER = DecoderConfig(
+    emb_dim=8, num_heads=2, num_kv_heads=1, head_dim=4, mlp_dim=8, num_layers=1, scan_layers=False
 )
 
 
@@ -64,12 +73,12 @@ def layout(tmp_path):
     return layout
 
 
-def run(layout, **more):
+def run(layout, *, config=CONFIG, **more):
     training = Training(epochs=2, batch_size=8, learning_rate=1e-2)
     generate.run(
         layout,
         seed=0,
-        config=CONFIG,
+        config=config,
         objective=GeneratorObjective(),
         training=training,
         curriculum=Curriculum(),
@@ -100,6 +109,45 @@ def test_queries_are_read_in_the_prompt_wherever_the_generator_is_applied(layout
     shown = [line.split()[:2] for line in lines[1:]]
     best = zip(expected.sids[0], np.exp(expected.log_probs[0]), strict=True)
     assert shown == [["-".join(map(str, sid)), f"{share:.1%}"] for sid, share in best]
+
+
+def test_a_generator_reads_a_vocabulary_of_its_own_wherever_it_is_applied(layout, tmp_path):
+    whole = tiny.byte_level(tmp_path / "quantize")  # any folder
+    kept = trimmed(whole, [f"find {query} for" for query in QUERIES])
+    given = tmp_path / "vocabulary"
+    folder.write(given, tokenizer=tmp_path / "quantize" / "tokenizer.json", kept=kept)
+    run(layout, prompt=PROMPT, vocabulary=str(given), config=DECODER)
+    own = layout.stage("generate") / "vocabulary"
+    names = {"tokenizer.json", "tokenizer_config.json", "vocabulary.json"}
+    assert {path.name for path in own.iterdir()} == names
+    for name in names:
+        assert (own / name).read_bytes() == (given / name).read_bytes()
+    shutil.rmtree(given)
+    fitted = generators.load(layout.generator)
+    assert fitted.config.text_vocab_size == len(kept)
+    number = {id_: place for place, id_ in enumerate(kept.tolist()) if place}
+    before, behind = (tuple(number[id_] for id_ in ids) for ids in whole.marks)
+    pieces = [
+        [*before, *(number[id_] for id_ in ids), *behind]
+        for ids in whole.encode([f"find {query} for" for query in QUERIES])
+    ]
+    existing = trie.build(SIDS, sizes=SIZES)
+    expected = predict_sids(fitted=fitted, trie=existing, pieces=pieces, beams=3)
+    beams = pq.read_table(layout.query_sids)
+    assert beams["sids"].to_pylist() == expected.sids.tolist()
+    found = np.array(beams["log_probs"].to_pylist())
+    np.testing.assert_allclose(found, expected.log_probs, atol=1e-5)
+    shown = predict.predicted(layout, queries=QUERIES[:1], beams=3).splitlines()[1:]
+    best = zip(expected.sids[0], np.exp(expected.log_probs[0]), strict=True)
+    for line, (sid, share) in zip(shown, best, strict=True):
+        assert line.split()[:2] == ["-".join(map(str, sid)), f"{share:.1%}"]
+
+
+def test_a_vocabulary_that_is_none_is_refused_before_any_stage(tmp_path):
+    with pytest.raises(InputError, match="generate.run.vocabulary is 3; bind a text"):
+        generate.STAGE.check({"generate": {"vocabulary": 3}})
+    with pytest.raises(InputError, match="none of tokenizer.json"):
+        generate.STAGE.check({"generate": {"vocabulary": str(tmp_path)}})
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_training(layout):

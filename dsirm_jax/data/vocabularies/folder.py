@@ -5,8 +5,8 @@
     vocabulary.json         {"marks": [[2], []]}: ids before and behind a text, of a SentencePiece
                             model; {"kept": [0, 5, 7]}: see `trimming.trimmed`, of a trimmed one
 
-Networks take id 0 as padding. A vocabulary whose ids begin with anything else is numbered from 1
-on, as if it were trimmed with all pieces kept; this is the one place that does so.
+Networks take id 0 as padding. A vocabulary that has anything else there is numbered from 1 on, as
+if it were trimmed with all pieces kept; this is the one place that does so.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ DESCRIPTION = "vocabulary.json"
 SENTENCE_PIECE = ("tokenizer.model", "spiece.model")
 TOKENIZERS = (wordpieces.TOKENIZER, *SENTENCE_PIECE)
 """Where a folder has several, the first of these is read, as transformers does it."""
+UNKNOWN = "\U0010fffd"
+"""A character of private use, which no tokenizer has seen."""
 NAMES = (*TOKENIZERS, wordpieces.SETTINGS, DESCRIPTION)
 
 
@@ -88,10 +90,22 @@ def read(folder: Path) -> Vocabulary:
     _check_ids(itertools.chain(*vocabulary.marks), vocabulary, path=path, name="marks")
     if "kept" in described:
         return Trimmed(whole=vocabulary, kept=_kept(described["kept"], vocabulary, path=path))
-    pads_with_zero = vocabulary.padding == PADDING and PADDING not in {
-        id_ for ids in vocabulary.marks for id_ in ids
-    }
-    return vocabulary if pads_with_zero else Trimmed(whole=vocabulary, kept=all_kept(vocabulary))
+    if _pads_alone(vocabulary):
+        return vocabulary
+    return Trimmed(whole=vocabulary, kept=all_kept(vocabulary))
+
+
+def of_generator(folder: Path, *, of_run: Path) -> Vocabulary:
+    """Reads the vocabulary of a generator: its own, or that of its run.
+
+    Args:
+      folder: where it has its own.
+      of_run: the SentencePiece model that it reads where there is no such folder.
+
+    Raises:
+      InputError: see `read`.
+    """
+    return read(folder) if folder.is_dir() else SentencePiece.read(of_run)
 
 
 def write(
@@ -145,6 +159,14 @@ def copy(source: Path, folder: Path) -> Vocabulary:
     vocabulary = read(source)
     _copy({path.name: path for path in files(source)}, folder)
     return vocabulary
+
+
+def _pads_alone(vocabulary: Vocabulary) -> bool:
+    """Returns whether 0 is padding, and no text or mark has it: some pad with a piece of text."""
+    if vocabulary.padding != PADDING:
+        return False
+    texts = [vocabulary.spelling(PADDING).decode(errors="replace"), UNKNOWN]
+    return PADDING not in itertools.chain(*vocabulary.marks, *vocabulary.encode(texts))
 
 
 def _copy(copies: dict[str, Path], folder: Path, *, others: Sequence[str] = ()) -> None:

@@ -41,6 +41,11 @@ class SentencePiece:
         return cls(processor=processor(path), marks=marks)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing stands around a text, so that TensorFlow can make its pieces."""
+        return not any(self.marks)
+
+    @property
     def size(self) -> int:
         return self.processor.vocab_size()
 

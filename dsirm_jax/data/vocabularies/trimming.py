@@ -82,6 +82,35 @@ def kept_rows(
     return table[kept]
 
 
+def text_rows(
+    vocabulary: Vocabulary | None, *, size: int, rows: int, most_padding: int = 1
+) -> Int[np.ndarray, " piece"] | slice | None:
+    """Returns the rows of an embedding that the pieces of a vocabulary have, in its order.
+
+    A trimmed vocabulary takes those that it keeps out of a whole embedding; of one that was cut
+    down to them before, it takes all.
+
+    Args:
+      vocabulary: of the text; one that is not trimmed when not given.
+      size: of the vocabulary.
+      rows: of the embedding.
+      most_padding: fewer than so many rows of a whole embedding are of no piece.
+
+    Returns:
+      None where the embedding is not of this vocabulary.
+    """
+
+    def is_whole(size: int) -> bool:
+        return 0 <= rows - size < most_padding
+
+    if not isinstance(vocabulary, Trimmed):
+        return slice(size) if is_whole(size) else None
+    # Nobody cuts an embedding down to all its rows.
+    if rows == size and not np.array_equal(vocabulary.kept, all_kept(vocabulary.whole)):
+        return slice(size)
+    return vocabulary.kept if is_whole(vocabulary.whole.size) else None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Trimmed:
     """A vocabulary with some of another's pieces; see `protocol.Vocabulary`.
@@ -139,3 +168,8 @@ class Trimmed:
             return (place,)
         spelt = (self.byte_pieces[value] for value in self.whole.spelling(piece))
         return tuple(place for place in spelt if place >= 0)
+
+
+def whole_of(vocabulary: Vocabulary) -> Vocabulary:
+    """Returns a vocabulary with its tokenizer's own ids, whether it is trimmed or not."""
+    return vocabulary.whole if isinstance(vocabulary, Trimmed) else vocabulary

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Int
 
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
 from dsirm_jax.io.errors import InputError
 
 GeneratorParams = Any
@@ -124,17 +125,21 @@ class Architecture(Protocol):
         """Returns the parameters of `unscanned`, made of those of training."""
         return params
 
-    def pretrained(self, path: Path, *, seed: int) -> GeneratorParams:
+    def pretrained(
+        self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None
+    ) -> GeneratorParams:
         """Returns parameters to start training from, made of weights from elsewhere.
 
         Args:
           path: of the weights.
           seed: of what they lack, such as rows for SIDs.
+          vocabulary: of the texts, which says what rows of weights its pieces have where it is
+            trimmed, see `trimming.text_rows`; one that is not when not given.
 
         Raises:
           InputError: they do not fit this architecture, or it starts from none.
         """
-        del seed
+        del seed, vocabulary
         raise InputError(
             f"gin binding generate.run.start is {str(path)!r}, but {type(self).__name__} starts "
             f"from no weights; bind None"

@@ -23,6 +23,8 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
+from dsirm_jax.data.vocabularies.trimming import text_rows
 from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
@@ -41,11 +43,11 @@ from dsirm_jax.generator.architectures.decoder_layers import (
     rms_norm,
     sight,
 )
+from dsirm_jax.generator.architectures.decoder_settings import read_settings
 from dsirm_jax.generator.architectures.decoder_weights import (
     EMBEDDING,
     LAYERS,
     NORM,
-    read_settings,
     read_text_model,
     with_sid_arrays,
 )
@@ -316,7 +318,7 @@ class DecoderConfig(Architecture):
     def unstacked(self, params: dict) -> dict:
         return self._apart(params) if self.scan_layers else params
 
-    def pretrained(self, path: Path, *, seed: int) -> dict:
+    def pretrained(self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None) -> dict:
         weights = self.of_folder(path)
         for field in dataclasses.fields(self):
             value, bound = getattr(weights, field.name), getattr(self, field.name)
@@ -325,15 +327,16 @@ class DecoderConfig(Architecture):
                     f"{path}: its {field.name} is {value!r}, but gin binding "
                     f"DecoderConfig.{field.name} is {bound!r}; bind that of the weights"
                 )
-        rows = weights.text_vocab_size
-        if not rows - MOST_PADDING < self.text_vocab_size <= rows:
+        tokens, size = weights.text_vocab_size, self.text_vocab_size
+        rows = text_rows(vocabulary, size=size, rows=tokens, most_padding=MOST_PADDING)
+        if rows is None:
             raise InputError(
-                f"{path}: {rows} tokens, but the vocabulary has {self.text_vocab_size}; prepare "
-                f"with the vocabulary of these weights"
+                f"{path}: {tokens} tokens, but the vocabulary has {size}; bind the vocabulary of "
+                f"these weights to generate.run.vocabulary"
             )
-        text = read_text_model(path, config=self, tokens=rows)
+        text = read_text_model(path, config=self, tokens=tokens)
         shapes = {path: shape for path, (shape, _) in self.parameters().items()}
-        flat = with_sid_arrays(text, shapes=shapes, tokens=self.text_vocab_size, seed=seed)
+        flat = with_sid_arrays(text, shapes=shapes, rows=rows, seed=seed)
         params = traverse_util.unflatten_dict(flat, sep="/")
         return params if self.scan_layers else self._apart(params)
 

@@ -23,6 +23,7 @@ from flax.core import unfreeze
 from flax.linen import partitioning
 from jaxtyping import Array, Int
 
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
 from dsirm_jax.generator.architectures.architecture import (
     Architecture,
     Logits,
@@ -202,8 +203,8 @@ class T5Config(Architecture):
             }
         return new
 
-    def pretrained(self, path: Path, *, seed: int) -> dict:
-        params = with_sid_rows(path, config=self, seed=seed)
+    def pretrained(self, path: Path, *, seed: int, vocabulary: Vocabulary | None = None) -> dict:
+        params = with_sid_rows(path, config=self, seed=seed, vocabulary=vocabulary)
         return self.stacked(params) if self.scan_layers else params
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from flax import traverse_util
 
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
+from dsirm_jax.data.vocabularies.trimming import text_rows
 from dsirm_jax.generator.architectures.architecture import Architecture
 from dsirm_jax.generator.architectures.description import architecture_from, describe_architecture
 from dsirm_jax.generator.architectures.t5_layers import T5Shape
@@ -14,7 +16,7 @@ from dsirm_jax.io import arrays as files
 from dsirm_jax.io.errors import InputError
 
 TEXT_PARAMS = "t5"
-WEIGHTS, GIN = "t5.safetensors", "model.gin"
+WEIGHTS = "t5.safetensors"
 EMBEDDING, OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
 SHAPE = (
     *("emb_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers", "num_decoder_layers"),
@@ -35,12 +37,14 @@ def load_text_params(path: Path) -> tuple[Architecture, dict]:
     Raises:
       InputError: there is no such file, or it holds no text parameters.
     """
-    otherwise = f"no weights of `dsirm import-t5`; name its {WEIGHTS}"
+    otherwise = f"no T5 of `dsirm import-model`; name its {WEIGHTS}"
     flat, description = files.load(path, kind=TEXT_PARAMS, otherwise=otherwise)
     return architecture_from(description), traverse_util.unflatten_dict(flat, sep="/")
 
 
-def with_sid_rows(path: Path, *, config: T5Shape, seed: int) -> dict:
+def with_sid_rows(
+    path: Path, *, config: T5Shape, seed: int, vocabulary: Vocabulary | None = None
+) -> dict:
     """Returns parameters to start training from: a pretrained text model, and new rows for SIDs.
 
     The new rows are drawn about the mean of the text's, with its standard deviation in every
@@ -48,8 +52,9 @@ def with_sid_rows(path: Path, *, config: T5Shape, seed: int) -> dict:
 
     Args:
       path: of `WEIGHTS`.
-      config: of the generator, with as many text tokens as the weights have and its SIDs.
+      config: of the generator, with its text tokens and its SIDs.
       seed: of the new rows.
+      vocabulary: see `Architecture.pretrained`.
 
     Returns:
       A tree like that of the parameters of `config`, its layers not stacked.
@@ -58,18 +63,21 @@ def with_sid_rows(path: Path, *, config: T5Shape, seed: int) -> dict:
       InputError: the weights are of another shape than `config`.
     """
     text_config, params = load_text_params(path)
-    for name in (*SHAPE, "text_vocab_size"):
-        value, needed = getattr(text_config, name), getattr(config, name)
-        if value != needed:
-            raise InputError(
-                f"{path}: its T5Config.{name} is {value} and not {needed}; read the {GIN} beside "
-                f"it after the other gin files, and prepare with its vocabulary"
-            )
+    tokens, size = text_config.text_vocab_size, config.text_vocab_size
+    rows = text_rows(vocabulary, size=size, rows=tokens)
+    compared = {name: (getattr(text_config, name), getattr(config, name)) for name in SHAPE}
+    differing = {name: both for name, both in compared.items() if both[0] != both[1]}
+    if differing or rows is None:
+        (name, (value, needed)), *_ = [*differing.items(), ("text_vocab_size", (tokens, size))]
+        raise InputError(
+            f"{path}: its T5Config.{name} is {value} and not {needed}; read model.gin beside "
+            f"it after the other gin files: it binds its settings and its vocabulary"
+        )
     generator = np.random.Generator(np.random.Philox(key=seed))
     flat = traverse_util.flatten_dict(params, sep="/")
-    flat[EMBEDDING] = _with_new_rows(flat[EMBEDDING], config.vocab_size, generator)
+    flat[EMBEDDING] = _with_new_rows(flat[EMBEDDING][rows], config.vocab_size, generator)
     if OUTPUT in flat:
-        flat[OUTPUT] = _with_new_rows(flat[OUTPUT].T, config.vocab_size, generator).T
+        flat[OUTPUT] = _with_new_rows(flat[OUTPUT].T[rows], config.vocab_size, generator).T
     return traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -1,15 +1,15 @@
-"""Pretrained T5 weights, read from Hugging Face and T5X and kept as one file.
+"""Pretrained T5 weights, read from Hugging Face and T5X.
 
 Whatever they come from, text parameters are in T5X's tree (see `t5.py`), layers one by one,
-without rows for SIDs: their vocabulary is that of their SentencePiece model.
+without rows for SIDs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,22 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Int
 
+from dsirm_jax.data.vocabularies.trimming import kept_rows
 from dsirm_jax.generator.architectures.architecture import param_shapes
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_text import (
     EMBEDDING,
-    GIN,
     OUTPUT,
     SHAPE,
     WEIGHTS,
     save_text_params,
 )
-from dsirm_jax.generator.architectures.tensors import CONFIG, read_json, read_tensors
+from dsirm_jax.generator.architectures.tensors import Tensor, Weights, hugging_face_weights
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.io.files import replacing, write_text
 
-VOCABULARY = "vocabulary.model"
+LM_HEAD = "lm_head.weight"
 Flat = dict[str, np.ndarray]
 
 ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
@@ -80,6 +80,89 @@ def hugging_face_names(config: T5Config) -> dict[str, str]:
     return names
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Model:
+    """See `families.family.Model`.
+
+    Attributes:
+      weights: its files; a checkpoint of T5X has no settings, and tensors by our names.
+      config: its settings.
+      names: of its tensors by ours.
+      logit_scale: what its output layer is multiplied by.
+    """
+
+    weights: Weights
+    config: T5Config
+    names: Mapping[str, str]
+    logit_scale: float = 1.0
+
+    @classmethod
+    def of(cls, weights: Weights) -> T5Model:
+        """Looks at a T5, T5.1.1, FLAN-T5 or mT5; see `families.family.Family.model`."""
+        config = _hugging_face_config(weights.config, path=weights.config_file)
+        names, scale = hugging_face_names(config), 1.0
+        rows = _rows_of(weights, names[EMBEDDING])
+        if LM_HEAD in weights.tensors:
+            # Whether there is an output layer of its own, and not a copy of the embedding, the
+            # tensors say; config.json does so in some versions of transformers only.
+            is_copy = config.logits_via_embedding and np.array_equal(
+                weights.read(LM_HEAD), weights.read(names[EMBEDDING])
+            )
+            if not is_copy:
+                names[OUTPUT] = LM_HEAD
+        elif not config.logits_via_embedding:
+            names[OUTPUT] = names[EMBEDDING]
+        if OUTPUT in names and config.logits_via_embedding:
+            scale = 1 / math.sqrt(config.emb_dim)
+            config = dataclasses.replace(config, logits_via_embedding=False)
+        config = dataclasses.replace(config, text_vocab_size=rows)
+        shapes = text_shapes(config)
+        expected = {
+            theirs: shapes[EMBEDDING] if ours in (EMBEDDING, OUTPUT) else shapes[ours][::-1]
+            for ours, theirs in names.items()
+        }
+        copies = {LM_HEAD, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+        weights.check_tensors(expected, ignored=copies)
+        return cls(weights=weights, config=config, names=names, logit_scale=scale)
+
+    @property
+    def decisive(self) -> tuple[str, ...]:
+        return (*SHAPE, "dropout_rate")
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 4 * self.config.emb_dim * (2 if OUTPUT in self.names else 1)
+
+    def params(self, kept: Int[np.ndarray, " kept"] | None = None) -> dict:
+        """Returns the parameters, float32.
+
+        Args:
+          kept: tokens that have a row, in their order; all when not given.
+
+        Raises:
+          InputError: a tensor cannot be read, or has a number that is not finite.
+        """
+        is_ours = self.weights.model_type is None
+        flat = {}
+        for ours, theirs in self.names.items():
+            array = self.weights.read_float32(theirs)
+            if not is_ours and ours != EMBEDDING and array.ndim > 1:
+                array = array.T
+            flat[ours] = array
+        if OUTPUT in flat:
+            flat[OUTPUT] = flat[OUTPUT] * np.float32(self.logit_scale)
+        if kept is not None:
+            flat[EMBEDDING] = kept_rows(flat[EMBEDDING], kept)
+            if OUTPUT in flat:
+                flat[OUTPUT] = np.ascontiguousarray(kept_rows(flat[OUTPUT].T, kept).T)
+        return traverse_util.unflatten_dict(flat, sep="/")
+
+    def write(self, folder: Path, *, kept: Int[np.ndarray, " kept"]) -> str:
+        config = dataclasses.replace(self.config, text_vocab_size=len(kept))
+        save_text_params(folder / WEIGHTS, params=self.params(kept), config=config)
+        return WEIGHTS
+
+
 def read_hugging_face(folder: Path) -> tuple[T5Config, dict]:
     """Reads a T5, T5.1.1, FLAN-T5 or mT5 as Hugging Face keeps it.
 
@@ -91,51 +174,34 @@ def read_hugging_face(folder: Path) -> tuple[T5Config, dict]:
       float32.
 
     Raises:
-      InputError: a file or a parameter is missing, or of another shape, or unknown, or not finite;
+      InputError: a file or a tensor is missing, or of another shape, or unknown, or not finite;
         or the architecture is none of these. The message names it.
     """
-    folder = Path(folder)
-    described = read_json(folder / CONFIG)
-    arrays = read_tensors(folder)
-    config = _hugging_face_config(described, path=folder / CONFIG)
-    names = hugging_face_names(config)
-    flat = {}
-    for ours, theirs in names.items():
-        if theirs not in arrays:
-            raise InputError(f"{folder}: the weights have no tensor {theirs}; give a whole model")
-        array = arrays.pop(theirs)
-        flat[ours] = array if ours == EMBEDDING or array.ndim == 1 else array.T
-    # Whether there is an output layer of its own, and not a copy of the embedding, the tensors say;
-    # config.json does so in some versions of transformers only.
-    output = arrays.pop("lm_head.weight", flat[EMBEDDING])
-    if not (config.logits_via_embedding and np.array_equal(output, flat[EMBEDDING])):
-        scale = 1 / math.sqrt(config.emb_dim) if config.logits_via_embedding else 1.0
-        flat[OUTPUT] = output.T * np.float32(scale)
-        config = dataclasses.replace(config, logits_via_embedding=False)
-    left = sorted(set(arrays) - {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
-    if left:
-        raise InputError(f"{folder}: the weights have a tensor {left[0]} that no T5 has")
-    config = dataclasses.replace(config, text_vocab_size=len(flat[EMBEDDING]))
-    _check_shapes(flat, config=config, path=folder)
-    return config, traverse_util.unflatten_dict(flat, sep="/")
+    model = T5Model.of(hugging_face_weights(folder))
+    return model.config, model.params()
 
 
 def read_t5x(folder: Path) -> tuple[T5Config, dict]:
-    """Reads a T5X checkpoint of `t5x.examples.t5` or `scalable_t5`.
+    """Reads a T5X checkpoint; see `t5x_model`, and `read_hugging_face` for what is returned."""
+    model = t5x_model(folder)
+    return model.config, model.params()
+
+
+def t5x_model(folder: Path) -> T5Model:
+    """Opens a T5X checkpoint of `t5x.examples.t5` or `scalable_t5`.
 
     Args:
       folder: `checkpoint_N`, as T5X's own checkpointer wrote it (a file `checkpoint` beside a
         folder for every array) or Orbax.
 
     Returns:
-      See `read_hugging_face`; the shape of the model is that of the arrays, and two hidden layers
-      are taken to be T5.1.1's.
+      The model, whose shape is that of the arrays; two hidden layers are taken to be T5.1.1's.
 
     Raises:
       InputError: it is no such checkpoint.
     """
     folder = Path(folder)
-    flat = {name: np.asarray(array, np.float32) for name, array in _t5x_arrays(folder)}
+    flat = {name: np.asarray(array) for name, array in _t5x_arrays(folder)}
     tree = traverse_util.unflatten_dict(flat, sep="/")
     flat = traverse_util.flatten_dict(
         {name: _unscanned(part, name) for name, part in tree.items()}, sep="/"
@@ -161,83 +227,28 @@ def read_t5x(folder: Path) -> tuple[T5Config, dict]:
         logits_via_embedding=OUTPUT not in flat,
         text_vocab_size=len(flat[EMBEDDING]),
     )
-    _check_shapes(flat, config=config, path=folder)
-    return config, traverse_util.unflatten_dict(flat, sep="/")
+    tensors = {
+        name: Tensor(folder, array.shape, str(array.dtype), functools.partial(np.asarray, array))
+        for name, array in flat.items()
+    }
+    weights = Weights(path=folder, config_file=folder, config={}, tensors=tensors)
+    expected = text_shapes(config)
+    weights.check_tensors(expected)
+    return T5Model(weights=weights, config=config, names={name: name for name in expected})
 
 
-def import_t5(source: Path, out: Path, *, vocabulary: Path | None = None) -> None:
-    """Makes a pretrained T5 ready to start from: one folder of its weights, vocabulary and gin.
-
-    Args:
-      source: what `read_hugging_face` or `read_t5x` reads.
-      out: the folder to make; it must not exist. `WEIGHTS`, `VOCABULARY` and `GIN`, which binds
-        both, are written there.
-      vocabulary: the SentencePiece model; `spiece.model` in `source` when not given.
-
-    Raises:
-      InputError: `out` exists, there is no vocabulary, or it is larger than the embedding; and see
-        `read_hugging_face` and `read_t5x`.
-    """
-    from dsirm_jax.data.vocabulary import take_vocabulary
-
-    source, out = Path(source), Path(out)
-    vocabulary = Path(vocabulary or source / "spiece.model")
-    if out.exists():
-        raise InputError(f"{out} exists; name a folder that does not")
-    if not vocabulary.is_file():
-        raise InputError(
-            f"{vocabulary}: no such file; name the SentencePiece model of these weights with "
-            f"--vocabulary"
-        )
-    read = read_hugging_face if (source / "config.json").is_file() else read_t5x
-    config, params = read(source)
-    with replacing(out) as partial:
-        partial.mkdir(parents=True)
-        try:
-            pieces = take_vocabulary(vocabulary=vocabulary, path=partial / VOCABULARY)
-            if pieces > config.text_vocab_size:
-                raise InputError(
-                    f"{vocabulary}: {pieces} pieces, but the embedding of {source} has "
-                    f"{config.text_vocab_size} rows; they are not of one model"
-                )
-            # Rows beyond the pieces are padding, or tokens that no text has.
-            config = dataclasses.replace(config, text_vocab_size=pieces)
-            save_text_params(partial / WEIGHTS, params=_with_rows(params, pieces), config=config)
-            write_text(partial / GIN, _gin(config, folder=out))
-        except BaseException:
-            shutil.rmtree(partial)
-            raise
-
-
-def _with_rows(params: dict, rows: int) -> dict:
-    """Returns parameters with the first rows of the vocabulary alone."""
-    flat = traverse_util.flatten_dict(params, sep="/")
-    flat[EMBEDDING] = flat[EMBEDDING][:rows]
-    if OUTPUT in flat:
-        flat[OUTPUT] = flat[OUTPUT][:, :rows]
-    return traverse_util.unflatten_dict(flat, sep="/")
-
-
-def _gin(config: T5Config, *, folder: Path) -> str:
-    folder = folder.absolute()
-    bound = {name: getattr(config, name) for name in (*SHAPE, "dropout_rate")}
-    lines = "\n".join(f"  {name} = {value!r}" for name, value in bound.items())
-    return f"""# A pretrained T5 to start from: read this file after a run's own.
-from __gin__ import dynamic_registration
-
-from dsirm_jax.generator.architectures import t5
-from dsirm_jax.stages import generate
-from dsirm_jax.stages import prepare
-
-t5.T5Config:
-{lines}
-prepare.run.vocabulary = {str(folder / VOCABULARY)!r}
-generate.run.start = {str(folder / WEIGHTS)!r}
-"""
+def text_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of all parameters of a T5 without rows for SIDs, by their paths."""
+    like = param_shapes(dataclasses.replace(config, sid_sizes=(1,)))
+    found = {name: of.shape for name, of in traverse_util.flatten_dict(like, sep="/").items()}
+    found[EMBEDDING] = (config.text_vocab_size, config.emb_dim)
+    if OUTPUT in found:
+        found[OUTPUT] = found[EMBEDDING][::-1]
+    return found
 
 
 def _hugging_face_config(described: Mapping[str, Any], *, path: Path) -> T5Config:
-    if described.get("model_type") not in ("t5", "mt5", "umt5"):
+    if described.get("model_type") not in ("t5", "mt5"):
         raise InputError(
             f"{path}: model_type is {described.get('model_type')!r}; give a T5, FLAN-T5 or mT5"
         )
@@ -319,21 +330,10 @@ def _unscanned(part: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+def _rows_of(weights: Weights, name: str) -> int:
+    """Returns the rows of a tensor, 0 of one that is not there, or is no table."""
+    return (*(weights.tensors[name].shape if name in weights.tensors else ()), 0)[0]
+
+
 def _count_layers(flat: Flat, stack: str) -> int:
     return len({m[0] for name in flat if (m := re.match(rf"{stack}/layers_\d+", name))})
-
-
-def _check_shapes(flat: Flat, *, config: T5Config, path: Path) -> None:
-    """Raises InputError where a parameter is missing, too many, or has another shape."""
-    expected = traverse_util.flatten_dict(
-        param_shapes(dataclasses.replace(config, sid_sizes=(1,))), sep="/"
-    )
-    shapes = {name: array.shape for name, array in expected.items()}
-    shapes[EMBEDDING] = (config.text_vocab_size, config.emb_dim)
-    if OUTPUT in shapes:
-        shapes[OUTPUT] = (config.emb_dim, config.text_vocab_size)
-    for name in sorted(shapes.keys() | flat.keys()):
-        shape = flat[name].shape if name in flat else "missing"
-        if shape != shapes.get(name):
-            expected = shapes.get(name, "no such parameter")
-            raise InputError(f"{path}: parameter {name} is {shape}, expected {expected}")

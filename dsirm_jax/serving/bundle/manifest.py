@@ -97,6 +97,7 @@ class BundleSettings:
       identity: which spellings are one query, by which they are cached; None: of version 0.2, which
         cached every spelling by itself.
       prompt: the text around every query that the generator reads, see `vocabularies.prompt`.
+      own_vocabulary: whether the generator has a vocabulary of its own, in `model/vocabulary/`.
 
     Raises:
       InputError: two of them contradict each other, or a number is too small.
@@ -115,6 +116,7 @@ class BundleSettings:
     shows_queries: bool = False
     identity: QueryIdentity | None = None
     prompt: str = QUERY
+    own_vocabulary: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_pieces", "beams"):

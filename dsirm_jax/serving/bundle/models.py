@@ -13,7 +13,9 @@ import numpy as np
 from flax import traverse_util
 
 from dsirm_jax.data import vocabulary
+from dsirm_jax.data.vocabularies import folder as vocabulary_folder
 from dsirm_jax.data.vocabularies.prompt import Prompted
+from dsirm_jax.data.vocabularies.protocol import Vocabulary
 from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
 from dsirm_jax.generator import fitted as generators
 from dsirm_jax.generator.architectures.architecture import init_params
@@ -36,6 +38,8 @@ NONE = "none"
 FORMER_NAMES = {"TwoTowers": "two towers", "Pretrained": "BERT"}
 """What manifests have always called two kinds; every other goes by the name of its class."""
 PARAMETERS, VOCABULARY, QUANTIZER = "parameters", "vocabulary.model", "quantizer.safetensors"
+OWN_VOCABULARY = "vocabulary"
+"""Folder of the generator's, where it does not read `VOCABULARY`."""
 WEIGHTS = "parameters.safetensors"
 """The same as in `PARAMETERS`, mapped into memory, for who opens a bundle without Orbax."""
 
@@ -49,18 +53,29 @@ class Models:
       generator: from query text to SIDs.
       heads: from features to probabilities, by `manifest.FULL` and, where the run has one,
         `manifest.DENSE_ONLY`.
-      vocabulary: SentencePiece, of the generator, of word overlap and of two towers.
+      vocabulary: SentencePiece, of word overlap and of two towers.
+      generators_own: what the generator reads instead; None: it reads `vocabulary`.
     """
 
     encoder: FittedEncoder | None
     generator: generators.FittedGenerator
     heads: Mapping[str, heads.FittedHead]
     vocabulary: SentencePieceProcessor
+    generators_own: Vocabulary | None = None
 
     @functools.cached_property
     def prompted(self) -> Prompted:
         """What makes the pieces that the generator reads."""
-        return self.generator.reading(SentencePiece(processor=self.vocabulary))
+        return self.generator.reading(
+            self.generators_own or SentencePiece(processor=self.vocabulary)
+        )
+
+    @property
+    def split_in_tensorflow(self) -> SentencePieceProcessor | None:
+        """What splits the generator's texts in TensorFlow too; None: it is given their pieces."""
+        vocabulary = self.prompted.vocabulary
+        is_plain = isinstance(vocabulary, SentencePiece) and vocabulary.is_plain
+        return vocabulary.processor if is_plain else None
 
 
 def read_models(folder: Path, *, manifest: Manifest) -> Models:
@@ -78,12 +93,18 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
     with naming(folder / VOCABULARY, otherwise=f"no vocabulary; {REMEDY}"):
         processor = vocabulary.processor(folder / VOCABULARY)
         processor.encode("", out_type=int)  # one that holds no model says so only here
+    own = None
+    if settings.own_vocabulary:
+        with naming(folder / OWN_VOCABULARY, otherwise=f"no vocabulary; {REMEDY}"):
+            own = vocabulary_folder.read(folder / OWN_VOCABULARY)
+            own.encode([""])
     with naming(folder / WEIGHTS, otherwise=f"its parameters are not the manifest's; {REMEDY}"):
         encoder = restored_encoder(
             settings.encoder, params=params.get("encoder", {}), vocabulary=processor, folder=folder
         )
         config = architecture_from(settings.generator)
-        if processor.vocab_size() > config.text_vocab_size:
+        size = own.size if own else processor.vocab_size()
+        if size > config.text_vocab_size:
             raise ValueError("the vocabulary has more pieces than the generator")
         check_params(params["generator"], like=functools.partial(init_params, config, seed=0))
         if encoder is not None:
@@ -101,6 +122,7 @@ def read_models(folder: Path, *, manifest: Manifest) -> Models:
         ),
         heads={name: read_head(folder, name, manifest=manifest) for name in settings.groups},
         vocabulary=processor,
+        generators_own=own,
     )
 
 
@@ -135,12 +157,13 @@ def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
 
 
-def write_models(folder: Path, models: Models) -> None:
+def write_models(folder: Path, models: Models, *, own_vocabulary: Path | None = None) -> None:
     """Writes what `read_models` reads, beside the manifest.
 
     Args:
       folder: `model/` of the bundle.
       models: that go into it.
+      own_vocabulary: folder of the generator's, where it has its own.
     """
     params = {"generator": models.generator.params}
     if models.encoder is not None:
@@ -151,6 +174,8 @@ def write_models(folder: Path, models: Models) -> None:
         heads.save(head_file(folder, name), head)
     with replacing(folder / VOCABULARY) as partial:
         partial.write_bytes(models.vocabulary.serialized_model_proto())
+    if own_vocabulary is not None:
+        vocabulary_folder.copy(own_vocabulary, folder / OWN_VOCABULARY)
     if models.encoder is not None:
         models.encoder.save_tokenizer(folder)
 

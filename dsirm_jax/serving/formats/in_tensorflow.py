@@ -16,7 +16,7 @@ def main(folder: str, questions: str, answers: str) -> None:
 
     Args:
       folder: of the SavedModel.
-      questions: `.npz` with `query` (UTF-8) and the further inputs of `relevance`, all
+      questions: `.npz` with `query` (UTF-8), `pieces` and the further inputs of `relevance`, all
         `[pair, ...]`, and `batches`, the batch sizes.
       answers: `.npz` to be written: for every batch size n `sids@n`, `log_probs@n`, `probability@n`
         and, where there is the signature, `vector@n`, all `[pair, ...]`.
@@ -37,10 +37,12 @@ def main(folder: str, questions: str, answers: str) -> None:
         for start in range(0, pairs, batch):
             rows = np.arange(start, start + batch) % pairs  # all batches are of one size
             some = {name: tf.constant(values[rows]) for name, values in inputs.items()}
-            outputs = signatures["query_sids"](query=some["query"])
-            if "query_vector" in signatures:
-                outputs |= signatures["query_vector"](query=some["query"])
-            parts.append(outputs | signatures["relevance"](**some))
+            outputs = {}
+            for name in ("query_sids", "query_vector", "relevance"):
+                if name in signatures:
+                    _, wanted = signatures[name].structured_input_signature
+                    outputs |= signatures[name](**{each: some[each] for each in wanted})
+            parts.append(outputs)
         for name in parts[0]:
             arrays[f"{name}@{batch}"] = np.concatenate([part[name] for part in parts])[:pairs]
     # No output is called `allow_pickle`, the one name whose value is no array.

@@ -1,4 +1,4 @@
-"""The models as a TensorFlow SavedModel: raw text in, tokenizers inside, for TF Serving.
+"""The models as a TensorFlow SavedModel for TF Serving: raw text in, tokenizers inside.
 
 Signatures:
 
@@ -9,6 +9,10 @@ Signatures:
   catalogue has, and a float32 `[pair]` for every feature of the full model's head that does not
   follow from these two, by its name (what is neither letter nor digit being `_`) -> `probability`
   float32 `[pair]`. A query that several pairs have is searched for once.
+
+Where the generator reads a vocabulary that tensorflow-text has no like of, these two take `pieces`
+int32 `[batch, max_pieces]`, or `[pair, max_pieces]`, in place of `query`: what `Models.prompted`
+makes of texts, 0 beyond.
 
 TensorFlow compiles a signature once for each number of rows (of `relevance` also of different
 queries), which takes seconds: send batches of a few sizes, and warm these up.
@@ -25,7 +29,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +51,7 @@ from dsirm_jax.relevance.groups import reading
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.formats import portable, stablehlo
 from dsirm_jax.serving.formats.stablehlo import PlainTrie, of_plain, plain, search_plain
 from dsirm_jax.sids import trie as tries
@@ -58,6 +63,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VARIABLES = "variables/variables"
+PIECES = "pieces"
+"""Argument of the signatures that take no texts."""
 
 
 def tensor_name(feature: str) -> str:
@@ -202,41 +209,36 @@ def write_saved_model(
         pieces = module.vocabulary.tokenize(tf_text.cleaned(query))
         return pieces.to_tensor(shape=[None, length])
 
-    def prompted(query: tf.Tensor) -> tf.Tensor:
-        reading = models.prompted
-        text = tf_text.prompted(tf_text.cleaned(query), around=reading.around)
-        pieces = module.vocabulary.tokenize(text)
-        return tf_text.cut(pieces, ending=reading.ending, most=reading.most)
-
+    queries = _queries_as_pieces(models) or _queries_as_texts(models, module)
     searching = portable.as_tensorflow(programs[stablehlo.SEARCH])
     scoring = portable.as_tensorflow(
         relevance_program(generator, head, beams=settings.beams, forms=settings.trie)
     )
     texts = tf.TensorSpec([None], tf.string, "query")
 
-    @tf.function(input_signature=[texts], autograph=False)
+    @tf.function(input_signature=[queries.spec], autograph=False)
     def query_sids(query: tf.Tensor) -> dict[str, tf.Tensor]:
         sids, log_probs = searching(
-            _values(module.generator), _values(module.catalogue["trie"]), prompted(query)
+            _values(module.generator), _values(module.catalogue["trie"]), queries.pieces(query)
         )
         return {"sids": sids, "log_probs": log_probs}
 
     names = given_features(head, levels=levels)
     inputs = {
-        "query": texts,
+        queries.spec.name: queries.spec,
         "sid": tf.TensorSpec([None, levels], tf.int32, "sid"),
         **{name: tf.TensorSpec([None], tf.float32, name) for name in map(tensor_name, names)},
     }
 
     @tf.function(autograph=False)
     def of_pairs(**given: tf.Tensor) -> dict[str, tf.Tensor]:
-        queries, query_row = tf.unique(given["query"])
+        distinct, query_row = queries.distinct(given[queries.spec.name])
         probability = scoring(
             _values(module.generator),
             _values(module.head),
             _values(module.catalogue["trie"]),
             _values(module.catalogue["log_shares"]),
-            prompted(queries),
+            queries.pieces(distinct),
             query_row,
             given["sid"],
             tf.stack([given[tensor_name(name)] for name in names], axis=1),
@@ -258,6 +260,50 @@ def write_saved_model(
 
         signatures["query_vector"] = query_vector
     tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+class _Queries(NamedTuple):
+    """How signatures take queries.
+
+    Attributes:
+      spec: of the argument.
+      pieces: makes of it what the generator reads.
+      distinct: gives those that differ, and which of them each is.
+    """
+
+    spec: tf.TensorSpec
+    pieces: Callable[[tf.Tensor], tf.Tensor]
+    distinct: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def _queries_as_texts(models: Models, module: tf.Module) -> _Queries:
+    """Returns how a SavedModel takes texts, whose tokenizer it holds."""
+    import tensorflow as tf
+
+    reading = models.prompted
+    if models.generators_own is not None:
+        module.generators_own = tf_text.sentencepiece(models.split_in_tensorflow)
+
+    def pieces(query: tf.Tensor) -> tf.Tensor:
+        text = tf_text.prompted(tf_text.cleaned(query), around=reading.around)
+        split = module.vocabulary if models.generators_own is None else module.generators_own
+        return tf_text.cut(split.tokenize(text), ending=reading.ending, most=reading.most)
+
+    return _Queries(tf.TensorSpec([None], tf.string, "query"), pieces, tf.unique)
+
+
+def _queries_as_pieces(models: Models) -> _Queries | None:
+    """Returns how a SavedModel takes pieces; None where it can make them itself."""
+    import tensorflow as tf
+
+    if models.split_in_tensorflow is not None:
+        return None
+
+    def distinct(pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.raw_ops.UniqueV2(x=pieces, axis=[0])
+
+    spec = tf.TensorSpec([None, models.prompted.most], tf.int32, PIECES)
+    return _Queries(spec, tf.identity, distinct)
 
 
 def with_catalogue(folder: Path, catalogue: BundleCatalogue, *, into: Path) -> None:

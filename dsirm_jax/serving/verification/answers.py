@@ -179,6 +179,9 @@ def in_fresh_process(
     with tempfile.TemporaryDirectory() as scratch:
         questions, answers = Path(scratch) / "questions.npz", Path(scratch) / "answers.npz"
         queries = np.array([query.encode() for query in sample.queries])
+        prompted = bundle.models.prompted
+        shape = (len(queries), prompted.most)
+        inputs[saved_model.PIECES] = rectangle(prompted.pieces(sample.queries), shape=shape)
         np.savez(questions, query=queries, sid=sample.sids, batches=batches, **inputs)
         done = subprocess.run(
             # Isolated: neither the working directory nor PYTHONPATH is looked into.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from dsirm_jax.data import tf_text
 from dsirm_jax.serving.bundle.models import Models
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 TEXTS_AT_ONCE = 4096
 
@@ -43,25 +46,36 @@ def cut_otherwise(models: Models, queries: Iterable[str]) -> Iterator[OtherPiece
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # accelerators are JAX's
-    vocabulary = models.vocabulary
     most = max(
         models.generator.max_pieces, models.encoder.max_query_pieces if models.encoder else 0
     )
-    there, reading = tf_text.sentencepiece(vocabulary), models.prompted
+    # An encoder may read the run's vocabulary, without the generator's prompt.
+    readers = [_Reader(models.vocabulary, ("", ""))]
+    if (split := models.split_in_tensorflow) is not None:
+        readers.append(_Reader(split, models.prompted.around))
     left = iter(queries)
     while texts := list(itertools.islice(left, TEXTS_AT_ONCE)):
-        cleaned = tf_text.cleaned(tf.constant(texts))
-        # An encoder may read the same vocabulary, without the generator's prompt.
-        read = [
-            *zip(vocabulary.encode(texts, out_type=int), there.tokenize(cleaned).to_list()),
-            *zip(
-                reading.whole(texts),
-                there.tokenize(tf_text.prompted(cleaned, around=reading.around)).to_list(),
-            ),
-        ]
         differing: dict[str, OtherPieces] = {}
-        for text, (ours, theirs) in zip([*texts, *texts], read, strict=True):
-            if ours[:most] != theirs[:most]:
-                names = (tuple(map(vocabulary.id_to_piece, ids)) for ids in (ours, theirs))
-                differing.setdefault(text, OtherPieces(text, *names))
+        for reader in readers:
+            for text, (here, there) in zip(texts, reader.pieces(texts), strict=True):
+                if here[:most] != there[:most]:
+                    names = (tuple(map(reader.split.id_to_piece, ids)) for ids in (here, there))
+                    differing.setdefault(text, OtherPieces(text, *names))
         yield from differing.values()
+
+
+class _Reader(NamedTuple):
+    """What SentencePiece and tensorflow-text make of texts between two others."""
+
+    split: SentencePieceProcessor
+    around: tuple[str, str]
+
+    def pieces(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:
+        """Yields the pieces of each text here and there."""
+        import tensorflow as tf
+
+        before, behind = self.around
+        within = [f"{before}{text}{behind}" for text in texts]
+        there = tf_text.prompted(tf_text.cleaned(tf.constant(texts)), around=self.around)
+        split = tf_text.sentencepiece(self.split).tokenize(there).to_list()
+        return zip(self.split.encode(within, out_type=int), split, strict=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from dsirm_jax.data.vocabularies import folder
 from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
@@ -68,6 +69,18 @@ def test_other_ids_are_one_more_and_0_pads(sources, tmp_path):
     assert read.marks == tuple(tuple(id_ + 1 for id_ in ids) for ids in vocabulary.marks)
 
 
+def test_padding_that_texts_use_is_no_padding(tmp_path):
+    """A piece of text at 0, and what is unknown."""
+    pieces = {"!": 0, "red": 1, "[UNK]": 2}
+    split = pre_tokenizers.Whitespace()
+    for first, pad, text in (("[UNK]", "!", "red !"), ("!", "!", "red é")):
+        tokenizer = Tokenizer(models.WordLevel(pieces, unk_token=first))
+        tokenizer.pre_tokenizer = split
+        tiny.written(tokenizer, tmp_path, pad=pad)
+        read = folder.read(tmp_path)
+        assert read.size == 4 and read.encode([text]) == [[2, 1]]
+
+
 def test_padding_that_is_a_mark_is_no_padding(tmp_path):
     whole = tiny.sentence_piece(tmp_path, pad=-1)  # its 0 is what is unknown
     assert whole.padding is None
@@ -93,6 +106,31 @@ def test_kept_ids_come_back(sources, tmp_path_factory, texts):
         small = Trimmed(whole=vocabulary, kept=kept)
         assert read.encode(TEXTS) == small.encode(TEXTS)
         assert (read.marks, read.specials) == (small.marks, small.specials)
+
+
+@given(text=st.text(st.characters(codec="utf-8"), max_size=8))
+@settings(max_examples=30)
+def test_bytes_that_a_tokenizer_lacks_are_left_out_of_texts(lacking, text):
+    """Whole or trimmed, it reads what is left, as the library does."""
+    whole, folders = lacking
+    readings = [folder.read(path) for path in folders]
+    (expected,) = whole.encode([text])
+    spelt = b"".join(map(whole.spelling, expected))
+    for reading in readings:
+        (pieces,) = reading.encode([text])
+        assert all(0 < piece < reading.size for piece in pieces)
+        assert b"".join(map(reading.spelling, pieces)) == spelt
+
+
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory):
+    """A tokenizer without bytes that its few lines did not have, and folders of it."""
+    source, *folders = (tmp_path_factory.mktemp("lacking") for _ in range(3))
+    whole = tiny.byte_level(source, alphabet=["a"])
+    assert 200 < whole.byte_pieces.count(-1) < 256
+    folder.write(folders[0], tokenizer=source)
+    folder.write(folders[1], tokenizer=source, kept=trimmed(whole, ["red"]))
+    return whole, folders
 
 
 def test_a_model_of_another_name_and_a_folder_of_another_vocabulary(sources, tmp_path):

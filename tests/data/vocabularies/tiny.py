@@ -27,7 +27,7 @@ LINES = [
 BOS, EOS, CONTROL = "<|begin|>", "<|end|>", "<|tool|>"
 
 
-def byte_level(folder, *, marks=True, pad=EOS, size=420):
+def byte_level(folder, *, marks=True, pad=EOS, size=420, alphabet=None):
     """Returns a byte-level BPE like SmolLM2's, which is written into a folder and read from it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -35,7 +35,7 @@ def byte_level(folder, *, marks=True, pad=EOS, size=420):
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=[CONTROL, BOS, EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet or pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(LINES, trainer)

@@ -1,10 +1,18 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.data.vocabularies.protocol import Vocabulary
-from dsirm_jax.data.vocabularies.trimming import Trimmed, kept_rows, trimmed
+from dsirm_jax.data.vocabularies.trimming import (
+    Trimmed,
+    all_kept,
+    kept_rows,
+    text_rows,
+    trimmed,
+)
 from dsirm_jax.io.errors import InputError
 from tests.data.vocabularies import tiny
 
@@ -110,3 +118,30 @@ def test_a_vocabulary_without_bytes_is_refused(tmp_path):
     vocabulary = tiny.sentence_piece(tmp_path, byte_fallback=False)
     with pytest.raises(InputError, match="none for some bytes"):
         trimmed(vocabulary, ["red"])
+
+
+def test_all_pieces_behind_a_row_that_pads(vocabulary):
+    kept = all_kept(vocabulary)
+    assert kept.tolist() == [vocabulary.padding, *range(vocabulary.size)]
+    moved = Trimmed(whole=vocabulary, kept=kept)
+    for ours, own in zip(moved.encode(tiny.LINES), vocabulary.encode(tiny.LINES), strict=True):
+        assert ours == [id_ + 1 for id_ in own]
+
+
+def test_rows_that_the_pieces_have_in_an_embedding():
+    """Whole, with rows that pad it, and cut down to the rows that were kept."""
+    whole = SimpleNamespace(size=10, padding=7)
+    some = Trimmed(whole=whole, kept=np.array([7, 1, 4, 9]))
+    moved = Trimmed(whole=whole, kept=all_kept(whole))
+    table = np.arange(16)
+
+    def rows(vocabulary, size, rows, most_padding=4):
+        found = text_rows(vocabulary, size=size, rows=rows, most_padding=most_padding)
+        return None if found is None else table[:rows][found].tolist()
+
+    assert rows(None, 10, 10) == rows(None, 10, 13) == rows(whole, 10, 10) == [*range(10)]
+    assert rows(None, 10, 9) is rows(None, 10, 14) is rows(None, 10, 11, most_padding=1) is None
+    assert rows(some, 4, 10) == rows(some, 4, 13) == [7, 1, 4, 9]
+    assert rows(some, 4, 4) == [0, 1, 2, 3]
+    assert rows(some, 4, 5) is rows(some, 4, 9) is rows(some, 4, 14) is None
+    assert rows(moved, 11, 10) == rows(moved, 11, 11) == [7, *range(10)]

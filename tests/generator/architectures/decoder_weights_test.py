@@ -3,6 +3,7 @@ import functools
 import json
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from dsirm_jax.data.vocabularies.trimming import Trimmed
 from dsirm_jax.generator.architectures.architecture import param_shapes
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig, text_states
-from dsirm_jax.generator.architectures.decoder_weights import read_settings, read_text_model
+from dsirm_jax.generator.architectures.decoder_settings import read_settings
+from dsirm_jax.generator.architectures.decoder_weights import read_text_model
 from dsirm_jax.io.errors import InputError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -219,6 +222,17 @@ def test_shards_half_precision_and_names_without_a_prefix_are_read(tmp_path):
 
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
+
+
+def two_files(folder):
+    whole = folder / "model.safetensors"
+    shutil.copy(whole, folder / "model-1.safetensors")
+    only = {QUERY: safetensors.numpy.load_file(whole)[QUERY]}
+    safetensors.numpy.save_file(only, folder / "model-2.safetensors")
+    weight_map = {"a": "model-1.safetensors", QUERY: "model-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
 FAULTS = {
     "no config.json": (lambda folder: (folder / "config.json").unlink(), r"config.json: no such"),
     "no safetensors": (
@@ -235,7 +249,7 @@ FAULTS = {
     ),
     "another family": (
         change_config(model_type="mamba"),
-        "model_type is 'mamba'; give a model of one of llama, qwen2, qwen3, gemma3_text",
+        "model_type is 'mamba'; give a model of one of gemma3_text, llama, qwen2, qwen3",
     ),
     "no family": (lambda folder: (folder / "config.json").write_text("[1]"), "model_type is None"),
     "another activation": (change_config(hidden_act="relu"), "hidden_act is 'relu'; .* silu"),
@@ -257,6 +271,10 @@ FAULTS = {
     "another width": (
         change_config(intermediate_size=30),
         r"tensor model.layers.0.mlp.gate_proj.weight is \(28, 24\), but config.json says \(30, 24",
+    ),
+    "two copies of a tensor": (
+        two_files,
+        f"model-2.safetensors: tensor {QUERY} is in .*model-1.safetensors too",
     ),
     "a tensor too few": (
         change_tensors(lambda arrays: arrays.pop(QUERY)),
@@ -308,6 +326,31 @@ def test_sids_get_arrays_of_their_own(scan_layers):
         np.testing.assert_allclose(new.std(axis=0), old.std(axis=0), rtol=0.2)
     again = config.pretrained(GOLDEN / "llama", seed=5)
     jax.tree.map(np.testing.assert_array_equal, started, again)
+
+
+def test_a_trimmed_vocabulary_takes_its_rows_of_whole_weights_or_has_them(tmp_path):
+    kept = np.array([7, 0, 3, 7, 90])
+    vocabulary = Trimmed(whole=SimpleNamespace(size=95, padding=7), kept=kept)
+    read = DecoderConfig.of_folder(GOLDEN / "qwen2")
+    config = dataclasses.replace(read, text_vocab_size=5, sid_sizes=(4, 4))
+    started = config.pretrained(GOLDEN / "qwen2", seed=5, vocabulary=vocabulary)
+    text = read_text_model(GOLDEN / "qwen2", config=read, tokens=96)
+    table = started["text"]["embedding"]
+    np.testing.assert_array_equal(table[:5], text.params["text/embedding"][kept])
+    assert not table[5:].any()
+    folder = copied(tmp_path)
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"vocab_size": 5}))
+    arrays = safetensors.numpy.load_file(folder / "model.safetensors")
+    for name, array in arrays.items():
+        if array.shape[0] == 96 and name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            arrays[name] = array[kept]
+    safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+    cut = config.pretrained(folder, seed=5, vocabulary=vocabulary)
+    jax.tree.map(np.testing.assert_array_equal, started, cut)
+    other = Trimmed(whole=SimpleNamespace(size=97, padding=7), kept=kept)
+    with pytest.raises(InputError, match="96 tokens, but the vocabulary has 5; bind"):
+        config.pretrained(GOLDEN / "qwen2", seed=5, vocabulary=other)
 
 
 def test_settings_and_vocabularies_of_another_model_are_refused():

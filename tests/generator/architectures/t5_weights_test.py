@@ -1,7 +1,9 @@
 import dataclasses
 import json
+import math
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +14,18 @@ import safetensors.numpy
 import tensorstore
 from flax import serialization, traverse_util
 
+from dsirm_jax.data.vocabularies.trimming import Trimmed
 from dsirm_jax.data.vocabulary import train_vocabulary
 from dsirm_jax.generator import losses
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
-from dsirm_jax.generator.architectures.t5_text import GIN, WEIGHTS, load_text_params
-from dsirm_jax.generator.architectures.t5_weights import (
-    VOCABULARY,
-    import_t5,
-    read_hugging_face,
-    read_t5x,
-)
+from dsirm_jax.generator.architectures.t5_text import WEIGHTS, load_text_params
+from dsirm_jax.generator.architectures.t5_weights import read_hugging_face, read_t5x, text_shapes
+from dsirm_jax.generator.importing.models import GIN, SHARED_VOCABULARY, import_model
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.run import configuration
+from dsirm_jax.stages import generate
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 MODELS = ("t5", "t5_1_1", "mt5")
@@ -163,7 +164,8 @@ FAULTS = {
     "other buckets": (change_config(relative_attention_num_buckets=64), "num_buckets is 64"),
     "another width": (
         change_config(d_ff=24),
-        r"mlp/wi_0/kernel is \(16, 20\), expected \(16, 24\)",
+        r"model.safetensors: tensor encoder.block.0.layer.1.DenseReluDense.wi_0.weight is "
+        r"\(20, 16\), but config.json says \(24, 16\)",
     ),
     "a tensor too few": (
         change_tensors(lambda arrays: arrays.pop("decoder.final_layer_norm.weight")),
@@ -171,7 +173,15 @@ FAULTS = {
     ),
     "a tensor too many": (
         change_tensors(lambda arrays: arrays.update(adapter=np.zeros(2, np.float32))),
-        "a tensor adapter that no T5 has",
+        "model.safetensors: the weights have a tensor adapter that no t5 has",
+    ),
+    "a number that is none": (
+        change_tensors(lambda arrays: arrays["shared.weight"][3].fill(np.nan)),
+        "model.safetensors: tensor shared.weight has 16 numbers that are not finite",
+    ),
+    "biases of positions in every layer": (
+        change_config(model_type="umt5"),
+        "model_type is 'umt5'; give a T5, FLAN-T5 or mT5",
     ),
 }
 
@@ -241,6 +251,14 @@ def test_checkpoints_of_t5x_are_read_in_both_layouts(layout, scanned, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, read, text_params())
 
 
+def test_numbers_of_a_checkpoint_that_are_not_finite_are_refused(tmp_path):
+    params = text_params()
+    params["decoder"]["decoder_norm"]["scale"] = np.array([*[1.0] * 15, np.inf], np.float32)
+    write_t5x(tmp_path / "checkpoint_20", params)
+    with pytest.raises(InputError, match="tensor decoder/decoder_norm/scale has 1 numbers that"):
+        read_t5x(tmp_path / "checkpoint_20")
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="neither Hugging Face's folder"):
         read_t5x(tmp_path)
@@ -261,13 +279,13 @@ def imported(tmp_path_factory):
     safetensors.numpy.save_file(small, source / "model.safetensors")
     texts = [f"red shoe {number} for running" for number in range(50)]
     train_vocabulary(texts=iter(texts), size=290, path=source / "spiece.model", seed=0)
-    import_t5(source, folder / "out")
+    import_model(source, folder / "out")
     return folder
 
 
 def test_an_imported_model_has_the_rows_of_its_vocabulary(imported):
     out = imported / "out"
-    assert sorted(path.name for path in out.iterdir()) == sorted([WEIGHTS, VOCABULARY, GIN])
+    assert sorted(path.name for path in out.iterdir()) == sorted([WEIGHTS, SHARED_VOCABULARY, GIN])
     config, params = load_text_params(out / WEIGHTS)
     whole, of_source = read_hugging_face(imported / "source")
     assert config == dataclasses.replace(whole, text_vocab_size=config.text_vocab_size)
@@ -305,6 +323,28 @@ def test_sids_get_rows_of_their_own(imported, scan_layers):
         np.testing.assert_allclose(new.std(axis=0), theirs.std(axis=0), rtol=0.15)
 
 
+def test_a_trimmed_vocabulary_takes_its_rows(imported):
+    path = imported / "out" / WEIGHTS
+    of_text, params = load_text_params(path)
+    kept = np.array([0, 1, 2, 40, 200])
+    whole = SimpleNamespace(size=of_text.text_vocab_size, padding=0)
+    config = of_text.fitted_to(text_vocab_size=5, sid_sizes=(4, 4))
+    vocabulary = Trimmed(whole=whole, kept=kept)
+    started = config.pretrained(path, seed=5, vocabulary=vocabulary)
+    table = params["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(started["token_embedder"]["embedding"][:5], table[kept])
+    kernel = params["decoder"]["logits_dense"]["kernel"]
+    ours = started["decoder"]["logits_dense"]["kernel"]
+    np.testing.assert_array_equal(ours[:, :5], kernel[:, kept])
+
+
+def test_its_gin_file_has_as_many_parameters_as_the_published_flan_t5():
+    files = ["gin/runs/demo.gin", "gin/models/flan_t5_small.gin"]
+    configuration.parse(files=files, bindings=["MODEL_DIR = 'out'"], search_paths=[])
+    config = dataclasses.replace(configuration.bound(generate.run)["config"], text_vocab_size=32128)
+    assert sum(math.prod(shape) for shape in text_shapes(config).values()) == 76_961_152
+
+
 def test_weights_of_another_shape_are_refused(imported):
     path = imported / "out" / WEIGHTS
     config = dataclasses.replace(load_text_params(path)[0], sid_sizes=(4,), mlp_dim=21)
@@ -317,9 +357,11 @@ def test_weights_of_another_shape_are_refused(imported):
 
 def test_import_overwrites_nothing_and_leaves_nothing_half(imported, tmp_path):
     with pytest.raises(InputError, match="exists"):
-        import_t5(imported / "source", imported / "out")
-    with pytest.raises(InputError, match="spiece.model: no such file"):
-        import_t5(GOLDEN / "t5", tmp_path / "new")
+        import_model(imported / "source", imported / "out")
+    with pytest.raises(InputError, match="golden/t5: none of tokenizer.json, .*--vocabulary=FILE"):
+        import_model(GOLDEN / "t5", tmp_path / "new")
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        import_model(tmp_path / "nowhere", tmp_path / "new")
     with pytest.raises(InputError, match="the embedding of .* has 96 rows"):
-        import_t5(GOLDEN / "t5", tmp_path / "new", vocabulary=imported / "source/spiece.model")
+        import_model(GOLDEN / "t5", tmp_path / "new", vocabulary=imported / "source/spiece.model")
     assert not list(tmp_path.iterdir())

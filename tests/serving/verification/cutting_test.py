@@ -16,6 +16,7 @@ def models_of(path, prompt=QUERY):
     whole = SentencePiece.read(path)
     return SimpleNamespace(
         vocabulary=whole.processor,
+        split_in_tensorflow=whole.processor,
         generator=SimpleNamespace(max_pieces=4),
         encoder=SimpleNamespace(max_query_pieces=3),
         prompted=Prompted(vocabulary=whole, prompt=prompt, most=4),

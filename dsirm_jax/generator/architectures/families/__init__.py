@@ -1,0 +1,1 @@
+"""Families of pretrained language models: one file each, all behind `family.Family`."""

@@ -1,0 +1,1 @@
+"""Models of elsewhere made ready to start from: what `dsirm import-model` does."""
