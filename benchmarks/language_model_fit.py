@@ -21,15 +21,9 @@ from lines import line
 from dsirm_jax.data.vocabulary import PAD
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
-from dsirm_jax.generator.architectures.decoder_weights import (
-    EMBEDDING,
-    TextModel,
-    read_text_model,
-    with_sid_arrays,
-)
-from dsirm_jax.generator.architectures.t5_text import EMBEDDING as T5_EMBEDDING
-from dsirm_jax.generator.architectures.t5_text import OUTPUT, WEIGHTS, save_text_params
-from dsirm_jax.generator.architectures.t5_weights import read_hugging_face
+from dsirm_jax.generator.architectures.decoder_weights import read_text_model, with_sid_arrays
+from dsirm_jax.generator.architectures.t5_weights import T5Model
+from dsirm_jax.generator.architectures.tensors import hugging_face_weights
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.generator.predict import predict_sids
@@ -194,12 +188,9 @@ def started(shape: Architecture | Path, task: Task, *, seed: int) -> tuple[Archi
         return _started_t5(shape, task, seed=seed, target=target)
     whole = DecoderConfig.of_folder(shape)
     text = read_text_model(shape, config=whole, tokens=whole.text_vocab_size)
-    kept = TextModel(
-        text.params | {EMBEDDING: text.params[EMBEDDING][task.rows]}, text.output[task.rows]
-    )
     config = whole.fitted_to(**target)
     shapes = {path: shape for path, (shape, _) in config.parameters().items()}
-    flat = with_sid_arrays(kept, shapes=shapes, tokens=len(task.rows), seed=seed)
+    flat = with_sid_arrays(text, shapes=shapes, rows=task.rows, seed=seed)
     return config, traverse_util.unflatten_dict(flat, sep="/")
 
 
@@ -211,17 +202,11 @@ def is_t5(folder: Path) -> bool:
 def _started_t5(
     folder: Path, task: Task, *, seed: int, target: Mapping[str, Any]
 ) -> tuple[Architecture, Any]:
-    whole, params = read_hugging_face(folder)
-    flat = traverse_util.flatten_dict(params, sep="/")
-    flat[T5_EMBEDDING] = flat[T5_EMBEDDING][task.rows]
-    if OUTPUT in flat:
-        flat[OUTPUT] = flat[OUTPUT][:, task.rows]
-    text = dataclasses.replace(whole, text_vocab_size=len(task.rows))
-    config = dataclasses.replace(whole, scan_layers=True).fitted_to(**target)
+    model = T5Model.of(hugging_face_weights(folder))
+    config = dataclasses.replace(model.config, scan_layers=True).fitted_to(**target)
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / WEIGHTS
-        save_text_params(path, params=traverse_util.unflatten_dict(flat, sep="/"), config=text)
-        return config, config.pretrained(path, seed=seed)
+        weights = model.write(Path(temporary), kept=task.rows)
+        return config, config.pretrained(Path(temporary) / weights, seed=seed)
 
 
 def fitted_params(
