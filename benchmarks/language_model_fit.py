@@ -125,6 +125,7 @@ def worth(
     course: Course,
     seed: int,
     rows: int | None,
+    seconds: float,
     ranks: Path,
 ) -> Iterator[dict]:
     """Fits a generator, searches for the SIDs of test queries and writes their ranks.
@@ -137,6 +138,7 @@ def worth(
       course: how.
       seed: of all that is drawn.
       rows: of a step; what `sizes` say when None.
+      seconds: after which training ends, wherever it is.
       ranks: file of `queries` and `ranks`, see `first_hits`.
     """
     task, rows = Task.read(folder, vocabulary=vocabulary), rows or sizes.fitted_rows
@@ -145,12 +147,15 @@ def worth(
     config = dataclasses.replace(config, dtype="float32" if is_cpu else "bfloat16")
     count = sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6
     begun = time.perf_counter()
-    params, found = fitted_params(config, params, task, course=course, rows=rows, seed=seed)
-    name, seconds = ranks.stem, time.perf_counter() - begun
+    params, found = fitted_params(
+        config, params, task, course=course, rows=rows, seed=seed, seconds=seconds
+    )
+    name, took = ranks.stem, time.perf_counter() - begun
     yield line(f"{name}/parameters", count, None, "million", ratio=None)
-    yield line(f"{name}/training", seconds, None, "s", ratio=None)
+    yield line(f"{name}/training", took, seconds, "s", ratio=seconds / took)
     yield line(f"{name}/loss held out", found["loss"], None, "nats", ratio=None)
-    yield line(f"{name}/best step", found["step"], found["steps"], "step", ratio=None)
+    yield line(f"{name}/steps", found["last"], found["steps"], "steps", ratio=None)
+    yield line(f"{name}/best step", found["step"], None, "step", ratio=None)
     fitted = FittedGenerator(
         config=config.unscanned(),
         params=config.unstacked(params),
@@ -210,9 +215,19 @@ def _started_t5(
 
 
 def fitted_params(
-    config: Architecture, params: Any, task: Task, *, course: Course, rows: int, seed: int
+    config: Architecture,
+    params: Any,
+    task: Task,
+    *,
+    course: Course,
+    rows: int,
+    seed: int,
+    seconds: float = math.inf,
 ) -> tuple[Any, dict[str, float]]:
-    """Returns the parameters where the loss of queries held out was least, and when that was."""
+    """Returns the parameters where the loss of queries held out was least.
+
+    And that loss, the step after which it was, the last step, and the steps of the whole course.
+    """
     held_out = held_out_pairs(task, seed=seed)
     learnt = ~held_out
     title_steps = math.ceil(course.title_epochs * len(task.items) / rows)
@@ -243,7 +258,7 @@ def fitted_params(
 
     checked = list(whole_batches(task, np.flatnonzero(held_out), config=config, rows=rows))
     weights = [batch["decoder_loss_weights"].sum() for batch in checked]
-    best, found = state.params, {"loss": math.inf, "step": 0, "steps": steps}
+    best, found = state.params, {"loss": math.inf, "step": 0, "last": 0, "steps": steps}
     feed = batches(
         *(task, np.flatnonzero(learnt)),
         config=config,
@@ -254,7 +269,8 @@ def fitted_params(
     every, begun = max(steps // CHECKS, 1), time.perf_counter()
     for number in range(1, steps + 1):
         state, metrics = step(state, next(feed))
-        if number % every and number != steps:
+        is_late = time.perf_counter() - begun > seconds
+        if number % every and number != steps and not is_late:
             continue
         now = float(np.average([loss(state.params, batch) for batch in checked], weights=weights))
         print(
@@ -267,6 +283,9 @@ def fitted_params(
             # On a CPU too the next step writes where these are.
             best = jax.tree.map(lambda array: np.array(array), state.params)
             found |= {"loss": now, "step": number}
+        found["last"] = number
+        if is_late:
+            break
     return best, found
 
 
