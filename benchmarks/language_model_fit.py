@@ -260,11 +260,13 @@ def fitted_params(
     weights = [batch["decoder_loss_weights"].sum() for batch in checked]
     best, found = state.params, {"loss": math.inf, "step": 0, "last": 0, "steps": steps}
     feed = batches(
-        *(task, np.flatnonzero(learnt)),
+        task,
+        np.flatnonzero(learnt),
         config=config,
         rows=rows,
         title_steps=title_steps,
         seed=seed,
+        snippets=course.snippets,
     )
     every, begun = max(steps // CHECKS, 1), time.perf_counter()
     for number in range(1, steps + 1):
@@ -305,7 +307,7 @@ def batches(
     rows: int,
     title_steps: int,
     seed: int,
-    snippets: float = 0.0,
+    snippets: float,
 ) -> Iterator[Batch]:
     """Yields batches of titles alone, then of titles and queries, without end.
 

@@ -78,7 +78,7 @@ def test_queries_of_one_identity_are_held_out_together(fit, task):
 
 def test_titles_come_first_and_then_half_of_the_rows(fit, task, tiny):
     learnt = np.array([3, 4])
-    feed = fit.batches(task, learnt, config=tiny, rows=4, title_steps=2, seed=0)
+    feed = fit.batches(task, learnt, config=tiny, rows=4, title_steps=2, seed=0, snippets=0.0)
     titles = {tuple(text) for text in task.items}
     first, second, third = (next(feed) for _ in range(3))
     for batch in (first, second):
@@ -92,6 +92,20 @@ def test_titles_come_first_and_then_half_of_the_rows(fit, task, tiny):
         target, weight = answers[tuple(read[number])]
         assert third["decoder_target_tokens"][number].tolist() == target
         np.testing.assert_allclose(third["decoder_loss_weights"][number], weight)
+
+
+def test_titles_alone_are_read_in_snippets(fit, task, tiny):
+    items = np.repeat(np.array([[1, 2, 3, 4, 5]], np.int32), 5, axis=0)
+    queries = np.pad(task.queries, ((0, 0), (0, 3)))
+    task = dataclasses.replace(task, items=items, queries=queries)
+    settings = {"config": tiny, "rows": 20, "title_steps": 1, "seed": 0}
+    for snippets, wanted in ((0.0, {True}), (0.5, {True, False})):
+        feed = fit.batches(task, np.array([3, 4]), **settings, snippets=snippets)
+        for count in (20, 10):  # rows of titles
+            read = next(feed)["encoder_input_tokens"]
+            assert {text.tolist() == [1, 2, 3, 4, 5] for text in read[:count]} == wanted
+            assert {tuple(text) for text in read[count:]} <= {(3, 0, 0, 0, 0), (4, 0, 0, 0, 0)}
+    assert (task.items == [1, 2, 3, 4, 5]).all()
 
 
 def test_snippets_are_some_pieces_in_a_row_within_the_marks(fit):
