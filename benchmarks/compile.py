@@ -1,16 +1,19 @@
 """Every step of gin/tpu compiled for its chips, and how steps grow from 8 to 256 chips.
 
-    python benchmarks/compile.py [--files FILE ...] [--weak] [--json FILE] [--plot FILE]
+    python benchmarks/compile.py [--files FILE ...] [--generators FILE ...] [--steps STEP ...]
+        [--gin BINDING ...] [--weak] [--json FILE] [--plot FILE]
 
 Wants libtpu (`pip install -e '.[tpu,bench]'`) and no TPU. The least time of a step is the largest
 of operations, traffic and bytes sent, each over the chip's published peak in
-`dsirm_jax/ahead/chips.py`: a bound that a real step will not reach, not a forecast. Weak scaling
-(v5e, the models of gin/tpu/v5e_8.gin) keeps the rows of a chip and doubles the chips.
+`dsirm_jax/ahead/chips.py`: a bound that a real step will not reach, not a forecast. --generators
+are files of gin/models; every file is read with each of them behind it, for generator and search.
+Weak scaling (v5e, the models of gin/tpu/v5e_8.gin) keeps the rows of a chip and doubles the chips.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,10 @@ ROWS_A_CHIP = {"encode": 128, "quantize": 512, "generate": 128}
 
 
 def outcomes(
-    file: str, *, steps: Sequence[str] = (), topology: str | None = None, more: Sequence[str] = ()
+    *files: str, steps: Sequence[str] = (), topology: str | None = None, more: Sequence[str] = ()
 ) -> Iterator[ahead.Outcome]:
     """Yields what became of steps."""
-    configuration.parse(files=[file], bindings=more)
+    configuration.parse(files=list(files), bindings=more)
     target, bindings = what_to_compile(topology=topology)
     return ahead.compile_all(bindings, target=target, steps=steps)
 
@@ -82,6 +85,8 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", nargs="*", default=sorted(map(str, Path("gin/tpu").glob("*"))))
+    parser.add_argument("--generators", nargs="*", default=[], help="files of gin/models")
+    parser.add_argument("--gin", nargs="*", default=[], help="further bindings")
     parser.add_argument("--steps", nargs="*", default=[], choices=list(ahead.STEPS))
     parser.add_argument("--weak", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -107,10 +112,14 @@ def main() -> None:
                     points = series.setdefault(each.step, [])
                     points.append((chips.size, seconds, each.program.sent))
     else:
-        for file in given.files:
+        for file, generator in itertools.product(given.files, given.generators or [None]):
+            read, steps = [file], given.steps
+            if generator:
+                read, steps = [file, generator], steps or ["generate", "search"]
+            name = ", ".join(Path(each).stem for each in read)
             kind = Path(file).stem.partition("_")[0]
-            for each in outcomes(file, steps=given.steps):
-                cases += show(Path(file).stem, each, CHIPS[kind])
+            for each in outcomes(*read, steps=steps, more=given.gin):
+                cases += show(name, each, CHIPS[kind])
     write(given.json, cases)
     if given.plot and series:
         plot(given.plot, series)

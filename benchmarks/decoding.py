@@ -1,6 +1,7 @@
 """Constrained search, the trie and scoring at T5-small size, on the CPU, in one run.
 
-    python benchmarks/decoding.py [--quick] [--step] [--static FOLDER] [--json FILE]
+    python benchmarks/decoding.py [--quick] [--step] [--language_model] [--weights FOLDER]
+        [--static FOLDER] [--json FILE]
 
 The model is T5.1.1 small (gin/models/t5_small.gin) with random weights and 216/512/512 codes; a
 query has 16 tokens; searches keep 5 beams and include the encoder.
@@ -13,6 +14,10 @@ scoring/100        100 items of a query scored by `score_pairs` beside 100 teach
 trie/...           seconds to build it and bytes a SID; `other` is the goal
 step/...           the search alone, logits for free, see search_step.py; beside STATIC with
                    `--static FOLDER`, its checkout; `--step` runs nothing else
+language_model/... the first two again, of a decoder-only model with 3 x 512 codes and ten beams, 1
+                   and 32 queries: SmolLM2-135M's shape with random weights, or the Llama of
+                   `--weights FOLDER`; `--language_model` runs nothing else. The rival has the SIDs
+                   as further tokens of its vocabulary, over all of which its softmax is.
 
 The rivals are in the extra `bench`.
 """
@@ -20,41 +25,50 @@ The rivals are in the extra `bench`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import traverse_util
+import rivals
 from lines import line, write
 from search_step import cells
+from shapes import SMOLLM2_135M, T5_SMALL
 from timing import compare, show
 
-from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.architecture import Architecture, init_params
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.t5 import T5Config, decoder_inputs
 from dsirm_jax.generator.architectures.t5_stacks import Transformer
-from dsirm_jax.generator.architectures.t5_text import EMBEDDING, OUTPUT
-from dsirm_jax.generator.architectures.t5_weights import hugging_face_names
 from dsirm_jax.generator.decoding import beam_search
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.generator.score import score_pairs
-from dsirm_jax.run import configuration
 from dsirm_jax.sids import trie as tries
-from dsirm_jax.stages import generate
 
-if TYPE_CHECKING:
-    import torch
-
-SIZES, WIDE = (216, 512, 512), (2048, 1024, 1024)
+SIZES, WIDE, LM_SIZES = (216, 512, 512), (2048, 1024, 1024), (512, 512, 512)
 TEXT, LENGTH, BEAMS, BATCH, ITEMS = 32_000, 16, 5, 32, 100
+SMOLLM2_TEXT, LM_BEAMS = 49_152, 10
+
+
+class Model(NamedTuple):
+    """A generator that searches.
+
+    Attributes:
+      config: its network, `unscanned`.
+      params: of it.
+      beams: that it keeps.
+    """
+
+    config: Architecture
+    params: Any
+    beams: int
 
 
 def main() -> None:
@@ -62,6 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, no trie beyond 3e7 SIDs")
     parser.add_argument("--step", action="store_true", help="the search alone, and nothing else")
+    parser.add_argument(
+        "--language_model", action="store_true", help="the decoder-only one, and nothing else"
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="Hugging Face folder of a Llama, SmolLM2-135M's"
+    )
     parser.add_argument("--static", type=Path, help="folder that has the package static_decoding")
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     parser.add_argument("--trie", nargs=2, metavar=("ITEMS", "SIZES"), help=argparse.SUPPRESS)
@@ -78,16 +98,26 @@ def main() -> None:
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise SystemExit(f"benchmarks/decoding.py needs {package}: pip install '.[bench]'")
-    config = _small()
-    params = init_params(config, seed=0)
-    cases = itertools.chain(
-        _constrained(params, config, rounds=rounds, quick=given.quick),
-        _transformers(params, config, rounds=rounds),
-        _scoring(params, config, rounds=rounds),
-        _tries(quick=given.quick),
-        step,
-    )
-    _report(cases, given.json)
+    cases = []
+    if not given.language_model:
+        model, many = _small(), (10**4, 10**6) if given.quick else (10**4, 10**6, 3 * 10**7)
+        cases += [
+            _constrained("", model, many, rows=BATCH, rounds=rounds),
+            _transformers("", model, rounds=rounds),
+            _scoring(model, rounds=rounds),
+            _tries(quick=given.quick),
+            step,
+        ]
+    cases.append(_of_language_model(given.weights, rounds=max(rounds // 3, 3)))
+    _report(itertools.chain(*cases), given.json)
+
+
+def _of_language_model(weights: Path | None, *, rounds: int) -> Iterator[dict]:
+    model = _language_model(weights)
+    for rows in (1, BATCH):
+        name = f"language_model/batch{rows}/"
+        yield from _constrained(name, model, (10**6,), rows=rows, rounds=rounds)
+    yield from _transformers("language_model/", model, rounds=rounds)
 
 
 def _report(cases: Iterable[dict], file: Path | None) -> None:
@@ -98,19 +128,26 @@ def _report(cases: Iterable[dict], file: Path | None) -> None:
     write(file, lines)
 
 
-def _small() -> T5Config:
-    configuration.parse(
-        files=["gin/runs/demo.gin", "gin/models/t5_small.gin"],
-        bindings=["MODEL_DIR = ''"],
-        search_paths=[],
-    )
-    config = configuration.bound(generate.run)["config"]
-    return dataclasses.replace(config, text_vocab_size=TEXT, sid_sizes=SIZES)
+def _small() -> Model:
+    config = T5_SMALL.fitted_to(text_vocab_size=TEXT, sid_sizes=SIZES)
+    return Model(config, init_params(config, seed=0), BEAMS)
 
 
-def _queries(rows: int) -> np.ndarray:
+def _language_model(weights: Path | None) -> Model:
+    """Returns SmolLM2-135M's shape with random weights, or the model of a folder."""
+    if weights is None:
+        config = SMOLLM2_135M.fitted_to(text_vocab_size=SMOLLM2_TEXT, sid_sizes=LM_SIZES)
+        config = config.unscanned()
+        return Model(config, init_params(config, seed=0), LM_BEAMS)
+    of_text = DecoderConfig.of_folder(weights)
+    config = of_text.fitted_to(text_vocab_size=of_text.text_vocab_size, sid_sizes=LM_SIZES)
+    params = config.pretrained(weights, seed=0)
+    return Model(config.unscanned(), jax.device_put(config.unstacked(params)), LM_BEAMS)
+
+
+def _queries(rows: int, config: Architecture) -> np.ndarray:
     generator = np.random.Generator(np.random.Philox(key=1))
-    return generator.integers(3, TEXT, (rows, LENGTH)).astype(np.int32)
+    return generator.integers(3, config.text_vocab_size, (rows, LENGTH)).astype(np.int32)
 
 
 def _sids(number: int, sizes: tuple[int, ...]) -> np.ndarray:
@@ -118,118 +155,54 @@ def _sids(number: int, sizes: tuple[int, ...]) -> np.ndarray:
     return np.stack([generator.integers(0, size, number, np.int32) for size in sizes], axis=1)
 
 
-def _search(params, trie, tokens: np.ndarray, *, config: T5Config) -> Callable[[], object]:
+def _search(model: Model, trie: tries.Trie | None, tokens: np.ndarray) -> Callable[[], object]:
     if trie is not None:
         trie = jax.device_put(trie)
     return lambda: jax.block_until_ready(
-        beam_search(params, trie, tokens, config=config, beams=BEAMS)
+        beam_search(model.params, trie, tokens, config=model.config, beams=model.beams)
     )
 
 
-def _constrained(params, config: T5Config, *, rounds: int, quick: bool) -> Iterator[dict]:
-    tokens = _queries(BATCH)
-    free = _search(params, None, tokens, config=config)
-    for number in (10**4, 10**6) if quick else (10**4, 10**6, 3 * 10**7):
-        trie = tries.build(_sids(number, SIZES), sizes=SIZES)
-        name = f"constrained/N{number:.0e}".replace("e+0", "e")
-        yield compare(name, _search(params, trie, tokens, config=config), free, rounds=rounds)
+def _constrained(
+    name: str, model: Model, sids: Sequence[int], *, rows: int, rounds: int
+) -> Iterator[dict]:
+    tokens = _queries(rows, model.config)
+    free = _search(model, None, tokens)
+    for number in sids:
+        sizes = model.config.sid_sizes
+        trie = tries.build(_sids(number, sizes), sizes=sizes)
+        case = f"{name}constrained/N{number:.0e}".replace("e+0", "e")
+        yield compare(case, _search(model, trie, tokens), free, rounds=rounds)
 
 
-def _transformers(params, config: T5Config, *, rounds: int) -> Iterator[dict]:
-    import torch
-
-    model, sids = _torch_model(params, config), _sids(10**4, SIZES)
-    _check_same(params, config, model, sids)
-    trie = tries.build(sids, sizes=SIZES)
-    following: dict[tuple[int, ...], set[int]] = {}
-    firsts = TEXT + np.cumsum([0, *SIZES[:-1]])
-    for sid in (sids + firsts).tolist():
-        for depth in range(3):
-            following.setdefault(tuple(sid[:depth]), set()).add(sid[depth])
-    allowed = {prefix: sorted(codes) for prefix, codes in following.items()}
+def _transformers(name: str, model: Model, *, rounds: int) -> Iterator[dict]:
+    """The search beside transformers', once the two have computed the same logits."""
+    config = model.config
+    sizes, text = config.sid_sizes, config.text_vocab_size
+    sids, few = _sids(10**4, sizes), _queries(2, config)
+    is_t5 = isinstance(config, T5Config)
+    theirs = (rivals.t5 if is_t5 else rivals.llama)(model.params, config)
+    logits = rivals.t5_logits if is_t5 else rivals.llama_logits
+    ours = config.teacher_forced(model.params, few, sids[:2, None])
+    rivals.check_logits(ours, logits(theirs, few, sids[:2], config), config)
+    trie = tries.build(sids, sizes=sizes)
+    allowed = rivals.following(sids, sizes=sizes, text=text)
     for rows in (1, BATCH):
-        tokens = _queries(rows)
-
-        generate = _generate(model, allowed, torch.from_numpy(tokens).long())
-        for row in generate()[:, 1:].tolist():
-            assert row[2] in following[tuple(row[:2])]
-        ours = _search(params, trie, tokens, config=config)
-        yield compare(f"transformers/batch{rows}", ours, generate, rounds=max(rounds // 3, 3))
-
-
-def _generate(
-    model, allowed: dict[tuple[int, ...], list[int]], tokens: torch.Tensor
-) -> Callable[[], torch.Tensor]:
-    import torch
-
-    def run() -> torch.Tensor:
-        with torch.inference_mode():
-            return model.generate(
-                input_ids=tokens,
-                num_beams=BEAMS,
-                num_return_sequences=BEAMS,
-                min_new_tokens=3,
-                max_new_tokens=3,
-                do_sample=False,
-                prefix_allowed_tokens_fn=lambda _, prefix: allowed[tuple(prefix[1:].tolist())],
-            )
-
-    return run
+        tokens = _queries(rows, config)
+        read = tokens if is_t5 else rivals.started(tokens, config)
+        before = 1 if is_t5 else read.shape[1]
+        generate = rivals.constrained_search(
+            theirs, allowed, read, beams=model.beams, levels=len(sizes), before=before
+        )
+        for row in generate()[:, before:].tolist():
+            assert row[-1] in allowed[tuple(row[:-1])]
+        case = f"{name}transformers/batch{rows}"
+        yield compare(case, _search(model, trie, tokens), generate, rounds=max(rounds // 3, 3))
 
 
-def _torch_model(params, config: T5Config):
-    """Returns transformers' T5 with our weights."""
-    import torch
-    from transformers import T5Config as TheirConfig
-    from transformers import T5ForConditionalGeneration
-
-    described = TheirConfig(
-        vocab_size=config.vocab_size,
-        d_model=config.emb_dim,
-        d_kv=config.head_dim,
-        d_ff=config.mlp_dim,
-        num_heads=config.num_heads,
-        num_layers=config.num_encoder_layers,
-        num_decoder_layers=config.num_decoder_layers,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-        eos_token_id=None,
-    )
-    model = T5ForConditionalGeneration(described).eval()
-    model.config.tie_word_embeddings = False
-    model.lm_head.weight = torch.nn.Parameter(torch.empty(config.vocab_size, config.emb_dim))
-    theirs = model.state_dict()
-    names = hugging_face_names(config) | {OUTPUT: "lm_head.weight"}
-    with torch.no_grad():
-        for ours, array in traverse_util.flatten_dict(params, sep="/").items():
-            array = np.asarray(array)
-            array = array if ours == EMBEDDING or array.ndim == 1 else array.T
-            theirs[names[ours]].copy_(torch.from_numpy(np.array(array)))
-    model.generation_config.eos_token_id = None
-    return model
-
-
-def _check_same(params, config: T5Config, model, sids: np.ndarray) -> None:
-    import torch
-
-    tokens, some = _queries(2), sids[:2]
-    inputs = np.asarray(decoder_inputs(some, config=config))
-    ours = Transformer(config).apply({"params": params}, tokens, inputs[:, None])
-    with torch.inference_mode():
-        theirs = model(
-            input_ids=torch.from_numpy(tokens).long(),
-            decoder_input_ids=torch.from_numpy(inputs).long(),
-        ).logits.numpy()
-    first = TEXT
-    for level, size in enumerate(SIZES):
-        columns = theirs[:, level, first : first + size]
-        np.testing.assert_allclose(ours[level][:, 0], columns, rtol=1e-3, atol=1e-3)
-        first += size
-
-
-def _scoring(params, config: T5Config, *, rounds: int) -> Iterator[dict]:
-    tokens, sids = _queries(1), _sids(ITEMS, SIZES)
+def _scoring(model: Model, *, rounds: int) -> Iterator[dict]:
+    params, config = model.params, model.config
+    tokens, sids = _queries(1, config), _sids(ITEMS, SIZES)
     inputs = np.asarray(decoder_inputs(sids, config=config))
     fitted = FittedGenerator(config=config, params=params, max_pieces=LENGTH, sid_version="")
     forced = jax.jit(lambda *given: Transformer(config).apply({"params": params}, *given))

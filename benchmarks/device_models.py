@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rivals
 from lines import line
 from quantizer_sides import data, our_step, products, torch_step
 from timing import compare, compare_queued, milliseconds, queued
@@ -162,19 +163,7 @@ def transformers_step(config: T5Config, sizes: Sizes) -> Callable[[], None]:
     import torch
     import transformers
 
-    described = transformers.T5Config(
-        vocab_size=sizes.vocabulary + sum(sizes.codes),
-        d_model=config.emb_dim,
-        d_kv=config.head_dim,
-        d_ff=config.mlp_dim,
-        num_heads=config.num_heads,
-        num_layers=config.num_encoder_layers,
-        num_decoder_layers=config.num_decoder_layers,
-        dropout_rate=config.dropout_rate,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-    )
+    described = rivals.t5_described(config, vocabulary=sizes.vocabulary + sum(sizes.codes))
     device = torch_device()
     model = transformers.T5ForConditionalGeneration(described).to(device).train()
     shape = (sizes.generator_rows, sizes.pieces)

@@ -1,4 +1,4 @@
-"""How much `benchmarks/device.py` does: on an accelerator, and on a CPU or with `--quick`."""
+"""How much the parts of `device.py` and `language_model.py` do, on an accelerator or a CPU."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Sizes:
       step_rows: batches of the quantizer's step.
       generators: that are trained, by name.
       generator_rows: of a step.
+      fitted_rows: likewise, of the generators of `benchmarks/language_model.py`.
       pieces: of a query.
       vocabulary: text pieces.
       searched: the generator that searches; and whose answers are compared with the CPU's.
@@ -47,6 +48,7 @@ class Sizes:
     step_rows: tuple[int, ...]
     generators: Mapping[str, T5Config]
     generator_rows: int
+    fitted_rows: int
     pieces: int
     vocabulary: int
     searched: T5Config
@@ -71,6 +73,7 @@ FULL = Sizes(
     step_rows=(4096, 65536),
     generators={"t5_base": T5_BASE, "t5_small": T5_SMALL},
     generator_rows=1024,
+    fitted_rows=256,
     pieces=32,
     vocabulary=32_000,
     searched=T5_SMALL,
@@ -103,6 +106,7 @@ SMALL = Sizes(
     step_rows=(512,),
     generators={"t5_tiny": TINY_T5},
     generator_rows=16,
+    fitted_rows=64,
     pieces=8,
     vocabulary=200,
     searched=TINY_T5,

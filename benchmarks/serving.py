@@ -1,9 +1,10 @@
 """How soon the scorer answers, how soon it is open, and what memory a catalogue takes.
 
-    python benchmarks/serving.py [--bundle DIR] [--quick] [--json FILE]
+    python benchmarks/serving.py [--bundle DIR] [--models NAME ...] [--quick] [--json FILE]
 
 Models: those of a bundle of the demo (`make demo`, then `dsirm export`), and the same bundle with
-an untrained generator of T5-small's size in place of its own. A call scores 100 items in process.
+an untrained generator of T5-small's or SmolLM2-135M's size in place of its own; --models names some
+of them, and leaves out start and memory. A call scores 100 items in process.
 Cached: head queries with items of the SIDs that are known for them; again: the same, once the
 scorer has answered about these items before and remembers it. Live: queries that no bundle knows.
 Whoever answers otherwise than the case says ends the benchmark.
@@ -37,9 +38,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lines import line, print_heading, print_row, write
-from shapes import T5_SMALL
+from shapes import SMOLLM2_135M, T5_SMALL
 
-from dsirm_jax.generator.architectures.architecture import init_params
+from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle import store
@@ -51,6 +52,7 @@ from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.codes import unpack
 
 CALLERS, ITEMS, QUERIES = (1, 8, 32), 100, 256
+UNTRAINED = {"t5_small": T5_SMALL, "smollm2_135m": SMOLLM2_135M}
 GOALS = {"cached": 1.0, "live": 10.0}
 SECONDS, BYTES = (10.0, 5.0), 2 * 2**30
 SIZES, SIDS, LARGE = (216, 512, 512), 10_000_000, 1_000_000
@@ -69,6 +71,7 @@ def main() -> None:
     """Prints tables and writes the cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("out/demo/export/bundle"))
+    parser.add_argument("--models", nargs="*", choices=["demo", *UNTRAINED], help="of these alone")
     parser.add_argument("--quick", action="store_true", help="fewer calls and SIDs")
     parser.add_argument("--json", type=Path, help="file of one JSON object a line")
     given = parser.parse_args()
@@ -81,7 +84,8 @@ def main() -> None:
         ("cached, again", CACHED, ScorerSettings(deadline=60.0, warm_items=ITEMS)),
         ("live", LIVE, ScorerSettings(deadline=60.0, warm_items=ITEMS, warm=(1, 2, 4, 8, 16, 32))),
     )
-    for model, served in (("demo", bundle), ("t5_small", with_t5_small(bundle))):
+    for model in given.models or ["demo", *UNTRAINED]:
+        served = with_generator(bundle, UNTRAINED[model]) if model in UNTRAINED else bundle
         for kind, source, settings in kinds:
             few = calls if source == CACHED else calls // (5 if model == "demo" else 25)
             added = " ?" if source == LIVE else ""
@@ -97,6 +101,9 @@ def main() -> None:
                     goal = GOALS[source] if (model, callers) == ("demo", 1) else None
                     case = f"{kind}/{model}/{callers} callers"
                     cases.append(shown(case, milliseconds, seconds, goal=goal))
+    if given.models:
+        write(given.json, cases)
+        return
     print_heading("case", "measured", "goal", "ratio")
     cases += [*starts(bundle, requests[0], name="demo"), *memory(bundle, sids=sids)]
     with tempfile.TemporaryDirectory() as folder:
@@ -106,14 +113,12 @@ def main() -> None:
     write(given.json, cases)
 
 
-def with_t5_small(bundle: Bundle) -> SimpleNamespace:
-    """Returns a bundle with an untrained generator of T5-small's size."""
+def with_generator(bundle: Bundle, shape: Architecture) -> SimpleNamespace:
+    """Returns a bundle with an untrained generator of a shape."""
     known = bundle.models.generator
-    config = dataclasses.replace(
-        T5_SMALL,
-        text_vocab_size=known.config.text_vocab_size,
-        sid_sizes=known.config.sid_sizes,
-    )
+    config = shape.fitted_to(
+        text_vocab_size=known.config.text_vocab_size, sid_sizes=known.config.sid_sizes
+    ).unscanned()
     generator = FittedGenerator(
         config=config,
         params=init_params(config, seed=0),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.t5 import T5Config
 
+T5_TINY = T5Config(
+    emb_dim=64, num_heads=4, head_dim=16, mlp_dim=128, num_encoder_layers=2, num_decoder_layers=2
+)
+"""The generator of runs on two CPU cores."""
 T5_SMALL = T5Config(
     emb_dim=512,
     num_heads=6,
@@ -25,3 +30,14 @@ T5_BASE = T5Config(
     scan_layers=True,
 )
 """Likewise of T5-base's."""
+SMOLLM2_135M = DecoderConfig(
+    emb_dim=576,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    mlp_dim=1536,
+    num_layers=30,
+    norm_epsilon=1e-5,
+    rope_theta=100_000.0,
+)
+"""Likewise of SmolLM2-135M's, a Llama."""

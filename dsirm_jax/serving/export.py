@@ -91,7 +91,7 @@ def export(
         generator=generator,
         heads=fitted,
         vocabulary=processor,
-        generators_own=own and folder.read(own),
+        generators_own=None if own is None else folder.read(own),
     )
     models.write_models(model, applied, own_vocabulary=own)
     quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))

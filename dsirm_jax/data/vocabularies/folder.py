@@ -146,8 +146,8 @@ def write(
     return read(folder)
 
 
-def copy(source: Path, folder: Path) -> Vocabulary:
-    """Copies a vocabulary byte for byte, and returns it.
+def copy(source: Path, folder: Path) -> None:
+    """Copies a vocabulary byte for byte.
 
     Args:
       source: see this module.
@@ -156,9 +156,8 @@ def copy(source: Path, folder: Path) -> Vocabulary:
     Raises:
       InputError: see `read`.
     """
-    vocabulary = read(source)
+    read(source)  # one that cannot be is not copied
     _copy({path.name: path for path in files(source)}, folder)
-    return vocabulary
 
 
 def _pads_alone(vocabulary: Vocabulary) -> bool:

@@ -182,12 +182,12 @@ def read_hugging_face(folder: Path) -> tuple[T5Config, dict]:
 
 
 def read_t5x(folder: Path) -> tuple[T5Config, dict]:
-    """Reads a T5X checkpoint; see `t5x_model`, and `read_hugging_face` for what is returned."""
-    model = t5x_model(folder)
+    """Reads a T5X checkpoint; see `t5x_checkpoint`, and `read_hugging_face` for what is returned."""
+    model = t5x_checkpoint(folder)
     return model.config, model.params()
 
 
-def t5x_model(folder: Path) -> T5Model:
+def t5x_checkpoint(folder: Path) -> T5Model:
     """Opens a T5X checkpoint of `t5x.examples.t5` or `scalable_t5`.
 
     Args:

@@ -73,9 +73,9 @@ def open_model(path: Path) -> Opened:
         return dataclasses.replace(_of_settings(file.weights), gguf=file)
     if (path / CONFIG).is_file():
         return _of_settings(hugging_face_weights(path))
-    from dsirm_jax.generator.architectures.t5_weights import t5x_model
+    from dsirm_jax.generator.architectures.t5_weights import t5x_checkpoint
 
-    return Opened(family=family_named("t5", file=path), model=t5x_model(path))
+    return Opened(family=family_named("t5", file=path), model=t5x_checkpoint(path))
 
 
 def _of_settings(weights: Weights) -> Opened:

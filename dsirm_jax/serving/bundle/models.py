@@ -74,8 +74,9 @@ class Models:
     def split_in_tensorflow(self) -> SentencePieceProcessor | None:
         """What splits the generator's texts in TensorFlow too; None: it is given their pieces."""
         vocabulary = self.prompted.vocabulary
-        is_plain = isinstance(vocabulary, SentencePiece) and vocabulary.is_plain
-        return vocabulary.processor if is_plain else None
+        if isinstance(vocabulary, SentencePiece) and vocabulary.is_plain:
+            return vocabulary.processor
+        return None
 
 
 def read_models(folder: Path, *, manifest: Manifest) -> Models:

@@ -281,8 +281,10 @@ def _queries_as_texts(models: Models, module: tf.Module) -> _Queries:
     import tensorflow as tf
 
     reading = models.prompted
+    splitter = models.split_in_tensorflow
+    assert splitter is not None  # or `_queries_as_pieces` has them
     if models.generators_own is not None:
-        module.generators_own = tf_text.sentencepiece(models.split_in_tensorflow)
+        module.generators_own = tf_text.sentencepiece(splitter)
 
     def pieces(query: tf.Tensor) -> tf.Tensor:
         text = tf_text.prompted(tf_text.cleaned(query), around=reading.around)
