@@ -4,93 +4,29 @@ import collections
 import dataclasses
 import itertools
 import math
-import re
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from dsirm_jax.data import dataset, tasks, vocabulary
-from dsirm_jax.data.schema import EXAMPLES
-from dsirm_jax.data.sid_sets import sid_sets
+from dsirm_jax.data import tasks, vocabulary
 from dsirm_jax.data.task_blocks import read_block
 from dsirm_jax.data.vocabularies.prompt import Prompted
 from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
-from dsirm_jax.data.vocabularies.trimming import Trimmed, trimmed
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.training.batches import in_stages
 from dsirm_jax.training.settings import Training
-from tests.data.vocabularies import tiny
-
-QUERIES, ITEMS, SIZES = 20, 30, (4, 8, 8)
-LENGTHS = {"inputs": 12, "targets": 3}
-
-
-def _query(number):
-    return f"red chair {number}"
-
-
-def _text(number):
-    return f"Chair number {number} with a long title in red oak"
-
-
-def _build(folder, examples):
-    items = {
-        "item_index": pa.array(range(ITEMS), pa.int64()),
-        "text": [_text(item) for item in range(ITEMS)],
-    }
-    pq.write_table(pa.table(items), folder / "items.parquet")
-    table = pa.Table.from_pylist(examples, schema=EXAMPLES)
-    pq.write_table(table, folder / "examples.parquet", row_group_size=16)
-    dataset.write_dataset(prepare_dir=folder, data_dir=folder / "tfds")
-    return folder / "tfds"
-
-
-def _example(query, item):
-    """A query's third item is not relevant."""
-    return {
-        "query": _query(query),
-        "text": _text(item),
-        "query_index": query,
-        "item_index": item,
-        "gain": [1.0, 0.5, 0.0][item - query],
-        "relevant": item - query < 2,
-        "weight": 1.0 + query,
-        "split": ("train", "train", "head", "test")[query % 4],
-    }
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Query q is for items q, q + 1 and q + 2, relevant but for the last."""
-    folder = tmp_path_factory.mktemp("prepare")
-    model = folder / "vocabulary.model"
-    texts = itertools.chain(map(_query, range(QUERIES)), map(_text, range(ITEMS)))
-    vocabulary.train_vocabulary(texts=texts, size=400, path=model, seed=0)
-    pairs = itertools.product(range(QUERIES), range(3))
-    examples = [_example(query, query + step) for query, step in pairs]
-    return {"tfds_dir": _build(folder, examples), "vocabulary": model}
-
-
-@pytest.fixture(scope="module")
-def queries(tmp_path_factory):
-    path = tmp_path_factory.mktemp("queries") / "queries.parquet"
-    pq.write_table(pa.table({"query": [_query(number) for number in range(QUERIES)]}), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def sids():
-    return np.random.default_rng(0).integers(0, SIZES, (ITEMS, 3)).astype(np.int32)
-
-
-TRAINED = [query for query in range(QUERIES) if query % 4 < 2]
-RELEVANT = {(query, query + step) for query in TRAINED for step in range(2)}
-
-
-def _padded(pieces, length):
-    return tuple(([*pieces, *[0] * length])[:length])
+from tests.data.task_rows import (
+    ITEMS,
+    LENGTHS,
+    QUERIES,
+    RELEVANT,
+    SIZES,
+    build,
+    example,
+    item_text,
+    padded,
+    query_text,
+)
 
 
 def test_query_item_is_the_relevant_training_pairs(run):
@@ -101,9 +37,11 @@ def test_query_item_is_the_relevant_training_pairs(run):
     pairs = list(zip(batch["query_index"].tolist(), batch["item_index"].tolist(), strict=True))
     assert sorted(pairs) == sorted(RELEVANT)
     for row, (query, item) in enumerate(pairs):
-        pieces, titles = vocabulary.text_pieces(run["vocabulary"], [_query(query), _text(item)])
-        assert tuple(batch["query"][row]) == _padded(pieces, 6)
-        assert tuple(batch["item"][row]) == _padded(titles, 9)
+        pieces, titles = vocabulary.text_pieces(
+            run["vocabulary"], [query_text(query), item_text(item)]
+        )
+        assert tuple(batch["query"][row]) == padded(pieces, 6)
+        assert tuple(batch["item"][row]) == padded(titles, 9)
         assert batch["weight"][row] == 1 + query
     assert batch["query"].dtype == batch["item"].dtype == np.int32
 
@@ -164,10 +102,10 @@ def test_query_sid_targets_and_weights(run, sids):
     first = [text_pieces, text_pieces + SIZES[0], text_pieces + SIZES[0] + SIZES[1]]
     expected = []
     for query, item in RELEVANT:
-        (pieces,) = vocabulary.text_pieces(run["vocabulary"], [_query(query)])
+        (pieces,) = vocabulary.text_pieces(run["vocabulary"], [query_text(query)])
         targets = tuple(start + code for start, code in zip(first, sids[item], strict=True))
         weight = (1.0 if item == query else 0.5) * (1 + query)
-        expected.append((_padded(pieces, 12), targets, weight))
+        expected.append((padded(pieces, 12), targets, weight))
     rows = zip(
         map(tuple, batch["inputs"].tolist()),
         map(tuple, batch["targets"].tolist()),
@@ -182,64 +120,14 @@ def test_title_sid_covers_the_catalogue(run, sids):
     assert tasks.num_rows(task) == ITEMS
     lengths = {"inputs": 30, "targets": 3}
     batch = next(tasks.batches(task=task, lengths=lengths, batch_size=ITEMS, seed=0))
-    titles = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
+    titles = vocabulary.text_pieces(run["vocabulary"], [item_text(item) for item in range(ITEMS)])
     codes = batch["targets"] - vocabulary.size(run["vocabulary"]) - np.array([0, 4, 12])
     rows = zip(map(tuple, batch["inputs"].tolist()), codes.tolist(), strict=True)
     expected = [
-        (_padded(pieces, 30), sid.tolist()) for pieces, sid in zip(titles, sids, strict=True)
+        (padded(pieces, 30), sid.tolist()) for pieces, sid in zip(titles, sids, strict=True)
     ]
     assert sorted(rows) == sorted(expected)
     assert (batch["weight"] == 1).all()
-
-
-@pytest.fixture(scope="module")
-def prompted(tmp_path_factory):
-    """A language model's tokenizer, trimmed, in a prompt that the titles are cut in."""
-    whole = tiny.byte_level(tmp_path_factory.mktemp("tokenizer"))
-    kept = trimmed(whole, map(_query, range(QUERIES)))
-    return Prompted(vocabulary=Trimmed(whole=whole, kept=kept), prompt="a {query} now", most=30)
-
-
-@pytest.mark.parametrize("host, hosts", [(0, 1), (1, 3)])
-def test_a_language_models_pieces_are_those_that_predictions_read(
-    run, sids, prompted, read_once, host, hosts
-):
-    """In its order for each host, from any step on."""
-    shared = {"tfds_dir": run["tfds_dir"], "vocabulary": None, "sids": sids, "sizes": SIZES}
-    of_texts = {
-        tuple(_padded(pieces, 30)): text
-        for texts in (map(_query, range(QUERIES)), map(_text, range(ITEMS)))
-        for text in texts
-        for pieces in prompted.pieces([text])
-    }
-    assert len(of_texts) == QUERIES + ITEMS
-
-    def stream(start):
-        return tasks.batches(
-            task=tasks.text_sid(**shared, title_rate=0.5, prompted=prompted),
-            lengths={"inputs": 30, "targets": 3},
-            batch_size=4,
-            seed=3,
-            start_step=start,
-            host=host,
-            hosts=hosts,
-            block_rows=8,
-            read=read_once,
-        )
-
-    whole = list(itertools.islice(stream(0), 16))
-    first = prompted.vocabulary.size + np.array([0, 4, 12])
-    for batch in whole:
-        for row, target in zip(batch["inputs"].tolist(), batch["targets"], strict=True):
-            number = int(re.findall(r"\d+", of_texts[tuple(row)])[0])
-            is_title = of_texts[tuple(row)].startswith("Chair")
-            of_query = [item for query, item in RELEVANT if query == number]
-            codes = [sids[item].tolist() for item in ([number] if is_title else of_query)]
-            assert (target - first).tolist() in codes
-    for start in (1, 7, 15):
-        again = next(stream(start))
-        for name in again:
-            np.testing.assert_array_equal(again[name], whole[start][name])
 
 
 @pytest.mark.parametrize("title_rate", [0.25, 0.5, 0.37])
@@ -248,8 +136,8 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
     assert tasks.num_rows(mixture) == len(RELEVANT) + ITEMS
     lengths = {"inputs": 30, "targets": 3}
     taken = itertools.islice(tasks.batches(task=mixture, lengths=lengths, batch_size=7, seed=0), 40)
-    pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
-    titles = {_padded(one, 30) for one in pieces}
+    pieces = vocabulary.text_pieces(run["vocabulary"], [item_text(item) for item in range(ITEMS)])
+    titles = {padded(one, 30) for one in pieces}
     seen = collections.Counter()
     for step, batch in enumerate(taken, start=1):
         rows = [tuple(row) for row in batch["inputs"].tolist()]
@@ -258,20 +146,6 @@ def test_a_mixture_has_its_rates_at_every_step(run, sids, title_rate):
         assert abs(seen.total() - 7 * step * title_rate) <= 1
         # The titles have epochs of their own: none is seen again before all are.
         assert set(seen.values()) <= {seen.total() // ITEMS, math.ceil(seen.total() / ITEMS)}
-
-
-@pytest.fixture
-def read_once():
-    """Reads each block but once, as TensorFlow takes a tenth of a second to set that up."""
-    blocks = {}
-
-    def read(task, edges, lengths, block, *, queries):
-        key = (task.name, tuple(edges[block : block + 2]), tuple(lengths.items()))
-        if key not in blocks:
-            blocks[key] = read_block(task, edges, lengths, block)
-        return blocks[key]
-
-    return read
 
 
 def _kinds(run, sids):
@@ -433,8 +307,8 @@ def test_titles_come_first_and_a_restart_in_either_stage_goes_on(run, sids, read
 
     stream = in_stages(batches(1.0), batches(0.25), steps=5)
     whole = list(itertools.islice(stream(0), 12))
-    pieces = vocabulary.text_pieces(run["vocabulary"], [_text(item) for item in range(ITEMS)])
-    titles = {_padded(one, 30) for one in pieces}
+    pieces = vocabulary.text_pieces(run["vocabulary"], [item_text(item) for item in range(ITEMS)])
+    titles = {padded(one, 30) for one in pieces}
     counts = [sum(tuple(row) in titles for row in batch["inputs"].tolist()) for batch in whole]
     assert counts == [4] * 5 + [1] * 7
     for start in range(11):
@@ -466,28 +340,9 @@ def test_tasks_fit_seqio_and_its_feature_converters(run, sids):
     assert (row["decoder_target_tokens"] >= vocabulary.size(run["vocabulary"])).all()
 
 
-def test_texts_stand_in_a_prompt_whose_end_stays(run, sids):
-    whole = SentencePiece.read(run["vocabulary"])
-    prompted = Prompted(vocabulary=whole, prompt="a {query} in oak", most=8)
-    shared = {**run, "sids": sids, "sizes": SIZES, "prompted": prompted}
-    (ending,) = vocabulary.text_pieces(run["vocabulary"], ["in oak"])
-    lengths = {"inputs": 8, "targets": 3}
-    for task, texts, long in (
-        (tasks.query_sid(**shared), [_query(query) for query in TRAINED], False),
-        (tasks.title_sid(**shared), [_text(item) for item in range(ITEMS)], True),
-    ):
-        pieces = vocabulary.text_pieces(run["vocabulary"], [f"a {text} in oak" for text in texts])
-        cut = [ids[: 8 - len(ending)] + ending if len(ids) > 8 else ids for ids in pieces]
-        assert (cut != pieces) == long
-        rows = tasks.num_rows(task)
-        batch = next(tasks.batches(task=task, lengths=lengths, batch_size=rows, seed=0))
-        assert {*map(tuple, batch["inputs"].tolist())} == {_padded(ids, 8) for ids in cut}
-        assert batch["inputs"].dtype == np.int32
-
-
 def test_bad_input_is_named(run, sids, tmp_path):
-    examples = [_example(query, query + 2) for query in range(4)]
-    task = tasks.query_item(tfds_dir=_build(tmp_path, examples), vocabulary=run["vocabulary"])
+    examples = [example(query, query + 2) for query in range(4)]
+    task = tasks.query_item(tfds_dir=build(tmp_path, examples), vocabulary=run["vocabulary"])
     with pytest.raises(InputError, match="no training rows"):
         tasks.num_rows(task)
     with pytest.raises(InputError, match="20 training rows for 21 hosts"):
@@ -498,93 +353,3 @@ def test_bad_input_is_named(run, sids, tmp_path):
             seed=0,
             hosts=21,
         )
-
-
-@pytest.fixture(scope="module")
-def judgements(run):
-    """Where `query_item`'s pairs are read from, whatever their texts."""
-    return run["tfds_dir"].parent / "examples.parquet"
-
-
-@pytest.fixture(scope="module")
-def sets(judgements, sids):
-    return sid_sets(judgements, sids=sids, queries=QUERIES, most=3)
-
-
-def test_a_query_is_one_row_with_its_sids(run, sids, sets):
-    task = tasks.query_sid(**run, sids=sids, sizes=SIZES, several=sets)
-    rows = tasks.num_rows(task, queries=sets.rows(None))
-    assert rows == len(TRAINED)
-    lengths = {"inputs": 12, "targets": 9}
-    drawn = {"task": task, "lengths": lengths, "seed": 0, "queries": sets.rows(None)}
-    batch = tasks.generator_features(next(tasks.batches(**drawn, batch_size=rows)))
-    first = vocabulary.size(run["vocabulary"]) + np.array([0, 4, 12])
-    found = {}
-    for text, targets, weights in zip(*batch.values(), strict=True):
-        sids_of_row = map(tuple, (targets - first).tolist())
-        found[tuple(text)] = [
-            (sid, weight[0]) for sid, weight in zip(sids_of_row, weights, strict=True) if weight[0]
-        ]
-        assert (weights == weights[:, :1]).all()
-    expected = {}
-    for query in TRAINED:
-        (pieces,) = vocabulary.text_pieces(run["vocabulary"], [_query(query)])
-        weighed = collections.Counter()
-        for step, gain in ((0, 1.0), (1, 0.5)):
-            weighed[tuple(sids[query + step].tolist())] += gain * (1 + query)
-        expected[_padded(pieces, 12)] = weighed.most_common()
-    assert found == expected
-
-
-def test_titles_among_queries_have_one_sid_that_weighs(run, sids, sets):
-    task = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=1, several=sets)
-    lengths = {"inputs": 30, "targets": 9}
-    drawn = tasks.batches(task=task, lengths=lengths, batch_size=ITEMS, seed=0)
-    batch = tasks.generator_features(next(drawn))
-    targets = batch["decoder_target_tokens"] - vocabulary.size(run["vocabulary"])
-    found = sorted((targets - [0, 4, 12])[:, 0].tolist())
-    assert found == sorted(sids.tolist())
-    assert (batch["decoder_loss_weights"] == np.array([1, 0, 0])[:, None]).all()
-
-
-@pytest.mark.parametrize("hosts", [1, 3])
-def test_rows_of_queries_go_on_at_any_step_on_every_host(run, sids, sets, hosts):
-    chosen, seen = sets.rows(np.arange(QUERIES) % 5 > 0), collections.Counter()
-    shared = {"lengths": {"inputs": 30, "targets": 9}, "batch_size": 2, "seed": 5}
-
-    def stream(host, start):
-        mixture = tasks.text_sid(**run, sids=sids, sizes=SIZES, title_rate=0.5, several=sets)
-        drawn = {"task": mixture, "queries": chosen, "host": host, "hosts": hosts}
-        return tasks.batches(**shared, **drawn, start_step=start, block_rows=5)
-
-    for host in range(hosts):
-        whole = list(itertools.islice(stream(host, 0), 8))
-        for step, batch in enumerate(itertools.islice(stream(host, 5), 3), 5):
-            for name in batch:
-                np.testing.assert_array_equal(batch[name], whole[step][name])
-        if hosts == 1:  # one row a step is a query's
-            seen.update(tuple(row) for batch in whole for row in batch["inputs"][:1].tolist())
-    if hosts == 1:
-        assert len(seen) == 8 == sum(item >= 0 for item in chosen.tolist())
-
-
-def test_queries_held_out_are_rows_too(run, queries, judgements, sids):
-    batches, rows, held_out = tasks.text_sid_batches(
-        **run,
-        sids=sids,
-        sizes=SIZES,
-        prompted=Prompted(vocabulary=SentencePiece.read(run["vocabulary"]), most=12),
-        curriculum=tasks.Curriculum(title_rate=0, sids_of_query=2),
-        training=Training(epochs=1, batch_size=2, learning_rate=1e-3, held_out=0.3),
-        queries=queries,
-        judgements=judgements,
-        seed=1,
-    )
-
-    def texts(drawn):
-        return [tuple(row) for batch in drawn for row in batch["encoder_input_tokens"].tolist()]
-
-    learnt, measured = texts(itertools.islice(batches(0), rows // 2)), texts(held_out)
-    assert len({*learnt}) == len(learnt) and not {*learnt} & {*measured}
-    assert rows + len({*measured}) in (len(TRAINED), len(TRAINED) - 1)  # of an odd number
-    assert held_out[0]["decoder_target_tokens"].shape == (2, 2, 3)

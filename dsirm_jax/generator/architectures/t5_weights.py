@@ -182,7 +182,7 @@ def read_hugging_face(folder: Path) -> tuple[T5Config, dict]:
 
 
 def read_t5x(folder: Path) -> tuple[T5Config, dict]:
-    """Reads a T5X checkpoint; see `t5x_checkpoint`, and `read_hugging_face` for what is returned."""
+    """Reads a T5X checkpoint; see `t5x_checkpoint`; what it returns: see `read_hugging_face`."""
     model = t5x_checkpoint(folder)
     return model.config, model.params()
 
