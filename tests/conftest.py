@@ -1,8 +1,6 @@
 """Tests run on eight virtual CPU devices, from the checkout's root, alike on every machine."""
 
-import atexit
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -23,13 +21,6 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_llvm_disable_expensive_passes=true"
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Much of it is of what another test has compiled. Workers and commands have the environment of the
-# process that starts them.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    compiled = tempfile.mkdtemp(prefix="compiled-")
-    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 # A cluster's node says so here, and JAX would look for the other processes of the job.
 for name in [*os.environ]:
     if name.startswith(("KUBERNETES_", "OMPI_", "PMI", "SLURM_")):
