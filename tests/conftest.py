@@ -1,9 +1,14 @@
 """Tests run on eight virtual CPU devices, from the checkout's root, alike on every machine."""
 
+import ctypes
+import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
+import psutil
+import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
@@ -42,6 +47,9 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+ROOM = 3 << 30
+"""Bytes that a process may take before it lets go of compiled programs."""
+
 # The packages whose functions are called with checks of their arrays.
 CHECKED = [
     "dsirm_jax.ahead",
@@ -62,3 +70,14 @@ install_import_hook(CHECKED, f"{shapes.__name__}.checked")
 def pytest_sessionstart():
     """Tests name files of the checkout relative to its root, wherever pytest is started."""
     os.chdir(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room():
+    """Lets go of what a process has compiled, once that is much: two of them share a machine."""
+    yield
+    if psutil.Process().memory_info().rss > ROOM and "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
+            trim(0)
