@@ -18,6 +18,7 @@ from timing import compare, compare_queued, milliseconds, queued
 from dsirm_jax.ahead.chips import CHIPS, Chip
 from dsirm_jax.ahead.compile import Target, generate_step
 from dsirm_jax.ahead.programs import operations
+from dsirm_jax.data.tasks import Curriculum
 from dsirm_jax.generator.architectures.t5 import T5Config
 from dsirm_jax.generator.losses import GeneratorObjective
 from dsirm_jax.quantizer.config import QuantizerConfig
@@ -92,6 +93,7 @@ def t5_step(config: T5Config, sizes: Sizes) -> tuple[Any, Any, Any]:
             "config": config,
             "training": training,
             "objective": GeneratorObjective(),
+            "curriculum": Curriculum(),
             "max_pieces": sizes.pieces,
         },
     }

@@ -45,13 +45,19 @@ def cleaned(text: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(tf.strings.regex_replace(text, WHITE_SPACE, " "))
 
 
-def sentencepiece(vocabulary: SentencePieceProcessor) -> Any:
-    """Returns tensorflow-text's tokenizer of the same vocabulary."""
+def sentencepiece(vocabulary: SentencePieceProcessor, *, name: str | None = None) -> Any:
+    """Returns tensorflow-text's tokenizer of the same vocabulary.
+
+    Args:
+      vocabulary: the model.
+      name: of the tokenizer in its graph; where two in a SavedModel have one name, what loads it
+        takes one for both.
+    """
     import tensorflow as tf
     import tensorflow_text
 
     return tensorflow_text.SentencepieceTokenizer(
-        vocabulary.serialized_model_proto(), out_type=tf.int32
+        vocabulary.serialized_model_proto(), out_type=tf.int32, name=name
     )
 
 

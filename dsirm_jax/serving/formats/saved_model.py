@@ -284,7 +284,7 @@ def _queries_as_texts(models: Models, module: tf.Module) -> _Queries:
     splitter = models.split_in_tensorflow
     assert splitter is not None  # or `_queries_as_pieces` has them
     if models.generators_own is not None:
-        module.generators_own = tf_text.sentencepiece(splitter)
+        module.generators_own = tf_text.sentencepiece(splitter, name="generators_own")
 
     def pieces(query: tf.Tensor) -> tf.Tensor:
         text = tf_text.prompted(tf_text.cleaned(query), around=reading.around)
