@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,51 +25,46 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     return 0
 
 
-FLAGS = (
-    Flag(
-        name="from",
-        value="DIR",
-        required=True,
-        meaning="config.json and safetensors of Hugging Face (T5, Llama, Qwen 2 and 3,\n"
-        "Gemma 3), a file of GGUF, or a checkpoint of T5X",
-    ),
-    Flag(
-        name="to",
-        value="DIR",
-        required=True,
-        meaning="the folder to make: weights, vocabulary, licences and model.gin",
-    ),
-    Flag(
-        name="texts",
-        value="FILE",
-        kind="texts",
-        meaning="keeps the pieces of these texts alone; others are spelt in bytes. Tables,\n"
-        "best a run's prepare/queries.parquet and items.parquet, or plain text; may be\n"
-        "given again",
-    ),
-    Flag(
-        name="prompt",
-        value="TEXT",
-        default="{query}",
-        meaning="what stands around every query, such as 'find: {query}'",
-    ),
-    Flag(
-        name="vocabulary",
-        value="FILE",
-        meaning="tokenizer.json or a SentencePiece model, where it is not beside the weights",
-    ),
-)
 COMMAND = Command(
     name="import-model",
     summary="a language model of Hugging Face, GGUF or T5X -> weights and vocabulary to start from",
     run=run,
-    flags=FLAGS,
+    flags=(
+        Flag(
+            name="from",
+            value="DIR",
+            required=True,
+            meaning="config.json and safetensors of Hugging Face (T5, Llama, Qwen 2 and 3,\n"
+            "Gemma 3), a file of GGUF, or a checkpoint of T5X",
+        ),
+        Flag(
+            name="to",
+            value="DIR",
+            required=True,
+            meaning="the folder to make: weights, vocabulary, licences and model.gin",
+        ),
+        Flag(
+            name="texts",
+            value="FILE",
+            kind="texts",
+            meaning="keeps the pieces of these texts alone; others are spelt in bytes. Tables,\n"
+            "best a run's prepare/queries.parquet and items.parquet, or plain text; may be\n"
+            "given again",
+        ),
+        Flag(
+            name="prompt",
+            value="TEXT",
+            default="{query}",
+            meaning="what stands around every query, such as 'find: {query}'",
+        ),
+        Flag(
+            name="vocabulary",
+            value="FILE",
+            meaning="tokenizer.json or a SentencePiece model, where it is not beside the weights",
+        ),
+    ),
     configured=False,
 )
-ALIAS = Command(
-    name="import-t5",
-    summary="import-model under its earlier name",
-    run=run,
-    flags=FLAGS,
-    configured=False,
+ALIAS = dataclasses.replace(
+    COMMAND, name="import-t5", summary="import-model under its earlier name"
 )
