@@ -125,6 +125,28 @@ def test_an_example_is_one_click_away(opened, address):
     page.wait_for_selector("h2:has-text('The tree')")
 
 
+def test_a_question_waits_for_the_generator_and_a_late_answer_is_not_kept(opened, address):
+    page = opened("/")
+    sids = told(address, f"sids?query={quote(QUERY)}")
+    asked = []
+
+    def answer(route):
+        asked.append(parse_qs(urlsplit(route.request.url).query))
+        # The first time it is late, and says so once the page has shown that it waits.
+        page.wait_for_selector(".working progress") if len(asked) == 1 else None
+        late = {"source": "fallback", "sids": []}
+        route.fulfill(json=late if len(asked) == 1 else sids)
+
+    page.route("**/api/sids*", answer)
+    page.fill("#query", QUERY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".absent")
+    assert page.text_content(".absent").startswith("The generator has not answered")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role='treeitem']")
+    assert [float(one["deadline_ms"][0]) >= 1000 for one in asked] == [True, True]
+
+
 def test_without_examples_the_page_says_where_queries_are(browser, address):
     about = told(address, "about") | {"examples": []}
     page = browser.new_context().new_page()

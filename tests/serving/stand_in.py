@@ -137,7 +137,7 @@ class StandIn(Scorer):
             titles=tuple(self._items[row].title for row in rows[:3]),
         )
 
-    def candidates(self, query, *, most=50):
+    def candidates(self, query, *, most=50, deadline=None):
         best = np.argsort(-self._overlap(query), kind="stable")[:most]
         return [self._items[row].item_id for row in best]
 

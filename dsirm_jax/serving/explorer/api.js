@@ -1,7 +1,10 @@
-// The server's JSON endpoints. What was asked before is kept: going back is instant.
+// The server's JSON endpoints. What was asked before is kept, unless it came without the generator:
+// going back is instant.
 
 const kept = new Map();
 const RETRIES = 3;
+// Milliseconds that a person waits for the generator, where a shop's page would rather do without.
+const PATIENCE = 5000;
 
 export class Refusal extends Error {}
 
@@ -26,7 +29,7 @@ function once(path, options = {}) {
   const key = path + (options.body ?? "");
   if (!kept.has(key)) {
     const coming = fetched(path, options);
-    coming.catch(() => kept.delete(key));
+    coming.then(({ source }) => source !== "fallback" || kept.delete(key), () => kept.delete(key));
     kept.set(key, coming);
   }
   return kept.get(key);
@@ -35,12 +38,12 @@ function once(path, options = {}) {
 const get = (name, asked = {}) => once(`api/${name}?${new URLSearchParams(asked)}`);
 
 export const about = () => get("about");
-export const sids = (query) => get("sids", { query });
-export const candidates = (query, most) => get("candidates", { query, most });
+export const sids = (query) => get("sids", { query, deadline_ms: PATIENCE });
+export const candidates = (query, most) => get("candidates", { query, most, deadline_ms: PATIENCE });
 export const items = (sid, most) => get("items", { prefix: sid.join("."), most });
 export const branches = (sid) => get("tree", { prefix: sid.join(".") });
 export const scores = (query, ids) => once("api/score", {
   method: "POST",
   headers: { "content-type": "application/json" },
-  body: JSON.stringify({ query, items: ids, features: true }),
+  body: JSON.stringify({ query, items: ids, features: true, deadline_ms: PATIENCE }),
 });

@@ -186,6 +186,7 @@ async function scored(query, found) {
 
 // `go(parameters)` changes the address without drawing anew.
 export async function search(view, { query, levels, schema, sid, opened, go }) {
+  view.replaceChildren(element("p", { className: "working" }, text("span", "note", "Asking the generator"), element("progress", { ariaLabel: "Asking the generator" })));
   const { source, sids: beams } = await sids(query);
   const together = beams.reduce((sum, beam) => sum + beam.probability, 0);
   const leaves = await Promise.all(beams.map(async (beam) => ({ ...beam, items: (await items(beam.sid, OF_A_SID)).items })));
@@ -252,7 +253,7 @@ export async function search(view, { query, levels, schema, sid, opened, go }) {
       "section", { ariaLabelledby: "where" },
       element("h2", { id: "where", textContent: "Where it leads" }),
       element("p", { className: "note" }, source === "fallback" ? SOURCES.fallback : `${counted(beams.length, "SID")}, ${SOURCES[source]}, with ${percent(together)} of the probability; a branch has the sum of what is below it`),
-      made ?? element("p", { className: "absent", textContent: "No SID was predicted." }),
+      made ?? element("p", { className: "absent", textContent: source === "fallback" ? "The generator has not answered; ask again in a moment." : "No SID was predicted." }),
     ),
     element("section", { ariaLabelledby: "found" }, element("h2", { id: "found", textContent: "How relevant" }), list),
   ));

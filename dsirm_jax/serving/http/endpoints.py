@@ -90,7 +90,8 @@ async def candidates(wanted: Annotated[CandidatesRequest, Query()], calls: Score
     """Lists items for a query: those of its SIDs, then the nearest."""
 
     def make(scorer: Scorer) -> ListedItems:
-        ids = scorer.candidates(wanted.query, most=wanted.most)
+        deadline = _seconds(wanted.deadline_ms)
+        ids = scorer.candidates(wanted.query, most=wanted.most, deadline=deadline)
         return ListedItems(items=list(map(_listed, scorer.described(ids))))
 
     return await calls.answer(make)

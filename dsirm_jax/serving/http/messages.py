@@ -41,10 +41,9 @@ class QueryRequest(_Request):
     deadline_ms: Deadline = None
 
 
-class CandidatesRequest(_Request):
+class CandidatesRequest(QueryRequest):
     """A query's text, and how many items to list."""
 
-    query: Text
     most: Most = 50
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -38,7 +39,7 @@ class Batcher(Generic[Input, Result]):
         """
         self._answer, self._most, self._room = answer, most, waiting
         self._queue: collections.deque[tuple[Input, Future[Result]]] = collections.deque()
-        self._changed, self._closed = threading.Condition(), False
+        self._changed, self._closed, self._process = threading.Condition(), False, os.getpid()
         self._thread = threading.Thread(target=self._serve, name="batches", daemon=True)
         self._thread.start()
 
@@ -46,6 +47,15 @@ class Batcher(Generic[Input, Result]):
         """The number of requests that wait."""
         with self._changed:
             return sum(not future.cancelled() for _, future in self._queue)
+
+    def check_process(self) -> None:
+        """Raises RuntimeError in a child of the process that started the thread, which lacks it."""
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"a scorer that was opened in process {self._process} is asked in its child "
+                f"{os.getpid()}, where its threads do not run; open one in each worker, after the "
+                f"fork (gunicorn: without --preload; multiprocessing: the start method 'spawn')"
+            )
 
     def submit(self, request: Input) -> Future[Result]:
         """Returns what will be the result; cancel it when nobody waits for it any more.

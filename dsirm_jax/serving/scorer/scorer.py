@@ -73,7 +73,9 @@ WARM_TEXT = "a"
 class Scorer:
     """A bundle, open.
 
-    Threads may share one. Close it, or use it as a context manager.
+    Threads may share one; a process that forks may not hand it on, as threads of its own and of JAX
+    are not there in the child: there it refuses every query with a RuntimeError. Close it, or use
+    it as a context manager.
 
     Attributes:
       schema: the columns of the features of a pair, in order.
@@ -279,7 +281,9 @@ class Scorer:
         whole("most", most, least=1)
         return browsing.example_queries(self._catalogue, most=most) if self._shows_queries else []
 
-    def candidates(self, query: str, *, most: int = 50) -> list[str]:
+    def candidates(
+        self, query: str, *, most: int = 50, deadline: float | None = None
+    ) -> list[str]:
         """Returns ids of items to show for a query, each once.
 
         First those of its SIDs, best SID first; then the nearest by cosine.
@@ -287,13 +291,14 @@ class Scorer:
         Args:
           query: its text.
           most: ids returned, at least 1.
+          deadline: as in `score`; where the generator is late, the nearest alone are returned.
 
         Raises:
           InputError: as in `score`.
-          Overloaded: as in `score`.
+          Overloaded: too many queries wait for the generator.
         """
         whole("most", most, least=1)
-        until = self._until(None)
+        until = self._until(deadline)
         text = self._text(query)
         if (cached := self._cached(text)) is not None:
             context, beams = cached.context, without_query_axis(cached.beams)
@@ -427,6 +432,7 @@ class Scorer:
 
     def _text(self, query: str) -> str:
         """Returns a query as it is read: cleaned, and where it is cached as it is spelt there."""
+        self._batcher.check_process()
         text = arguments.query_text(query, most_characters=self._settings.most_characters)
         return self._spelling(text) or text
 
