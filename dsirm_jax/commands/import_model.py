@@ -32,7 +32,7 @@ COMMAND = Command(
     flags=(
         Flag(
             name="from",
-            value="DIR",
+            value="PATH",
             required=True,
             meaning="config.json and safetensors of Hugging Face (T5, Llama, Qwen 2 and 3,\n"
             "Gemma 3), a file of GGUF, or a checkpoint of T5X",
