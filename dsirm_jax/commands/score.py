@@ -53,6 +53,8 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         "language": about_pairs.get("language"),
         "max_rejected_share": prepared["max_rejected_share"],
     }
+    if flags["features"]:
+        bindings["features"] = True
     encoder = configuration.bound(encode.run)["encoder"]
     with sole_writer(job.layout, name=score.STAGE.name):
         check_agreement(job, STAGES)
@@ -68,6 +70,8 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
             trust=flags["trust"],
         )
     print(f"scores: {job.layout.scores}")
+    if flags["features"]:
+        print(f"features: {job.layout.asked_features} and {job.layout.asked_letor}")
     return 0
 
 
@@ -93,6 +97,14 @@ COMMAND = Command(
             name="queries",
             value="FILE",
             meaning="the queries' texts by id, where the table or run has ids",
+        ),
+        Flag(
+            name="features",
+            kind="switch",
+            meaning=(
+                "also writes what the head sees of each pair, features.parquet, and the\n"
+                "judged ones as LETOR text, letor/, for a ranker of your own"
+            ),
         ),
     ),
     details=lambda: "beside the --gin_file=MODEL_DIR/config.gin of a finished run",

@@ -197,6 +197,16 @@ class Layout:
         return self.stage("score") / "scores.parquet"
 
     @property
+    def asked_features(self) -> Path:
+        """The features of the pairs that were scored."""
+        return self.stage("score") / "features.parquet"
+
+    @property
+    def asked_letor(self) -> Path:
+        """The folder of the same as LETOR text."""
+        return self.stage("score") / "letor"
+
+    @property
     def bundle(self) -> Path:
         return self.stage("export") / "bundle"
 

@@ -70,12 +70,49 @@ def test_pairs_are_scored_as_the_run_scored_them(run, tmp_path):
     assert [(row["row"], row["reason"]) for row in rejected] == [(8, "unknown item_id")]
     files = sorted(path.name for path in (model_dir / "score").iterdir())
     assert files == ["config.gin", "rejected.parquet", "scores.parquet", "stage.json"]
+    features_are_those_of_the_run(model_dir, arguments)
     # More than the run's share of bad rows is refused.
     table.write_text(f"search,sku\nshoe,no such item\n{rows[0]}\n")
     arguments += ["--columns=query=search,item_id=sku"]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment())
     assert done.returncode == 2
     assert f"{table}: 1 of 2 rows cannot be scored; the first: row 1 column sku = " in done.stderr
+
+
+def features_are_those_of_the_run(model_dir, arguments):
+    """With `--features` the stage writes what `features` and `match` wrote of the same pairs."""
+    scores = pq.read_table(model_dir / "score/scores.parquet")
+    done = subprocess.run(
+        [*arguments, "--features"], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = pq.read_table(model_dir / "score/features.parquet")
+    kept = scores.filter(scores["score"].is_valid())
+    np.testing.assert_allclose(found["score"], kept["score"], rtol=0, atol=1e-6)
+    judgements = pq.read_table(model_dir / "prepare/judgements.parquet").to_pandas()
+    tables = [model_dir / "features/features.parquet", model_dir / "match/features.parquet"]
+    of_run = [pq.read_table(table).to_pandas() for table in tables]
+    keys = ["query", "item_id"]
+    judged = judgements[[*keys, "split", "label", "gain"]].join(
+        [of.drop(columns=["query_index", "item_index"]) for of in of_run]
+    )
+    rows = found.to_pandas()
+    beside = rows[keys].merge(judged, how="left", on=keys)
+    is_judged = beside["label"].notna()
+    assert is_judged.sum() == 45
+    assert rows.loc[is_judged, "split"].tolist() == beside.loc[is_judged, "split"].tolist()
+    assert rows.loc[is_judged, "label"].tolist() == beside.loc[is_judged, "label"].tolist()
+    names = [field.name for field in found.schema if (field.metadata or {}).get(b"group")]
+    assert set(names) == set(judged.columns) - {*keys, "split", "label", "gain"}
+    np.testing.assert_allclose(
+        rows.loc[is_judged, names], beside.loc[is_judged, names], rtol=0, atol=1e-5
+    )
+    for part in ("head", "test"):
+        lines = (model_dir / f"score/letor/{part}.txt").read_text().splitlines()
+        ids = [line.rpartition("# ")[2] for line in lines if not line.startswith("#")]
+        of_part = is_judged & (rows["split"] == part)
+        assert sorted(ids) == sorted(rows.loc[of_part, "item_id"])
+    assert len((model_dir / "score/letor/features.tsv").read_text().splitlines()) == len(names)
 
 
 @pytest.mark.slow

@@ -281,9 +281,7 @@ class Scorer:
         whole("most", most, least=1)
         return browsing.example_queries(self._catalogue, most=most) if self._shows_queries else []
 
-    def candidates(
-        self, query: str, *, most: int = 50, deadline: float | None = None
-    ) -> list[str]:
+    def candidates(self, query: str, *, most: int = 50, deadline: float | None = None) -> list[str]:
         """Returns ids of items to show for a query, each once.
 
         First those of its SIDs, best SID first; then the nearest by cosine.
