@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -23,10 +24,10 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     """Runs the ladder as the gin configuration in effect says, prints and writes what came out."""
     import jax
 
-    from dsirm_jax.relevance.evaluate import metrics_table
+    from dsirm_jax.relevance.metrics_table import metrics_table
+    from dsirm_jax.report.verdict import verdict
     from dsirm_jax.run import configuration
-    from dsirm_jax.run.job import Job, plan, run_tasks
-    from dsirm_jax.run.record import is_finished
+    from dsirm_jax.run.job import Job
     from dsirm_jax.run.runner import run_stage
     from dsirm_jax.run.writer import sole_writer
 
@@ -54,11 +55,38 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
             force=flags["force"],
             trust=trust,
         )
-        if is_finished(layout.stage("relevance")):
-            run_tasks(plan([report.STAGE], job), job=job, trust=trust, keeps_config=False)
+        _report(job, trust=trust)
     if processes.is_first():
-        print(metrics_table(json.loads(layout.ladder.read_text("utf-8"))))
+        metrics = json.loads(layout.ladder.read_text("utf-8"))
+        print(metrics_table(metrics))
+        if told := verdict(metrics):
+            print("", told.headline, *told.details, sep="\n")
+        print(f"\nreport: {layout.report}")
     return 0
+
+
+def _report(job: Job, *, trust: bool) -> None:
+    """Writes the page: of the whole run where it is finished, of the ladder alone where not."""
+    from dsirm_jax.run import configuration
+    from dsirm_jax.run.job import plan, run_tasks
+    from dsirm_jax.run.record import is_finished
+    from dsirm_jax.run.runner import run_stage
+
+    layout = job.layout
+    tasks = plan([report.STAGE], job)
+    if is_finished(layout.stage("relevance")):
+        run_tasks(tasks, job=job, trust=trust, keeps_config=False)
+        return
+    [task] = tasks
+    run_stage(
+        task.stage,
+        layout,
+        bindings=task.bindings,
+        described=configuration.description(dict(task.bindings)),
+        needed={ablate.STAGE.name: layout.stage(ablate.STAGE.name)},
+        config=configuration.text(),
+        trust=trust,
+    )
 
 
 def _run_folds(job: Job, ladder: ablate.Ladder, *, trust: bool) -> list[list[Layout]]:
@@ -79,7 +107,14 @@ def _run_folds(job: Job, ladder: ablate.Ladder, *, trust: bool) -> list[list[Lay
             )
             changes = {"prepare": {"fold": (number, ladder.folds)}} | vectors
             tasks = plan(stages, fold_job, changes=changes)
-            run_tasks(tasks, job=fold_job, trust=trust, keeps_config=False)
+            run = functools.partial(run_tasks, job=fold_job, trust=trust, keeps_config=False)
+            if not any(folds):
+                # What it can tell of these queries is said before it costs anything.
+                run([task for task in tasks if task.stage is prepare.STAGE])
+                tasks = [task for task in tasks if task.stage is not prepare.STAGE]
+                if processes.is_first():
+                    print(ablate.outlook(fold, former=job.layout.ladder), flush=True)
+            run(tasks)
             # Linux lets a process map some 65,000 areas, and every compiled program takes a few.
             jax.clear_caches()
             folds[-1].append(fold)

@@ -63,7 +63,7 @@ def _run(stages: Sequence[Stage], flags: Values, arguments: Sequence[str]) -> in
 
 
 def _print_metrics(layout: Layout) -> None:
-    from dsirm_jax.relevance.evaluate import metrics_table
+    from dsirm_jax.relevance.metrics_table import metrics_table
 
     print(metrics_table(json.loads(layout.metrics.read_text("utf-8"))))
     if layout.report.is_file():

@@ -1,4 +1,4 @@
-"""Predictions of several rungs to metrics with intervals, lifts, and a table to print."""
+"""Predictions of several rungs to metrics with intervals, and lifts between rungs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from jaxtyping import Float, Int, Real, Shaped
 
 from dsirm_jax.data.schema import SEGMENTS
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.metrics import bootstrap, esci
+from dsirm_jax.metrics import bootstrap, esci, pair_kinds
 from dsirm_jax.metrics.classification import ece_floor
+from dsirm_jax.metrics.power import Power, power
 from dsirm_jax.metrics.retrieval import HITS_AT, hit_at_k
 from dsirm_jax.relevance.pairs import JudgedPairs
-from dsirm_jax.relevance.printing import aligned, cell
 from dsirm_jax.run.layout import FULL
 
 PAIR_METRICS = (
-    *("roc_auc", "per_query_auc", "pr_auc", "log_loss", "ece"),
+    *("roc_auc", "auc_between", "auc_within", "per_query_auc", "pr_auc", "log_loss", "ece"),
     *("ndcg@10", "mrr", "recall@5"),
 )
 LOWER_IS_BETTER = ("log_loss", "ece")
 ECE_DISTANCE = "distance of ece"
 """A statistic that is no metric: the interval of `ece` needs it."""
+SHARE_WITHIN = "share_within"
+"""Another one, the same of all rungs: `auc_between` needs it."""
+NO_METRICS = (ECE_DISTANCE, SHARE_WITHIN)
 BASELINE = "no_sid"
-MOST_COLUMNS = 4
-"""With more rungs than that, the table has a row a rung."""
 
 _Key = tuple[str, str]  # a rung, and the name of a statistic of it
 
@@ -87,8 +88,9 @@ def evaluate(
 
     Returns:
       `rungs`, `lifts` and `segments` as docs/contract.md has them, with the numbers of queries,
-      pairs and resamples; and `esci` where all labels are E, S, C or I. A lift is rung − baseline;
-      its key is that of `lift_keys`, and its `relative` is the lift over the baseline's value. A
+      pairs and resamples and the share of comparisons within a query; and `esci` where all labels
+      are E, S, C or I. A lift is rung − baseline; its key is that of `lift_keys`, its `relative`
+      is the lift over the baseline's value, and its `power` what so many queries can tell. A
       metric that is undefined (one class only) is left out.
 
     Raises:
@@ -186,6 +188,34 @@ class _Resampled(NamedTuple):
     values: Mapping[_Key, float]
     samples: Mapping[_Key, Float[np.ndarray, " resample"]]
 
+    def with_auc_between(self, rungs: Iterable[str]) -> _Resampled:
+        """Returns these and the AUC between queries of some rungs, which follows from the rest."""
+        values, samples = dict(self.values), dict(self.samples)
+        for rung in rungs:
+            names = ("roc_auc", "auc_within", SHARE_WITHIN)
+            of_sample = [np.float64(values[rung, name]) for name in names]
+            values[rung, "auc_between"] = float(pair_kinds.between(*of_sample))
+            samples[rung, "auc_between"] = pair_kinds.between(
+                *(samples[rung, name] for name in names)
+            )
+        return _Resampled(values, samples)
+
+    def metrics(self, rung: str) -> list[str]:
+        """Returns the names of the statistics of a rung that are metrics."""
+        return [name for of, name in self.values if of == rung and name not in NO_METRICS]
+
+    def power_of(self, rung: str, over: str, *, queries: int) -> Power | None:
+        """Returns what so many queries tell of a lift in ROC-AUC; None where it is undefined."""
+        differences = self.samples[rung, "roc_auc"] - self.samples[over, "roc_auc"]
+        defined = differences[~np.isnan(differences)]
+        if len(defined) < 2:
+            return None
+        return power(
+            standard_error=float(defined.std(ddof=1)),
+            auc=self.values[over, "roc_auc"],
+            queries=queries,
+        )
+
     def value_of(self, rung: str, name: str) -> bootstrap.Interval:
         value, samples = self.values[rung, name], self.samples[rung, name]
         if name != "ece":
@@ -244,64 +274,6 @@ def _hit_name(level: int, k: int) -> str:
     return f"hit@{k} of level {level + 1}"
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """Returns the metrics as plain text, each with its 95 % interval.
-
-    Values, then lifts, a column a rung; or a row a rung where there are many.
-
-    Args:
-      metrics: what `evaluate` returned, or `metrics.json` read back.
-
-    Returns:
-      Lines without a trailing newline. A star marks a lift whose interval leaves out zero.
-    """
-    rungs, lifts = metrics["rungs"], metrics["lifts"]
-    if len(rungs) > MOST_COLUMNS:
-        return "\n".join([*_ladder(rungs, lifts), *_legend(metrics)])
-    by_difference = {f"{lift['rung']} − {lift['over']}": lift for lift in lifts.values()}
-    lines = [*_block(rungs, signed=False), "", *_block(by_difference, signed=True), ""]
-    lines += [
-        f"ROC-AUC of {lift['rung']} over {lift['over']}: "
-        f"{lift['roc_auc']['relative']:+.2%} relative"
-        for lift in lifts.values()
-        if "roc_auc" in lift
-    ]
-    return "\n".join([*lines, *_legend(metrics)])
-
-
-def _legend(metrics: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{metrics['queries']:,} test queries, {metrics['pairs']:,} pairs; 95 % intervals from "
-        f"{metrics['resamples']:,} resamples of queries",
-        "↓ lower is better; * interval without 0; – undefined; floor: of true probabilities",
-    ]
-
-
-def _ladder(rungs: Mapping[str, Any], lifts: Mapping[str, Any]) -> list[str]:
-    """Returns aligned lines with a row per rung."""
-    between = {(lift["rung"], lift["over"]): lift for lift in lifts.values()}
-    head = ["", "roc_auc", f"− {BASELINE}", "relative", f"{FULL} − it", "ndcg@10", "log_loss ↓"]
-    rows = [[*head, "ece ↓", "its floor"]]
-    for rung, values in rungs.items():
-        over, under = (between.get(pair, {}) for pair in ((rung, BASELINE), (FULL, rung)))
-        gained = over.get("roc_auc")
-        rows.append(
-            [
-                rung,
-                cell(values.get("roc_auc"), signed=False),
-                cell(gained, signed=True),
-                f"{gained['relative']:+.2%}" if gained else "–",
-                cell(under.get("roc_auc"), signed=True),
-                *(
-                    f"{values[name]['value']:.4f}" if name in values else "–"
-                    for name in ("ndcg@10", "log_loss", "ece")
-                ),
-                f"{values['ece']['floor']:.4f}",
-            ]
-        )
-    return aligned(rows)
-
-
 def _evaluate(
     pairs: JudgedPairs, scores: Mapping[str, Float[np.ndarray, "*seed pair"]], plan: _Plan
 ) -> dict[str, Any]:
@@ -327,6 +299,9 @@ def _measured(
         identity=pairs.identity[first],
         num_pairs=len(pairs.query_index),
     )
+    split = [rung for rung, named in statistics.items() if SHARE_WITHIN in named]
+    resampled = resampled.with_auc_between(split)
+    metrics = {rung: resampled.metrics(rung) for rung in statistics}
 
     def lift_of(rung: str, over: str, name: str) -> dict[str, float]:
         interval, baseline = resampled.lift_of(rung, over, name), resampled.values[over, name]
@@ -335,28 +310,27 @@ def _measured(
 
     measured_lifts: dict[str, Any] = {}
     for (rung, over), key in lift_keys(plan.lifts, rungs=statistics).items():
-        both = [name for name in _metrics(statistics[rung]) if name in statistics[over]]
+        both = [name for name in metrics[rung] if name in metrics[over]]
         by_metric = {name: lift_of(rung, over, name) for name in both}
         measured_lifts[key] = {"rung": rung, "over": over, **_defined(by_metric)}
+        told = resampled.power_of(rung, over, queries=len(first)) if rung in split else None
+        if told:
+            measured_lifts[key]["power"] = dataclasses.asdict(told)
+    share = {}
+    if split:
+        share[SHARE_WITHIN] = dataclasses.asdict(resampled.value_of(split[0], SHARE_WITHIN))
     return {
         "queries": len(first),
         "pairs": len(pairs.query_index),
+        **_defined(share),
         "rungs": {
             rung: _defined(
-                {
-                    name: dataclasses.asdict(resampled.value_of(rung, name))
-                    for name in _metrics(named)
-                }
+                {name: dataclasses.asdict(resampled.value_of(rung, name)) for name in names}
             )
-            for rung, named in statistics.items()
+            for rung, names in metrics.items()
         },
         "lifts": measured_lifts,
     }
-
-
-def _metrics(names: Iterable[str]) -> list[str]:
-    """Returns the names of the statistics that are metrics."""
-    return [name for name in names if name != ECE_DISTANCE]
 
 
 def _statistics(
@@ -374,6 +348,8 @@ def _statistics_of(
     columns = (pairs.query_index, pairs.relevant, scores)
     return {
         "roc_auc": bootstrap.roc_auc_statistic(*columns),
+        "auc_within": pair_kinds.within_statistic(*columns, identity=pairs.identity),
+        SHARE_WITHIN: pair_kinds.share_within_statistic(*columns[:2], identity=pairs.identity),
         "per_query_auc": bootstrap.per_query_auc_statistic(*columns),
         "pr_auc": bootstrap.pr_auc_statistic(*columns),
         "log_loss": bootstrap.log_loss_statistic(*columns),
@@ -420,16 +396,3 @@ def _defined(by_metric: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
         for name, interval in by_metric.items()
         if all(math.isfinite(value) for value in interval.values())
     }
-
-
-def _block(columns: Mapping[str, Mapping[str, Any]], *, signed: bool) -> list[str]:
-    """Returns aligned lines with a row per metric and a column per rung or lift."""
-    rows = [["", *columns]]
-    for name in PAIR_METRICS:
-        label = f"{name} ↓" if name in LOWER_IS_BETTER else name
-        cells = (cell(values.get(name), signed=signed) for values in columns.values())
-        rows.append([label, *cells])
-        floors = [values.get(name, {}).get("floor") for values in columns.values()]
-        if any(floors):
-            rows.append([f"{name} floor", *(f"{floor:.4f}" for floor in floors)])
-    return aligned(rows)

@@ -231,6 +231,21 @@ def first_of(
     )
 
 
+def controls(rungs: Mapping[str, Sequence[str]], *, features: Path) -> list[str]:
+    """Returns the rungs that use no codes: all their groups are of the stage `features`.
+
+    Args:
+      rungs: names of the groups of each.
+      features: the table of that stage.
+    """
+    without_sids = {group for _, group in _groups(features)}
+    return [
+        rung
+        for rung, groups in rungs.items()
+        if all(group in without_sids or registry.may_be_empty(group) for group in groups)
+    ]
+
+
 def check_groups(groups: Sequence[str], *paths: Path, rung: str) -> None:
     """Raises InputError when a rung names no group, or one that no table of features has."""
     known = dict.fromkeys(group for path in paths for _, group in _groups(path))

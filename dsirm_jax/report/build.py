@@ -16,6 +16,7 @@ from dsirm_jax.io.files import write_text
 from dsirm_jax.metrics import esci
 from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, PAIR_METRICS
+from dsirm_jax.relevance.metrics_table import KINDS_OF_GAIN
 from dsirm_jax.report import charts
 from dsirm_jax.report.belief import belief_panel
 from dsirm_jax.report.data import category_panel, data_panels
@@ -34,7 +35,7 @@ def write_report(*, layout: Layout, title: str) -> Path:
     no script but its own.
 
     Args:
-      layout: the run; only `prepare` must be finished.
+      layout: the run; only `prepare`, or a ladder, must be finished.
       title: heading of the page.
 
     Returns:
@@ -61,8 +62,8 @@ def write_report(*, layout: Layout, title: str) -> Path:
         ladder_panels=ladder_panels(contents["ladder"]) if contents["ladder"] else {},
         segment_panel=segment_panel(contents["metrics"]) if contents["metrics"] else None,
         belief=belief_panel(contents["metrics"]) if contents["metrics"] else None,
-        data_panels=data_panels(contents["summary"]),
-        category_panel=category_panel(contents["summary"]),
+        data_panels=data_panels(contents["summary"]) if contents["summary"] else [],
+        category_panel=category_panel(contents["summary"]) if contents["summary"] else None,
         curve_panels=[curve_panels(stage) for stage in contents["curves"]],
         metric_names={name: METRIC_NAMES[name] for name in PAIR_METRICS},
         task_names=task_names(contents["metrics"]) if contents["metrics"] else {},
@@ -116,17 +117,29 @@ def task_gains(metrics: Mapping[str, Any]) -> str:
 
 
 def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns the lifts in ROC-AUC of a ladder: of each rung over no SID, of full over each."""
-    lifts = [lift for lift in ladder["lifts"].values() if "roc_auc" in lift]
-    rows = {
-        f"ROC-AUC over {rung_name(BASELINE)}": [
-            (rung_name(lift["rung"]), lift["roc_auc"]) for lift in lifts if lift["over"] == BASELINE
-        ],
-        f"ROC-AUC of the {rung_name(FULL)} over each": [
-            (rung_name(lift["over"]), lift["roc_auc"]) for lift in lifts if lift["rung"] == FULL
-        ],
-    }
-    return {title: _interval_chart("roc_auc", shown) for title, shown in rows.items() if shown}
+    """Returns the lifts of a ladder by kind of gain: of each rung over no SID, of full over each.
+
+    A metric that the ladder of an earlier version lacks is left out.
+    """
+    panels = {}
+    for metric in ("roc_auc", *KINDS_OF_GAIN):
+        lifts = [lift for lift in ladder["lifts"].values() if metric in lift]
+        rows = {
+            f"over {rung_name(BASELINE)}": [
+                (rung_name(lift["rung"]), lift[metric])
+                for lift in lifts
+                if lift["over"] == BASELINE
+            ],
+            f"of the {rung_name(FULL)} over each": [
+                (rung_name(lift["over"]), lift[metric]) for lift in lifts if lift["rung"] == FULL
+            ],
+        }
+        panels |= {
+            f"{METRIC_NAMES[metric]} {title}": _interval_chart(metric, shown)
+            for title, shown in rows.items()
+            if shown
+        }
+    return panels
 
 
 def segment_panel(metrics: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from dsirm_jax.data.identity import QueryIdentity, identity_in
 from dsirm_jax.data.schema import TEST
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.evaluate import evaluate, metrics_table
+from dsirm_jax.relevance.evaluate import evaluate
+from dsirm_jax.relevance.metrics_table import metrics_table
 from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.tables import ABOUT_THE_PAIR
 from dsirm_jax.report.compare_generators import generators_table

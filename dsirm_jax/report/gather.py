@@ -23,28 +23,35 @@ def gather(layout: Layout) -> dict[str, Any]:
     """Returns everything that the page shows.
 
     Args:
-      layout: the run; only the tables of `prepare` must be there.
+      layout: the run; only the tables of `prepare`, or a ladder, must be there.
     """
-    metrics = read_json(layout.metrics)
+    metrics, ladder = read_json(layout.metrics), read_json(layout.ladder)
+    judged = ladder or metrics  # a ladder judges all queries, a run its test queries alone
+    configs = [path for path in (layout.config, layout.ladder_config) if path.is_file()]
     rungs = rungs_with_sids(layout)
     health = {rung: read_json(at.health) for rung, at in rungs.items()}
     return {
-        "counts": {
-            "items": pq.read_metadata(layout.items).num_rows,
-            "queries": pq.read_metadata(layout.queries).num_rows,
-            "judgements": pq.read_metadata(layout.judgements).num_rows,
-        },
+        "counts": counts(layout) if layout.judgements.is_file() else None,
         "metrics": metrics,
-        "ladder": read_json(layout.ladder),
+        "ladder": ladder,
         "changes": errors.changes(layout),
-        "verdict": verdict(metrics) if metrics else None,
+        "verdict": verdict(judged) if judged else None,
         "health": health,
         "curves": curves.training_curves(layout, rungs=rungs),
         "summary": read_json(layout.stage("prepare") / "summary.json"),
         "times": stage_times(layout),
         "versions": versions(),
-        "config": layout.config.read_text("utf-8") if layout.config.is_file() else None,
+        "config": configs[0].read_text("utf-8") if configs else None,
     } | (of_sids(layout, health[FULL]) if FULL in health else {"tree": None, "queries": None})
+
+
+def counts(layout: Layout) -> dict[str, int]:
+    """Returns the numbers of items, queries and judgements that came in."""
+    return {
+        "items": pq.read_metadata(layout.items).num_rows,
+        "queries": pq.read_metadata(layout.queries).num_rows,
+        "judgements": pq.read_metadata(layout.judgements).num_rows,
+    }
 
 
 def of_sids(layout: Layout, health: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ judged together.
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 
@@ -48,7 +50,7 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
 
     from dsirm_jax.data.identity import identity_in
     from dsirm_jax.data.schema import TEST
-    from dsirm_jax.relevance.evaluate import evaluate, lifts_between
+    from dsirm_jax.relevance.evaluate import BASELINE, evaluate, lifts_between
     from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, pooled, write_predictions
     from dsirm_jax.report.plot import lift_plot
 
@@ -69,9 +71,53 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
         esci_gains=esci_gains,
         seed=seed,
     )
-    metrics |= {"folds": len(folds[0]), "seeds": len(folds)}
+    of_fold = json.loads(folds[0][0].metrics.read_text("utf-8"))
+    controls = [rung for rung in of_fold.get("controls", [BASELINE]) if rung in scores]
+    metrics |= {"folds": len(folds[0]), "seeds": len(folds), "controls": controls}
     write_json(layout.ladder, metrics)
     write_text(layout.ladder_plot, lift_plot(metrics))
+
+
+def outlook(at: Layout, *, former: Path) -> str:
+    """Returns in words what lift a ladder can tell from none, before it runs.
+
+    Args:
+      at: a run whose queries are prepared.
+      former: the `ablation.json` of a ladder that ran before, if any, whose standard error is then
+        taken: that of full over its strongest control.
+    """
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.data.identity import identities_in
+    from dsirm_jax.metrics.power import (
+        USUAL_AUC,
+        USUAL_CORRELATION,
+        design_effect,
+        expected_error,
+        power,
+    )
+    from dsirm_jax.relevance.metrics_table import power_text
+    from dsirm_jax.report.verdict import lift_over_control
+
+    table = pq.read_table(at.judgements, columns=["query_index", "relevant"])
+    query, relevant = (table[name].to_numpy() for name in ("query_index", "relevant"))
+    identity = identities_in(at.queries)[query]
+    queries = len(np.unique(query))
+    before = json.loads(former.read_text("utf-8")) if former.is_file() else {}
+    control, lift = lift_over_control(before) if before else (None, {})
+    if control and "power" in lift:
+        error = lift["power"]["standard_error"] * (before["queries"] / queries) ** 0.5
+        auc = before["rungs"][control]["roc_auc"]["value"]
+        basis = f"as full over {control} had on {before['queries']:,} queries"
+    else:
+        error, auc = expected_error(relevant, identity), USUAL_AUC
+        basis = (
+            f"if ROC-AUC is {USUAL_AUC:g} and correlates at {USUAL_CORRELATION:g} between rungs; "
+            f"design effect {design_effect(relevant, identity):.2f}"
+        )
+    told = power(standard_error=error, auc=auc, queries=queries)
+    size = f"{queries:,} queries, {len(query):,} pairs"
+    return f"{size}: {power_text(dataclasses.asdict(told))} ({basis})" if told else size
 
 
 STAGE = Stage(name="ablate", function=run, alone=True)

@@ -108,6 +108,7 @@ def run(
     lifts = lifts_between(rungs)
     measured = functools.partial(evaluate, pairs=judging, esci_gains=esci_gains, seed=seed)
     metrics = measured(scores=test_scores, grades=grades, lifts=lifts)
+    metrics["controls"] = tables.controls(rungs, features=layout.features)
     with_sids = {rung: layout.for_rung(rung) for rung in (FULL, *sid_rungs)}
     metrics["hits"] = evaluate_hits(
         {rung: tables.read_hits(at.hits) for rung, at in with_sids.items()},
@@ -206,6 +207,7 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
         beams=match_bindings.get("beams", ()),
         extra=[
             *feature_bindings.get("extra_groups", ()),
+            *feature_bindings.get("control_groups", ()),
             *match_bindings.get("extra_groups", ()),
         ],
     )

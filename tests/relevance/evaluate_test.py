@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import evaluate
+from dsirm_jax.relevance.metrics_table import metrics_table
 from dsirm_jax.relevance.pairs import JudgedPairs
 
 QUERIES, PER_QUERY = 120, 5
@@ -63,6 +64,41 @@ def test_values_are_those_of_scikit_learn_and_lifts_their_differences(pairs, sco
     assert over["roc_auc"]["value"] == pytest.approx(values["full"] - values["unsupervised"])
 
 
+def test_a_lift_is_made_up_of_what_lies_within_queries_and_between_them(pairs, scores, metrics):
+    same = pairs.query_index[:, None] == pairs.query_index
+    compared = pairs.relevant[:, None] & ~pairs.relevant
+    share = np.mean(same[compared])
+    assert metrics["share_within"]["value"] == pytest.approx(share)
+    values = {}
+    for rung, of in scores.items():
+        wins = (of[:, None] > of) + 0.5 * (of[:, None] == of)
+        for kind, where in (("auc_within", compared & same), ("auc_between", compared & ~same)):
+            values[rung, kind] = wins[where].mean()
+            found = metrics["rungs"][rung][kind]
+            assert found["value"] == pytest.approx(values[rung, kind])
+            assert found["low"] < found["value"] < found["high"]
+    lift = metrics["lifts"]["full"]
+    for kind in ("auc_within", "auc_between"):
+        gained = values["full", kind] - values["no_sid", kind]
+        assert lift[kind]["value"] == pytest.approx(gained)
+        assert lift[kind]["low"] < gained < lift[kind]["high"]
+    parts = share * lift["auc_within"]["value"] + (1 - share) * lift["auc_between"]["value"]
+    assert parts == pytest.approx(lift["roc_auc"]["value"], abs=1e-12)
+
+
+def test_a_lift_tells_what_so_many_queries_can_find(metrics):
+    lift = metrics["lifts"]["full"]
+    error = lift["power"]["standard_error"]
+    # Of a lift whose resamples are about normal.
+    width = lift["roc_auc"]["high"] - lift["roc_auc"]["low"]
+    assert error == pytest.approx(width / (2 * 1.96), rel=0.1)
+    assert lift["power"]["detectable"] == pytest.approx(2.8016 * error, rel=1e-4)
+    wanted = 0.0154 * metrics["rungs"]["no_sid"]["roc_auc"]["value"]
+    needed = QUERIES * (lift["power"]["detectable"] / wanted) ** 2
+    assert lift["power"]["target_queries"] == pytest.approx(needed, abs=1)
+    assert f"{lift['power']['target_queries']:,} queries" in metrics_table(metrics)
+
+
 def test_ece_stands_beside_its_floor(pairs, scores, metrics):
     true = pairs.relevant * 1.0  # certain, and right: there is nothing to expect
     found = evaluate.evaluate(pairs=pairs, scores={"full": true}, lifts=(), resamples=5)
@@ -71,9 +107,7 @@ def test_ece_stands_beside_its_floor(pairs, scores, metrics):
         floor = metrics["rungs"][rung]["ece"]["floor"]
         # Each of 15 bins has about 40 pairs, whose mean is off by .4 of its deviation, or less.
         assert 0.02 < floor < 0.8 * np.sqrt(np.mean(values * (1 - values)) / 40)
-    [row] = [
-        line.split() for line in evaluate.metrics_table(metrics).splitlines() if "ece floor" in line
-    ]
+    [row] = [line.split() for line in metrics_table(metrics).splitlines() if "ece floor" in line]
     floors = [metrics["rungs"][rung]["ece"]["floor"] for rung in scores]
     assert row == ["ece", "floor", *(f"{floor:.4f}" for floor in floors)]
 
@@ -192,13 +226,18 @@ def test_with_many_rungs_the_table_has_a_row_each(pairs, scores):
     found = evaluate.evaluate(
         pairs=pairs, scores=ladder, lifts=evaluate.lifts_between(ladder), resamples=50
     )
-    lines = evaluate.metrics_table(found).splitlines()
+    lines = metrics_table(found).splitlines()
     assert [line.split()[0] for line in lines[2:8]] == list(ladder)
     values = {rung: found["rungs"][rung]["roc_auc"]["value"] for rung in ladder}
     row = next(line for line in lines if line.startswith("rung_2"))
     assert f"{values['rung_2']:.4f} [" in row
     assert f"{values['rung_2'] - values['no_sid']:+.4f} [" in row
     assert f"{values['full'] - values['rung_2']:+.4f} [" in row
+    [start] = [line for line in lines if line.startswith("full − each")]
+    assert start.split()[-4:] == ["auc_between", "auc_within", "per_query_auc", "ndcg@10"]
+    [row] = [line for line in lines[lines.index(start) :] if line.startswith("rung_2")]
+    kinds = [found["lifts"]["full over rung_2"][kind]["value"] for kind in start.split()[-4:]]
+    assert all(f"{value:+.4f} [" in row for value in kinds)
     assert max(map(len, lines)) <= 160
 
 
@@ -209,11 +248,11 @@ def test_a_metric_that_is_undefined_is_left_out_and_the_rest_is_json(pairs, scor
     assert "roc_auc" not in found["rungs"]["full"]
     assert "log_loss" in found["rungs"]["full"]
     json.dumps(found, allow_nan=False)
-    assert "–" in evaluate.metrics_table(found)
+    assert "–" in metrics_table(found)
 
 
 def test_the_table_shows_values_and_marks_lifts_without_zero(metrics):
-    text = evaluate.metrics_table(json.loads(json.dumps(metrics)))
+    text = metrics_table(json.loads(json.dumps(metrics)))
     value = metrics["rungs"]["full"]["roc_auc"]["value"]
     assert f"{value:.4f} [" in text
     assert "full − no_sid" in text

@@ -11,10 +11,10 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.features.group import BEAMS, PER_LEVEL, Column, Group
 from dsirm_jax.run import configuration
-from dsirm_jax.stages import match, relevance
+from dsirm_jax.stages import features, match, relevance
 
 DENSE = ("dense", "lexical", "attributes", "prf", "votes", "numeric")
-CONTROL = ("dense", "lexical", "attributes", "prf", "numeric")
+PRF = ("dense", "lexical", "attributes", "prf", "numeric")
 SIDS = ("paper_match", "prefix", "neighbours")
 ALL = (*DENSE, *SIDS)
 JOB = {"no_sid": DENSE, "unsupervised": ALL, "full": ALL}
@@ -29,21 +29,22 @@ KINDS = {
 }
 LADDER = {
     "no_prf": ("dense", "lexical", "attributes", "numeric"),
-    "no_sid": CONTROL,
-    "votes": DENSE,
+    "prf": PRF,
+    "no_sid": DENSE,
+    "judged": (*DENSE, "judged"),
     "dsi": ALL,
     "tiger": ALL,
     "residual_kmeans": ALL,
     "no_contrastive": ALL,
     "no_category": ALL,
     "full": ALL,
-    "paper": (*CONTROL, "paper_match"),
-    "prefix": (*CONTROL, "prefix"),
-    "neighbours": (*CONTROL, "neighbours"),
+    "paper": (*DENSE, "paper_match"),
+    "prefix": (*DENSE, "prefix"),
+    "neighbours": (*DENSE, "neighbours"),
     "full_without_lexical": ("dense", "attributes", "prf", "votes", "numeric", *SIDS),
     "full_without_attributes": ("dense", "lexical", "prf", "votes", "numeric", *SIDS),
     "full_without_prf": ("dense", "lexical", "attributes", "votes", "numeric", *SIDS),
-    "full_without_votes": (*CONTROL, *SIDS),
+    "full_without_votes": (*PRF, *SIDS),
     "full_without_paper": (*DENSE, "prefix", "neighbours"),
     "full_without_prefix": (*DENSE, "paper_match", "neighbours"),
     "full_without_neighbours": (*DENSE, "paper_match", "prefix"),
@@ -79,7 +80,18 @@ def test_rungs_of_gin_files_are_what_stood_there_as_lists(files, expected):
     gin.clear_config(clear_constants=True)
     gin.parse_config(text)
     assert configuration.bound(relevance.run)["rungs"] == expected
-    groups.check_rungs(expected, beams=configuration.bound(match.run).get("beams", ()))
+    groups.check_rungs(
+        expected,
+        beams=configuration.bound(match.run).get("beams", ()),
+        extra=configuration.bound(features.run).get("control_groups", ()),
+    )
+
+
+@pytest.mark.parametrize("name", ["demo", "ablate", "kinds"])
+def test_the_control_has_feedback_and_votes_in_every_file(name):
+    files = dict.fromkeys(["gin/runs/demo.gin", f"gin/runs/{name}.gin"])
+    configuration.parse(files=list(files), bindings=["MODEL_DIR = 'out/x'"])
+    assert {"prf", "votes"} <= set(configuration.bound(relevance.run)["rungs"]["no_sid"])
 
 
 def test_columns_are_those_of_tables_and_heads_that_are_there():
@@ -115,7 +127,7 @@ def test_every_feature_of_sids_is_named_once():
 
 def test_groups_are_chosen_in_the_order_of_tables():
     assert groups.only(names=("prefix", "dense")) == ("dense", "prefix")
-    assert groups.without(names=("votes",), extra=("mine",)) == (*CONTROL, *SIDS, "mine")
+    assert groups.without(names=("votes",), extra=("mine",)) == (*PRF, *SIDS, "mine")
     assert groups.without_sids(names=("prf",), extra=("prefix",)) == (
         *("dense", "lexical", "attributes", "votes", "numeric"),
         "prefix",

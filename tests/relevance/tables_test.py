@@ -32,6 +32,18 @@ def test_queries_with_fewer_beams_are_filled_up_and_not_valid(tmp_path):
     assert np.isneginf(beams.log_probs[~beams.valid]).all()
 
 
+def test_controls_are_rungs_of_groups_that_need_no_sids(tmp_path):
+    features_file(tmp_path / "features.parquet", np.zeros((2, 3)), groups=("dense", "prf", "mine"))
+    rungs = {
+        "no_sid": ("dense", "prf", "numeric"),  # the user may have no numbers
+        "own": ("mine",),
+        "paper": ("dense", "paper_match"),
+        "full": ("dense", "prf", "mine", "prefix"),
+    }
+    found = tables.controls(rungs, features=tmp_path / "features.parquet")
+    assert found == ["no_sid", "own"]
+
+
 def features_file(path, values, *, groups=("dense", "prf")):
     table = FeatureTable(
         names=tuple(f"{group}_1" for group in groups),

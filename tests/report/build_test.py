@@ -197,12 +197,40 @@ def test_a_stage_that_has_not_run_leaves_its_section_out(layout, missing, gone, 
 
 
 def test_a_run_that_is_only_prepared_has_a_page(layout):
-    for stage in ("quantize", "generate", "relevance"):
+    for stage in ("quantize", "generate", "relevance", "ablate"):
         shutil.rmtree(layout.stage(stage))
     shutil.rmtree(layout.model_dir / "ablation")
     text = page_of(layout).text
     assert "there is no verdict yet" in text
     assert "2 empty title" in text
+
+
+def test_a_ladder_alone_has_a_page(layout):
+    kept = json.loads(layout.ladder.read_text())
+    kept["share_within"] = {"value": 0.0125, "low": 0.01, "high": 0.015}
+    for lift in kept["lifts"].values():
+        lift |= {kind: lift["roc_auc"] for kind in ("auc_between", "auc_within", "ndcg@10")}
+    for path in layout.model_dir.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    layout.ladder.parent.mkdir()
+    layout.ladder.write_text(json.dumps(kept))
+    layout.ladder_config.write_text("FOLDS = 5\n")
+    page = page_of(layout)
+    for told in (
+        "3 queries and 5 judged items",
+        "SIDs raise ROC-AUC by +0.2000 [+0.0500, +0.3000] over no SID",
+        "within a query +0.2000 [+0.0500, +0.3000]",
+        "1.25 % are within a query",
+        "AUC within queries over no SID full model +0.2000 * +0.0500 … +0.3000",
+        "AUC between queries of the full model over each",
+        "nDCG@10 of the full model over each",
+        "FOLDS = 5",
+    ):
+        assert told in page.text, told
+    sections = [value for name, value in page.attributes if name == "id"]
+    links = [value[1:] for name, value in page.attributes if name == "href" and value[0] == "#"]
+    assert set(links) == {"ladder", "run"} and set(links) <= set(sections)
+    assert "no verdict yet" not in page.text
 
 
 def test_every_rung_has_a_colour_of_its_own():

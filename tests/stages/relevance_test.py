@@ -68,6 +68,13 @@ def test_the_leak_is_that_of_the_split_train(tmp_path):
     assert metrics["run"]["rungs"] == metrics["train"]["rungs"]
 
 
+def test_metrics_name_the_rungs_without_codes(tmp_path):
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    run(layout)
+    assert json.loads(layout.metrics.read_text())["controls"] == ["no_sid"]
+
+
 def test_predictions_are_of_pairs_that_no_stage_before_saw_and_metrics_of_tests(tmp_path):
     features, relevant = truth()
     layout = prepare(tmp_path / "run", relevant=relevant, features=features)
