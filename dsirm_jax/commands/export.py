@@ -21,7 +21,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     described = {
         "rungs": configuration.bound(relevance.run)["rungs"],
         "beams": configuration.bound(generate.run)["beams"],
-        "language": configuration.bound(features.run).get("language"),
+        "language": features.type_language(configuration.bound(features.run)),
         "crossfit": job.crossfit,
     }
     if flags["show_queries"]:

@@ -127,7 +127,7 @@ def _language(layout: Layout) -> str | None:
     """Returns the language of titles that the stage `features` ran with, None where it had none."""
     folder = layout.stage(features.STAGE.name)
     record = read_record(folder) if (folder / RECORD).is_file() else None
-    return record.bindings.get("language") if record else None
+    return features.type_language(record.bindings) if record else None
 
 
 def _read_features(
