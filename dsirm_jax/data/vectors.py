@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from dsirm_jax.data.text import clean
-from dsirm_jax.data.title_types import TitleTypes
+from dsirm_jax.data.title_types import TitleTypes, types_of_catalogue
 from dsirm_jax.data.vector_columns import VectorError, block_of, converter, flat, ids_of
 from dsirm_jax.io import arrays
 from dsirm_jax.io.checks import check_text
@@ -372,6 +372,18 @@ def read_categories(
         for chunk in titles.iterchunks()
     ]
     return pa.chunked_array(chunks, pa.string())
+
+
+def read_title_types(files: Sequence[str], *, language: str | None) -> TitleTypes:
+    """Returns how the titles of a catalogue become product types.
+
+    Args:
+      files: Parquet shards with, where they are known, a column `title`.
+      language: as in `product_type`.
+    """
+    titles = _optional(files, "title", pa.string()).fill_null("")
+    named = (title for chunk in titles.iterchunks() for title in chunk.to_pylist())
+    return types_of_catalogue(named, language=language)
 
 
 def any_known(categories: pa.ChunkedArray) -> bool:

@@ -13,8 +13,8 @@ from jaxtyping import Int
 from dsirm_jax.data.pairs import relevant_pairs
 from dsirm_jax.data.product_type import ENGLISH
 from dsirm_jax.data.schema import TRAIN
-from dsirm_jax.data.title_types import TitleTypes, types_of_catalogue
-from dsirm_jax.data.vectors import any_known, read_categories, read_vectors
+from dsirm_jax.data.title_types import TitleTypes
+from dsirm_jax.data.vectors import any_known, read_categories, read_title_types, read_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.config import QuantizerConfig
@@ -69,7 +69,7 @@ def read_training_items(
         categories = read_categories([str(items)], depth=config.pin_depth)
         by_title = config.title_language is not None and not any_known(categories)
         if by_title:
-            types = types or _title_types(items, language=config.type_language)
+            types = types or read_title_types([str(items)], language=config.type_language)
             categories = read_categories([str(items)], depth=0, types=types)
         pinned, names = category_codes(categories, most=most, known=known)
         _say_what_pins(items, config, by_title=by_title, types=types, pinned=pinned, names=names)
@@ -81,11 +81,6 @@ def read_training_items(
         names=names,
         types=types if by_title and names and types and types.language != ENGLISH else None,
     )
-
-
-def _title_types(items: Path, *, language: str | None) -> TitleTypes:
-    titles = pq.read_table(items, columns=["title"])["title"].fill_null("")
-    return types_of_catalogue(titles.to_pylist(), language=language)
 
 
 def _say_what_pins(
