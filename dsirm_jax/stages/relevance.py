@@ -18,7 +18,6 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.relevance.calibration import Calibration
-    from dsirm_jax.relevance.fine_grained import Judged
     from dsirm_jax.relevance.fitted import FittedHead
     from dsirm_jax.relevance.heads.head import Head
     from dsirm_jax.relevance.lessons import Lesson
@@ -119,7 +118,9 @@ def run(
     )
     metrics["belief"] = belief.measure(with_sids, language=language_of(layout), seed=seed)
     metrics["fine_grained"] = fine_grained.measure(
-        Judged(pairs["query_index"][tested], pairs["item_index"][tested], judging.gain),
+        fine_grained.Judged(
+            pairs["query_index"][tested], pairs["item_index"][tested], judging.gain
+        ),
         test_scores,
         at=layout,
         language=language_of(layout),
