@@ -45,12 +45,13 @@ from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.sids.codes import prefix_keys, read_sids
 
 CONFIG = "quantizer_config.QuantizerConfig"
-FREE = (f"{CONFIG}.pin_depth=0", f"{CONFIG}.codebook_sizes=(128, 128, 128)")
+UNPINNED = (f"{CONFIG}.pin_depth=0", f"{CONFIG}.title_language=None")
+FREE = (*UNPINNED, f"{CONFIG}.codebook_sizes=(128, 128, 128)")
 RUNGS = {
     "free": FREE,
     "free_unsupervised": (*FREE, "losses.QuantizerObjective.contrastive=0.0"),
     "pinned_512": (f"{CONFIG}.codebook_sizes=(512, 512, 512)",),
-    "free_512": (f"{CONFIG}.pin_depth=0", f"{CONFIG}.codebook_sizes=(512, 512, 512)"),
+    "free_512": (*UNPINNED, f"{CONFIG}.codebook_sizes=(512, 512, 512)"),
 }
 BRIDGED, UNSUPERVISED = "free", "free_unsupervised"
 HEALTH = {

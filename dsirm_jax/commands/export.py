@@ -62,7 +62,7 @@ def _run_bundle(flags: Values) -> int:
     described = {
         "rungs": configuration.bound(relevance.run)["rungs"],
         "beams": configuration.bound(generate.run)["beams"],
-        "language": configuration.bound(features.run).get("language"),
+        "language": features.type_language(configuration.bound(features.run)),
         "crossfit": job.crossfit,
     }
     if flags["show_queries"]:

@@ -50,7 +50,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         "match_beams": matching.get("beams", ()),
         "pair_groups": about_pairs.get("extra_groups", ()),
         "sid_groups": matching.get("extra_groups", ()),
-        "language": about_pairs.get("language"),
+        "language": features.type_language(about_pairs),
         "max_rejected_share": prepared["max_rejected_share"],
     }
     if flags["features"]:

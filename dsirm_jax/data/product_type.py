@@ -2,76 +2,94 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Collection, Iterator, Mapping
+
+from dsirm_jax.data.english import AFTER, SINGULAR, UNITS, UNITS_1
 
 ENGLISH = "en"
+LATEST_RULES = 2
+_RULES_TAG = "-x-rules"
 
 _BRACKETS_DEEP = 2
 _BRACKETED = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|（[^（）]*）|【[^【】]*】")
 # A run of digits is looked at once, from its start: hostile text costs linear time.
-_NUMBER = r"(?<![\d.,/x×-])\d[\d.,/x×-]*"
-_UNIT = (
-    "inch(?:es)?|in|feet|foot|ft|yards?|yd|[mck]?m|ounces?|oz|lbs?|pounds?|grams?|[mk]?g|mcg|[mc]?l|"
-    "lit(?:er|re)s?|gallons?|quarts?|pints?|volts?|v|watts?|w|amps?|mah|[kmg]?hz|[kmgt]b|dpi|iu|"
-    "degrees?|count|ct|packs?|pk|pieces?|pcs?|sets?|pairs?|sheets?|servings?|capsules?|tablets?|"
-    "years?|months?|days?"
-)
-# "set of 6", "size 7.5", "2 in 1", "12 fl oz"
-_AMOUNT = re.compile(
-    rf"\b(?:set|pack|case|box|bundle|lot|pair)s?\s+of\s+{_NUMBER}"
-    rf"|\b(?:sizes?|no|vol|volume)\b\.?\s*{_NUMBER}"
-    r"|(?<!\d)\d+[\s-]?in[\s-]?\d+"
-    rf"|{_NUMBER}[\s-]?(?:(?:fl|sq|cu)\.?\s)?(?:{_UNIT})\b"
-)
+_RUN = r"\d[\d.,/x×-]*"
+_NUMBER_1 = rf"(?<![\d.,/x×-]){_RUN}"
+_NUMBER = rf"(?<![\d.,/x×-])\.?{_RUN}"
 # Further sizes and model numbers.
 _WITH_DIGIT = re.compile(r"(?<!\S)[^\s\d]*\d\S*")
-# Here ends what the product is and begins what it is for, has, is made of or goes with. A hyphen or
-# slash within a word does not cut.
-_CUT = re.compile(
-    r"[,;:|•–—，、]|\.\s|\s[-/+·]+(?=\s)|(?<![-/+·])[-/+·]+\s"
-    r"|\b(?:in|with|without|for|from|by|w|made|compatible|featuring|includes|including|inspired|"
-    r"perfect|that)\b"
-)
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-# What stands after the noun: sets of it, its size, its colour, its wearer.
-_AFTER = re.compile(
-    "sets?|packs?|kits?|bundles?|collections?|combo|lot|pairs?"
-    "|one|sizes?|small|medium|large|big|mini|xs|x*l|us|uk|eu|regular|plus|petite|wide|narrow"
-    "|black|white|gr[ea]y|silver|gold|golden|red|blue|navy|green|yellow|orange|purple|pink|brown"
-    "|beige|tan|ivory|cream|teal|turquoise|aqua|burgundy|magenta|cyan|clear|transparent|multicolou?r"
-    "|colou?rs?|assorted|original|genuine|new"
-    "|mens?|womens?|ladies|girls|boys|kids|adults?|unisex|baby|toddler"
-)
-_SINGULAR = {
-    "axes": "axe",
-    "beanies": "beanie",
-    "booties": "bootie",
-    "brownies": "brownie",
-    "buses": "bus",
-    "canvas": "canvas",
-    "canvases": "canvas",
-    "children": "child",
-    "cookies": "cookie",
-    "feet": "foot",
-    "hoodies": "hoodie",
-    "knives": "knife",
-    "leaves": "leaf",
-    "lens": "lens",
-    "lenses": "lens",
-    "mice": "mouse",
-    "movies": "movie",
-    "onesies": "onesie",
-    "potatoes": "potato",
-    "scarves": "scarf",
-    "series": "series",
-    "shelves": "shelf",
-    "smoothies": "smoothie",
-    "teeth": "tooth",
-    "tomatoes": "tomato",
+_OWNER = re.compile("['’]s$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """What is left out of a title, and where the rest is cut.
+
+    Attributes:
+      amounts: "set of 6", "size 7.5", "2 in 1", "12 fl oz".
+      abbreviated: abbreviations whose dot ends no sentence; None: every dot does.
+      cut: here ends what the product is and begins what it is for, has, is made of or goes with. A
+        hyphen or slash within a word does not cut.
+    """
+
+    amounts: re.Pattern[str]
+    abbreviated: re.Pattern[str] | None
+    cut: re.Pattern[str]
+
+
+def _rules(
+    *, number: str, units: str, measured: str, abbreviated: str | None, further_cuts: str
+) -> _Rules:
+    return _Rules(
+        amounts=re.compile(
+            rf"\b(?:set|pack|case|box|bundle|lot|pair)s?\s+of\s+{number}"
+            rf"|\b(?:sizes?|no|vol|volume)\b\.?\s*{number}"
+            r"|(?<!\d)\d+[\s-]?in[\s-]?\d+"
+            rf"|{number}[\s-]?(?:(?:fl|sq|cu)\.?\s)?(?:{units})\b{measured}"
+        ),
+        abbreviated=re.compile(abbreviated) if abbreviated else None,
+        cut=re.compile(
+            r"[,;:|•–—，、]|\.\s|\s[-/+·]+(?=\s)|(?<![-/+·])[-/+·]+\s"
+            r"|\b(?:in|with|without|for|from|by|w|made|compatible|featuring|includes|including|"
+            rf"inspired|perfect|that{further_cuts})\b"
+        ),
+    )
+
+
+_RULES = {
+    1: _rules(number=_NUMBER_1, units=UNITS_1, measured="", abbreviated=None, further_cuts=""),
+    # Of "24 in. W x 30 in. H" the side goes with the amount, but not the w of "w/".
+    2: _rules(
+        number=_NUMBER,
+        units=UNITS,
+        measured=r"\.?(?:\s?[wdhlt]\b(?![/'’])\.?)?",
+        abbreviated=(
+            r"\b(in|ft|sq|cu|fl|oz|lbs?|gals?|qts?|pts?|yds?|approx|diam?|max|min|no|vol|qty|ea|pcs?"
+            r"|pk|pkg|ct|assy|dr|mr|mrs|ms|st|jr|sr|inc|co|corp|ltd|vs|asst|dbl|[a-z])\.(?=\s|$)"
+        ),
+        further_cuts="|fits|works|ideal|designed|suitable|comes",
+    ),
 }
 
 
-def product_type(title: str, *, language: str | None) -> str | None:
+def tag_of(language: str | None, *, rules: int) -> str | None:
+    """Returns a language with the version of its rules, as `product_type` wants it.
+
+    Args:
+      language: ISO 639-1 code, or None.
+      rules: version of the rules, from 1: those of all files that name none.
+
+    Returns:
+      A BCP 47 tag: the language alone under the first rules, "en-x-rules2" under others, so that
+      whatever keeps it keeps its types.
+    """
+    return language if language is None or rules == 1 else f"{language}{_RULES_TAG}{rules}"
+
+
+def product_type(title: str, *, language: str | None, noise: Collection[str] = ()) -> str | None:
     """Returns the head noun of a title: what it sells, as far as rules can tell.
 
     Brackets, numbers with their units, sizes, pack counts and model numbers are left out. The rest
@@ -81,7 +99,10 @@ def product_type(title: str, *, language: str | None) -> str | None:
 
     Args:
       title: a product's title.
-      language: its ISO 639-1 code; a type is found in English, "en", alone.
+      language: its language, see `tag_of`; a type is found in English alone, "en" by the first
+        rules and "en-x-rules2" by the second, which know more units and take no dot of an
+        abbreviation for a sentence's end.
+      noise: words that are no types while there is another noun, see `data.title_types`.
 
     Returns:
       The type in lower case; None without any noun, and in a language that has no rules. Source:
@@ -91,24 +112,63 @@ def product_type(title: str, *, language: str | None) -> str | None:
       >>> product_type("Acme Running Shoes for Men, 2-Pack, Black (Size 9)", language="en")
       'shoe'
     """
-    if language != ENGLISH:
-        return None
+    parts = _parts(title, rules=_BY_TAG.get(language or ""))
+    first: list[str] = []
+    for part in parts:
+        first = first or part
+        if nouns := [noun for noun in part if noun not in noise]:
+            return nouns[-1]
+    return first[-1] if first else None
+
+
+def has_rules(language: str | None) -> bool:
+    """Returns whether titles of a language have product types, see `product_type`."""
+    return (language or "") in _BY_TAG
+
+
+def head_part(title: str, *, language: str | None) -> list[str]:
+    """Returns the nouns of the part of a title that its product type ends, in their order.
+
+    Args:
+      title: a product's title.
+      language: as in `product_type`.
+    """
+    return next(_parts(title, rules=_BY_TAG.get(language or "")), [])
+
+
+_BY_TAG: Mapping[str, _Rules] = {
+    str(tag_of(ENGLISH, rules=version)): rules for version, rules in _RULES.items()
+}
+
+
+def _parts(title: str, *, rules: _Rules | None) -> Iterator[list[str]]:
+    """Yields the nouns of each part that has any, singular: first the parts of several words."""
+    if rules is None:
+        return
     text = title.casefold()
     for _ in range(_BRACKETS_DEEP):
         text = _BRACKETED.sub(" ", text)
-    text, lone = _WITH_DIGIT.sub(" ", _AMOUNT.sub(" ", text)), None
-    for part in _CUT.split(text):
-        words = [re.sub("['’]s$", "", word) for word in _WORD.findall(part)]
-        nouns = [word for word in words if len(word) > 1 and not _AFTER.fullmatch(word)]
+    text = rules.amounts.sub(" ", text)
+    if rules.abbreviated is not None:
+        text = rules.abbreviated.sub(r"\1", text)
+    lone = []
+    for part in rules.cut.split(_WITH_DIGIT.sub(" ", text)):
+        words = _words(part)
+        nouns = [_singular(w) for w in words if len(w) > 1 and not AFTER.fullmatch(w)]
         if nouns and len(words) > 1:
-            return _singular(nouns[-1])
-        lone = lone or (_singular(nouns[-1]) if nouns else None)
-    return lone
+            yield nouns
+        elif nouns:
+            lone.append(nouns)
+    yield from lone
+
+
+def _words(text: str) -> list[str]:
+    return [_OWNER.sub("", word) for word in _WORD.findall(text)]
 
 
 def _singular(noun: str) -> str:
-    if noun in _SINGULAR:
-        return _SINGULAR[noun]
+    if noun in SINGULAR:
+        return SINGULAR[noun]
     if noun.endswith("ies") and len(noun) > 4:
         return f"{noun[:-3]}y"
     if noun.endswith(("ches", "shes", "xes", "sses")):

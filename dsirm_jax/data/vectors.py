@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.text import clean
+from dsirm_jax.data.title_types import TitleTypes, types_of_catalogue
 from dsirm_jax.data.vector_columns import VectorError, block_of, converter, flat, ids_of
 from dsirm_jax.io import arrays
 from dsirm_jax.io.checks import check_text
@@ -348,7 +348,7 @@ def _faults(file: str | os.PathLike[str], column: str, first_row: int) -> Iterat
 
 
 def read_categories(
-    files: Sequence[str], *, depth: int, title_language: str | None = None
+    files: Sequence[str], *, depth: int, types: TitleTypes | None = None
 ) -> pa.ChunkedArray:
     """Returns the first levels of each item's category path, as `Shoes > Boots`.
 
@@ -356,25 +356,39 @@ def read_categories(
       files: Parquet shards with, where they are known, columns `category`, list<string> or text
         with ` > ` between levels, and `title`.
       depth: levels of the path; with 0 no category is known.
-      title_language: where no item has a category, each has its title's product type instead, see
-        `product_type`; None: it has nothing.
+      types: where no item has a category, each has its title's product type instead; None: it has
+        nothing.
 
     Returns:
       Strings, null or empty where nothing is known. `[item]`
     """
     paths = _optional(files, "category", pa.list_(pa.string()))
     categories = pc.binary_join(pc.list_slice(paths, 0, depth), SEPARATOR)
-    if title_language is None or pc.any(pc.not_equal(categories, "")).as_py():
+    if types is None or any_known(categories):
         return categories
     titles = _optional(files, "title", pa.string()).fill_null("")
-    types = [
-        pa.array(
-            [product_type(title, language=title_language) for title in chunk.to_pylist()],
-            pa.string(),
-        )
+    chunks = [
+        pa.array([types.of(title) for title in chunk.to_pylist()], pa.string())
         for chunk in titles.iterchunks()
     ]
-    return pa.chunked_array(types, pa.string())
+    return pa.chunked_array(chunks, pa.string())
+
+
+def read_title_types(files: Sequence[str], *, language: str | None) -> TitleTypes:
+    """Returns how the titles of a catalogue become product types.
+
+    Args:
+      files: Parquet shards with, where they are known, a column `title`.
+      language: as in `product_type`.
+    """
+    titles = _optional(files, "title", pa.string()).fill_null("")
+    named = (title for chunk in titles.iterchunks() for title in chunk.to_pylist())
+    return types_of_catalogue(named, language=language)
+
+
+def any_known(categories: pa.ChunkedArray) -> bool:
+    """Returns whether any item has a category; arguments as `read_categories` returns them."""
+    return bool(pc.any(pc.not_equal(categories, "")).as_py())
 
 
 def _optional(files: Sequence[str], column: str, type_: pa.DataType) -> pa.ChunkedArray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from dsirm_jax.io.checks import check_whole
+from dsirm_jax.data.product_type import LATEST_RULES, tag_of
+from dsirm_jax.io.checks import check_number, check_whole
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.records import LATER
 from dsirm_jax.quantizer.kinds.kind import Kind
 
 
@@ -24,6 +26,7 @@ class QuantizerConfig:
       title_language: in a catalogue without any category (or with `pin_depth` 0) an item's first
         code is named by its title's product type, see `product_type`: the language of the titles,
         None where it has no rules or nothing shall be pinned.
+      title_rules: version of these rules, see `product_type.tag_of`.
       beams: partial SIDs kept while items are assigned; 1 takes the nearest codeword of each level.
       bucket_cap: items that may share SID and `suffix`, see `codes.suffixes`; None: any number.
 
@@ -37,6 +40,7 @@ class QuantizerConfig:
     title_language: str | None = None
     beams: int = 1
     bucket_cap: int | None = None
+    title_rules: int = dataclasses.field(default=1, metadata=LATER)
 
     def __post_init__(self) -> None:
         sizes = self.codebook_sizes
@@ -59,9 +63,16 @@ class QuantizerConfig:
                 f"gin binding QuantizerConfig.title_language is {self.title_language!r}; bind a "
                 f"language, such as 'en', or None"
             )
+        check_whole("QuantizerConfig.title_rules", self.title_rules, least=1)
+        check_number("QuantizerConfig.title_rules", self.title_rules, most=LATEST_RULES)
         check_whole("QuantizerConfig.beams", self.beams, least=1)
         if self.bucket_cap is not None:
             check_whole("QuantizerConfig.bucket_cap", self.bucket_cap, least=1)
+
+    @property
+    def type_language(self) -> str | None:
+        """The language of titles with the version of its rules, as `product_type` wants it."""
+        return tag_of(self.title_language, rules=self.title_rules)
 
     @property
     def pins(self) -> bool:

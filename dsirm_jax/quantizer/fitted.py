@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from dsirm_jax.data.title_types import TitleTypes
 from dsirm_jax.io.artefacts import Artefact, version_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.kinds import class_name, class_named
@@ -38,6 +39,8 @@ class FittedQuantizer:
       params: of the encoder and decoder.
       codebooks: one per level.
       names: category of each pinned first code; empty when the first level is not pinned.
+      types: how titles become such categories, of which names are; None where categories are of
+        the catalogue, or by the first rules, which know `config.title_language` alone.
       scaling: what vectors are centred and scaled by before they are encoded; None: they are not.
     """
 
@@ -46,6 +49,7 @@ class FittedQuantizer:
     params: Any
     codebooks: Codebooks
     names: tuple[str, ...] = ()
+    types: TitleTypes | None = None
     scaling: Scaling | None = None
 
     @property
@@ -65,7 +69,7 @@ class FittedQuantizer:
         Codes of two versions must never be joined: the same numbers mean different things.
         """
         return version_of(
-            "\n".join([str(self.config.beams), *self.names]),
+            "\n".join([str(self.config.beams), *self.names, *_type_lines(self.types)]),
             [
                 *jax.tree.leaves(self.params),
                 *_identity(self.codebooks),
@@ -73,9 +77,19 @@ class FittedQuantizer:
             ],
         )
 
+    @property
+    def title_types(self) -> TitleTypes:
+        """How the title of a further item becomes the category that pins its first code."""
+        return self.types or TitleTypes(language=self.config.title_language)
+
     def scaled(self, vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:
         """Returns what of vectors is encoded: the same, or centred and scaled."""
         return vectors if self.scaling is None else self.scaling.apply(vectors)
+
+
+def _type_lines(types: TitleTypes | None) -> list[str]:
+    """Returns what of product types decides codes, of a quantizer that has any by later rules."""
+    return [] if types is None else [f"types {types.language}", *types.noise]
 
 
 def _scaling_arrays(scaling: Scaling | None) -> dict[str, np.ndarray]:
@@ -101,6 +115,7 @@ def save(path: str | os.PathLike[str], fitted: FittedQuantizer) -> None:
         "config": dataclasses.asdict(fitted.config) | {"kind": settings},
         "dim": fitted.dim,
         "names": fitted.names,
+        **({} if fitted.types is None else {"types": dataclasses.asdict(fitted.types)}),
     }
     tree = {"codebooks": books, **fitted.params}
     if fitted.scaling is not None:
@@ -133,6 +148,7 @@ def load(path: str | os.PathLike[str]) -> FittedQuantizer:
             for level, size in enumerate(config.codebook_sizes)
         ),
         names=tuple(header["names"]),
+        types=TitleTypes(**_tuples(header["types"])) if "types" in header else None,
         scaling=None if scaling is None else Scaling(**scaling),
     )
     ARTEFACT.check(path, written=header["version"], read=fitted.version)

@@ -94,6 +94,7 @@ def train(
         params=params,
         codebooks=codebooks,
         names=items.names,
+        types=items.types,
         scaling=scaling,
     )
 

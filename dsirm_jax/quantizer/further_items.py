@@ -58,8 +58,8 @@ def pinned_codes(
                 f"pinned; add it, with nulls where it is not known (the file has "
                 f"{', '.join(names[:20])})"
             )
-    language = config.title_language if by_title else None
-    categories = _cleaned(read_categories(files, depth=depth, title_language=language))
+    types = fitted.title_types if by_title else None
+    categories = _cleaned(read_categories(files, depth=depth, types=types))
     codes, _ = category_codes(categories, most=len(fitted.names), known=fitted.names)
     unknown = pc.fill_null(pc.equal(categories, ""), True).to_numpy(zero_copy_only=False)
     _warn(files, unknown, what=f"no {column}" if not by_title else "no product type in its title")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from dsirm_jax.sids.codes import SidTable
 
 LEAST_BITS = 3.0
 LEAST_SHARE = 0.1
+MOST_SHARED = 0.3
+"""Share of items that share their SID, above which larger codebooks are advised."""
+SIZE_STEP = 32
+"""Advised sizes are multiples of it."""
 
 
 def sid_health(
@@ -58,6 +64,47 @@ def sid_health(
         "agreement": _agreement(judgements, query_codes=query_codes, item_codes=table.sids),
         **({} if before is None else {"churn": codebook.churn(before, table.sids)}),
     }
+
+
+def crowded(health: Mapping[str, Any], *, pinned: bool) -> str | None:
+    """Returns which sizes to bind where too many items share their SID; None where they do not.
+
+    Args:
+      health: what `sid_health` returned.
+      pinned: whether first codes are pinned, so that their number follows the categories.
+    """
+    shared, sizes = health["collision_rate"], health["sizes"]
+    if shared <= MOST_SHARED:
+        return None
+    advised = roomier(sizes, shared=shared, pinned=pinned)
+    return (
+        f"{shared:.0%} of {health['items']:,} items share their SID with another, in buckets of up "
+        f"to {health['largest_bucket']:,}: bind QuantizerConfig.codebook_sizes = {advised} for "
+        f"some {MOST_SHARED:.0%}, unless their vectors are the same"
+    )
+
+
+def roomier(sizes: Sequence[int], *, shared: float, pinned: bool) -> tuple[int, ...]:
+    """Returns sizes at which about `MOST_SHARED` of the items would share their SID.
+
+    Items in `M` equally likely SIDs share theirs with the probability 1 − exp(−n/M). From what is
+    seen follows the `M` in effect, and by what factor it is too small; all levels but a pinned
+    first one share that factor evenly.
+
+    Args:
+      sizes: codes of each level.
+      shared: share of the items that share their SID, above `MOST_SHARED`; of 1, the factor is that
+        of .999.
+      pinned: whether the first level keeps its size.
+
+    Returns:
+      Sizes, those that grow in multiples of `SIZE_STEP`. Source: this project; Poisson occupancy.
+    """
+    load = -math.log1p(-min(shared, 0.999))
+    kept = 1 if pinned and len(sizes) > 1 else 0
+    factor = (load / -math.log1p(-MOST_SHARED)) ** (1 / (len(sizes) - kept))
+    grown = (SIZE_STEP * math.ceil(factor * size / SIZE_STEP) for size in sizes[kept:])
+    return (*sizes[:kept], *grown)
 
 
 def relative_error(

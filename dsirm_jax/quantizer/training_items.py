@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data.pairs import MOST_POSITIVES, positives_of
+from dsirm_jax.data.title_types import TitleTypes
 from dsirm_jax.devices.stream import made_ahead
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.model import UNPINNED
@@ -40,6 +41,7 @@ class TrainingItems:
       pairs: int64 `[pair, 2]` relevant (query, item) numbers of the training queries; likewise.
       pinned: int32 `[item]` pinned first codes, or None.
       names: the category that each pinned code means; empty without any.
+      types: how titles became these; None where they are categories, or by the first rules.
 
     Raises:
       InputError: there is no item, shapes do not go together, or a number is out of range.
@@ -50,6 +52,7 @@ class TrainingItems:
     pairs: Int[np.ndarray, "pair 2"] = dataclasses.field(default_factory=_no_pairs)
     pinned: Int[np.ndarray, " item"] | None = None
     names: tuple[str, ...] = ()
+    types: TitleTypes | None = None
 
     def __post_init__(self) -> None:
         if self.items.ndim != 2 or not self.items.size:

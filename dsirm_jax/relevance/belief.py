@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from dsirm_jax.data.identity import identities_in
 from dsirm_jax.data.pairs import relevant_pairs
 from dsirm_jax.data.schema import SEGMENTS, TEST
-from dsirm_jax.data.vectors import read_categories
+from dsirm_jax.data.vectors import read_categories, read_title_types
 from dsirm_jax.metrics import bootstrap
 from dsirm_jax.metrics.belief import Prefixes, beam_entropy, kinds_per_query, right_mass, total_mass
 from dsirm_jax.metrics.classification import CALIBRATION_BINS, ece_floor, reliability
@@ -131,8 +131,10 @@ def read_types(
     Returns:
       `CATEGORY`, `TITLE` or `CODE`; and int64, -1 where an item has none.
     """
-    for kind, of_titles in ((CATEGORY, None), (TITLE, language)):
-        names = read_categories([str(items)], depth=DEEPEST, title_language=of_titles)
+    files = [str(items)]
+    for kind in (CATEGORY, TITLE):
+        types = read_title_types(files, language=language) if kind == TITLE else None
+        names = read_categories(files, depth=DEEPEST, types=types)
         known = pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names)
         if known.null_count < len(known):
             codes = known.combine_chunks().dictionary_encode().indices.fill_null(-1)

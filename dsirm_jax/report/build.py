@@ -20,6 +20,7 @@ from dsirm_jax.relevance.metrics_table import KINDS_OF_GAIN
 from dsirm_jax.report import charts
 from dsirm_jax.report.belief import belief_panel
 from dsirm_jax.report.data import category_panel, data_panels
+from dsirm_jax.report.fine_grained import fine_grained_panels
 from dsirm_jax.report.gather import gather
 from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, TASK_NAMES, outcome, rung_name, signed
 from dsirm_jax.run.layout import FULL, Layout
@@ -62,6 +63,7 @@ def write_report(*, layout: Layout, title: str) -> Path:
         ladder_panels=ladder_panels(contents["ladder"]) if contents["ladder"] else {},
         segment_panel=segment_panel(contents["metrics"]) if contents["metrics"] else None,
         belief=belief_panel(contents["metrics"]) if contents["metrics"] else None,
+        fine_grained=fine_grained_panels(contents["metrics"], contents["ladder"]),
         data_panels=data_panels(contents["summary"]) if contents["summary"] else [],
         category_panel=category_panel(contents["summary"]) if contents["summary"] else None,
         curve_panels=[curve_panels(stage) for stage in contents["curves"]],

@@ -23,7 +23,6 @@ from jaxtyping import Float, Int
 
 from dsirm_jax.data import vectors
 from dsirm_jax.data.identity import PLAIN
-from dsirm_jax.data.product_type import product_type
 from dsirm_jax.data.schema import RAW_ITEMS
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.ingestion import formats
@@ -235,8 +234,7 @@ def _pinned(
     if not quantizer.names:
         return None
     if from_titles or not quantizer.config.pin_depth:
-        language = quantizer.config.title_language
-        types = [product_type(title, language=language) for title in table["title"].to_pylist()]
+        types = [quantizer.title_types.of(title) for title in table["title"].to_pylist()]
         categories = pa.chunked_array([pa.array(types, pa.string())])
     else:
         paths = pc.list_slice(table["category"], 0, quantizer.config.pin_depth)

@@ -50,13 +50,15 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
 
     from dsirm_jax.data.identity import identity_in
     from dsirm_jax.data.schema import TEST
+    from dsirm_jax.relevance import fine_grained
     from dsirm_jax.relevance.evaluate import BASELINE, evaluate, lifts_between
     from dsirm_jax.relevance.tables import ABOUT_THE_PAIR, pooled, write_predictions
     from dsirm_jax.report.plot import lift_plot
+    from dsirm_jax.stages.relevance import language_of
 
     pairs, scores = pooled(folds)
-    judged = pq.read_table(folds[0][0].judgements, columns=list(ABOUT_THE_PAIR))
-    judged = {name: judged[name].to_numpy() for name in ABOUT_THE_PAIR}
+    judged = pq.read_table(folds[0][0].judgements, columns=[*ABOUT_THE_PAIR, "item_index"])
+    judged = {name: judged[name].to_numpy() for name in judged.column_names}
     judged["split"] = np.full(len(judged["split"]), TEST)
     write_predictions(
         layout.ladder_predictions,
@@ -64,11 +66,14 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
         scores={rung: runs.mean(axis=0) for rung, runs in scores.items()},
         identity=identity_in(folds[0][0].queries),
     )
-    metrics = evaluate(
-        pairs=pairs,
-        scores=scores,
-        lifts=lifts_between(scores),
-        esci_gains=esci_gains,
+    lifts = lifts_between(scores)
+    metrics = evaluate(pairs=pairs, scores=scores, lifts=lifts, esci_gains=esci_gains, seed=seed)
+    metrics["fine_grained"] = fine_grained.measure(
+        fine_grained.Judged(pairs.query_index, judged["item_index"], pairs.gain),
+        scores,
+        at=folds[0][0],
+        language=language_of(folds[0][0]),
+        lifts=lifts,
         seed=seed,
     )
     of_fold = json.loads(folds[0][0].metrics.read_text("utf-8"))

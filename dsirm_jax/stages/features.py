@@ -21,6 +21,7 @@ def run(
     layout: Layout,
     *,
     language: str | None = None,
+    type_rules: int = 1,
     extra_groups: tuple[Group, ...] = (),
     control_groups: tuple[Group, ...] = (),
 ) -> None:
@@ -29,6 +30,7 @@ def run(
     Args:
       layout: of the run.
       language: of titles and queries, ISO 639-1; None where it is not known.
+      type_rules: version of the rules for product types, see `product_type.tag_of`.
       extra_groups: groups of features of your own that read pairs, see `features.group.Group`.
       control_groups: others that only controls of the ladder have, such as `judged.group`.
     """
@@ -37,6 +39,7 @@ def run(
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.identity import identity_in
     from dsirm_jax.data.pairs import read_judgements
+    from dsirm_jax.data.product_type import tag_of
     from dsirm_jax.relevance import groups, tables
     from dsirm_jax.relevance.compute import pair_context, pair_features
     from dsirm_jax.relevance.features.group import PAIRS
@@ -63,9 +66,16 @@ def run(
         items=tables.read_item_texts(layout.items),
         numbers=tables.read_numbers(layout.items),
         processor=vocabulary.processor(layout.vocabulary),
-        language=language,
+        language=tag_of(language, rules=type_rules),
     )
     tables.write_features(layout.features, pair_features(context, groups=wanted), pairs=pairs)
+
+
+def type_language(bindings: Mapping[str, Any]) -> str | None:
+    """Returns the language of titles as `product_type` wants it, of bindings of this stage."""
+    from dsirm_jax.data.product_type import tag_of
+
+    return tag_of(bindings.get("language"), rules=bindings.get("type_rules", 1))
 
 
 def voting_pairs(
@@ -88,13 +98,20 @@ def voting_pairs(
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises InputError where a group of a user's own cannot be computed.
 
+    It does too where there are no rules of the version that is bound.
+
     Args:
       bindings: of this stage, by its name.
     """
+    from dsirm_jax.data.product_type import LATEST_RULES
+    from dsirm_jax.io.checks import check_number, check_whole
     from dsirm_jax.relevance import groups
     from dsirm_jax.relevance.features.group import PAIRS
 
     bound = bindings["features"]
+    rules = bound.get("type_rules", 1)
+    check_whole("features.run.type_rules", rules, least=1)
+    check_number("features.run.type_rules", rules, most=LATEST_RULES)
     groups.reading(PAIRS, extra=(*bound.get("extra_groups", ()), *bound.get("control_groups", ())))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dsirm_jax.quantizer.config import QuantizerConfig
     from dsirm_jax.quantizer.losses import QuantizerObjective
     from dsirm_jax.training.settings import Training
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -38,7 +41,7 @@ def run(
     from dsirm_jax.quantizer import fitted as quantizers
     from dsirm_jax.quantizer.assign import assign_shards, join_sids
     from dsirm_jax.quantizer.fitting import train
-    from dsirm_jax.quantizer.health import check_carried, sid_health
+    from dsirm_jax.quantizer.health import check_carried, crowded, sid_health
     from dsirm_jax.quantizer.scaling import sample_rows
     from dsirm_jax.quantizer.training_tables import read_training_items
     from dsirm_jax.sids.codes import aligned_sids, read_sids
@@ -56,6 +59,7 @@ def run(
         scratch=layout.stage("quantize"),
         known=start.names if start else (),
         only_known=start is not None and (frozen or not start.names),
+        types=start.title_types if start and start.names and start.title_types.language else None,
     )
     fitted = train(
         config=config,
@@ -92,6 +96,8 @@ def run(
         before=before,
     )
     write_json(layout.health, health)
+    if hint := crowded(health, pinned=bool(fitted.names)):
+        log.warning("%s: %s", layout.sids, hint)
     sample = sample_rows(len(items.items), seed=seed)
     check_carried(
         table.sids[sample],

@@ -47,7 +47,7 @@ def run(
     from dsirm_jax.data.identity import identities_in, identity_in
     from dsirm_jax.data.pairs import read_judgements
     from dsirm_jax.data.schema import TEST, TRAIN
-    from dsirm_jax.relevance import belief, tables
+    from dsirm_jax.relevance import belief, fine_grained, tables
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
     from dsirm_jax.relevance.lessons import ON_SEEN, lessons_of
@@ -117,18 +117,28 @@ def run(
         lifts=lifts,
         seed=seed,
     )
-    metrics["belief"] = belief.measure(with_sids, language=_language(layout), seed=seed)
+    metrics["belief"] = belief.measure(with_sids, language=language_of(layout), seed=seed)
+    metrics["fine_grained"] = fine_grained.measure(
+        fine_grained.Judged(
+            pairs["query_index"][tested], pairs["item_index"][tested], judging.gain
+        ),
+        test_scores,
+        at=layout,
+        language=language_of(layout),
+        lifts=lifts,
+        seed=seed,
+    )
     if leak:
         both = {FULL: test_scores[FULL]} | leak
         metrics["leak"] = measured(scores=both, lifts=[(ON_SEEN, FULL)])
     write_json(layout.metrics, metrics)
 
 
-def _language(layout: Layout) -> str | None:
+def language_of(layout: Layout) -> str | None:
     """Returns the language of titles that the stage `features` ran with, None where it had none."""
     folder = layout.stage(features.STAGE.name)
     record = read_record(folder) if (folder / RECORD).is_file() else None
-    return record.bindings.get("language") if record else None
+    return features.type_language(record.bindings) if record else None
 
 
 def _read_features(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.data import vectors
+from dsirm_jax.data.title_types import TitleTypes
 from dsirm_jax.io.errors import InputError
 
 
@@ -180,13 +181,18 @@ def test_titles_stand_in_where_no_item_has_a_category(tmp_path):
     def read(*files, **how):
         return vectors.read_categories(files, **how).to_pylist()
 
-    everything = with_path, without, bare
+    everything, english = (with_path, without, bare), TitleTypes(language="en")
     assert read(*everything, depth=2) == ["Shoes > Boots"] + [None] * 5
-    assert read(*everything, depth=1, title_language="en") == ["Shoes"] + [None] * 5
+    assert read(*everything, depth=1, types=english) == ["Shoes"] + [None] * 5
     of_titles = ["boot", "bag", "hose", None, None, None]
-    assert read(*everything, depth=0, title_language="en") == of_titles
-    assert read(without, bare, depth=1, title_language="en") == ["hose", None, None, None]
-    assert read(without, bare, depth=1, title_language="ja") == [None] * 4
+    assert read(*everything, depth=0, types=english) == of_titles
+    assert read(without, bare, depth=1, types=english) == [
+        "hose",
+        None,
+        None,
+        None,
+    ]
+    assert read(without, bare, depth=1, types=TitleTypes(language="ja")) == [None] * 4
     assert read(bare, depth=1) == [None]
 
 

@@ -58,7 +58,20 @@ def prepare(model_dir, *, relevant, features, item_index=ITEM, sid_version="v"):
     )
     pq.write_table(pa.table({"query": names, "segment": ["tail"] * QUERIES}), layout.queries)
     categories = pa.array([["home"]] * 40, pa.list_(pa.string()))
-    pq.write_table(pa.table({"category": categories}), layout.items)
+    texts = [f"thing {number}" for number in range(40)]
+    nothing = pa.nulls(40, pa.string())
+    pq.write_table(
+        pa.table(
+            {
+                "title": texts,
+                "brand": nothing,
+                "colour": nothing,
+                "category": categories,
+                "text": texts,
+            }
+        ),
+        layout.items,
+    )
     write_versioned(layout.sids, pa.table({"item_id": ["item 0"]}), version="v")
     pq.write_table(
         pa.table({"query_index": np.arange(60, 90), "ranks": [[1, 2]] * 30}), layout.hits

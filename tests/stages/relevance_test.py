@@ -109,7 +109,11 @@ def test_belief_is_measured_where_hits_have_it_by_the_types_of_the_titles(tmp_pa
     pq.write_table(pa.table(hits), layout.hits)
     titles = ["Acme tea kettle", "Acme red shoe"] * 20
     none = pa.nulls(40, pa.list_(pa.string()))
-    pq.write_table(pa.table({"title": titles, "category": none}), layout.items)
+    columns = {"title": titles, "text": titles, "category": none}
+    items = pq.read_table(layout.items).drop_columns(list(columns))
+    pq.write_table(
+        pa.table(columns | {name: items[name] for name in items.column_names}), layout.items
+    )
     record = StageRecord(
         stage="features", stage_version=1, version="0", bindings={"language": "en"}, inputs={}
     )

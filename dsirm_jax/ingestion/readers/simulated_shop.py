@@ -9,9 +9,10 @@ The generative model (this project's own; its statistics follow Amazon ESCI's, a
 * **Titles** are noisy: synonyms, any order, attributes left out, filler and mentions of other
   types, typos; some never name their type, only brand and model. `category` is missing for one
   item in ten.
-* **Queries** start from an anchor item and ask for its type and 0 to 3 of its attributes (the
-  fewer, the more frequent), in words that partly differ from the titles': each list of synonyms
-  ends in a wording that only queries use. A few name a model and no type.
+* **Queries** start from an anchor item and ask for its type and 0 to 3 of its attributes
+  (`Attributes.shares`; the fewer, the more frequent), in words that partly differ from the
+  titles': each list of synonyms ends in a wording that only queries use. A few name a model and no
+  type.
 * **Grades.** E: every wanted attribute matches. S: same type with one attribute off, or the
   next type of its group with none off. C: an accessory of the wanted type, or what the wanted
   accessory is for. I: anything else; judged are mostly hard ones: more attributes off, a type that
@@ -35,8 +36,9 @@ import pyarrow as pa
 
 from dsirm_jax.data.schema import Source
 from dsirm_jax.ingestion.shop.items import LARGEST_SHOP, TRUTH, Stock
-from dsirm_jax.ingestion.shop.queries import QueryLog
+from dsirm_jax.ingestion.shop.queries import Attributes, QueryLog
 from dsirm_jax.io.checks import check_number, check_whole
+from dsirm_jax.io.records import LATER
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class SimulatedShop:
         has fewer, so that the grades keep their shares.
       label_noise: share of the labels that are drawn anew, whatever the truth.
       seed: everything is a function of it.
+      attributes: how many attributes queries ask for.
     """
 
     items: int = 4000
@@ -58,6 +61,7 @@ class SimulatedShop:
     judgements_per_query: int = 16
     label_noise: float = 0.05
     seed: int = 0
+    attributes: Attributes = dataclasses.field(default=Attributes(), metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("items", "queries"):
@@ -126,4 +130,5 @@ class SimulatedShop:
             queries=self.queries,
             judgements_per_query=self.judgements_per_query,
             label_noise=self.label_noise,
+            attributes=self.attributes,
         )

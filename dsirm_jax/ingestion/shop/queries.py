@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from dsirm_jax.data.schema import RAW_JUDGEMENTS, Chunk
 from dsirm_jax.ingestion.shop import catalogue, draws
-from dsirm_jax.ingestion.shop.catalogue import ProductType
+from dsirm_jax.ingestion.shop.catalogue import Facet, ProductType
 from dsirm_jax.ingestion.shop.items import TRUTH, Stock, facet_values, item_ids, type_shares
+from dsirm_jax.io.checks import check_number
+from dsirm_jax.io.errors import InputError
 
 _GRADES = "E", "S", "C", "I"
 _E, _S, _C, _I = range(4)
@@ -22,7 +24,6 @@ _GRADE_SHARES = np.array([0.5, 0.25, 0.05, 0.2])
 _GRADE_THRESHOLDS = np.cumsum(_GRADE_SHARES)
 _CLICK_RATES = np.array([0.20, 0.08, 0.05, 0.02])
 _PURCHASE_RATES = np.array([0.15, 0.06, 0.08, 0.02])
-_CONSTRAINT_THRESHOLDS = 0.16, 0.54, 0.86  # of the number of attributes that a query wants
 
 _BATCH_QUERIES = 32  # a batch shares a pool of candidates
 
@@ -68,6 +69,42 @@ class _Query:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """How many attributes, beside its type, a query asks for; of those for a model it is the brand.
+
+    Attributes:
+      shares: of the queries that ask for none, one, two and so on, as far as items have them.
+      without: share of the queries for an item without a feature that ask for just that.
+
+    Raises:
+      InputError: a share is not in [0, 1], or shares do not add up to 1.
+    """
+
+    shares: tuple[float, ...] = (0.16, 0.38, 0.32, 0.14)
+    without: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shares, str) or not len(self.shares):
+            raise InputError(
+                f"gin binding Attributes.shares is {self.shares!r}; bind a tuple of shares"
+            )
+        for share in self.shares:
+            check_number("Attributes.shares", share, least=0, most=1)
+        if abs(sum(self.shares) - 1) > 1e-6:
+            raise InputError(
+                f"gin binding Attributes.shares is {self.shares!r}, which add up to "
+                f"{sum(self.shares):g}; bind shares that add up to 1"
+            )
+        object.__setattr__(self, "shares", tuple(self.shares))
+        check_number("Attributes.without", self.without, least=0, most=1)
+
+    @functools.cached_property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of a uniform draw: as many attributes are asked for as lie below it."""
+        return tuple(round(end, 9) for end in itertools.accumulate(self.shares))[:-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class QueryLog:
     """All queries of a shop, in blocks of one product type, each made alone.
 
@@ -76,12 +113,14 @@ class QueryLog:
       queries: see `SimulatedShop`.
       judgements_per_query: see `SimulatedShop`.
       label_noise: see `SimulatedShop`.
+      attributes: see `SimulatedShop`.
     """
 
     stock: Stock
     queries: int
     judgements_per_query: int
     label_noise: float
+    attributes: Attributes = dataclasses.field(default_factory=Attributes)
 
     def parts(self, *, block_queries: int, part_queries: int) -> list[list[Block]]:
         """Returns the blocks of each part.
@@ -170,8 +209,10 @@ class QueryLog:
             words = [catalogue.brand_name(values[0]), model] + ([name] if draw() < 0.3 else [])
         else:
             model = None
-            count = min(len(present), bisect.bisect_left(_CONSTRAINT_THRESHOLDS, draw()))
+            count = min(len(present), bisect.bisect_left(self.attributes.thresholds, draw()))
             facets = [present[i] for i in random.choice(len(present), count, replace=False)]
+            if self.attributes.without and draw() < self.attributes.without:
+                facets = _with_negation(facets, present)
             words = [name]
             for facet, value in facets:
                 wording = draws.pick(facet.phrases[value].in_queries, draw())
@@ -255,3 +296,14 @@ class QueryLog:
             ).take(query),
         }
         return pa.table(columns, schema=_JUDGEMENT_SCHEMA)
+
+
+def _with_negation(
+    facets: list[tuple[Facet, int]], present: Sequence[tuple[Facet, int]]
+) -> list[tuple[Facet, int]]:
+    """Returns the attributes with what the anchor is without, if anything, in place of the last."""
+    negation = (catalogue.FEATURE, catalogue.WITHOUT)
+    missing = [one for one in present if (one[0].name, one[1]) == negation]
+    if not missing or missing[0] in facets:
+        return facets
+    return [*facets[: max(len(facets) - 1, 0)], *missing]
