@@ -56,6 +56,7 @@ def run(
         scratch=layout.stage("quantize"),
         known=start.names if start else (),
         only_known=start is not None and (frozen or not start.names),
+        attributes=objective.attributes if objective.prediction else (),
     )
     fitted = train(
         config=config,
