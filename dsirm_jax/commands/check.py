@@ -96,6 +96,7 @@ def _configured(flags: Values, lines: Sequence[str]) -> tuple[Any, Rules]:
       InputError: one of them is not legal, or one that `prepare` needs is missing.
     """
     from dsirm_jax.data.identity import PLAIN
+    from dsirm_jax.data.item_text import TITLE
     from dsirm_jax.ingestion.grading.clicks import ClickModel
     from dsirm_jax.ingestion.readers.reader import check_reader
     from dsirm_jax.ingestion.rules import Rules
@@ -116,6 +117,7 @@ def _configured(flags: Values, lines: Sequence[str]) -> tuple[Any, Rules]:
     check_reader(bound["source"])
     bound["clicks"] = bound["clicks"] or ClickModel()
     bound["identity"] = bound["identity"] or PLAIN
+    bound["item_text"] = bound["item_text"] or TITLE
     names = [field.name for field in dataclasses.fields(Rules)]
     return bound["source"], Rules(**{name: bound[name] for name in names})
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from dsirm_jax.data import schema
 from dsirm_jax.data.findings import say
 from dsirm_jax.data.identity import PLAIN, QueryIdentity
+from dsirm_jax.data.item_text import TITLE, ItemText
 from dsirm_jax.data.vocabulary import take_vocabulary, train_vocabulary
 from dsirm_jax.ingestion.grading.clicks import ClickModel
 from dsirm_jax.ingestion.grading.labels import Labels
@@ -74,6 +75,7 @@ def prepare(
     max_rejected_share: float = 0.05,
     missing: Sequence[str] = MISSING,
     item_copies: str | None = None,
+    item_text: ItemText = TITLE,
     engine: str | None = None,
     memory_limit: str = "1GB",
     workers: int | None = None,
@@ -125,6 +127,7 @@ def prepare(
       item_copies: which of several rows with the same id and other contents is the item: "first" or
         "last" in the order of files and rows, or "error", where there may be none. None: the last,
         and the others count against `max_rejected_share`.
+      item_text: what encoders and generator read of an item.
       engine: Ibis connection URL of the database that joins the tables; it reads and writes
         Parquet in `out_dir`; ${NAME} in it is taken from the environment. None: an embedded
         DuckDB.
@@ -153,6 +156,7 @@ def prepare(
         max_rejected_share=max_rejected_share,
         missing=missing,
         item_copies=item_copies,
+        item_text=item_text,
         seed=seed,
     )
     check_whole("prepare.run.vocabulary_size", vocabulary_size, least=1)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dsirm_jax.data import schema
 from dsirm_jax.data.findings import Finding
+from dsirm_jax.data.item_text import ItemText
 from dsirm_jax.ingestion.grading.labels import Labels
 from dsirm_jax.ingestion.joins import relations, twins
 from dsirm_jax.ingestion.joins.copies import found_copies
@@ -99,6 +100,7 @@ def prepared_tables(
         database,
         contents,
         item_copies=rules.item_copies,
+        item_text=rules.item_text,
         folder=folder,
         staged=staged,
         settle=settle,
@@ -193,16 +195,18 @@ def _items(
     contents: schema.Source,
     *,
     item_copies: str | None,
+    item_text: ItemText,
     folder: Path,
     staged: Callable[..., Staged],
     settle: Callable[..., dict[str, Any]],
     note: Note,
 ) -> tuple[ibis.Table, dict[str, Any]]:
     """Writes the prepared items; returns them, and how many rows were read, kept and rejected."""
+    item_text.columns(contents.extras.names)  # says which attribute there is not
     raw = staged(
         "items",
         parts=contents.items,
-        check=functools.partial(checked_items, extras=contents.extras),
+        check=functools.partial(checked_items, extras=contents.extras, item_text=item_text),
         columns=checked_items_schema(contents.extras),
     )
     rows = database.read_parquet(raw.kept)
@@ -215,7 +219,7 @@ def _items(
     write_rows(
         rows.anti_join(copies.rows, (PART, "_row")).order_by("item_id"),
         folder / "items.parquet",
-        pa.schema([*schema.ITEMS, *contents.extras]),
+        pa.schema([*schema.ITEMS, *contents.extras], metadata=item_text.metadata()),
         index="item_index",
     )
     return database.read_parquet(str(folder / "items.parquet")), summary | {"copies": copies.equal}

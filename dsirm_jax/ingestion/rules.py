@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsirm_jax.data.identity import QueryIdentity
+from dsirm_jax.data.item_text import TITLE, ItemText
 from dsirm_jax.ingestion.grading.clicks import ClickModel
 from dsirm_jax.ingestion.grading.labels import Labels, labels_of
 from dsirm_jax.ingestion.joins import twins
@@ -36,6 +37,7 @@ class Rules:
     missing: Sequence[str]
     item_copies: str | None
     seed: int
+    item_text: ItemText = TITLE
 
     def __post_init__(self) -> None:
         choices = {
@@ -51,6 +53,7 @@ class Rules:
         kinds: dict[str, tuple[type, str]] = {
             "clicks": (ClickModel, "@clicks.ClickModel()"),
             "identity": (QueryIdentity, "@identity.QueryIdentity()"),
+            "item_text": (ItemText, "@item_text.ItemText()"),
         }
         for name, (kind, such) in kinds.items():
             if not isinstance(getattr(self, name), kind):

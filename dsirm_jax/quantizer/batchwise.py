@@ -20,6 +20,7 @@ from dsirm_jax.quantizer.codebooks import Upkeep, code_sums, initial_codebooks, 
 from dsirm_jax.quantizer.kinds.kind import BatchStep, Fit
 from dsirm_jax.quantizer.learning import Learning
 from dsirm_jax.quantizer.model import Codebook, LevelCodebook, encode
+from dsirm_jax.quantizer.prediction import with_classifiers, without_classifiers
 from dsirm_jax.quantizer.resident import table_feed
 from dsirm_jax.quantizer.training_items import TrainingItems, batch_spec, batches_of
 from dsirm_jax.training.loop import TrainState, fit
@@ -59,11 +60,13 @@ class Learner:
       module: the encoder and decoder.
       make_step: makes the step.
       first_params: makes the parameters to start from of fresh ones and a sample of the items.
+      predicts: whether the step learns to tell the attributes of items, where they have any.
     """
 
     module: nn.Module
     make_step: MakeStep
     first_params: Callable[[Any, Float[np.ndarray, "row dim"]], Any] = lambda params, _: params
+    predicts: bool = False
 
 
 class BatchwiseKind(abc.ABC):
@@ -146,6 +149,8 @@ def fit_batches(
       FloatingPointError: a vector or the loss was not finite.
     """
     training = learning.training
+    if not learner.predicts:
+        items = dataclasses.replace(items, attributes=None)
     num_steps = training.num_steps(len(rows))
     optimizer = make_optimizer(training, num_steps=num_steps)
     state = initial_state(
@@ -183,7 +188,7 @@ def fit_batches(
         placement=pmapped(learning.devices),
         feed=feed,
     )
-    return Fit(state.params, state.codebooks)
+    return Fit(without_classifiers(state.params), state.codebooks)
 
 
 def batch_step(
@@ -260,6 +265,8 @@ def initial_state(
             )
         else:
             codebooks = random_codebooks(sizes, dim=latents.shape[1], key=codebook_key)
+    width = codebooks[0].codewords.shape[1]
+    params = with_classifiers(params, items=items, levels=len(sizes), width=width)
     return _unmoved(params, codebooks, optimizer=optimizer)
 
 

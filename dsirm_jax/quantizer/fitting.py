@@ -63,13 +63,19 @@ def train(
     if start is not None:
         _check_shape(start, config=config, dim=items.dim)
     sizes = items.sizes(config.codebook_sizes)
+    objective = objective or QuantizerObjective()
+    if objective.prediction and items.attributes is None:
+        raise InputError(
+            f"gin binding QuantizerObjective.prediction is {objective.prediction}, but "
+            f"TrainingItems.attributes is None: pass the classes of items, or bind 0"
+        )
     if items.pinned is not None and items.pinned.max() >= sizes[0]:
         raise InputError(
             f"TrainingItems.pinned has the code {items.pinned.max()}, but the first level has "
             f"{sizes[0]}: pass lower ones, or bind a larger QuantizerConfig.codebook_sizes"
         )
     learning = Learning(
-        objective=objective or QuantizerObjective(),
+        objective=objective,
         upkeep=upkeep or Upkeep(),
         training=training,
         seed=seed,

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dsirm_jax.encoder.losses import QueryItemRows, symmetric_info_nce
-from dsirm_jax.io.checks import check_number
+from dsirm_jax.io.checks import check_holds, check_number
+from dsirm_jax.io.records import LATER
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,17 +28,37 @@ class QuantizerObjective:
       commitment: β, pull of the encoder towards the codewords (secondary note: 1).
       contrastive: γ, weight of the query-item term (secondary note: 0.001); 0 leaves an
         unsupervised RQ-VAE.
-      temperature: τ of the contrastive term (secondary note: 0.1).
+      temperature: τ of the contrastive term and of the alignment (secondary note: 0.1).
+      alignment: weight of how far a query's distribution over the codes of every level is from that
+        of its item, see `alignment_loss`.
+      prediction: weight of how well `attributes` are told from an item's prefix vectors, by linear
+        classifiers that are learnt along and not kept, see `prediction_loss`.
+      attributes: that are told: "type", "brand", "colour" and "size" as `data.item_text` has them,
+        or columns of texts of the items table.
 
     Raises:
-      InputError: a weight is negative, the temperature is not above 0, or one is no finite number.
+      InputError: a weight is negative, the temperature is not above 0, or one is no finite number;
+        or there are no attributes to predict.
     """
 
     commitment: float = 1.0
     contrastive: float = 0.1
     temperature: float = 0.1
+    alignment: float = dataclasses.field(default=0.0, metadata=LATER)
+    prediction: float = dataclasses.field(default=0.0, metadata=LATER)
+    attributes: tuple[str, ...] = dataclasses.field(default=("type", "brand"), metadata=LATER)
 
     def __post_init__(self) -> None:
+        for name in ("alignment", "prediction"):
+            weight = getattr(self, name)
+            check_number(f"QuantizerObjective.{name}", weight, least=0, below=math.inf)
+        check_holds(
+            not isinstance(self.attributes, str) and len(self.attributes) > 0,
+            binding="QuantizerObjective.attributes",
+            value=self.attributes,
+            remedy="names of attributes, such as ('type', 'brand')",
+        )
+        object.__setattr__(self, "attributes", tuple(self.attributes))
         check_number("QuantizerObjective.commitment", self.commitment, least=0, below=math.inf)
         check_number("QuantizerObjective.contrastive", self.contrastive, least=0, below=math.inf)
         check_number("QuantizerObjective.temperature", self.temperature, above=0, below=math.inf)
@@ -162,3 +183,45 @@ def contrastive_loss(
       temperature: τ.
     """
     return symmetric_info_nce(rows, everyone, own=own, temperature=temperature)
+
+
+def alignment_loss(
+    query_costs: Float[Array, "row code"],
+    item_costs: Float[Array, "row code"],
+    *,
+    temperature: float,
+) -> Float[Array, " row"]:
+    """Returns how far a query's distribution over the codes of a level is from its item's.
+
+    `KL(sg(p) ‖ q)`, where `p` and `q` are `softmax(-|r - e|² / τ)` of item and query over the
+    level's codewords, which stay as they are: the item teaches the query.
+
+    Args:
+      query_costs: `|e|²/2 - r·e` of every code, as `LevelCodebook.costs` gives them.
+      item_costs: likewise.
+      temperature: τ.
+
+    Returns:
+      One value a row. Source: CHAP (Meituan), its hierarchical alignment by distillation, as a
+      secondary note has it.
+    """
+    teacher = jax.nn.log_softmax(-2 * jax.lax.stop_gradient(item_costs) / temperature, axis=-1)
+    learner = jax.nn.log_softmax(-2 * query_costs / temperature, axis=-1)
+    return jnp.sum(jnp.exp(teacher) * (teacher - learner), axis=-1)
+
+
+def prediction_loss(
+    logits: Float[Array, "row level class"], classes: Int[Array, " row"]
+) -> Float[Array, " row"]:
+    """Returns the cross-entropy of an attribute of every row's item, the mean over levels.
+
+    Args:
+      logits: of the attribute's classes, by level.
+      classes: number of the item's class, -1 where it is not known, which gives 0.
+
+    Returns:
+      One value a row. Source: this project.
+    """
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    is_own = jnp.arange(logits.shape[-1]) == classes[:, None, None]
+    return -jnp.mean(jnp.sum(jnp.where(is_own, log_probs, 0.0), axis=-1), axis=1)

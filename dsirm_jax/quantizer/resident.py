@@ -36,6 +36,7 @@ class Tables(NamedTuple):
       queries: float32 `[query, dim]`; one of zeros where no row has a query.
       positives: int32 `[query + 1, positive]`, see `positives_of`.
       pinned: int32 `[item]`, or None.
+      attributes: int32 `[item, attribute]`, or None.
     """
 
     rows: Int[Array | np.ndarray, "row 2"]
@@ -43,6 +44,7 @@ class Tables(NamedTuple):
     queries: Float[Array | np.ndarray, "query dim"]
     positives: Int[Array | np.ndarray, "queries positive"]
     pinned: Int[Array | np.ndarray, " item"] | None
+    attributes: Int[Array | np.ndarray, "item attribute"] | None = None
 
 
 def table_feed(
@@ -107,7 +109,8 @@ def gathered(tables: Tables, chosen: Int[Array, "*row"]) -> dict[str, Array]:
         "item_index": item,
         "positives": tables.positives[query],  # of no query: the last
     }
-    return batch if tables.pinned is None else batch | {"pinned": tables.pinned[item]}
+    by_item = {"pinned": tables.pinned, "attributes": tables.attributes}
+    return batch | {name: of[item] for name, of in by_item.items() if of is not None}
 
 
 def _tables(items: TrainingItems, rows: Int[np.ndarray, "row 2"]) -> Tables:
@@ -118,6 +121,7 @@ def _tables(items: TrainingItems, rows: Int[np.ndarray, "row 2"]) -> Tables:
         queries=items.queries if has_query else np.zeros((1, items.dim), np.float32),
         positives=positives_of(items.pairs, queries=len(items.queries)),
         pinned=items.pinned,
+        attributes=items.attributes,
     )
 
 

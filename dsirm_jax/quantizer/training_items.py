@@ -19,6 +19,8 @@ from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.loop import Batch
 
 NO_QUERY = -1
+UNKNOWN = -1
+"""Class of an attribute that is not known."""
 MOST_THREADS = 8
 """That gather vectors: more are no faster than a machine's memory."""
 
@@ -42,6 +44,8 @@ class TrainingItems:
       pinned: int32 `[item]` pinned first codes, or None.
       names: the category that each pinned code means; empty without any.
       types: how titles became these; None where they are categories, or by the first rules.
+      attributes: int32 `[item, attribute]` classes of the attributes that a quantizer may learn to
+        tell, -1 where one is not known; or None.
 
     Raises:
       InputError: there is no item, shapes do not go together, or a number is out of range.
@@ -53,6 +57,7 @@ class TrainingItems:
     pinned: Int[np.ndarray, " item"] | None = None
     names: tuple[str, ...] = ()
     types: TitleTypes | None = None
+    attributes: Int[np.ndarray, "item attribute"] | None = None
 
     def __post_init__(self) -> None:
         if self.items.ndim != 2 or not self.items.size:
@@ -82,6 +87,14 @@ class TrainingItems:
                 )
             limit = len(self.names) or np.iinfo(np.int32).max
             _check_range("pinned", self.pinned, least=UNPINNED, limit=limit)
+        if self.attributes is not None:
+            if self.attributes.ndim != 2 or len(self.attributes) != count:
+                raise InputError(
+                    f"TrainingItems.attributes has the shape {self.attributes.shape}; pass "
+                    f"[{count}, attribute], a class of each attribute of every item"
+                )
+            largest = np.iinfo(np.int32).max
+            _check_range("attributes", self.attributes.ravel(), least=UNKNOWN, limit=largest)
 
     @property
     def dim(self) -> int:
@@ -131,7 +144,7 @@ def _check_range(name: str, values: np.ndarray, *, least: int, limit: int) -> No
 
 
 def batch_spec(
-    *, rows: int, dim: int, pinned: bool, positives: int = MOST_POSITIVES
+    *, rows: int, dim: int, pinned: bool, positives: int = MOST_POSITIVES, attributes: int = 0
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns what a batch is: shapes and dtypes, by name.
 
@@ -140,6 +153,7 @@ def batch_spec(
       dim: width of the dense vectors.
       pinned: whether first codes are pinned.
       positives: most items that are relevant to one query.
+      attributes: of an item that are told from its codes.
     """
     shape = jax.ShapeDtypeStruct
     spec = {
@@ -149,6 +163,8 @@ def batch_spec(
         "item_index": shape((rows,), np.int32),
         "positives": shape((rows, positives), np.int32),  # items relevant to the query
     }
+    if attributes:
+        spec["attributes"] = shape((rows, attributes), np.int32)
     return spec | ({"pinned": shape((rows,), np.int32)} if pinned else {})
 
 
@@ -172,6 +188,7 @@ def batches_of(
         dim=items.dim,
         pinned=items.pinned is not None,
         positives=positives.shape[1],
+        attributes=0 if items.attributes is None else items.attributes.shape[1],
     )
 
     def batch(place: tuple[int, Int[np.ndarray, " row"]]) -> Batch:
@@ -192,6 +209,8 @@ def batches_of(
         }
         if items.pinned is not None:
             values["pinned"] = items.pinned[item]
+        if items.attributes is not None:
+            values["attributes"] = items.attributes[item]
         for name, index in (("item", item), ("query", query)):
             check_finite(values[name], index, name=name, step=step)
         return {name: np.asarray(values[name], shape.dtype) for name, shape in spec.items()}

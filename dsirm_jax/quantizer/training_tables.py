@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from dsirm_jax.data.item_text import attribute, columns_of
 from dsirm_jax.data.pairs import relevant_pairs
 from dsirm_jax.data.product_type import ENGLISH
 from dsirm_jax.data.schema import TRAIN
@@ -19,7 +21,9 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.model import UNPINNED
-from dsirm_jax.quantizer.training_items import TrainingItems
+from dsirm_jax.quantizer.training_items import UNKNOWN, TrainingItems
+
+MOST_CLASSES = 1000
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ def read_training_items(
     known: Sequence[str] = (),
     only_known: bool = False,
     types: TitleTypes | None = None,
+    attributes: Sequence[str] = (),
 ) -> TrainingItems:
     """Reads what the quantizer is fitted to.
 
@@ -50,6 +55,7 @@ def read_training_items(
       known: categories that have codes already and keep them, see `category_codes`.
       only_known: other categories get none.
       types: how titles become categories where `known` are such; None: this catalogue says.
+      attributes: of items that the quantizer is to tell, see `item_text.attribute`.
 
     Returns:
       The items; their categories are those of the catalogue, up to the first level's size.
@@ -80,6 +86,7 @@ def read_training_items(
         pinned=pinned if names else None,
         names=names,
         types=types if by_title and names and types and types.language != ENGLISH else None,
+        attributes=_classes(items, attributes, config=config) if attributes else None,
     )
 
 
@@ -107,3 +114,18 @@ def _say_what_pins(
             "first code is pinned; bind LANGUAGE = 'en' where titles are English",
             items,
         )
+
+
+def _classes(
+    items: Path, names: Sequence[str], *, config: QuantizerConfig
+) -> Int[np.ndarray, "item attribute"]:
+    """Returns the classes of items' attributes: of each its `MOST_CLASSES` commonest values."""
+    wanted = [*dict.fromkeys(["title", *columns_of(names, known=pq.read_schema(items).names)])]
+    rows = pq.read_table(items, columns=wanted).to_pylist()
+    classes = []
+    for name in names:
+        values = [attribute(name, row, language=config.type_language) or None for row in rows]
+        common = Counter(filter(None, values)).most_common(MOST_CLASSES)
+        number = {value: place for place, (value, _) in enumerate(common)}
+        classes.append([number.get(value, UNKNOWN) for value in values])
+    return np.array(classes, np.int32).T

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsirm_jax.data.identity import identity_in
+from dsirm_jax.data.item_text import item_text_in
 from dsirm_jax.data.schema import ITEMS, VOTING, number_columns
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import groups
@@ -119,6 +120,7 @@ def export(
             trie=forms,
             shows_queries=show_queries,
             identity=identity,
+            item_text=item_text_in(layout.items),
         ),
         features={
             name: described_features(head, levels=levels, numbers=numbers)

@@ -8,6 +8,7 @@ items get vectors and SIDs from the bundle's own encoder and quantizer.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import shutil
@@ -191,7 +192,8 @@ def _read_items(
     for finding in findings:
         log.log(finding.level, "%s: %s", file, finding.text)
     parts = split_categories(parts, separator=paths.separator, several=paths.several)
-    chunks = [checked_items(chunk, extras=extras) for part in parts for chunk in part()]
+    read = functools.partial(checked_items, extras=extras, item_text=settings.item_text)
+    chunks = [read(chunk) for part in parts for chunk in part()]
     for _, rejected in chunks:
         for row in rejected.slice(0, 1).to_pylist():
             raise InputError(

@@ -10,6 +10,7 @@ from dsirm_jax.run.runner import Stage
 
 if TYPE_CHECKING:
     from dsirm_jax.data.identity import QueryIdentity
+    from dsirm_jax.data.item_text import ItemText
     from dsirm_jax.ingestion.grading.clicks import ClickModel
     from dsirm_jax.ingestion.grading.labels import Labels
     from dsirm_jax.ingestion.readers.reader import Reader
@@ -28,6 +29,7 @@ def run(
     max_rejected_share: float,
     missing: tuple[str, ...] = MISSING,
     item_copies: str | None = None,
+    item_text: ItemText | None = None,
     judgement_aggregation: str = "majority",
     clicks: ClickModel | None = None,
     fold: tuple[int, int] | None = None,
@@ -45,6 +47,7 @@ def run(
     """tables -> validated, joined and split tables, a vocabulary and a TFDS dataset."""
     from dsirm_jax.data import dataset
     from dsirm_jax.data.identity import PLAIN
+    from dsirm_jax.data.item_text import TITLE
     from dsirm_jax.ingestion.prepare import prepare as prepare_tables
 
     if beam_runner:
@@ -67,6 +70,7 @@ def run(
         max_rejected_share=max_rejected_share,
         missing=missing,
         item_copies=item_copies,
+        item_text=TITLE if item_text is None else item_text,
         engine=engine,
         memory_limit=memory_limit,
         workers=workers,

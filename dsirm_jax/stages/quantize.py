@@ -60,6 +60,7 @@ def run(
         known=start.names if start else (),
         only_known=start is not None and (frozen or not start.names),
         types=start.title_types if start and start.names and start.title_types.language else None,
+        attributes=objective.attributes if objective.prediction else (),
     )
     fitted = train(
         config=config,

@@ -23,6 +23,11 @@ from tests.ingestion.shop_rows import GAINS, SETTINGS, Rows
         ),
         pytest.param({"relevant_labels": ()}, "relevant_labels", id="no relevant label"),
         pytest.param(
+            {"item_text": ("brand",)},
+            "item_text is .*; bind @item_text.ItemText()",
+            id="item_text that is names alone",
+        ),
+        pytest.param(
             {"relevant_labels": "E"},
             "relevant_labels is 'E'; bind a tuple",
             id="relevant_labels as text",

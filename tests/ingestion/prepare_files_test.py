@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 
+import pyarrow as pa
 import pytest
 
+from dsirm_jax.data.item_text import ItemText, item_text_in
 from dsirm_jax.data.schema import RAW_ITEMS, Chunk
 from dsirm_jax.ingestion.prepare import prepare
 from dsirm_jax.ingestion.readers.tables import Tables
 from dsirm_jax.ingestion.validation.staging import stage
 from dsirm_jax.io.errors import InputError
-from tests.ingestion.shop_rows import SETTINGS, read, shop
+from tests.ingestion.shop_rows import SETTINGS, Rows, read, shop
 
 
 def write(rows, path, names, encoding="utf-8", **dialect):
@@ -21,6 +23,38 @@ def write(rows, path, names, encoding="utf-8", **dialect):
         writer.writeheader()
         writer.writerows(rows)
     return str(path)
+
+
+@pytest.mark.parametrize("floats", [False, True], ids=["ids agree", "ids are written anew"])
+def test_every_table_has_the_attributes_in_the_items_texts(tmp_path, floats):
+    items, judgements = shop()
+    for number, row in enumerate(items):
+        row |= {"brand": "Zed" if number % 2 else None, "fabric": "linen"}
+    if floats:
+        numbers = {row["item_id"]: f"{number + 10}" for number, row in enumerate(items)}
+        items = [row | {"item_id": numbers[row["item_id"]]} for row in items]
+        judgements = [row | {"item_id": f"{numbers[row['item_id']]}.0"} for row in judgements]
+    text = ItemText(attributes=("fabric", "brand"))
+    extras = pa.schema([("fabric", pa.string())])
+    prepare(source=Rows(items, judgements, extras), out_dir=tmp_path, item_text=text, **SETTINGS)
+    found = read(tmp_path, "items")
+    assert {row["brand"] for row in found} == {"Zed", None}
+    for row in found:
+        brand = "brand: Zed; " if row["brand"] else ""
+        behind = [row["colour"]] if row["colour"] else []
+        behind = [name for name in behind if name not in row["title"]]
+        assert row["text"] == f"fabric: linen; {brand}{' '.join([row['title'], *behind])}"
+    texts = {row["item_id"]: row["text"] for row in found}
+    of_pairs = zip(read(tmp_path, "judgements"), read(tmp_path, "examples"), strict=True)
+    assert all(example["text"] == texts[pair["item_id"]] for pair, example in of_pairs)
+    assert item_text_in(tmp_path / "items.parquet") == text
+
+
+def test_an_attribute_without_a_column_is_refused_before_anything_is_read(tmp_path):
+    items, judgements = shop()
+    text = ItemText(attributes=("brand", "fabric"))
+    with pytest.raises(InputError, match=r"no attribute 'fabric': .*table \(brand, colour, categ"):
+        prepare(source=Rows(items, judgements), out_dir=tmp_path, item_text=text, **SETTINGS)
 
 
 def test_findings_of_files_and_rows_are_in_the_summary(tmp_path):

@@ -162,6 +162,23 @@ def test_every_kind_of_quantizer_is_a_rung(tmp_path):
 
 
 @pytest.mark.slow
+def test_codes_that_carry_attributes_are_rungs(tmp_path):
+    files = ("attribute_text", "attribute_codes")
+    dsirm("run", tmp_path, *(f"--gin_file=gin/runs/{name}.gin" for name in files))
+    rungs = ("residual_kmeans", "residual_opq", "predicted", "aligned", "weak", "strong")
+    versions = {
+        read_sids(tmp_path / f"ablation/{rung}/quantize/sids.parquet").version for rung in rungs
+    }
+    assert len(versions) == len(rungs)
+    items = pq.read_table(tmp_path / "prepare/items.parquet").to_pylist()
+    for item in items:
+        assert (f"brand: {item['brand']}; " in item["text"]) == bool(item["brand"])
+        assert item["text"].startswith("type: ")
+    metrics = json.loads((tmp_path / "relevance/metrics.json").read_text())
+    assert set(metrics["rungs"]) == {"no_sid", "unsupervised", "full", *rungs}
+
+
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tables_and_metrics(tmp_path):
     dsirm("run", tmp_path / "a")
     dsirm("run", tmp_path / "b")

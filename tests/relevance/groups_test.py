@@ -27,6 +27,17 @@ KINDS = {
     "no_category": OF_KINDS,
     "full": OF_KINDS,
 }
+ATTRIBUTE_CODES = {
+    "no_sid": DENSE,
+    "unsupervised": ALL,
+    "residual_kmeans": ALL,
+    "residual_opq": ALL,
+    "predicted": ALL,
+    "aligned": ALL,
+    "weak": ALL,
+    "strong": ALL,
+    "full": ALL,
+}
 LADDER = {
     "no_prf": ("dense", "lexical", "attributes", "numeric"),
     "prf": PRF,
@@ -66,6 +77,11 @@ def clean():
         pytest.param((), JOB, id="job"),
         pytest.param(("gin/runs/ablate.gin",), LADDER, id="ablate"),
         pytest.param(("gin/runs/kinds.gin",), KINDS, id="kinds"),
+        pytest.param(
+            ("gin/runs/attribute_text.gin", "gin/runs/attribute_codes.gin"),
+            ATTRIBUTE_CODES,
+            id="attribute codes",
+        ),
     ],
 )
 def test_rungs_of_gin_files_are_what_stood_there_as_lists(files, expected):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data.identity import PLAIN
+from dsirm_jax.data.item_text import ItemText
 from dsirm_jax.io import lock
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle.contents import open_bundle, seal_bundle
@@ -103,6 +104,20 @@ def test_new_queries_are_cached_as_the_old_ones_are(updated):
         best = np.sort(-(vectors @ found.vectors[0]) / np.linalg.norm(vectors, axis=1))
         np.testing.assert_allclose(found.items.cosine[0], -best[:50], atol=1e-6)
         assert (found.queries.cosine > -1).all()
+
+
+def test_new_items_are_read_as_the_runs_own_were(path, tables):
+    opened = open_bundle(path)
+    of_run = ItemText(attributes=("material", "type"), title_language="en")
+    settings = dataclasses.replace(opened.manifest.settings, item_text=of_run)
+    seal_bundle(path, dataclasses.replace(opened.manifest, settings=settings))
+    update(path, **tables)
+    found = open_bundle(path)
+    assert found.manifest.settings.item_text == of_run
+    (item,) = found.catalogue.items([61])
+    assert item.text == "material: wood; type: lamp stand; blue lamp stand no. 61 Newcomer"
+    (vector,) = found.models.encoder.embed([item.text], of_items=True)
+    np.testing.assert_allclose(found.catalogue.vectors[61], vector, atol=1e-6)
 
 
 def test_spellings_of_queries_are_cached_once(path, tmp_path):

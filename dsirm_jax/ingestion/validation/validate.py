@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from dsirm_jax.data.identity import PLAIN, QueryIdentity
+from dsirm_jax.data.item_text import TITLE, ItemText
 from dsirm_jax.data.schema import RAW_ITEMS, RAW_JUDGEMENTS, UNRATED, Chunk
 from dsirm_jax.data.text import clean
 from dsirm_jax.ingestion.grading.labels import Labels, is_missing
@@ -54,6 +55,7 @@ def checked_items(
     *,
     extras: pa.Schema,
     missing: Collection[str] = MISSING,
+    item_text: ItemText = TITLE,
     oddities: Oddities | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Casts, cleans and checks raw items.
@@ -65,6 +67,7 @@ def checked_items(
       chunk: raw items.
       extras: further columns to keep, with their types.
       missing: texts that stand for no value in every column but item_id, title and extra texts.
+      item_text: what encoders read of an item.
       oddities: what is odd is added to it.
 
     Returns:
@@ -85,9 +88,10 @@ def checked_items(
     rows.note_markers("title")
     rows.require_id()
     rows.require("title", bool, "empty title")
+    names = ("title", *item_text.columns(extras.names))
+    columns = zip(*(rows.columns[name] for name in names), strict=True)
     rows.columns["text"] = [
-        _text(*row) if row[0] else None
-        for row in zip(rows.columns["title"], rows.columns["brand"], rows.columns["colour"])
+        item_text.of(dict(zip(names, row, strict=True))) if row[0] else None for row in columns
     ]
     return rows.split(checked_items_schema(extras))
 
@@ -216,11 +220,3 @@ def _drawn(query: str, identity: QueryIdentity, seed: int) -> tuple[str, int, in
     )
     test, head = (int(digest[:8], 16) for digest in digests)
     return name, test, head
-
-
-def _text(title: str, brand: str | None, colour: str | None) -> str:
-    """What encoders read: the title, and the brand and colour that it does not name."""
-    lower = title.lower()
-    return " ".join(
-        [title, *(name for name in (brand, colour) if name and name.lower() not in lower)]
-    )

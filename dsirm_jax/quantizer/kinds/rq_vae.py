@@ -18,7 +18,7 @@ from dsirm_jax.io.checks import check_whole
 from dsirm_jax.quantizer.batchwise import BatchwiseKind, Learner, QuantizerState
 from dsirm_jax.quantizer.codebooks import moved, picking
 from dsirm_jax.quantizer.learning import Learning
-from dsirm_jax.quantizer.losses import Coded, loss_terms
+from dsirm_jax.quantizer.losses import Coded, alignment_loss, loss_terms
 from dsirm_jax.quantizer.model import (
     Codebook,
     Quantized,
@@ -27,6 +27,7 @@ from dsirm_jax.quantizer.model import (
     residual_quantize,
     straight_through,
 )
+from dsirm_jax.quantizer.prediction import CLASSIFIERS, predicted
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.training.meshes import DATA_AXIS
 
@@ -61,7 +62,10 @@ class RqVae(BatchwiseKind):
     def learner(self, *, dim: int) -> Learner:
         """Returns what is learnt from batches of vectors of this width."""
         return Learner(
-            module=self.module(dim=dim), make_step=make_step, first_params=principal_start
+            module=self.module(dim=dim),
+            make_step=make_step,
+            first_params=principal_start,
+            predicts=True,
         )
 
 
@@ -118,7 +122,7 @@ def make_step(
     Returns:
       `(state, batch) -> (state, metrics)`. Source: DSIRM (arXiv 2606.04374).
     """
-    upkeep = learning.upkeep
+    upkeep, objective = learning.upkeep, learning.objective
     pick = picking(upkeep, axis=DATA_AXIS)
 
     def loss_fn(
@@ -142,19 +146,36 @@ def make_step(
         item_codes = residual_quantize(item, codebooks, pinned=batch.get("pinned"), pick=pick)
         query_codes = residual_quantize(query, codebooks)
         has_query = batch["has_query"]
+        num_queries = jnp.maximum(jax.lax.psum(jnp.sum(has_query), DATA_AXIS), 1.0)
         terms = loss_terms(
             item=coded(batch["item"], item, item_codes),
             query=coded(batch["query"], query, query_codes),
             has_query=has_query,
             item_index=batch["item_index"],
             positives=batch["positives"],
-            objective=learning.objective,
+            objective=objective,
             axis=DATA_AXIS,
         )
+        if objective.alignment:
+            apart = jnp.zeros_like(has_query)
+            for level, book in enumerate(codebooks):
+                query_costs, item_costs = (
+                    book.costs(of.residuals[:, level], of.codes[:, level])
+                    for of in (query_codes, item_codes)
+                )
+                apart += alignment_loss(query_costs, item_costs, temperature=objective.temperature)
+            terms["alignment"] = jnp.sum(apart * has_query) / num_queries
+            terms["loss"] += objective.alignment * terms["alignment"]
+        if "attributes" in batch:
+            prefixes = item_codes.prefixes
+            prefixes = straight_through(jnp.broadcast_to(item[:, None], prefixes.shape), prefixes)
+            terms["prediction"] = predicted(
+                params[CLASSIFIERS], prefixes, batch["attributes"], axis=DATA_AXIS
+            )
+            terms["loss"] += objective.prediction * terms["prediction"]
         # Items are assigned to the nearest codes, however they are picked in training.
         assigned = residual_quantize(item, codebooks, pinned=batch.get("pinned"))
         agrees = jnp.cumprod(assigned.codes == query_codes.codes, axis=1) * has_query[:, None]
-        num_queries = jnp.maximum(jax.lax.psum(jnp.sum(has_query), DATA_AXIS), 1.0)
         for level, share in enumerate(jnp.sum(agrees, axis=0) / num_queries):
             terms[f"agreement_{level + 1}"] = share
         return terms["loss"], (item_codes, terms)

@@ -11,6 +11,7 @@ from typing import Any
 
 import dsirm_jax
 from dsirm_jax.data.identity import QueryIdentity
+from dsirm_jax.data.item_text import TITLE, ItemText
 from dsirm_jax.data.vocabularies.prompt import QUERY, check_prompt
 from dsirm_jax.io.checksums import Checksum, sealed, unsealed
 from dsirm_jax.io.errors import InputError
@@ -97,6 +98,7 @@ class BundleSettings:
       identity: which spellings are one query, by which they are cached; None: of version 0.2, which
         cached every spelling by itself.
       prompt: the text around every query that the generator reads, see `vocabularies.prompt`.
+      item_text: what encoder and generator read of an item.
       own_vocabulary: whether the generator has a vocabulary of its own, in `model/vocabulary/`.
 
     Raises:
@@ -117,6 +119,7 @@ class BundleSettings:
     identity: QueryIdentity | None = None
     prompt: str = QUERY
     own_vocabulary: bool = False
+    item_text: ItemText = TITLE
 
     def __post_init__(self) -> None:
         for name in ("max_pieces", "beams"):

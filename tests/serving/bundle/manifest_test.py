@@ -118,6 +118,7 @@ MAPPINGS = {"packages", "stages", "files", "features", "groups", "extras"}
 OPTIONAL = {"prompt", "programs", "module", "max_query_pieces", "max_item_pieces"}
 OPTIONAL |= {"query_prefix", "item_prefix", "shows_queries"}
 OPTIONAL |= {"identity", "punctuation", "word_order", "own_vocabulary"}
+OPTIONAL |= {"item_text", "attributes", "title_language"}
 
 
 def places(content, *above):
