@@ -1,0 +1,1 @@
+"""Aligns a fitted generator with what its SIDs are worth to queries."""
