@@ -71,10 +71,11 @@ def write(
     known = pq.read_table(layout.judgements, columns=["gain"])["gain"].to_numpy()
     for part in (HEAD, TEST):
         rows = np.flatnonzero((split == part) & ~np.isnan(gains))
+        of_part = pairs.take(rows)
         lines = letor_lines(
             features.rows(rows),
-            queries=np.array([queries[row] for row in rows], str),
-            item_ids=pairs["item_id"].take(rows).to_pylist(),
+            queries=np.array(of_part["query"].to_pylist(), str),
+            item_ids=of_part["item_id"].to_pylist(),
             grades=grades_of(gains[rows], known=known),
         )
         _write_lines(layout.asked_letor / f"{part}.txt", lines)
