@@ -152,7 +152,7 @@ def load(connection, folder: Path, step: str) -> None:
     if step in ("schema", "indexes"):
         connection.execute("SET maintenance_work_mem = '2GB'")
         connection.execute((folder / f"{step}.sql").read_text())
-        connection.execute("ANALYZE")
+        connection.execute("VACUUM ANALYZE")
         return
     table = {"documents": "items", "queries": "items_queries"}[step]
     for path in sorted(folder.glob(f"{step}-*")):

