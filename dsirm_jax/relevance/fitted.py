@@ -14,8 +14,10 @@ from flax import serialization
 from dsirm_jax.io.artefacts import Artefact, version_of
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.kinds import class_name, class_named
+from dsirm_jax.io.records import LATER
 from dsirm_jax.relevance.calibration import Curve
 from dsirm_jax.relevance.heads.head import Head
+from dsirm_jax.relevance.lists import list_names
 
 ARTEFACT = Artefact(kind="relevance head", stage="relevance")
 HOME = "dsirm_jax.relevance.heads"
@@ -25,7 +27,7 @@ HOME = "dsirm_jax.relevance.heads"
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["params", "curve"],
-    meta_fields=["head", "features", "gains", "relevant"],
+    meta_fields=["head", "features", "gains", "relevant", "in_lists"],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FittedHead:
@@ -38,6 +40,7 @@ class FittedHead:
       relevant: whether each grade counts as relevant.
       params: what it has learnt.
       curve: its calibration.
+      in_lists: those of `features` that it reads beside their list too, see `lists.list_columns`.
     """
 
     head: Head
@@ -46,6 +49,12 @@ class FittedHead:
     relevant: tuple[bool, ...]
     params: Any
     curve: Curve
+    in_lists: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all columns that `head` is given, in order: `features`, then those of lists."""
+        return self.features + list_names(self.in_lists)
 
     @functools.cached_property
     def version(self) -> str:
@@ -73,7 +82,9 @@ def load(path: Path) -> FittedHead:
         head = settings_from_json(header["head"])
         if not isinstance(head, Head):
             raise InputError(f"{path}: {type(head).__name__} is no head; run `dsirm relevance`")
-        like = head.params_like(features=len(header["features"]), grades=len(header["relevant"]))
+        in_lists = tuple(header.get("in_lists", ()))
+        inputs = len(header["features"]) + len(list_names(in_lists))
+        like = head.params_like(features=inputs, grades=len(header["relevant"]))
         params = serialization.from_state_dict(like, tree["params"])
     except InputError:
         raise
@@ -90,6 +101,7 @@ def load(path: Path) -> FittedHead:
         relevant=tuple(header["relevant"]),
         params=params,
         curve=Curve(**tree["curve"]),
+        in_lists=in_lists,
     )
     ARTEFACT.check(path, written=header["version"], read=fitted.version)
     return fitted
@@ -110,20 +122,23 @@ def with_params(fitted: FittedHead, plain: dict[str, Any]) -> FittedHead:
 
 
 def _description(fitted: FittedHead) -> dict[str, Any]:
-    return {
+    described = {
         "head": settings_to_json(fitted.head),
         "features": fitted.features,
         "gains": fitted.gains,
         "relevant": fitted.relevant,
     }
+    # Heads that compare no pairs are described as before there were others.
+    return described | ({"in_lists": fitted.in_lists} if fitted.in_lists else {})
 
 
 def settings_to_json(settings: Any) -> Any:
     """Returns the settings of a head as JSON values, with the class of each dataclass."""
     if dataclasses.is_dataclass(settings):
         fields = {
-            field.name: settings_to_json(getattr(settings, field.name))
+            field.name: settings_to_json(value)
             for field in dataclasses.fields(settings)
+            if (value := getattr(settings, field.name)) != field.default or field.metadata != LATER
         }
         return {"kind": class_name(settings, home=HOME)} | fields
     if isinstance(settings, tuple):

@@ -69,6 +69,39 @@ def listwise_loss(
     return -jnp.sum(targets * log_shares) / jnp.maximum(jnp.sum(worth > 0), 1)
 
 
+def pairwise_loss(
+    logits: Float[Array, " pair"],
+    gains: Float[Array, " pair"],
+    weights: Float[Array, " pair"],
+    queries: Int[Array, " pair"],
+) -> Float[Array, ""]:
+    """Returns −log P(the better one is first) in nats, among the pairs of each query.
+
+    Of two pairs of a query whose gains differ the better is first with probability σ(difference of
+    logits), and the product of their weights is what they count. The mean is over these within a
+    query, then over the queries that have some; 0 when there is none. Takes memory of the number
+    of pairs squared.
+
+    Args:
+      logits: log-odds of being relevant, or any score that rises with them.
+      gains: non-negative.
+      weights: importance of each pair, non-negative.
+      queries: as in `listwise_loss`.
+
+    Source: Burges et al. 2005, RankNet.
+    """
+    counts = (queries[:, None] == queries) & (gains[:, None] > gains)
+    shares = jnp.where(counts, weights[:, None] * weights, 0.0)
+    losses = jax.nn.softplus(-(logits[:, None] - logits))
+
+    def sums(values: Array) -> Array:
+        return jax.ops.segment_sum(values.sum(axis=1), queries, num_segments=len(queries))
+
+    total = sums(shares)
+    means = sums(shares * losses) / jnp.where(total > 0, total, 1.0)
+    return jnp.sum(means) / jnp.maximum(jnp.sum(total > 0), 1)
+
+
 def _mean(losses: Float[Array, " pair"], weights: Float[Array, " pair"]) -> Float[Array, ""]:
     total = jnp.sum(weights)
     return jnp.sum(weights * losses) / jnp.where(total > 0, total, 1.0)

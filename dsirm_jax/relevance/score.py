@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dsirm_jax.devices.precision import exact
 from dsirm_jax.devices.stream import memory_limit, rows_per_chunk, stream
@@ -17,6 +17,7 @@ from dsirm_jax.metrics import esci
 from dsirm_jax.relevance.calibration import calibrated_probabilities
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.heads.head import GRADED, relevance_logits
+from dsirm_jax.relevance.lists import list_columns, with_list_columns
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.sids.arrays import AnyArray
 
@@ -25,27 +26,47 @@ SCORED_BYTES = 1 << 14
 """Of a pair on a device, with what a head makes of its features on the way."""
 
 
-def score(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
+def score(
+    fitted: FittedHead, features: FeatureTable, *, lists: Int[np.ndarray, " pair"] | None = None
+) -> Float[np.ndarray, " pair"]:
     """Returns the calibrated probability of being relevant, float32 `[pair]`.
 
     Args:
       fitted: a head.
       features: the columns that it reads, among any others.
+      lists: any number that the pairs of a query share, of a head that compares these; the table
+        then has all pairs that are to be compared.
 
     Raises:
-      InputError: the table lacks one of them.
+      InputError: the table lacks a column, or the head wants lists.
     """
-    return _in_blocks(pair_probabilities, fitted, features)
+    return _in_blocks(_input_probabilities, fitted, inputs(fitted, features, lists=lists))
+
+
+def inputs(
+    fitted: FittedHead, features: FeatureTable, *, lists: Int[np.ndarray, " pair"] | None
+) -> FeatureTable:
+    """Returns all columns that a head is given; arguments and errors as `score` has them."""
+    table = features.select(fitted.features)
+    if not fitted.in_lists:
+        return table
+    if lists is None:
+        raise InputError(
+            f"the head compares {fitted.in_lists[0]} of a query's pairs; say which pairs are of "
+            f"one query, as score(..., lists=...)"
+        )
+    return with_list_columns(table, lists, names=fitted.in_lists)
 
 
 def grade_probabilities(
-    fitted: FittedHead, features: FeatureTable
+    fitted: FittedHead, features: FeatureTable, *, lists: Int[np.ndarray, " pair"] | None = None
 ) -> Float[np.ndarray, "pair grade"]:
     """Returns the probability of each grade; those of relevant grades add up to `score`.
 
     Args:
       fitted: a head of loss "graded".
       features: as in `score`.
+      lists: likewise.
 
     Raises:
       InputError: the head knows no grades, or the table lacks a column.
@@ -55,11 +76,16 @@ def grade_probabilities(
         raise InputError(
             f"gin binding {name}.loss is {fitted.head.loss!r}; bind {GRADED!r} to tell grades apart"
         )
-    return _in_blocks(_pair_grades, fitted, features, columns=len(fitted.relevant))
+    given = inputs(fitted, features, lists=lists)
+    return _in_blocks(_pair_grades, fitted, given, columns=len(fitted.relevant))
 
 
 def esci_probabilities(
-    fitted: FittedHead, features: FeatureTable, *, grade_of: Mapping[str, tuple[float, bool]]
+    fitted: FittedHead,
+    features: FeatureTable,
+    *,
+    grade_of: Mapping[str, tuple[float, bool]],
+    lists: Int[np.ndarray, " pair"] | None = None,
 ) -> Float[np.ndarray, "pair 4"] | None:
     """Returns the probability of each of E, S, C and I; None where the head cannot tell them apart.
 
@@ -67,11 +93,12 @@ def esci_probabilities(
       fitted: a head.
       features: as in `score`.
       grade_of: gain of each label, and whether it counts as relevant.
+      lists: as in `score`.
     """
     grades = {label: grade_of[label] for label in esci.LABELS if label in grade_of}
     if fitted.head.loss != GRADED or len(set(grades.values())) < len(grades):
         return None
-    probabilities = grade_probabilities(fitted, features)
+    probabilities = grade_probabilities(fitted, features, lists=lists)
     known = zip(fitted.gains, fitted.relevant, strict=True)
     columns = dict(zip(known, probabilities.T, strict=True))
     absent = np.zeros(len(probabilities), np.float32)  # of a label that training pairs do not have
@@ -95,29 +122,29 @@ def mean_of_halves(
     return np.einsum("hp,hp...->p...", shares, np.stack(values))
 
 
-def logits(fitted: FittedHead, features: FeatureTable) -> Float[np.ndarray, " pair"]:
-    """Returns the log-odds of being relevant before calibration, float32 `[pair]`."""
-    return _in_blocks(_pair_logits, fitted, features)
+def logits(fitted: FittedHead, given: FeatureTable) -> Float[np.ndarray, " pair"]:
+    """Returns what `inputs` come to before calibration, float32 `[pair]`: log-odds, or a score."""
+    return _in_blocks(_pair_logits, fitted, given)
 
 
 def _in_blocks(
     apply: Callable[[FittedHead, AnyArray], Array],
     fitted: FittedHead,
-    features: FeatureTable,
+    given: FeatureTable,
     *,
     columns: int | None = None,
 ) -> Float[np.ndarray, "pair *column"]:
     """Applies a compiled function to blocks of one shape.
 
     Args:
-      apply: to a head and some rows of the columns that it reads.
+      apply: to a head and some rows of the columns that it is given.
       fitted: the head.
-      features: all rows.
+      given: all rows.
       columns: of the result; None where it has one number a row.
     """
-    values = features.select(fitted.features).values
+    values = given.select(fitted.inputs).values
     at_once = rows_per_chunk(
-        sent=values.itemsize * max(len(fitted.features), 1),
+        sent=values.itemsize * max(len(fitted.inputs), 1),
         held=SCORED_BYTES,
         rows=len(values),
         least=SCORED_AT_ONCE,
@@ -143,9 +170,28 @@ def _in_blocks(
 
 @jax.jit
 def pair_probabilities(
+    fitted: FittedHead,
+    values: Float[Array, "pair feature"],
+    lists: Int[Array, " pair"] | None = None,
+) -> Float[Array, " pair"]:
+    """Returns what `score` does, of the columns that a head reads, in their order.
+
+    Args:
+      fitted: the head.
+      values: of whole lists.
+      lists: as in `lists.list_columns`; not looked at by a head that compares no pairs.
+    """
+    if fitted.in_lists:
+        assert lists is not None
+        columns = np.array([fitted.features.index(name) for name in fitted.in_lists])
+        values = jnp.concatenate([values, list_columns(values[:, columns], lists)], axis=1)
+    return _input_probabilities(fitted, values)
+
+
+@jax.jit
+def _input_probabilities(
     fitted: FittedHead, values: Float[Array, "pair feature"]
 ) -> Float[Array, " pair"]:
-    """Returns what `score` does, of the columns that a head reads, in their order."""
     return calibrated_probabilities(fitted.curve, _pair_logits(fitted, values))
 
 

@@ -216,6 +216,11 @@ def read_halves(
     return [join([read_features(path, groups=groups) for path in tables]) for tables in sources]
 
 
+def feature_names(*paths: Path) -> tuple[str, ...]:
+    """Returns the columns of tables of features, in order."""
+    return tuple(field.name for path in paths for field, _ in _groups(path))
+
+
 def first_of(
     halves: Sequence[FeatureTable], *, where: Bool[np.ndarray, "half pair"]
 ) -> FeatureTable:

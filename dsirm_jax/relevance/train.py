@@ -5,17 +5,26 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.calibration import AS_IT_IS, Calibration, fit_curve
+from dsirm_jax.relevance.calibration import (
+    AS_IT_IS,
+    ISOTONIC,
+    LOGISTIC,
+    TEMPERATURE,
+    Calibration,
+    fit_curve,
+)
+from dsirm_jax.relevance.choice import Choice
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.relevance.heads.head import Fitting, Head, check_head
+from dsirm_jax.relevance.heads.head import RANKING, Fitting, Head, check_head
+from dsirm_jax.relevance.lists import named_by, with_list_columns
 from dsirm_jax.relevance.pairs import LabelledPairs
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import logits
@@ -37,6 +46,10 @@ def train(
     calibration: Calibration,
     directory: Path,
     seed: int,
+    in_lists: Sequence[str] = (),
+    lists: Int[np.ndarray, " pair"] | None = None,
+    elsewhere: frozenset[str] = frozenset(),
+    choice: Choice | None = None,
 ) -> FittedHead:
     """Fits a head to the pairs of the split `head` and calibrates it.
 
@@ -53,50 +66,54 @@ def train(
       directory: where checkpoints and logs go.
       seed: seed of the initial parameters, the order of pairs and the choice of queries that
         calibrate.
+      in_lists: features, or patterns of them such as `prefix_*`, that the head reads also less
+        their mean within the query's pairs and as ranks there, pairs without weight among them.
+      lists: any number that the pairs of a query share; wanted where `in_lists` names some.
+      elsewhere: names of features that the run has beside these.
+      choice: other heads that may take the place of `head`; None: it is as it is.
 
     Returns:
       The head that `score.score` wants.
 
     Raises:
       InputError: the pairs to fit to do not hold both relevant and irrelevant ones, or a weight is
-        no number of at least 0.
+        no number of at least 0; or a head's scores have no zero, and the calibration adds none.
       FloatingPointError: the loss was not finite.
     """
     check_head(head, binding="relevance.run.head")
     training.check_none_held_out(name)
+    if in_lists and lists is None:
+        raise ValueError("in_lists are compared within lists; give these too")
     hashes = query_hashes(queries, seed=seed)
+    compared = named_by(in_lists, features.names)
+    read = features if lists is None else with_list_columns(features, lists, names=compared)
     pairs, gain_of_grade, counted = labelled_pairs(
-        features=features.values, labels=labels, gains=gains, weights=weights, queries=hashes
+        features=read.values, labels=labels, gains=gains, weights=weights, queries=hashes
     )
-    hashes, kept = hashes[counted], features.rows(counted)
-    fitting = Fitting(name, training, directory, seed)
+    teaching = _Teaching(pairs, read.rows(counted), hashes[counted])
+    fitting = Fitting(name, training, directory, seed, read.names, elsewhere)
     uncalibrated = functools.partial(
         FittedHead,
-        head=head,
         features=features.names,
         gains=gain_of_grade,
         relevant=pairs.relevant,
         curve=AS_IT_IS,
+        in_lists=compared,
     )
+    held_out = teaching.hashes < (1 if calibration.folds else calibration.share)
+    taught = teaching.rows(held_out if calibration.folds else ~held_out)
+    if choice is not None:
+        head = _chosen(head, choice, taught, fitting, uncalibrated)
+    _check_zero(head, calibration)
+    params = fit_checked(head, taught.pairs, fitting)
+    uncalibrated = functools.partial(uncalibrated, head=head, params=params)
     if calibration.folds:
-        params = fit_checked(head, pairs, fitting)
-        held_out = np.ones(len(pairs), bool)
-        unseen = np.zeros(len(pairs), np.float32)
-        part = (hashes * calibration.folds).astype(int)
-        for number in np.unique(part):
-            rows = part == number
-            of_fold = fitting._replace(
-                name=f"{name}, fold {number}", directory=directory / f"fold_{number}"
-            )
-            other = fit_checked(head, pairs.rows(~rows), of_fold)
-            unseen[rows] = logits(uncalibrated(params=other), kept.rows(rows))
+        unseen = _unseen(head, taught, fitting, uncalibrated, folds=calibration.folds)
     else:
-        held_out = hashes < calibration.share
-        params = fit_checked(head, pairs.rows(~held_out), fitting)
-        unseen = logits(uncalibrated(params=params), kept)
+        unseen = logits(uncalibrated(), teaching.table)[held_out]
     curve = fit_curve(
         calibration.kind,
-        logits=unseen[held_out],
+        logits=unseen,
         labels=pairs.labels[held_out],
         weights=pairs.weights[held_out],
     )
@@ -106,7 +123,7 @@ def train(
             "calibrated",
             *(name, held_out.sum()),
         )
-    return uncalibrated(params=params, curve=curve)
+    return uncalibrated(curve=curve)
 
 
 def labelled_pairs(
@@ -153,6 +170,82 @@ def labelled_pairs(
         relevant=tuple(grades[:, 1].astype(bool).tolist()),
     )
     return pairs, tuple(grades[:, 0].tolist()), counted
+
+
+class _Teaching(NamedTuple):
+    """Pairs that teach a head.
+
+    Attributes:
+      pairs: the pairs.
+      table: what the head is given of them.
+      hashes: number of each pair's query, see `query_hashes`.
+    """
+
+    pairs: LabelledPairs
+    table: FeatureTable
+    hashes: Float[np.ndarray, " pair"]
+
+    def rows(self, kept: np.ndarray) -> _Teaching:
+        """Returns the pairs that a mask keeps."""
+        return _Teaching(self.pairs.rows(kept), self.table.rows(kept), self.hashes[kept])
+
+
+def _unseen(
+    head: Head,
+    teaching: _Teaching,
+    fitting: Fitting,
+    fitted: Callable[..., FittedHead],
+    *,
+    folds: int,
+) -> Float[np.ndarray, " pair"]:
+    """Returns the score of each pair by a head that is fitted to other folds of the queries."""
+    scores = np.zeros(len(teaching.pairs), np.float32)
+    part = (teaching.hashes * folds).astype(int)
+    for number in np.unique(part):
+        rows = part == number
+        of_fold = fitting._replace(
+            name=f"{fitting.name}, fold {number}", directory=fitting.directory / f"fold_{number}"
+        )
+        params = fit_checked(head, teaching.pairs.rows(~rows), of_fold)
+        scores[rows] = logits(fitted(head=head, params=params), teaching.table.rows(rows))
+    return scores
+
+
+def _chosen(
+    head: Head,
+    choice: Choice,
+    teaching: _Teaching,
+    fitting: Fitting,
+    fitted: Callable[..., FittedHead],
+) -> Head:
+    """Returns which of a head and its rivals is best on queries that it is not fitted to."""
+    heads = (head, *choice.rivals)
+    worths = []
+    for number, each in enumerate(heads):
+        at = fitting._replace(
+            name=f"{fitting.name}, choice {number}",
+            directory=fitting.directory / f"choice_{number}",
+        )
+        scores = _unseen(each, teaching, at, fitted, folds=choice.folds)
+        worths.append(choice.worth(teaching.pairs, scores))
+    best = int(np.argmax(worths))  # the first where several are
+    log.info(
+        "%s: head %d of %d, %s, is best by %s: %s",
+        *(fitting.name, best, len(heads), type(heads[best]).__name__, choice.metric),
+        ", ".join(f"{worth:.4f}" for worth in worths),
+    )
+    return heads[best]
+
+
+def _check_zero(head: Head, calibration: Calibration) -> None:
+    """Raises InputError where scores without a zero would be taken for log-odds."""
+    wanted = calibration.folds or calibration.share
+    if head.loss == RANKING and not (wanted and calibration.kind != TEMPERATURE):
+        raise InputError(
+            f"gin binding Calibration.kind is {calibration.kind!r} (folds {calibration.folds}, "
+            f"share {calibration.share}), and the scores of {type(head).__name__}, whose loss is "
+            f"{RANKING!r}, have no zero; bind {LOGISTIC!r} or {ISOTONIC!r}, and folds or a share"
+        )
 
 
 def fit_checked(head: Head, pairs: LabelledPairs, fitting: Fitting) -> Any:

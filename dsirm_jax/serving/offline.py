@@ -40,7 +40,8 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yields batches of pairs with their scores, row by row, as `Scorer.score` has them.
 
-    Rows of one query need not stand together, but it is fastest where they do.
+    Rows of one query need not stand together, but it is fastest where they do. Where a head compares
+    the items of a query (`relevance.run.in_lists`), all of a query's have to be in one batch.
 
     Args:
       batches: with the columns `query` and `item_id`, strings, among any others.
@@ -53,13 +54,15 @@ def score_batches(
       the features, float32, null where they are not known.
 
     Raises:
-      InputError: there is no such bundle, or a batch lacks a column or has one of these names.
+      InputError: there is no such bundle; a batch lacks a column or has one of these names; or
+        items that a head compares are in two batches, or more than a call may have.
     """
     scorer = _scorer(os.fspath(bundle), trust)
+    before: set[str | None] | None = set() if scorer.compares_items else None
     names = tuple(column.name for column in scorer.schema) if features else ()
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="offline") as pool:
         for batch in batches:
-            yield _scored(batch, scorer=scorer, names=names, pool=pool)
+            yield _scored(batch, scorer=scorer, names=names, pool=pool, before=before)
 
 
 def sid_batches(
@@ -127,8 +130,14 @@ def _opened(bundle: str, trust: bool, process: int) -> Scorer:
 
 
 def _scored(
-    batch: pa.RecordBatch, *, scorer: Scorer, names: Sequence[str], pool: ThreadPoolExecutor
+    batch: pa.RecordBatch,
+    *,
+    scorer: Scorer,
+    names: Sequence[str],
+    pool: ThreadPoolExecutor,
+    before: set[str | None] | None,
 ) -> pa.RecordBatch:
+    """Returns a batch with scores; `before` has the queries of batches before, where that counts."""
     _check(batch, wanted=(QUERY, ITEM_ID), added=(SCORE, REASON, *names))
     texts, of_text = _distinct(batch.column(QUERY))
     ids = batch.column(ITEM_ID).to_pylist()
@@ -139,6 +148,8 @@ def _scored(
         for text, first, last in zip(texts, bounds, bounds[1:], strict=False)
         for start in range(first, last, MOST_ITEMS)
     ]
+    if before is not None:
+        _check_lists(texts, np.diff(bounds), before=before)
     values = np.full((len(ids), 1 + len(names)), np.nan, np.float32)
     reasons = np.full(len(ids), None, object)
 
@@ -163,6 +174,24 @@ def _scored(
             for name, column in columns.items()
         },
     )
+
+
+def _check_lists(
+    texts: Sequence[str | None], sizes: np.ndarray, *, before: set[str | None]
+) -> None:
+    """Raises InputError where the items of a query are not in one call."""
+    for text, size in zip(texts, sizes, strict=True):
+        if text in before:
+            raise InputError(
+                f"query {text!r} has items in two batches, and a head compares the items of a "
+                f"query: hand them out in one batch (Spark: groupBy('query').applyInArrow)"
+            )
+        if size > MOST_ITEMS:
+            raise InputError(
+                f"query {text!r} has {size} items, and a head compares the items of a query; give "
+                f"at most {MOST_ITEMS}"
+            )
+    before.update(texts)
 
 
 def _distinct(column: pa.Array) -> tuple[list[str | None], np.ndarray]:

@@ -117,6 +117,8 @@ def sample_pairs(
 ) -> PairSample:
     """Returns cached queries, spread over all of them, each with an item of a SID known for it.
 
+    Where the head compares the pairs of a query, no query has two: forms take other pairs at once.
+
     Args:
       bundle: that caches them.
       pairs: wanted.
@@ -133,6 +135,8 @@ def sample_pairs(
     records = list(itertools.islice(rows, 0, None, step))
     if not records:
         raise InputError(f"{bundle.path}: every cached query is cut otherwise in the SavedModel")
+    if bundle.models.heads[FULL].in_lists:
+        pairs = min(pairs, len(records))
     queries, items = [], []
     for number in range(pairs):
         query, record = records[number % len(records)]

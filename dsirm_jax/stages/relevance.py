@@ -18,6 +18,7 @@ from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
     from dsirm_jax.relevance.calibration import Calibration
+    from dsirm_jax.relevance.choice import Choice
     from dsirm_jax.relevance.fitted import FittedHead
     from dsirm_jax.relevance.heads.head import Head
     from dsirm_jax.relevance.lessons import Lesson
@@ -36,8 +37,13 @@ def run(
     calibration: Calibration,
     halves: tuple[Layout, ...],
     esci_gains: str = "paper",
+    in_lists: tuple[str, ...] = (),
+    choice: Choice | None = None,
 ) -> None:
     """features -> calibrated probabilities of every rung, and their metrics.
+
+    Of the features named by `in_lists`, or by its patterns such as 'prefix_*', heads read also how
+    they compare with those of the query's other pairs.
 
     A pair's features come from a half of the cross-fit that has not seen its query: of a test query
     that is both, whose probabilities are averaged. Without a cross-fit there is one half.
@@ -51,6 +57,7 @@ def run(
     from dsirm_jax.relevance import fitted as heads
     from dsirm_jax.relevance.evaluate import evaluate, evaluate_hits, lifts_between
     from dsirm_jax.relevance.lessons import ON_SEEN, lessons_of
+    from dsirm_jax.relevance.lists import list_names, named_by
     from dsirm_jax.relevance.score import esci_probabilities, mean_of_halves, score
 
     pairs = read_judgements(
@@ -64,6 +71,9 @@ def run(
     # Spellings of a query calibrate together, or teach together.
     named = tables.first_spellings(layout.queries)[pairs["query_index"]]
     lessons = lessons_of(rungs, seen=seen, tested=tested)
+    lists = pairs["query_index"]
+    columns = tables.feature_names(layout.features, layout.for_rung(FULL).sid_features)
+    _check_in_lists(in_lists, columns)
 
     scores, grades, leak = {}, {}, {}
     for rung, groups in rungs.items():
@@ -80,20 +90,29 @@ def run(
             training=training,
             calibration=calibration,
             seed=seed,
+            in_lists=in_lists,
+            lists=lists,
+            elsewhere=frozenset((*columns, *list_names(named_by(in_lists, columns)))),
+            choice=choice,
         )
         fitted = fit(rung, lesson=lessons[rung])
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
         scores[rung] = mean_of_halves(
-            [score(fitted, half.rows(scored)) for half in features_of_halves],
+            [score(fitted, half.rows(scored), lists=lists[scored]) for half in features_of_halves],
             where=~seen[:, scored],
         )
         tests = [half.rows(tested) for half in features_of_halves]
-        by_half = [esci_probabilities(fitted, half, grade_of=grade_of) for half in tests]
+        by_half = [
+            esci_probabilities(fitted, half, grade_of=grade_of, lists=lists[tested])
+            for half in tests
+        ]
         if told_apart := [part for part in by_half if part is not None]:
             grades[rung] = np.mean(told_apart, axis=0)
         if rung == FULL:
             leaking = fit(ON_SEEN, lesson=lessons[ON_SEEN])
-            leak[ON_SEEN] = np.mean([score(leaking, half) for half in tests], axis=0)
+            leak[ON_SEEN] = np.mean(
+                [score(leaking, half, lists=lists[tested]) for half in tests], axis=0
+            )
     tables.write_predictions(
         layout.predictions,
         judged={name: values[scored] for name, values in pairs.items()},
@@ -141,6 +160,18 @@ def language_of(layout: Layout) -> str | None:
     return features.type_language(record.bindings) if record else None
 
 
+def _check_in_lists(in_lists: Sequence[str], columns: Sequence[str]) -> None:
+    """Raises InputError where a name or pattern is of no column."""
+    from dsirm_jax.relevance.lists import named_by
+
+    for name in in_lists:
+        if not named_by((name,), columns):
+            raise InputError(
+                f"gin binding relevance.run.in_lists names {name!r}; bind some of "
+                f"{', '.join(columns)}, or patterns of them"
+            )
+
+
 def _read_features(
     halves: Sequence[Layout],
     *,
@@ -180,6 +211,7 @@ def _fit(
     halves: Sequence[FeatureTable],
     pairs: Mapping[str, np.ndarray],
     queries: np.ndarray,
+    lists: np.ndarray,
     **settings: Any,
 ) -> FittedHead:
     """Returns the head that a lesson teaches; `queries` names each pair's, however it is spelt."""
@@ -194,6 +226,7 @@ def _fit(
         gains=pairs["gain"][rows],
         weights=pairs["weight"][rows],
         queries=queries[rows],
+        lists=lists[rows],
         directory=layout.stage("relevance") / name,
         **settings,
     )

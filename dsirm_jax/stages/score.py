@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
@@ -44,7 +45,8 @@ def run(
     """a table of (query, item_id) -> the full model's probabilities, from the run as it is.
 
     A row that is no pair of a query and a known item has no score and stands in `rejected.parquet`.
-    A pair of `predictions.parquet` has the probability that it has there; a query that the run has
+    A pair of `predictions.parquet` has the probability that it has there, unless the head compares
+    a query's pairs: then those of the file are compared, each item once. A query that the run has
     under another spelling is read as that.
 
     Args:
@@ -80,8 +82,14 @@ def run(
         pq.write_table(rejected, partial)
     _check(pairs, read, most=max_rejected_share)
     names = as_spelt_in_run(layout, kept["query"].to_pylist())
-    scores = predicted(layout, names, kept["item_id"])
+    head = heads.load(layout.head(FULL))
+    if head.in_lists:
+        scores = np.full(len(names), np.nan, np.float32)
+    else:
+        scores = predicted(layout, names, kept["item_id"])
     is_new = np.isnan(scores)
+    wanted = np.flatnonzero(is_new | features)
+    asked, numbers, row = distinct([names[place] for place in wanted], items[wanted].tolist())
     computation = Computation(
         encoder=encoder,
         beams=beams,
@@ -90,29 +98,40 @@ def run(
         sid_groups=sid_groups,
         language=language,
     )
-    wanted = np.full(len(names), True) if features else is_new
     tables = []
-    if wanted.any():
-        rows = np.flatnonzero(wanted)
-        tables = [
-            features_of_pairs(
-                half,
-                [names[row] for row in rows],
-                items[rows],
-                computation=computation,
-                scratch=layout.stage("score"),
-            )
-            for half in halves
-        ]
+    if asked:
+        scratch = layout.stage("score")
+        compute = functools.partial(features_of_pairs, computation=computation, scratch=scratch)
+        tables = [compute(half, asked, numbers) for half in halves]
     if is_new.any():
-        head = heads.load(layout.head(FULL))
-        new = [table.rows(is_new[wanted]) for table in tables]
-        scores[is_new] = np.mean([score(head, table) for table in new], axis=0)
+        lists = np.unique(asked, return_inverse=True)[1]
+        anew = np.mean([score(head, table, lists=lists) for table in tables], axis=0)[row]
+        scores[is_new] = anew[is_new[wanted]]
     _write_scores(layout.scores, kept, rejected, scores=scores)
     if features:
+        of_rows = [table.rows(row) for table in tables]
         feature_files.write(
-            layout, halves, tables, queries=names, item_ids=kept["item_id"], scores=scores
+            layout, halves, of_rows, queries=names, item_ids=kept["item_id"], scores=scores
         )
+
+
+def distinct(
+    names: Sequence[str], items: Sequence[int]
+) -> tuple[list[str], Int[np.ndarray, " pair"], Int[np.ndarray, " row"]]:
+    """Returns the pairs of some rows, each once and in the order in which they come.
+
+    Args:
+      names: query of each row.
+      items: item of each, by their numbers.
+
+    Returns:
+      Query and item of each pair; the pair of each row.
+    """
+    places: dict[tuple[str, int], int] = {}
+    pairs = zip(names, items, strict=True)
+    rows = [places.setdefault(pair, len(places)) for pair in pairs]
+    queries, numbers = zip(*places, strict=True) if places else ((), ())
+    return list(queries), np.array(numbers, int), np.array(rows, int)
 
 
 def as_spelt_in_run(layout: Layout, names: Sequence[str]) -> list[str]:

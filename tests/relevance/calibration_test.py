@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from dsirm_jax.metrics.classification import ece
 from dsirm_jax.relevance import calibration
@@ -85,3 +86,27 @@ def test_calibration_keeps_the_order_and_mends_what_it_can(kind):
     found = np.asarray(calibration.calibrated_probabilities(curve, is_off.astype(np.float32)))
     assert ece(labels, found) < 0.02 < ece(labels, expit(is_off))
     assert (np.diff(found[np.argsort(is_off)]) >= 0).all()
+
+
+def test_the_rising_line_is_that_of_logistic_regression():
+    generator = np.random.default_rng(3)
+    scores = 40 * generator.normal(size=4000) + 700
+    labels = generator.random(4000) < expit((scores - 740) / 30)
+    weights = generator.choice([1.0, 2.0], 4000)
+    curve = calibration.fit_curve("logistic", logits=scores, labels=labels, weights=weights)
+    reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+    reference.fit((scores[:, None] - 700) / 40, labels, sample_weight=weights)
+    asked = np.float32([600, 700, 800])
+    expected = reference.decision_function((asked[:, None] - 700) / 40)
+    np.testing.assert_allclose(calibration.calibrated(curve, asked), expected, atol=2e-3)
+
+
+def test_the_line_rises_where_scores_tell_the_wrong_way_or_nothing():
+    labels = np.arange(400) % 4 == 0
+    for scores in (-1.0 * labels, np.zeros(400)):
+        curve = calibration.fit_curve(
+            "logistic", logits=scores, labels=labels, weights=np.ones(400)
+        )
+        assert (np.diff(curve.values) > 0).all() and (np.diff(curve.knots) > 0).all()
+        found = calibration.calibrated_probabilities(curve, np.float32(scores))
+        assert np.mean(found) == pytest.approx(0.25, abs=1e-3)

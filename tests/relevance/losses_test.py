@@ -54,3 +54,23 @@ def test_listwise_loss_does_not_depend_on_a_querys_level_and_has_finite_gradient
     assert found[3:].tolist() == [0, 0]
     nothing = slope(logits, 0 * gains, 0 * weights, queries)
     assert nothing.tolist() == [0] * 5
+
+
+def test_pairwise_loss_by_hand():
+    # Query 0 has the pairs 0, 2 and, without weight, 4; query 1 the pairs 1 and 3, of one gain.
+    value = losses.pairwise_loss(
+        np.log(np.float32([1, 5, 3, 7, 100])),
+        np.float32([1.0, 0.5, 0.5, 0.5, 9.0]),
+        np.float32([1, 1, 2, 1, 0]),
+        np.array([0, 1, 0, 1, 0]),
+    )
+    assert value == pytest.approx(-np.log(1 / 4))
+    both = losses.pairwise_loss(
+        np.log(np.float32([1, 5, 3, 7, 2])),
+        np.float32([1.0, 1.0, 0.5, 0.5, 0.0]),
+        np.float32([1, 1, 2, 1, 3]),
+        np.array([0, 1, 0, 1, 0]),
+    )
+    # Contests of query 0: 0 over 2 (counts 2), 0 over 4 (3), 2 over 4 (6); of query 1: 1 over 3.
+    of_query = -(2 * np.log(1 / 4) + 3 * np.log(1 / 3) + 6 * np.log(3 / 5)) / 11
+    assert both == pytest.approx((of_query - np.log(5 / 12)) / 2, rel=1e-6)

@@ -95,6 +95,21 @@ def test_more_items_than_a_call_may_have(made, scorer):
     np.testing.assert_allclose(batch["score"], np.tile(expected, 25), atol=2e-6)
 
 
+def test_items_that_a_head_compares_are_scored_together(tmp_path):
+    bundle = tiny.make(tmp_path / "bundle", in_lists=("cosine",))
+    rows = table([(KNOWN, "item 1"), (LIVE, "item 7"), (KNOWN, "item 9")])
+    (batch,) = score_batches(rows.to_batches(), bundle=bundle)
+    with Scorer.open(bundle, settings=ScorerSettings(deadline=600.0, warm=())) as scorer:
+        together = scorer.score(KNOWN, ["item 1", "item 9"]).probabilities
+        alone = scorer.score(KNOWN, ["item 1"]).probabilities
+    np.testing.assert_allclose([batch["score"][0].as_py(), batch["score"][2].as_py()], together)
+    assert abs(together[0] - alone[0]) > 1e-4
+    with pytest.raises(InputError, match="'red shoe' has items in two batches"):
+        [*score_batches(rows.to_batches(max_chunksize=2), bundle=bundle)]
+    with pytest.raises(InputError, match="'red shoe' has 1025 items"):
+        [*score_batches(table([(KNOWN, "item 1")] * 1025).to_batches(), bundle=bundle)]
+
+
 def test_sids_are_as_the_scorer_has_them(made, scorer):
     rows = table(ROWS).select(["row", "query"])
     found = pa.Table.from_batches(sid_batches(rows.to_batches(max_chunksize=4), bundle=made))

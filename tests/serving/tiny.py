@@ -67,7 +67,7 @@ def with_text(rows):
     return [row | {"text": f"{row['title']} {row['brand']}"} for row in rows]
 
 
-def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None):
+def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None, in_lists=()):
     """Writes a bundle.
 
     Args:
@@ -76,6 +76,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None):
       whole: with StableHLO and a SavedModel that runs; else there are variables alone.
       prompt: of the generator.
       own_vocabulary: folder of a vocabulary that the generator alone reads.
+      in_lists: features without SIDs that heads compare within a query.
     """
     rows = with_text(items(0, count))
     path.mkdir()
@@ -86,7 +87,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None):
     processor = vocabulary.processor(path / "vocabulary.model")
     (path / "vocabulary.model").unlink()
     own = own_vocabulary and folder.read(own_vocabulary)
-    learnt = untrained(processor, prompt=prompt, own=own)
+    learnt = untrained(processor, prompt=prompt, own=own, in_lists=in_lists)
 
     of_items = learnt.encoder.embed([row["text"] for row in rows], of_items=True)
     of_queries = learnt.encoder.embed(QUERIES)
@@ -187,7 +188,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None):
     return path
 
 
-def untrained(processor, *, prompt=QUERY, own=None):
+def untrained(processor, *, prompt=QUERY, own=None, in_lists=()):
     """Returns models with random parameters, of a language model where it has its vocabulary."""
     size = processor.vocab_size()
     tower = TextTower(vocab_size=size, dim=DIM, hidden_dim=8)
@@ -219,17 +220,20 @@ def untrained(processor, *, prompt=QUERY, own=None):
             prompt=prompt,
         ),
         heads={
-            manifests.FULL: random_head([*dense, *itertools.chain(*of_sids)], seed=3),
-            manifests.DENSE_ONLY: random_head(dense, seed=5),
+            manifests.FULL: random_head(
+                [*dense, *itertools.chain(*of_sids)], seed=3, in_lists=in_lists
+            ),
+            manifests.DENSE_ONLY: random_head(dense, seed=5, in_lists=in_lists),
         },
         vocabulary=processor,
         generators_own=own,
     )
 
 
-def random_head(columns, *, seed):
+def random_head(columns, *, seed, in_lists=()):
     head = Mlp(hidden=(8,))
-    zeros = jnp.zeros((1, len(columns)))
+    inputs = len(columns) + 2 * len(in_lists)
+    zeros = jnp.zeros((1, inputs))
     params = network(head, grades=2).init(jax.random.key(seed), zeros)["params"]
     spread = jax.tree.map(
         lambda array: array + 0.1 * np.sin(np.arange(array.size)).reshape(array.shape), params
@@ -241,10 +245,11 @@ def random_head(columns, *, seed):
         relevant=(False, True),
         params=MlpParams(
             network=jax.device_get(spread),
-            mean=np.zeros(len(columns), np.float32),
-            scale=np.ones(len(columns), np.float32),
+            mean=np.zeros(inputs, np.float32),
+            scale=np.ones(inputs, np.float32),
         ),
         curve=divided_by(2.0),
+        in_lists=tuple(in_lists),
     )
 
 

@@ -22,7 +22,8 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.heads.trees import BoostedTrees, TreeParams
 from dsirm_jax.relevance.schema import FeatureTable
-from dsirm_jax.serving import QuerySids, Scored, verify
+from dsirm_jax.relevance.score import score
+from dsirm_jax.serving import QuerySids, Scored, Scorer, ScorerSettings, verify
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.contents import open_bundle
@@ -178,9 +179,16 @@ def test_nothing_to_compare_is_refused_before_anything_is_read(arguments, messag
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prompt", ["{query}", "a {query} lamp"], ids=["plain", "in a prompt"])
-def test_all_forms_agree_before_and_after_an_update(items, tmp_path, prompt):
-    path = tiny.make(tmp_path / "bundle", whole=True, prompt=prompt)
+@pytest.mark.parametrize(
+    ("prompt", "in_lists"),
+    [
+        pytest.param("{query}", (), id="plain"),
+        pytest.param("a {query} lamp", (), id="in a prompt"),
+        pytest.param("{query}", ("cosine", "bm25"), id="in lists"),
+    ],
+)
+def test_all_forms_agree_before_and_after_an_update(items, tmp_path, prompt, in_lists):
+    path = tiny.make(tmp_path / "bundle", whole=True, prompt=prompt, in_lists=in_lists)
     before = verify.verify(path, pairs=8, batches=(1, 7))
     update(path, items=items, queries=None)
     after = verify.verify(path, pairs=8, batches=(7,))
@@ -188,6 +196,37 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path, prompt):
         assert of.agrees, comparison_table([of])
     scorers = {"scorer, cached", "scorer, live"}
     assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"} | scorers
+
+
+@pytest.mark.slow
+def test_a_head_that_compares_takes_the_pairs_of_a_query_as_its_list_in_every_form(tmp_path):
+    path = tiny.make(tmp_path / "bundle", whole=True, in_lists=("cosine", "bm25"))
+    opened = open_bundle(path)
+    head = opened.models.heads[FULL]
+    ids, query = [f"item {number}" for number in range(20)], tiny.QUERIES[0]
+    with Scorer(opened, settings=ScorerSettings(deadline=600.0)) as scorer:
+        scored = scorer.score(query, ids)
+        alone = scorer.score(query, ids[:1])
+        names = tuple(column.name for column in scorer.schema)
+    table = FeatureTable(names=names, groups=names, values=scored.features)
+    expected = score(head, table, lists=np.zeros(20))
+    np.testing.assert_allclose(scored.probabilities, expected, atol=1e-5)
+    assert abs(scored.probabilities[0] - alone.probabilities[0]) > 1e-3
+    given = table.select(head.features).values
+    params = heads.plain_params(head)
+    program = stablehlo.read_program(path / bundle.MODEL, f"head-{FULL}")
+    found = program(params, given, np.zeros(20, np.int32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    # Twenty pairs of one query beside one of another.
+    wanted = saved_model.given_features(head, levels=len(tiny.SIZES))
+    sample = forms.PairSample(
+        queries=[*[query] * 20, tiny.QUERIES[1]],
+        item_ids=[*ids, ids[0]],
+        sids=opened.catalogue.sids[opened.catalogue.numbers_of([*ids, ids[0]])].astype(np.int32),
+        inputs=np.concatenate([table.select(wanted).values, table.select(wanted).values[:1]]),
+    )
+    answers = forms.in_fresh_process(opened, sample, batches=[21])[21]
+    np.testing.assert_allclose(answers.probability[:20], expected, atol=1e-5)
 
 
 @pytest.mark.slow

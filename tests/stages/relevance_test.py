@@ -11,7 +11,10 @@ from sklearn.metrics import roc_auc_score
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import Calibration
+from dsirm_jax.relevance.choice import Choice
 from dsirm_jax.relevance.heads.linear import Linear
+from dsirm_jax.relevance.schema import FeatureTable
+from dsirm_jax.relevance.score import score
 from dsirm_jax.run.record import StageRecord, write_record
 from dsirm_jax.stages import relevance
 from dsirm_jax.training.settings import Training
@@ -21,7 +24,7 @@ RUNGS = {"no_sid": ("dense",), "full": ("dense", "prefix")}
 SPLIT = SPLITS[QUERY]
 
 
-def run(layout, *, halves=None, rungs=RUNGS):
+def run(layout, *, halves=None, rungs=RUNGS, **settings):
     relevance.run(
         layout,
         seed=0,
@@ -31,6 +34,7 @@ def run(layout, *, halves=None, rungs=RUNGS):
         training=Training(epochs=1, batch_size=64, learning_rate=0.01),
         calibration=Calibration(),
         halves=halves or (layout,),
+        **settings,
     )
     return {rung: heads.load(layout.head(rung)).version for rung in rungs}
 
@@ -160,3 +164,30 @@ def test_a_group_that_no_table_has_is_refused(tmp_path):
     layout = prepare(tmp_path / "run", relevant=relevant, features=features)
     with pytest.raises(InputError, match="names the feature group 'lexicl'"):
         run(layout, rungs={"full": ("lexicl",)})
+
+
+def test_features_in_lists_are_those_of_all_judged_pairs_of_a_query(tmp_path):
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    before = run(layout)
+    after = run(layout, in_lists=("cosine", "t*"))
+    assert all(after[rung] != before[rung] for rung in RUNGS)
+    head = heads.load(layout.head("full"))
+    assert head.in_lists == ("cosine", "two")
+    assert heads.load(layout.head("no_sid")).in_lists == ("cosine",)
+    tested = SPLIT == "test"
+    values = np.stack([features[:, 0], features[:, 1], features[:, 2]], axis=1)[tested]
+    table = FeatureTable(names=("cosine", "one", "two"), groups=("",) * 3, values=values)
+    expected = score(head, table, lists=QUERY[tested])
+    predictions = pq.read_table(layout.predictions, filters=[("split", "=", "test")])
+    np.testing.assert_allclose(predictions["full"].to_numpy(), expected, atol=1e-6)
+    with pytest.raises(InputError, match="relevance.run.in_lists names 'three'; bind some of cos"):
+        run(layout, in_lists=("cosine", "three"))
+
+
+def test_the_head_of_every_rung_is_chosen_for_itself(tmp_path):
+    features, relevant = truth()
+    layout = prepare(tmp_path / "run", relevant=relevant, features=features)
+    rival = Linear(l2=1.0, rising=("one",), falling=("cosine",))  # against the truth
+    run(layout, choice=Choice(rivals=(rival,), folds=2, metric="per_query_auc"))
+    assert [heads.load(layout.head(rung)).head for rung in RUNGS] == [Linear(l2=1.0)] * 2

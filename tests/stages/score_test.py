@@ -30,3 +30,9 @@ def test_pairs_of_the_run_keep_its_numbers(layout):
     ids = pa.chunked_array([["a", "b"], ["a", "a"]])
     found = score.predicted(layout, ["pot", "pot", "mug", "pot"], ids)
     np.testing.assert_array_equal(found, [0.5, np.nan, 0.25, 0.5])
+
+
+def test_pairs_of_a_file_stand_once_in_the_order_in_which_they_come():
+    names, items, rows = score.distinct(["b", "a", "b", "b"], [7, 7, 3, 7])
+    assert (names, items.tolist(), rows.tolist()) == (["b", "a", "b"], [7, 7, 3], [0, 1, 2, 0])
+    assert [len(part) for part in score.distinct([], [])] == [0, 0, 0]

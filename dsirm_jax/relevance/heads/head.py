@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dsirm_jax.training.settings import Training
 
 BINARY, GRADED = LOSSES = ("binary", "graded")
+RANKING = "ranking"
 
 
 class Fitting(NamedTuple):
@@ -27,12 +29,16 @@ class Fitting(NamedTuple):
       training: settings of gradient steps, for the heads that take some.
       directory: where checkpoints and logs go.
       seed: of all that is random.
+      columns: names of the features, in order, for settings that name some.
+      elsewhere: names of features that the run has and these pairs lack.
     """
 
     name: str
     training: Training
     directory: Path
     seed: int
+    columns: tuple[str, ...] = ()
+    elsewhere: frozenset[str] = frozenset()
 
 
 class StepProgram(NamedTuple):
@@ -59,7 +65,8 @@ class Head(Protocol):
 
     @property
     def loss(self) -> str:
-        """What it minimises: "binary", relevant against not; "graded", over the grades."""
+        """What it minimises: "binary", relevant against not; "graded", over the grades;
+        "ranking", how pairs of one query stand to each other, so that outputs have no zero."""
 
     def params_like(self, *, features: int, grades: int) -> Any:
         """Returns the tree of its parameters, as shapes.
@@ -83,8 +90,8 @@ class Head(Protocol):
           grades: that the training pairs had.
 
         Returns:
-          float32 of `num_outputs` columns: the log-odds of being relevant, or the log-probability
-          of each grade but for a constant.
+          float32 of `num_outputs` columns: the log-odds of being relevant, a score that rises with
+          them, or the log-probability of each grade but for a constant.
         """
 
     def step_programs(
@@ -100,13 +107,49 @@ class Head(Protocol):
         """
 
 
-def check_loss(head: Head) -> None:
-    """Raises InputError where a head has an unknown loss."""
+def check_loss(head: Head, *, losses: tuple[str, ...] = LOSSES) -> None:
+    """Raises InputError where a head has a loss that is none of its kind's."""
     check_holds(
-        head.loss in LOSSES,
+        head.loss in losses,
         binding=f"{type(head).__name__}.loss",
         value=head.loss,
-        remedy=f"{BINARY!r} or {GRADED!r}",
+        remedy=" or ".join(map(repr, losses)),
+    )
+
+
+class Ranker(Protocol):
+    """Settings of a head with losses within queries: the weight of each, 0 where it has none."""
+
+    @property
+    def loss(self) -> str: ...
+
+    @property
+    def listwise(self) -> float: ...
+
+    @property
+    def pairwise(self) -> float: ...
+
+
+def ranks(head: Ranker) -> bool:
+    """Returns whether a head has a loss within queries."""
+    return bool(head.listwise or head.pairwise)
+
+
+def check_ranking(head: Ranker) -> None:
+    """Raises InputError where the weights of losses within queries are out of range."""
+    kind = type(head).__name__
+    for field, value in (("listwise", head.listwise), ("pairwise", head.pairwise)):
+        check_holds(
+            0 <= value < math.inf,
+            binding=f"{kind}.{field}",
+            value=value,
+            remedy="a number of at least 0",
+        )
+    check_holds(
+        head.loss != RANKING or ranks(head),
+        binding=f"{kind}.loss",
+        value=head.loss,
+        remedy=f"{kind}.listwise or {kind}.pairwise beside it, above 0, or {BINARY!r}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Logistic regression on normal scores, fitted with scikit-learn."""
+"""Logistic regression on normal scores, fitted with scikit-learn, or to rank by SciPy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,20 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from dsirm_jax.io.checks import check_holds, is_whole
+from dsirm_jax.io.records import LATER
+from dsirm_jax.relevance.heads import within_queries
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
-from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
+from dsirm_jax.relevance.heads.head import (
+    BINARY,
+    GRADED,
+    RANKING,
+    Fitting,
+    check_loss,
+    check_ranking,
+    num_outputs,
+    ranks,
+)
+from dsirm_jax.relevance.heads.monotone import check_directions, directions, is_free
 from dsirm_jax.relevance.pairs import LabelledPairs
 from dsirm_jax.sids.arrays import AnyArray
 
@@ -33,12 +45,21 @@ class Linear:
       l2: penalty: half of it times the squared weights is added to the pairs' cross-entropies,
         which are summed.
       knots: values of a feature whose ranks are kept; between them scores are interpolated.
-      loss: as in `Mlp`.
+      loss: "binary" or "graded" as in `Mlp`; "ranking": nothing but the two that follow.
+      listwise: weight of `losses.listwise_loss`, that is added; it is a mean over queries and
+        counts as much as the sum over pairs does, beside which `l2` stands.
+      pairwise: likewise of `losses.pairwise_loss`.
+      rising: names of features whose weights may not be below 0.
+      falling: names of features whose weights may not be above 0.
     """
 
     l2: float = 100.0
     knots: int = 64
     loss: str = BINARY
+    listwise: float = dataclasses.field(default=0.0, metadata=LATER)
+    pairwise: float = dataclasses.field(default=0.0, metadata=LATER)
+    rising: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
+    falling: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         check_holds(
@@ -53,7 +74,15 @@ class Linear:
             value=self.knots,
             remedy="a whole number of at least 2",
         )
-        check_loss(self)
+        check_loss(self, losses=(BINARY, GRADED, RANKING))
+        check_ranking(self)
+        check_holds(
+            self.loss != GRADED or not (self.listwise or self.pairwise),
+            binding="Linear.loss",
+            value=self.loss,
+            remedy=f"{BINARY!r} or {RANKING!r} where Linear.listwise or Linear.pairwise is bound",
+        )
+        check_directions(self)
 
     def params_like(self, *, features: int, grades: int) -> LinearParams:
         outputs = num_outputs(self, grades=grades)
@@ -67,9 +96,11 @@ class Linear:
         )
 
     def fit(self, pairs: LabelledPairs, fitting: Fitting) -> LinearParams:
-        """Fits by scikit-learn's LogisticRegression.
+        """Fits by scikit-learn's LogisticRegression, or with other losses or signs by L-BFGS-B.
 
-        Source: this project; normal scores after van der Waerden 1952.
+        Raises:
+          InputError: a name of `rising` or `falling` is of no rung.
+            Source: this project; normal scores after van der Waerden 1952.
         """
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
@@ -83,12 +114,33 @@ class Linear:
         inputs = np.asarray(normal_scores(pairs.features, knots, scores), np.float64)
         # Several threads add up in another order.
         with threadpool_limits(1):
-            regression = LogisticRegression(C=1 / self.l2, tol=1e-7, max_iter=1000).fit(
-                inputs, classes, sample_weight=pairs.weights
-            )
-        weight[columns] = regression.coef_
-        bias[columns] = regression.intercept_
+            if self.loss == GRADED or (self.loss == BINARY and is_free(self) and not ranks(self)):
+                regression = LogisticRegression(C=1 / self.l2, tol=1e-7, max_iter=1000).fit(
+                    inputs, classes, sample_weight=pairs.weights
+                )
+                weight[columns] = regression.coef_
+                bias[columns] = regression.intercept_
+            else:
+                weight[0], bias[0] = self._line(inputs, pairs, fitting)
         return LinearParams(knots=knots, scores=scores, weight=weight, bias=bias)
+
+    def _line(
+        self, inputs: Float[np.ndarray, "pair feature"], pairs: LabelledPairs, fitting: Fitting
+    ) -> tuple[Float[np.ndarray, " feature"], float]:
+        """Returns weights and bias by the losses that are bound."""
+        losses = [(1.0, within_queries.pointwise(pairs))] if self.loss == BINARY else []
+        if self.listwise:
+            losses.append((self.listwise, within_queries.listwise(pairs)))
+        if self.pairwise:
+            of = within_queries.contests(pairs)
+            losses.append((self.pairwise, within_queries.pairwise(of)))
+        return within_queries.best_line(
+            inputs,
+            tuple(losses),
+            l2=self.l2 / float(pairs.weights.sum(dtype=float)),
+            signs=directions(self, fitting, features=inputs.shape[1]),
+            with_bias=self.loss == BINARY,
+        )
 
     def outputs(
         self, params: LinearParams, features: Float[Array, "pair feature"], *, grades: int

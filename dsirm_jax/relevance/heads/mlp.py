@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,17 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.devices.precision import FASTEST, multiplying
 from dsirm_jax.io.checks import check_holds, is_whole
+from dsirm_jax.io.records import LATER
 from dsirm_jax.relevance.heads.head import (
     BINARY,
+    GRADED,
+    RANKING,
     Fitting,
     StepProgram,
     check_loss,
+    check_ranking,
     num_outputs,
+    ranks,
     relevance_logits,
 )
 from dsirm_jax.relevance.pairs import LabelledPairs
@@ -45,13 +49,16 @@ class Mlp:
     Attributes:
       hidden: units of each hidden layer.
       loss: "binary", cross-entropy of relevant against not; "graded", cross-entropy over the grades
-        of the judgements, whose probabilities add up to that of being relevant.
+        of the judgements, whose probabilities add up to that of being relevant; "ranking", nothing
+        but the two that follow.
       listwise: weight of a cross-entropy within each query, over its pairs by gain, that is added.
+      pairwise: likewise of `losses.pairwise_loss`, whose memory is the batch squared.
     """
 
     hidden: tuple[int, ...] = (64, 32)
     loss: str = BINARY
     listwise: float = 0.0
+    pairwise: float = dataclasses.field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_holds(
@@ -62,13 +69,8 @@ class Mlp:
             value=self.hidden,
             remedy="a tuple of the units of one hidden layer or more, such as (64, 32)",
         )
-        check_loss(self)
-        check_holds(
-            0 <= self.listwise < math.inf,
-            binding="Mlp.listwise",
-            value=self.listwise,
-            remedy="a number of at least 0",
-        )
+        check_loss(self, losses=(BINARY, GRADED, RANKING))
+        check_ranking(self)
 
     def params_like(self, *, features: int, grades: int) -> MlpParams:
         fresh = functools.partial(
@@ -102,7 +104,7 @@ class Mlp:
                 labelled_batches,
                 pairs,
                 size=training.batch_size,
-                lists=bool(self.listwise),
+                lists=ranks(self),
                 seed=fitting.seed,
             ),
             num_steps=num_steps,
@@ -236,20 +238,24 @@ def make_step(
     """Returns the compiled `(state, batch) -> (state, metrics)`; only the network is learnt."""
     import optax
 
-    from dsirm_jax.relevance.losses import binary_loss, graded_loss, listwise_loss
+    from dsirm_jax.relevance.losses import binary_loss, graded_loss, listwise_loss, pairwise_loss
 
     def loss_fn(network: Any, params: MlpParams, batch: dict[str, jax.Array]) -> Float[Array, ""]:
         params = params.replace(network=network)
         outputs = head.outputs(params, batch["features"], grades=len(relevant))
         log_odds = relevance_logits(outputs, relevant)
         weights = batch["weights"]
-        if outputs.shape[1] == 1:
+        if head.loss == RANKING:
+            loss = jnp.zeros(())
+        elif outputs.shape[1] == 1:
             loss = binary_loss(log_odds, batch["labels"], weights)
         else:
             loss = graded_loss(outputs, batch["grades"], weights)
+        lists = (log_odds, batch["gains"], weights, batch["queries"])
         if head.listwise:
-            in_lists = listwise_loss(log_odds, batch["gains"], weights, batch["queries"])
-            loss += head.listwise * in_lists
+            loss += head.listwise * listwise_loss(*lists)
+        if head.pairwise:
+            loss += head.pairwise * pairwise_loss(*lists)
         return loss
 
     @jax.jit(donate_argnums=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,10 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.io.records import LATER
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
 from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
+from dsirm_jax.relevance.heads.monotone import check_directions, directions
 from dsirm_jax.relevance.pairs import LabelledPairs
 from dsirm_jax.sids.arrays import AnyArray
 
@@ -29,7 +31,7 @@ MOST_LEAVES = 32  # A tree's leaves are the bits of one word.
 TREES_AT_ONCE = 32
 EVERY_LEAF = 0xFFFFFFFF
 NODE_FIELDS = frozenset(("is_leaf", "value", "left", "right", "feature_idx", "num_threshold"))
-"""What is read of scikit-learn's nodes."""
+"""What is read of a node, by scikit-learn's names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,9 @@ class BoostedTrees:
       min_leaf: fewest pairs in a leaf.
       l2: penalty on the values of leaves.
       columns: share of the features that each split chooses from, drawn anew.
-      loss: as in `Mlp`.
+      loss: "binary" or "graded" as in `Mlp`.
+      rising: names of features with which the output does not fall.
+      falling: names of features with which it does not rise.
     """
 
     trees: int = 150
@@ -53,28 +57,17 @@ class BoostedTrees:
     l2: float = 10.0
     columns: float = 0.3
     loss: str = BINARY
+    rising: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
+    falling: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
-        positive = "a whole number of at least 1"
-        for name, holds, wanted in (
-            ("trees", is_whole(self.trees, least=1), positive),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
-            (
-                "leaves",
-                is_whole(self.leaves, least=2) and self.leaves <= MOST_LEAVES,
-                f"a whole number from 2 to {MOST_LEAVES}",
-            ),
-            ("min_leaf", is_whole(self.min_leaf, least=1), positive),
-            ("l2", 0 <= self.l2 < math.inf, "a number of at least 0"),
-            ("columns", 0 < self.columns <= 1, "a share above 0 and up to 1"),
-        ):
-            value = getattr(self, name)
-            check_holds(holds, binding=f"BoostedTrees.{name}", value=value, remedy=wanted)
+        check_growth(self)
         check_loss(self)
+        check_directions(self)
 
     def params_like(self, *, features: int, grades: int) -> TreeParams:
         outputs = num_outputs(self, grades=grades)
-        return jax.eval_shape(lambda: _no_trees(self, np.zeros(outputs, np.float32)))
+        return jax.eval_shape(lambda: no_trees(self, np.zeros(outputs, np.float32)))
 
     def fit(self, pairs: LabelledPairs, fitting: Fitting) -> TreeParams:
         """Fits by scikit-learn's HistGradientBoostingClassifier.
@@ -83,7 +76,8 @@ class BoostedTrees:
         from, where there are very many. Source: Friedman 2001.
 
         Raises:
-          InputError: this version of scikit-learn keeps its trees in an unknown way.
+          InputError: this version of scikit-learn keeps its trees in an unknown way, or a name of
+            `rising` or `falling` is of no rung.
         """
         from threadpoolctl import threadpool_limits
 
@@ -91,16 +85,17 @@ class BoostedTrees:
         classes = classes_of(pairs, outputs=outputs)
         # Several threads add up in another order, and on a busy machine wait for each other.
         with threadpool_limits(1, user_api="openmp"):
-            fitted = classifier(self, seed=fitting.seed).fit(
+            signs = directions(self, fitting, features=pairs.features.shape[1])
+            fitted = classifier(self, seed=fitting.seed, signs=signs).fit(
                 pairs.features, classes, sample_weight=pairs.weights
             )
         start, rounds = read_trees(fitted)
         columns, baseline = class_outputs(classes, outputs=outputs)
         baseline[columns] = start
-        params = _no_trees(self, baseline)
+        params = no_trees(self, baseline)
         for number, trees in enumerate(rounds):
             for column, nodes in zip(columns, trees, strict=True):
-                _copy(nodes, into=params, at=(number, column))
+                copy_tree(nodes, into=params, at=(number, column))
         return params
 
     def outputs(
@@ -161,8 +156,16 @@ def sum_of_trees(
     return (values.sum(axis=0) + params.baseline[:, None]).T
 
 
-def classifier(head: BoostedTrees, *, seed: int) -> HistGradientBoostingClassifier:
-    """Returns scikit-learn's classifier of a head's settings, not fitted."""
+def classifier(
+    head: BoostedTrees, *, seed: int, signs: Int[np.ndarray, " feature"] | None = None
+) -> HistGradientBoostingClassifier:
+    """Returns scikit-learn's classifier of a head's settings, not fitted.
+
+    Args:
+      head: the settings.
+      seed: of all that is random.
+      signs: `monotone.directions`.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
@@ -174,6 +177,7 @@ def classifier(head: BoostedTrees, *, seed: int) -> HistGradientBoostingClassifi
         max_features=head.columns,
         early_stopping=False,
         random_state=seed,
+        monotonic_cst=signs if signs is not None and signs.any() else None,
     )
 
 
@@ -211,7 +215,49 @@ def read_trees(
     return start, rounds
 
 
-def _no_trees(head: BoostedTrees, baseline: Float[np.ndarray, " output"]) -> TreeParams:
+class Growth(Protocol):
+    """Settings of boosted trees, as `BoostedTrees` has them."""
+
+    @property
+    def trees(self) -> int: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def leaves(self) -> int: ...
+
+    @property
+    def min_leaf(self) -> int: ...
+
+    @property
+    def l2(self) -> float: ...
+
+    @property
+    def columns(self) -> float: ...
+
+
+def check_growth(head: Growth) -> None:
+    """Raises InputError where a setting of boosted trees is out of range."""
+    positive = "a whole number of at least 1"
+    for name, holds, wanted in (
+        ("trees", is_whole(head.trees, least=1), positive),
+        ("learning_rate", 0 < head.learning_rate < math.inf, "a number above 0"),
+        (
+            "leaves",
+            is_whole(head.leaves, least=2) and head.leaves <= MOST_LEAVES,
+            f"a whole number from 2 to {MOST_LEAVES}",
+        ),
+        ("min_leaf", is_whole(head.min_leaf, least=1), positive),
+        ("l2", 0 <= head.l2 < math.inf, "a number of at least 0"),
+        ("columns", 0 < head.columns <= 1, "a share above 0 and up to 1"),
+    ):
+        value = getattr(head, name)
+        binding = f"{type(head).__name__}.{name}"
+        check_holds(holds, binding=binding, value=value, remedy=wanted)
+
+
+def no_trees(head: Growth, baseline: Float[np.ndarray, " output"]) -> TreeParams:
     """Returns the parameters of trees whose splits are padding."""
     shape = (head.trees, len(baseline), head.leaves - 1)
     return TreeParams(
@@ -223,8 +269,14 @@ def _no_trees(head: BoostedTrees, baseline: Float[np.ndarray, " output"]) -> Tre
     )
 
 
-def _copy(nodes: np.ndarray, *, into: TreeParams, at: tuple[int, int]) -> None:
-    """Writes a tree of scikit-learn's as one round's of one output."""
+def copy_tree(nodes: np.ndarray, *, into: TreeParams, at: tuple[int, int]) -> None:
+    """Writes a tree, whose nodes have `NODE_FIELDS` and begin at the root, as one round's.
+
+    Args:
+      nodes: of the tree.
+      into: the parameters.
+      at: round and output.
+    """
     leaves = splits = 0
 
     def walk(number: int) -> int:

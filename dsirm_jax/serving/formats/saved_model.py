@@ -8,7 +8,8 @@ Signatures:
 - `relevance`: `query` string `[pair]`, `sid` int32 `[pair, level]`, that of an item which the
   catalogue has, and a float32 `[pair]` for every feature of the full model's head that does not
   follow from these two, by its name (what is neither letter nor digit being `_`) -> `probability`
-  float32 `[pair]`. A query that several pairs have is searched for once.
+  float32 `[pair]`. A query that several pairs have is searched for once; a head that compares pairs
+  compares those of a call that have one query.
 
 Where the generator reads a vocabulary that tensorflow-text has no like of, these two take `pieces`
 int32 `[batch, max_pieces]`, or `[pair, max_pieces]`, in place of `query`: what `Models.prompted`
@@ -119,7 +120,7 @@ def relevance(
     computed = beam_features(of_pairs, ItemContext(sids, exact, shares), groups=reading(BEAMS))
     columns = computed | dict(zip(given_features(head, levels=levels), given.T, strict=True))
     features = jnp.stack([columns[name] for name in head.features], axis=1)
-    return stablehlo.head_probabilities(head_params, features, head=head)
+    return stablehlo.head_probabilities(head_params, features, query_row, head=head)
 
 
 def log_shares_of(trie: Trie, postings: Postings) -> tuple[Float[np.ndarray, " _node"], ...]:

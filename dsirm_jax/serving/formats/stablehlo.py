@@ -7,6 +7,9 @@
 | `score.stablehlo` | parameters, tokens, SIDs `[batch, sid, level]` | log-probs of prefixes |
 | `head-NAME.stablehlo` | parameters, features `[pair, feature]` | probabilities `[pair]` |
 
+A head that compares the pairs of a query takes `lists` `[pair]` as its last argument: a number of
+each pair's query, int32 from 0 to below the number of pairs.
+
 Batches may have any size. Neither parameters nor the trie are inside: files are small, and new
 items need no new program. A program is for CPUs, CUDA and TPUs, in the StableHLO of
 `portable.VERSION`, and is called through `jax.export.deserialize(...).call(...)`.
@@ -122,12 +125,18 @@ def head_program(head: FittedHead) -> export.Exported:
     """Returns features to probabilities: `(params, features) -> probabilities`.
 
     The parameters are those of `relevance.fitted.plain_params`, the features the columns of the
-    head in their order.
+    head in their order. A head that compares pairs has a third argument, see `head_arguments`.
     """
     (pairs,) = export.symbolic_shape("pair")
     features = jax.ShapeDtypeStruct((pairs, len(head.features)), np.float32)
+    lists = jax.ShapeDtypeStruct((pairs,), np.int32)
     function = functools.partial(head_probabilities, head=head)
-    return exported(function, shapes(plain_params(head)), features)
+    return exported(function, *head_arguments(head, shapes(plain_params(head)), features, lists))
+
+
+def head_arguments(head: FittedHead, params: Any, features: Any, lists: Any) -> tuple[Any, ...]:
+    """Returns what the program of a head takes: lists where it compares the pairs of a query."""
+    return (params, features, lists) if head.in_lists else (params, features)
 
 
 def search_plain(
@@ -156,10 +165,14 @@ def score_plain(
 
 
 def head_probabilities(
-    params: dict[str, Any], features: Float[Array, "pair feature"], *, head: FittedHead
+    params: dict[str, Any],
+    features: Float[Array, "pair feature"],
+    lists: Int[Array, " pair"] | None = None,
+    *,
+    head: FittedHead,
 ) -> Float[Array, " pair"]:
     """Returns the probabilities of pairs; of `head` its parameters do not count."""
-    return pair_probabilities(with_params(head, params), features)
+    return pair_probabilities(with_params(head, params), features, lists)
 
 
 def plain(trie: Trie) -> PlainTrie:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dsirm_jax.relevance import groups as registry
 from dsirm_jax.relevance.compute import sid_group_features
@@ -80,7 +80,9 @@ class Judge:
     ) -> Judgement:
         """Judges pairs of one query by both heads."""
         known = dense.select(self._pair_columns).values
-        of_sids, chances = self._with_sids(_padded(known), queries, _padded(items))
+        of_sids, chances = self._with_sids(
+            _padded(known), _one_list(len(known)), queries, _padded(items)
+        )
         values = np.concatenate([known, np.asarray(of_sids)[: len(known)]], axis=1)
         return self._judged(values, chances)
 
@@ -88,7 +90,7 @@ class Judge:
         """Judges pairs by the head without SIDs alone."""
         known = dense.select(self._pair_columns).values
         values = np.pad(known, ((0, 0), (0, self._missing)), constant_values=np.nan)
-        return self._judged(values, self._without_sids(_padded(known)))
+        return self._judged(values, self._without_sids(_padded(known), _one_list(len(known))))
 
     def _judged(self, values: np.ndarray, chances: Mapping[str, Array]) -> Judgement:
         unknown = np.full(len(values), np.nan, np.float32)
@@ -101,8 +103,12 @@ class Judge:
 
 def _chances(
     heads: Mapping[str, FittedHead], *, names: Sequence[str]
-) -> Callable[[Float[Array, "pair feature"]], dict[str, Float[Array, " pair"]]]:
-    """Returns a function of the features of these names; parameters are constants of its program.
+) -> Callable[
+    [Float[Array, "pair feature"], Int[Array, " pair"]], dict[str, Float[Array, " pair"]]
+]:
+    """Returns a function of the features of these names, and of the list of each pair.
+
+    Parameters are constants of its program.
 
     Features after the last one that a head reads may be left out.
     """
@@ -111,9 +117,12 @@ def _chances(
         for name, head in heads.items()
     }
 
-    def chances(values: Float[Array, "pair feature"]) -> dict[str, Float[Array, " pair"]]:
+    def chances(
+        values: Float[Array, "pair feature"], lists: Int[Array, " pair"]
+    ) -> dict[str, Float[Array, " pair"]]:
         return {
-            name: pair_probabilities(head, values[:, columns[name]]) for name, head in heads.items()
+            name: pair_probabilities(head, values[:, columns[name]], lists)
+            for name, head in heads.items()
         }
 
     return chances
@@ -122,31 +131,43 @@ def _chances(
 def _with_sids(
     heads: Mapping[str, FittedHead], *, names: Sequence[str], groups: tuple[Group, ...]
 ) -> Callable[
-    [Float[Array, "pair dense"], QueryContext, ItemContext],
+    [Float[Array, "pair dense"], Int[Array, " pair"], QueryContext, ItemContext],
     tuple[Float[Array, "pair of_sids"], dict[str, Float[Array, " pair"]]],
 ]:
     """Returns a function of what is known of pairs, which computes what SIDs add to it first."""
     chances = _chances(heads, names=names)
 
     def judge(
-        dense: Float[Array, "pair dense"], queries: QueryContext, items: ItemContext
+        dense: Float[Array, "pair dense"],
+        lists: Int[Array, " pair"],
+        queries: QueryContext,
+        items: ItemContext,
     ) -> tuple[Float[Array, "pair of_sids"], dict[str, Float[Array, " pair"]]]:
         of_sids = jnp.empty((len(dense), 0), dense.dtype)
         if groups:
             context = SidContext(queries, jax.tree.map(lambda part: part[None], items))
             [of_sids] = sid_group_features(context, groups=groups)
-        return of_sids, chances(jnp.concatenate([dense, of_sids], axis=1))
+        return of_sids, chances(jnp.concatenate([dense, of_sids], axis=1), lists)
 
     return judge
+
+
+def _one_list(pairs: int) -> Int[np.ndarray, " row"]:
+    """Returns list 0 for the pairs of a call, and list 1 for the rows that `_padded` adds."""
+    return (np.arange(_program_rows(pairs)) >= pairs).astype(np.int32)
+
+
+def _program_rows(pairs: int) -> int:
+    """Returns the number of rows of the program for a number of pairs."""
+    whole = -(-pairs // PROGRAM_PAIRS[-1]) * PROGRAM_PAIRS[-1]
+    return next((rows for rows in PROGRAM_PAIRS if pairs <= rows), whole)
 
 
 def _padded(tree: _Tree) -> _Tree:
     """Returns arrays with rows of zeros at the end, up to a number that has a program."""
 
     def padded(array: np.ndarray) -> np.ndarray:
-        whole = -(-len(array) // PROGRAM_PAIRS[-1]) * PROGRAM_PAIRS[-1]
-        rows = next((rows for rows in PROGRAM_PAIRS if len(array) <= rows), whole)
-        out = np.zeros((rows, *array.shape[1:]), array.dtype)
+        out = np.zeros((_program_rows(len(array)), *array.shape[1:]), array.dtype)
         out[: len(array)] = array
         return out
 

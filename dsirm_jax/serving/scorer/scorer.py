@@ -80,10 +80,12 @@ class Scorer:
     Attributes:
       schema: the columns of the features of a pair, in order.
       sizes: codes per level.
+      compares_items: whether a head reads features beside those of the other items of a call.
     """
 
     schema: tuple[FeatureColumn, ...]
     sizes: tuple[int, ...]
+    compares_items: bool
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Scorer:
         self._shows_queries = manifest.settings.shows_queries
         self._settings, self.sizes, self._catalogue = settings, manifest.sizes, bundle.catalogue
         self._judge = Judge(manifest, heads=models.heads)
+        self.compares_items = any(head.in_lists for head in models.heads.values())
         self.schema = self._judge.schema
         self._evidence = evidence_in(bundle, pair_groups=self._judge.pair_groups)
         self._vector = query_encoder(models.encoder)

@@ -114,10 +114,13 @@ def in_memory(bundle: Bundle, sample: PairSample, *, batch: int) -> ModelOutputs
 def head_answers(
     bundle: Bundle, sample: PairSample, outputs: ModelOutputs
 ) -> tuple[Answers, FeatureTable]:
-    """Returns what the full model's head makes of them, and the columns that it reads."""
+    """Returns what the full model's head makes of them, and the columns that it reads.
+
+    Each pair is a list of its own, as it is in the calls of a scorer that it is compared with.
+    """
     beams, exact, log_shares, vector = outputs
     features = _features(bundle, sample, beams=beams, exact=exact, log_shares=log_shares)
-    probability = score(bundle.models.heads[FULL], features)
+    probability = score(bundle.models.heads[FULL], features, lists=np.arange(len(exact)))
     sids, log_probs = np.asarray(beams.sids), np.asarray(beams.log_probs)
     return Answers(sids, log_probs, probability, vector), features
 
@@ -131,7 +134,8 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
     )
     params = jax.device_put(models.generator.params)
     trie = jax.device_put(stablehlo.plain(bundle.catalogue.trie))
-    head_params = plain_params(models.heads[FULL])
+    fitted = models.heads[FULL]
+    head_params = plain_params(fitted)
     shares = _log_shares(bundle, sample.sids)
     pieces = models.prompted.pieces(sample.queries)
     tokens = rectangle(pieces, shape=(pairs, models.generator.max_pieces))
@@ -144,7 +148,9 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
         some = PairSample([], [], sample.sids[rows], sample.inputs[rows])
         exact = np.asarray(exactly(params, tokens[rows], some.sids[:, None]))[:, 0]
         features = _features(bundle, some, beams=beams, exact=exact, log_shares=shares[rows])
-        probability = np.asarray(head(head_params, features.values))
+        alone = np.arange(len(rows), dtype=np.int32)
+        given = stablehlo.head_arguments(fitted, head_params, features.values, alone)
+        probability = np.asarray(head(*given))
         parts.append(Answers(sids, log_probs, probability, vectors(rows)))
     return Answers(*(np.concatenate(blocks)[:pairs] for blocks in zip(*parts)))
 

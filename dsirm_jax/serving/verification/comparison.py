@@ -107,7 +107,8 @@ def probabilities_beside(
         values = features.values.copy()
         moved = values[:, column]
         moved += sign * ROUNDING * np.maximum(np.abs(moved), 1)
-        neighbours.append(score(head, dataclasses.replace(features, values=values)))
+        moved_table = dataclasses.replace(features, values=values)
+        neighbours.append(score(head, moved_table, lists=np.arange(len(values))))
     return np.stack(neighbours)
 
 

@@ -22,8 +22,7 @@ def heads():
     return {name: tiny.random_head(columns, seed=3) for name, columns in READ.items()}
 
 
-@pytest.fixture(scope="module")
-def judge(heads):
+def judge_of(heads):
     features = {
         name: tuple(FeatureColumn(name=column, group="", about="") for column in columns)
         for name, columns in READ.items()
@@ -32,6 +31,11 @@ def judge(heads):
     return Judge(
         SimpleNamespace(settings=settings, sizes=tiny.SIZES, features=features), heads=heads
     )
+
+
+@pytest.fixture(scope="module")
+def judge(heads):
+    return judge_of(heads)
 
 
 def table(pairs):
@@ -58,3 +62,19 @@ def test_without_sids_heads_may_read_a_few_columns_of_their_groups(judge, heads,
     np.testing.assert_array_equal(turned.features, judged.features)
     expected = score(heads[DENSE_ONLY], dense)
     np.testing.assert_allclose(judged.dense_only, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [1, 16, 20, 1500])
+def test_heads_that_compare_take_the_pairs_of_a_call_as_their_list(pairs):
+    lists = {FULL: ("pmi_3",), DENSE_ONLY: ("query_length", "cosine")}
+    heads = {
+        name: tiny.random_head(columns, seed=3, in_lists=lists[name])
+        for name, columns in READ.items()
+    }
+    dense = table(pairs)
+    judged = judge_of(heads).without_sids(dense)
+    expected = score(heads[DENSE_ONLY], dense, lists=np.zeros(pairs))
+    np.testing.assert_allclose(judged.dense_only, expected, atol=1e-6)
+    if pairs > 1:
+        alone = score(heads[DENSE_ONLY], dense, lists=np.arange(pairs))
+        assert np.abs(alone - expected).max() > 1e-3
