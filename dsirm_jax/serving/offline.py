@@ -40,8 +40,8 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yields batches of pairs with their scores, row by row, as `Scorer.score` has them.
 
-    Rows of one query need not stand together, but it is fastest where they do. Where a head compares
-    the items of a query (`relevance.run.in_lists`), all of a query's have to be in one batch.
+    Rows of one query need not stand together, but it is fastest where they do. Where a head
+    compares the items of a query (`relevance.run.in_lists`), all of these have to be in one batch.
 
     Args:
       batches: with the columns `query` and `item_id`, strings, among any others.
@@ -137,7 +137,7 @@ def _scored(
     pool: ThreadPoolExecutor,
     before: set[str | None] | None,
 ) -> pa.RecordBatch:
-    """Returns a batch with scores; `before` has the queries of batches before, where that counts."""
+    """Returns a batch with scores; `before`: queries of earlier batches, where that counts."""
     _check(batch, wanted=(QUERY, ITEM_ID), added=(SCORE, REASON, *names))
     texts, of_text = _distinct(batch.column(QUERY))
     ids = batch.column(ITEM_ID).to_pylist()
