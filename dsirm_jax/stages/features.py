@@ -22,7 +22,7 @@ def run(
     *,
     language: str | None = None,
     extra_groups: tuple[Group, ...] = (),
-    control_groups: tuple[Group, ...] = (),
+    control_groups: tuple[str, ...] = (),
 ) -> None:
     """texts and dense vectors -> the features of judged pairs that know nothing of SIDs.
 
@@ -30,7 +30,7 @@ def run(
       layout: of the run.
       language: of titles and queries, ISO 639-1; None where it is not known.
       extra_groups: groups of features of your own that read pairs, see `features.group.Group`.
-      control_groups: others that only controls of the ladder have, such as `judged.group`.
+      control_groups: names of groups that only controls of the ladder have, such as 'judged'.
     """
     import pyarrow.parquet as pq
 
@@ -42,7 +42,8 @@ def run(
     from dsirm_jax.relevance.features.group import PAIRS
     from dsirm_jax.relevance.neighbours import find_surroundings
 
-    wanted = groups.reading(PAIRS, extra=(*extra_groups, *control_groups))
+    controls = groups.controls_named(control_groups)
+    wanted = groups.reading(PAIRS, extra=(*extra_groups, *controls))
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
@@ -95,7 +96,8 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
     from dsirm_jax.relevance.features.group import PAIRS
 
     bound = bindings["features"]
-    groups.reading(PAIRS, extra=(*bound.get("extra_groups", ()), *bound.get("control_groups", ())))
+    controls = groups.controls_named(bound.get("control_groups", ()))
+    groups.reading(PAIRS, extra=(*bound.get("extra_groups", ()), *controls))
 
 
 STAGE = Stage(
