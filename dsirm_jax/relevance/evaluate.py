@@ -193,7 +193,7 @@ class _Resampled(NamedTuple):
         values, samples = dict(self.values), dict(self.samples)
         for rung in rungs:
             names = ("roc_auc", "auc_within", SHARE_WITHIN)
-            of_sample = [np.float64(values[rung, name]) for name in names]
+            of_sample = [np.asarray(values[rung, name]) for name in names]
             values[rung, "auc_between"] = float(pair_kinds.between(*of_sample))
             samples[rung, "auc_between"] = pair_kinds.between(
                 *(samples[rung, name] for name in names)

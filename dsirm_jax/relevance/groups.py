@@ -35,8 +35,30 @@ def package_groups() -> Mapping[str, Group]:
     return MappingProxyType(groups_in(features))
 
 
-def groups_in(package: ModuleType) -> dict[str, Group]:
-    """Returns the `GROUP` of each module of a package that has one, by name and in order.
+@functools.cache
+def control_groups() -> Mapping[str, Group]:
+    """Returns the groups of this package that only controls have, each its module's `CONTROL`."""
+    return MappingProxyType(groups_in(features, named="CONTROL"))
+
+
+def controls_named(names: Sequence[str]) -> tuple[Group, ...]:
+    """Returns some of `control_groups`, in the order given.
+
+    Raises:
+      InputError: there is no such group.
+    """
+    known = control_groups()
+    if names:
+        check_names(names, known=known, binding="gin binding features.run.control_groups")
+    return tuple(known[name] for name in names)
+
+
+def groups_in(package: ModuleType, *, named: str = "GROUP") -> dict[str, Group]:
+    """Returns the group of each module of a package that has one, by name and in order.
+
+    Args:
+      package: whose modules may have one.
+      named: what they call it.
 
     Raises:
       InputError: two have one name.
@@ -45,7 +67,7 @@ def groups_in(package: ModuleType) -> dict[str, Group]:
         importlib.import_module(f"{package.__name__}.{module.name}")
         for module in pkgutil.iter_modules(package.__path__)
     ]
-    groups = [module.GROUP for module in modules if hasattr(module, "GROUP")]
+    groups = [getattr(module, named) for module in modules if hasattr(module, named)]
     return _by_name(sorted(groups, key=lambda group: (group.order, group.name)))
 
 

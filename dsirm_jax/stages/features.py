@@ -23,7 +23,7 @@ def run(
     language: str | None = None,
     type_rules: int = 1,
     extra_groups: tuple[Group, ...] = (),
-    control_groups: tuple[Group, ...] = (),
+    control_groups: tuple[str, ...] = (),
 ) -> None:
     """texts and dense vectors -> the features of judged pairs that know nothing of SIDs.
 
@@ -32,7 +32,7 @@ def run(
       language: of titles and queries, ISO 639-1; None where it is not known.
       type_rules: version of the rules for product types, see `product_type.tag_of`.
       extra_groups: groups of features of your own that read pairs, see `features.group.Group`.
-      control_groups: others that only controls of the ladder have, such as `judged.group`.
+      control_groups: names of groups that only controls of the ladder have, such as 'judged'.
     """
     import pyarrow.parquet as pq
 
@@ -45,7 +45,8 @@ def run(
     from dsirm_jax.relevance.features.group import PAIRS
     from dsirm_jax.relevance.neighbours import find_surroundings
 
-    wanted = groups.reading(PAIRS, extra=(*extra_groups, *control_groups))
+    controls = groups.controls_named(control_groups)
+    wanted = groups.reading(PAIRS, extra=(*extra_groups, *controls))
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
     queries = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
     vectors = tables.read_dense_vectors(layout, scratch=layout.stage("features"))
@@ -112,7 +113,8 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
     rules = bound.get("type_rules", 1)
     check_whole("features.run.type_rules", rules, least=1)
     check_number("features.run.type_rules", rules, most=LATEST_RULES)
-    groups.reading(PAIRS, extra=(*bound.get("extra_groups", ()), *bound.get("control_groups", ())))
+    controls = groups.controls_named(bound.get("control_groups", ()))
+    groups.reading(PAIRS, extra=(*bound.get("extra_groups", ()), *controls))
 
 
 STAGE = Stage(

@@ -241,7 +241,7 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
       bindings: of this stage, `match` and `features`, by the name of the stage.
     """
     from dsirm_jax.metrics import esci
-    from dsirm_jax.relevance.groups import check_rungs
+    from dsirm_jax.relevance.groups import check_rungs, controls_named
 
     esci.check_gains(bindings["relevance"].get("esci_gains", esci.PAPER))
     match_bindings, feature_bindings = bindings["match"], bindings["features"]
@@ -250,7 +250,7 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
         beams=match_bindings.get("beams", ()),
         extra=[
             *feature_bindings.get("extra_groups", ()),
-            *feature_bindings.get("control_groups", ()),
+            *controls_named(feature_bindings.get("control_groups", ())),
             *match_bindings.get("extra_groups", ()),
         ],
     )

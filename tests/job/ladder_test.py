@@ -10,6 +10,8 @@ from tests.job.tiny import SMALL, dsirm
 
 COLOURS = ("红", "蓝", "绿", "黑", "白", "灰")
 THINGS = ("水壶", "椅子", "台灯", "杯子", "锅", "地毯", "沙发", "花瓶", "书桌", "碗")
+SESSIONS = 12
+"""Of each query, more than the impressions that a click model asks for."""
 RUNGS = {
     "prf": "@prf/groups.without_sids()",
     "no_sid": "@groups.without_sids()",
@@ -39,25 +41,24 @@ def write(folder):
     ]
     sessions = []
     for place, (colour, thing) in enumerate(names[::2]):
-        shown = [*toss.permutation(len(names))[:8].tolist(), 2 * place, 2 * place + 1]
+        shown = np.unique([*toss.permutation(len(names))[:9], 2 * place, 2 * place + 1]).tolist()
         alike = [(names[item][0] == colour) + (names[item][1] == thing) for item in shown]
-        clicked = [
-            item
-            for item, shared in zip(shown, alike, strict=True)
-            if toss.random() < 0.15 + 0.35 * shared
-        ]
-        sessions.append(
-            {
-                "user_id": place,
-                "session_id": place,
-                "time_index": place,
-                "split": "train",
-                "query": f"{colour}色 {thing}",
-                "impressed_item_ids": shown,
-                "clicked_item_ids": clicked,
-                "purchased_item_ids": [],
-            }
-        )
+        for session in range(SESSIONS):
+            clicked = [
+                item
+                for item, shared in zip(shown, alike, strict=True)
+                if toss.random() < 0.02 + 0.3 * shared
+            ]
+            sessions.append(
+                {
+                    **dict.fromkeys(("user_id", "session_id", "time_index"), session),
+                    "query": f"{colour}色 {thing}",
+                    "split": "train",
+                    "impressed_item_ids": shown,
+                    "clicked_item_ids": clicked,
+                    "purchased_item_ids": [],
+                }
+            )
     for name, rows in (("items", items), ("recall", sessions)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")

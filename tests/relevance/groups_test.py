@@ -99,7 +99,7 @@ def test_rungs_of_gin_files_are_what_stood_there_as_lists(files, expected):
     groups.check_rungs(
         expected,
         beams=configuration.bound(match.run).get("beams", ()),
-        extra=configuration.bound(features.run).get("control_groups", ()),
+        extra=groups.controls_named(configuration.bound(features.run).get("control_groups", ())),
     )
 
 
@@ -139,6 +139,14 @@ def test_every_feature_of_sids_is_named_once():
     assert prefix[:2] == ("beam_mass_1", "beam_mass_2")
     about = groups.package_groups()["prefix"].described(levels=2)["pmi_2"]
     assert about == "log_prob minus log share of items with these first l codes, l = 2"
+
+
+def test_a_control_group_is_in_no_rung_that_does_not_name_it():
+    assert "judged" in groups.control_groups() and "judged" not in groups.package_groups()
+    [found] = groups.controls_named(("judged",))
+    assert len(found.described()) == len(groups.package_groups()["neighbours"].described(levels=3))
+    with pytest.raises(InputError, match=r"control_groups names the feature group 'juged' \(did"):
+        groups.controls_named(("juged",))
 
 
 def test_groups_are_chosen_in_the_order_of_tables():

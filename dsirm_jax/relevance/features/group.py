@@ -1,7 +1,8 @@
 """What a group of features is, and what it may look at.
 
-Add a group to this package by a module of this folder that has a `GROUP`; one of your own, in a
-module of your own, by `features.run.extra_groups` (or `match.run.extra_groups`) in gin. Nothing
+Add a group to this package by a module of this folder that has a `GROUP`, or a `CONTROL` where only
+controls of the ladder are to have it; one of your own, in a module of your own, by
+`features.run.extra_groups` (or `match.run.extra_groups`) in gin. Nothing
 else lists groups or columns.
 """
 

@@ -1,8 +1,8 @@
 """Group `judged`: what `neighbours` knows, with cosine kernels in place of codes.
 
 A control of the ladder, not among the groups of other rungs: what codes add beyond being told of
-near items and of judgements for near training queries, irrelevant ones too. It is bound as
-`features.run.control_groups`.
+near items and of judgements for near training queries, irrelevant ones too. The stage `features`
+computes it where `features.run.control_groups` names it.
 """
 
 from __future__ import annotations
@@ -115,15 +115,13 @@ def _heard(
     return np.take_along_axis(items, place, axis=1), heard
 
 
-def group() -> Group:
-    """Returns the group, to bind as `features.run.control_groups`."""
-    return Group(
-        name="judged",
-        order=10,
-        columns=tuple(
-            Column(f"{name}_{place}", f"{about}, width {width:g}")
-            for name, about in NAMES.items()
-            for place, width in enumerate(WIDTHS, 1)
-        ),
-        compute=judged,
-    )
+CONTROL = Group(
+    name="judged",
+    order=10,
+    columns=tuple(
+        Column(f"{name}_{place}", f"{about}, width {width:g}")
+        for name, about in NAMES.items()
+        for place, width in enumerate(WIDTHS, 1)
+    ),
+    compute=judged,
+)

@@ -32,7 +32,7 @@ def shop(*, seed=0, queries=QUERIES, items=ITEMS, pairs=PAIRS, voting=30):
 
 
 def table(context, **blocks):
-    names = list(judged.group().described())
+    names = list(judged.CONTROL.described())
     return dict(zip(names, judged.judged(context, **blocks).T, strict=True))
 
 
