@@ -209,6 +209,19 @@ def test_of_shuffled_labels_nothing_is_learnt_in_any_fold_or_half(run, tmp_path)
     assert "starts" not in again.stderr
 
 
+def test_fine_grained_pairs_are_of_the_shops_truth_and_of_every_rung(run):
+    model_dir, *_ = run
+    metrics = json.loads((model_dir / "relevance/metrics.json").read_text())
+    found = metrics["fine_grained"]
+    assert found["source"] == "truth"
+    assert set(found["rungs"]) == set(metrics["rungs"])
+    assert set(found["lifts"]) == set(metrics["lifts"])
+    assert found["pairs"] == sum(counts["pairs"] for counts in found["kinds"].values())
+    for of_rung in found["rungs"].values():
+        assert set(of_rung) == {"all", *found["kinds"]}
+        assert all(0 <= of["low"] <= of["value"] <= of["high"] <= 1 for of in of_rung.values())
+
+
 def test_the_end_names_metrics_and_report(run):
     model_dir, done = run
     assert "roc_auc" in done.stdout

@@ -17,7 +17,9 @@ from dsirm_jax.data.title_types import TitleTypes
 from dsirm_jax.data.vectors import write_vectors
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.training_tables import read_training_items
+from dsirm_jax.run.layout import Layout
 from tests.quantizer.fitted_test import make
+from tests.quantizer.further_items_test import ROWS, assigned, quantized, vectors_of
 from tests.quantizer.training_items_test import CONFIG
 
 RULES_2 = TitleTypes(language="en-x-rules2", noise=("product", "series"))
@@ -123,3 +125,13 @@ def test_a_catalogue_without_language_or_category_says_what_to_bind(tmp_path, ca
 def test_rules_that_are_not_there_are_refused(rules):
     with pytest.raises(ValueError, match="QuantizerConfig.title_rules is "):
         dataclasses.replace(CONFIG, title_rules=rules)
+
+
+def test_titles_of_further_items_are_read_by_the_rules_of_their_run(tmp_path):
+    layout = Layout(model_dir=tmp_path / "run")
+    sids = quantized(layout, vectors_of(), title_language="en", title_rules=2)
+    assert json.loads(layout.health.read_text())["pinned_categories"] == ["lamp", "mug", "shoe"]
+    titles = [f"acme 6 in. {['lamp', 'shoe', 'mug'][row % 3]} 6 qt" for row in range(ROWS)]
+    assert assigned(layout, tmp_path / "v.parquet", title=titles)["sid"].to_pylist() == sids
+    fitted = quantizers.load(layout.quantizer)
+    assert fitted.types == TitleTypes(language="en-x-rules2")
