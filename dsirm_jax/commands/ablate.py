@@ -55,7 +55,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
             force=flags["force"],
             trust=trust,
         )
-        _report(job, trust=trust)
+        write_page(job, trust=trust)
     if processes.is_first():
         metrics = json.loads(layout.ladder.read_text("utf-8"))
         print(metrics_table(metrics))
@@ -65,8 +65,13 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _report(job: Job, *, trust: bool) -> None:
-    """Writes the page: of the whole run where it is finished, of the ladder alone where not."""
+def write_page(job: Job, *, trust: bool) -> None:
+    """Writes the page: of the whole run where it is finished, of the ladder alone where not.
+
+    Args:
+      job: whose ladder is finished.
+      trust: see `runner.run_stage`.
+    """
     from dsirm_jax.run import configuration
     from dsirm_jax.run.job import plan, run_tasks
     from dsirm_jax.run.record import is_finished

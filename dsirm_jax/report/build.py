@@ -123,7 +123,7 @@ def ladder_panels(ladder: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     A metric that the ladder of an earlier version lacks is left out.
     """
-    panels = {}
+    panels: dict[str, dict[str, Any]] = {}
     for metric in ("roc_auc", *KINDS_OF_GAIN):
         lifts = [lift for lift in ladder["lifts"].values() if metric in lift]
         rows = {
