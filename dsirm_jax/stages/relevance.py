@@ -72,7 +72,7 @@ def run(
     named = tables.first_spellings(layout.queries)[pairs["query_index"]]
     lessons = lessons_of(rungs, seen=seen, tested=tested)
     lists = pairs["query_index"]
-    columns = tables.feature_names(layout.features, layout.for_rung(FULL).sid_features)
+    columns = tables.feature_names(halves[0].features, halves[0].for_rung(FULL).sid_features)
     _check_in_lists(in_lists, columns)
 
     scores, grades, leak = {}, {}, {}
