@@ -68,7 +68,7 @@ def pair_context(
       items: columns of all items of the catalogue, some rows at a time, in order.
       numbers: the user's own of every item by the name of their column, NaN where there is none.
       processor: SentencePiece.
-      language: of all texts, ISO 639-1; None where it is not known or there are several.
+      language: of all texts, see `product_type`; None: not known, or several.
     """
     wanted, item_row = np.unique(item_index, return_inverse=True)
     statistics, texts = catalogue_statistics(items, wanted=wanted, processor=processor)

@@ -30,7 +30,7 @@ class Reading(NamedTuple):
     Attributes:
       processor: SentencePiece.
       names: that the catalogue knows.
-      language: of queries and items, ISO 639-1; None where it is not known or there are several.
+      language: of queries and items, see `product_type`; None: not known, or several.
     """
 
     processor: SentencePieceProcessor

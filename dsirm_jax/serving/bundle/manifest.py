@@ -87,7 +87,7 @@ class BundleSettings:
       generator: see `generator.architectures.description`.
       max_pieces: tokens that the generator reads of a query.
       beams: SIDs that it writes for a query.
-      language: of titles and queries, ISO 639-1, or None.
+      language: of titles and queries, with the rules of their types, see `product_type`; or None.
       groups: feature groups of each head.
       extras: the user's own columns of items, and their Arrow types.
       numbers: those of them that hold numbers, features of the group `numeric`.
