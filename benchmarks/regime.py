@@ -17,8 +17,9 @@ relevant pairs whose query and item have the same first l codes, `agreement_othe
 
 A gain is the mean over seeds, paired by query. Its variance is that of the bootstrap over queries
 or that between seeds, whichever is larger (the moment estimator of DerSimonian & Laird 1986,
-weights even); the interval is ± 1.96 standard errors, and what could be detected, at 80 % power,
-2.8. A line of --out holds a seed of some cells, and what is there is not made again.
+weights even): of one seed it knows nothing of other shops and fits. The interval is ± 1.96 standard
+errors, and what could be detected, at 80 % power, 2.8. A line of --out holds a seed of some cells,
+and what is there is not made again.
 """
 
 from __future__ import annotations
@@ -303,7 +304,7 @@ def _plot(gains: Mapping[str, Mapping[Cell, Gain]], path: Path, *, shop: Shop) -
     for place in axes[-1]:
         place.set_xlabel("γ")
     axes[0, 0].legend(frameon=False)
-    figure.suptitle(f"Gain over γ = 0, simulated shops of {shop.items:,} items, 95 % intervals")
+    figure.suptitle(f"Gain over γ = 0, shops of {shop.items:,}\nitems, 95 % intervals", size=9)
     figure.savefig(path, metadata={"Date": None})
 
 
