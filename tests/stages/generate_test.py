@@ -234,6 +234,7 @@ def aligned(*, learning_rate):
     return Alignment(reward=JudgedGains(), training=training, samples=4)
 
 
+@pytest.mark.slow
 def test_the_supervised_generator_stays_beside_the_aligned_one(layout):
     training = dataclasses.replace(TRAINING, held_out=0.3)
     run(layout, training=training)

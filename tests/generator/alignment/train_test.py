@@ -115,14 +115,12 @@ def test_the_divergence_is_that_of_whole_sids():
     assert same["kl"] == pytest.approx(0, abs=1e-6)
 
 
-def test_further_updates_stop_at_the_clip():
-    """What the first update has made better no longer pulls where the clip is narrow."""
-    params, second = sharp_params(seed=3), {}
-    _, once = one_step(params, PLAIN)
-    for clip in (1e-3, 0.99):
-        _, twice = one_step(params, dataclasses.replace(PLAIN, updates=2, clip=clip))
-        second[clip] = 2 * twice["gradient_norm"] - once["gradient_norm"]
-    assert second[1e-3] < 0.7 * second[0.99]
+def test_two_small_updates_by_the_same_draws_are_one_of_twice_the_size():
+    params, small = sharp_params(seed=3), optax.sgd(1e-2)
+    once, _ = one_step(params, PLAIN, optimizer=small)
+    twice, _ = one_step(params, dataclasses.replace(PLAIN, updates=2), optimizer=small)
+    difference = jax.tree.map(lambda both, one: both - 2 * one, twice, once)
+    assert optax.tree.norm(difference) < 0.05 * optax.tree.norm(twice)
 
 
 def some_queries(number=16, *, known=1, seed=0):
@@ -191,6 +189,7 @@ def test_what_is_rewarded_becomes_probable(tmp_path):
     assert before < 0.5 < 0.8 < after
 
 
+@pytest.mark.slow
 def test_experts_teach_what_is_never_drawn(tmp_path):
     params = jax.tree.map(lambda array: 2 * array, sharp_params(seed=5))
     before = shares_of(params)
@@ -218,6 +217,7 @@ def test_without_queries_to_measure_by_it_says_what_to_bind(tmp_path):
         run(tmp_path, queries=some_queries(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_parallel", [1, 2], ids=["data 8", "data 4 x model 2"])
 def test_meshes_align_alike(tmp_path, model_parallel):
     """Were a single draw another one, the parameters would be far apart."""
@@ -230,6 +230,7 @@ def test_meshes_align_alike(tmp_path, model_parallel):
     assert_near(many.params, one.params)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped(tmp_path):
     whole = run(tmp_path / "whole")
     shutil.copytree(tmp_path / "whole/checkpoints/3", tmp_path / "parts/checkpoints/3")
@@ -238,6 +239,7 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, parts.params, whole.params)
 
 
+@pytest.mark.slow
 def test_of_adapters_the_frozen_weights_stay(tmp_path):
     config = Lora(config=CONFIG, rank=2)
     params = jax.device_get(init_params(config, seed=5))
