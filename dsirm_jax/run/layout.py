@@ -118,6 +118,20 @@ class Layout:
         return self.stage("generate") / "generator.safetensors"
 
     @property
+    def supervised_generator(self) -> Path:
+        """The generator before its alignment."""
+        return self.stage("generate") / "supervised.safetensors"
+
+    @property
+    def alignment(self) -> Path:
+        """Checkpoints and logs of the alignment."""
+        return self.stage("generate") / "alignment"
+
+    @property
+    def alignment_result(self) -> Path:
+        return self.stage("generate") / "alignment.json"
+
+    @property
     def generator_vocabulary(self) -> Path:
         """The generator's own, a folder; where there is none it reads `vocabulary`."""
         return self.stage("generate") / "vocabulary"

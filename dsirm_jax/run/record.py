@@ -1,8 +1,9 @@
 """What a stage's folder says of itself: what it was made of, and what was in it when it was done.
 
 `stage.json` is sealed, and it lists every file of a finished stage with its size and SHA-256.
-Not listed are `checkpoints/`, whose steps have seals of their own, and `logs/`, which no stage
-reads: both may be deleted; and `bundle/`, which has a manifest and changes when it is updated.
+Not listed are `checkpoints/`, whose steps have seals of their own, `logs/`, which no stage reads,
+and `alignment/`, which has both: these may be deleted; and `bundle/`, which has a manifest and
+changes when it is updated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dsirm_jax.run.layout import CONFIG
 from dsirm_jax.run.old_record import OldRecord, old_record
 
 RECORD = "stage.json"
-UNLISTED = ("checkpoints", "logs", "bundle")
+UNLISTED = ("checkpoints", "logs", "alignment", "bundle")
 PREVIOUS = "previous/"
 """Begins the names of inputs that lie in the MODEL_DIR of an earlier run."""
 

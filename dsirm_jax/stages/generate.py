@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.data.vocabularies.prompt import QUERY, Prompted, check_prompt
-from dsirm_jax.io.checks import check_choice, check_text, check_whole
+from dsirm_jax.io.checks import check_choice, check_holds, check_text, check_whole
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import prepare, quantize
 from dsirm_jax.training import processes
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dsirm_jax.data.tasks import Curriculum
     from dsirm_jax.data.vocabularies.protocol import Vocabulary
+    from dsirm_jax.generator.alignment.alignment import Alignment
     from dsirm_jax.generator.architectures.architecture import Architecture
     from dsirm_jax.generator.code_start import Directions
     from dsirm_jax.generator.losses import GeneratorObjective
+    from dsirm_jax.sids.trie import Trie
     from dsirm_jax.training.settings import Training
 
 CODE_STARTS = (None, "titles", "codewords")
@@ -41,6 +45,7 @@ def run(
     vocabulary: str | None = None,
     start: str | None = None,
     code_start: str | None = None,
+    alignment: Alignment | None = None,
     model_parallel: int = 1,
 ) -> None:
     """query texts -> their most probable SIDs, and exact log-probs of the judged pairs."""
@@ -102,15 +107,35 @@ def run(
         params=params,
         model_parallel=model_parallel,
     )
-    fitted = generators.FittedGenerator(
+    as_fitted = functools.partial(
+        generators.FittedGenerator,
         config=config.unscanned(),
-        params=config.unstacked(params),
         max_pieces=max_pieces,
         sid_version=table.version,
         prompt=prompt,
     )
-    processes.first(functools.partial(generators.save, layout.generator, fitted))
     existing = trie.build(table.sids, sizes=sizes)
+    texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
+    whole = prompted.whole(texts)
+    log_cut(whole, most=max_pieces, name="generate")
+    pieces = prompted.cut(whole)
+    if alignment:
+        supervised = as_fitted(params=config.unstacked(params))
+        processes.first(functools.partial(generators.save, layout.supervised_generator, supervised))
+        params = _aligned(
+            layout,
+            alignment,
+            config=config,
+            params=params,
+            existing=existing,
+            sids=table.sids,
+            pieces=pieces,
+            max_pieces=max_pieces,
+            seed=seed,
+            model_parallel=model_parallel,
+        )
+    fitted = as_fitted(params=config.unstacked(params))
+    processes.first(functools.partial(generators.save, layout.generator, fitted))
     written = predict_shards(
         fitted=fitted,
         trie=existing,
@@ -121,10 +146,6 @@ def run(
     )
     join = functools.partial(join_query_shards, into=layout.query_sids, sid_version=table.version)
     processes.first(functools.partial(join, written))
-    texts = pq.read_table(layout.queries, columns=["query"])["query"].to_pylist()
-    whole = prompted.whole(texts)
-    log_cut(whole, most=max_pieces, name="generate")
-    pieces = prompted.cut(whole)
     pairs = read_judgements(layout.judgements, "query_index", "item_index")
     log_probs = score_pairs(
         fitted=fitted,
@@ -173,8 +194,58 @@ def _directions(
     return codeword_directions(codebooks, sids, width=embedding.shape[1], seed=seed)
 
 
+def _aligned(
+    layout: Layout,
+    alignment: Alignment,
+    *,
+    config: Architecture,
+    params: Any,
+    existing: Trie,
+    sids: np.ndarray,
+    pieces: Sequence[Sequence[int]],
+    max_pieces: int,
+    seed: int,
+    model_parallel: int,
+) -> Any:
+    """Returns the parameters after alignment, and writes what came of it."""
+    from dsirm_jax.data.pairs import held_out_queries
+    from dsirm_jax.generator.alignment.queries import rewarded_queries
+    from dsirm_jax.generator.alignment.train import align
+    from dsirm_jax.io.files import write_json
+
+    pairs = alignment.reward.of_pairs(
+        items=layout.items, queries=layout.queries, judgements=layout.judgements
+    )
+    queries = rewarded_queries(pairs, sids=sids, sizes=config.sid_sizes, pieces=pieces)
+    share = alignment.training.held_out
+    held_out = held_out_queries(layout.queries, share=share, seed=seed)[queries.numbers]
+    aligned = align(
+        config=config,
+        alignment=alignment,
+        params=params,
+        trie=existing,
+        queries=queries,
+        held_out=held_out,
+        max_pieces=max_pieces,
+        directory=layout.alignment,
+        seed=seed,
+        model_parallel=model_parallel,
+    )
+    result = {
+        "queries": int((~held_out).sum()),
+        "held_out": int(held_out.sum()),
+        "reward": {"supervised": aligned.before, "aligned": aligned.after},
+        "is_aligned": aligned.is_better,
+    }
+    processes.first(functools.partial(write_json, layout.alignment_result, result))
+    return aligned.params
+
+
 def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises InputError where the prompt, the vocabulary or the start of codes is none."""
+    """Raises InputError where the prompt, the vocabulary or the start of codes is none.
+
+    Or where alignment would be measured by queries that supervised training has learnt.
+    """
     from dsirm_jax.data.vocabularies import folder
 
     bound = bindings["generate"]
@@ -183,6 +254,15 @@ def check(bindings: Mapping[str, Mapping[str, Any]]) -> None:
         check_text("generate.run.vocabulary", vocabulary)
         folder.read(Path(vocabulary))
     check_choice("generate.run.code_start", bound.get("code_start"), CODE_STARTS)
+    if alignment := bound.get("alignment"):
+        of_alignment, of_training = alignment.training.held_out, bound["training"].held_out
+        check_holds(
+            of_alignment <= of_training,
+            binding="Training.held_out of Alignment.training",
+            value=of_alignment,
+            remedy=f"at most generate.run.training's, {of_training!r}: those held out from the one "
+            f"must not be learnt by the other",
+        )
 
 
 STAGE = Stage(

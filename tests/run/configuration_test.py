@@ -174,3 +174,13 @@ def test_sizes_of_t5_have_as_many_parameters_as_the_originals(size):
     shapes = jax.eval_shape(lambda: init_params(config, seed=0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == T5_1_1[size]
     assert bound["training"].optimizer == "adafactor"
+
+
+def test_alignment_is_read_after_the_file_of_a_run():
+    files = ["gin/runs/demo.gin", "gin/models/aligned.gin"]
+    configuration.parse(files=files, bindings=GIVEN, search_paths=[])
+    bound = configuration.bound(generate.run)
+    generate.STAGE.check({"generate": bound})
+    described = configuration.description(bound["alignment"])
+    assert described["reward"] == {"": "JudgedGains"}
+    assert (described["samples"], described["training"]["held_out"]) == (8, 0.1)

@@ -17,6 +17,8 @@ from dsirm_jax.data.tasks import Curriculum
 from dsirm_jax.data.vocabularies import folder
 from dsirm_jax.data.vocabularies.trimming import trimmed
 from dsirm_jax.generator import fitted as generators
+from dsirm_jax.generator.alignment.alignment import Alignment
+from dsirm_jax.generator.alignment.rewards.judged import JudgedGains
 from dsirm_jax.generator.architectures.architecture import init_params
 from dsirm_jax.generator.architectures.decoder_only import DecoderConfig
 from dsirm_jax.generator.architectures.lora import Lora
@@ -31,6 +33,7 @@ from dsirm_jax.quantizer.config import QuantizerConfig
 from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.quantizer.kinds.residual_kmeans import ResidualKmeans
 from dsirm_jax.quantizer.model import Codebook
+from dsirm_jax.run import record
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids import trie
 from dsirm_jax.sids.codes import SCHEMA, write_versioned
@@ -223,6 +226,53 @@ def test_codes_start_from_what_is_known_of_them(layout, code_start):
         np.testing.assert_allclose(
             fitted.params["token_embedder"]["embedding"], params["token_embedder"]["embedding"]
         )
+
+
+def aligned(*, learning_rate):
+    """Two of eight training queries are held out by the seed."""
+    training = dataclasses.replace(TRAINING, epochs=30, learning_rate=learning_rate, held_out=0.3)
+    return Alignment(reward=JudgedGains(), training=training, samples=4)
+
+
+@pytest.mark.slow
+def test_the_supervised_generator_stays_beside_the_aligned_one(layout):
+    training = dataclasses.replace(TRAINING, held_out=0.3)
+    run(layout, training=training)
+    plain = {path: path.read_bytes() for path in layout.stage("generate").glob("*.*")}
+    shutil.rmtree(layout.stage("generate"))
+    layout.stage("generate").mkdir()
+    run(layout, training=training, alignment=aligned(learning_rate=0.0))
+    assert layout.supervised_generator.read_bytes() == plain[layout.generator]
+    for path, content in plain.items():  # nothing is better, and nothing changes
+        assert path.read_bytes() == content, path
+    result = json.loads(layout.alignment_result.read_text())
+    assert result["queries"] + result["held_out"] == 8 and result["held_out"] > 0
+    assert not result["is_aligned"]
+    assert result["reward"]["aligned"] == result["reward"]["supervised"]
+    shutil.rmtree(layout.stage("generate"))
+    layout.stage("generate").mkdir()
+    run(layout, training=training, alignment=aligned(learning_rate=3e-2))
+    assert layout.supervised_generator.read_bytes() == plain[layout.generator]
+    result = json.loads(layout.alignment_result.read_text())
+    assert result["is_aligned"]
+    assert 0 <= result["reward"]["supervised"] < result["reward"]["aligned"] <= 1
+    before, after = map(generators.load, (layout.supervised_generator, layout.generator))
+    assert before.version != after.version
+    names = record.listed_files(layout.stage("generate"))
+    assert {"supervised.safetensors", "alignment.json"} < {*names}
+    assert not any(name.startswith("alignment/") for name in names)
+    pieces = vocabulary.text_pieces(layout.vocabulary, QUERIES)
+    existing = trie.build(SIDS, sizes=SIZES)
+    expected = predict_sids(fitted=after, trie=existing, pieces=pieces, beams=3)
+    assert pq.read_table(layout.query_sids)["sids"].to_pylist() == expected.sids.tolist()
+
+
+def test_alignment_is_not_measured_by_queries_that_were_learnt():
+    bound = {"training": TRAINING, "alignment": aligned(learning_rate=0.1)}
+    with pytest.raises(InputError, match="Alignment.training is 0.3; bind at most .*, 0.0: those"):
+        generate.STAGE.check({"generate": bound})
+    bound["training"] = dataclasses.replace(TRAINING, held_out=0.3)
+    generate.STAGE.check({"generate": bound})
 
 
 def test_another_start_of_codes_is_refused_before_any_stage():
