@@ -177,8 +177,8 @@ def boosted(
         import lightgbm
     except (ImportError, OSError) as error:  # its library may lack that of OpenMP
         raise InputError(
-            f"LambdaMart needs LightGBM ({error}): pip install 'dsirm-jax[ranking]', or bind "
-            f"another head"
+            f"LambdaMart needs LightGBM ({error}): pip install '.[ranking]' in a checkout, or "
+            f"bind another head"
         ) from error
 
     order = np.argsort(pairs.queries, kind="stable")
