@@ -66,14 +66,15 @@ def sid_health(
     }
 
 
-def crowded(health: Mapping[str, Any], *, pinned: bool) -> str | None:
+def crowded(health: Mapping[str, Any], *, sizes: Sequence[int], pinned: bool) -> str | None:
     """Returns which sizes to bind where too many items share their SID; None where they do not.
 
     Args:
       health: what `sid_health` returned.
+      sizes: those that are bound.
       pinned: whether first codes are pinned, so that their number follows the categories.
     """
-    shared, sizes = health["collision_rate"], health["sizes"]
+    shared = health["collision_rate"]
     if shared <= MOST_SHARED:
         return None
     advised = roomier(sizes, shared=shared, pinned=pinned)

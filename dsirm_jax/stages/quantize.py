@@ -97,7 +97,7 @@ def run(
         before=before,
     )
     write_json(layout.health, health)
-    if hint := crowded(health, pinned=bool(fitted.names)):
+    if hint := crowded(health, sizes=config.codebook_sizes, pinned=bool(fitted.names)):
         log.warning("%s: %s", layout.sids, hint)
     sample = sample_rows(len(items.items), seed=seed)
     check_carried(

@@ -39,8 +39,8 @@ def test_even_codes_of_the_advised_sizes_are_shared_by_some_30_percent():
 
 
 def test_a_hint_names_sizes_and_what_is_seen():
-    health = {"collision_rate": 0.56, "sizes": (128, 128, 128), "items": 54667}
-    hint = crowded(health | {"largest_bucket": 145}, pinned=True)
+    health = {"collision_rate": 0.56, "items": 54667, "largest_bucket": 145}
+    hint = crowded(health, sizes=(128, 128, 128), pinned=True)
     assert hint.startswith("56% of 54,667 items share their SID with another, in buckets of up to")
     assert "bind QuantizerConfig.codebook_sizes = (128, 224, 224)" in hint
-    assert crowded(health | {"collision_rate": 0.3}, pinned=True) is None
+    assert crowded(health | {"collision_rate": 0.3}, sizes=(128,), pinned=True) is None
