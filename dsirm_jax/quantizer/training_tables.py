@@ -127,5 +127,7 @@ def _classes(
         values = [attribute(name, row, language=config.type_language) or None for row in rows]
         common = Counter(filter(None, values)).most_common(MOST_CLASSES)
         number = {value: place for place, (value, _) in enumerate(common)}
-        classes.append([number.get(value, UNKNOWN) for value in values])
+        classes.append(
+            [UNKNOWN if value is None else number.get(value, UNKNOWN) for value in values]
+        )
     return np.array(classes, np.int32).T

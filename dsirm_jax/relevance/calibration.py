@@ -78,7 +78,7 @@ def divided_by(temperature: float) -> Curve:
 AS_IT_IS = divided_by(1.0)
 
 
-def calibrated(curve: Curve, logits: Float[Array, " pair"]) -> Float[Array, " pair"]:
+def calibrated(curve: Curve, logits: Float[AnyArray, " pair"]) -> Float[Array, " pair"]:
     """Returns calibrated log-odds."""
     return jnp.interp(logits, *curve, left="extrapolate", right="extrapolate")
 
@@ -174,7 +174,8 @@ def rising_line(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14}
     ).x
     knots = centre + spread * np.array([-1.0, 1.0])
-    return Curve(np.float32(knots), np.float32([height - slope, height + slope]))
+    values = np.array([height - slope, height + slope])
+    return Curve(knots.astype(np.float32), values.astype(np.float32))
 
 
 def rising_curve(
@@ -227,6 +228,8 @@ def _pooled(
     return sums / weight, weight, hits
 
 
-def calibrated_probabilities(curve: Curve, logits: Float[Array, " pair"]) -> Float[Array, " pair"]:
+def calibrated_probabilities(
+    curve: Curve, logits: Float[AnyArray, " pair"]
+) -> Float[Array, " pair"]:
     """Returns calibrated probabilities of being relevant."""
     return jax.nn.sigmoid(calibrated(curve, logits))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -47,14 +48,15 @@ def list_columns(
       listwise setting.
     """
     pairs = lists.shape[0]  # `len` would want a number
-    of_lists = {"segment_ids": lists, "num_segments": pairs}
-    sizes = jax.ops.segment_sum(jnp.ones_like(lists), **of_lists)[lists][:, None]
+    sums = functools.partial(jax.ops.segment_sum, segment_ids=lists, num_segments=pairs)
+    greatest = functools.partial(jax.ops.segment_max, segment_ids=lists, num_segments=pairs)
+    sizes = sums(jnp.ones_like(lists))[lists][:, None]
     # Less the greatest first: values that are all the same are then 0 to the last digit.
-    shifted = values - jax.ops.segment_max(values, **of_lists)[lists]
-    centred = shifted - jax.ops.segment_sum(shifted, **of_lists)[lists] / sizes
+    shifted = values - greatest(values)[lists]
+    centred = shifted - sums(shifted)[lists] / sizes
 
     size = jnp.abs(values)
-    largest = jax.ops.segment_max(size, **of_lists)[lists]
+    largest = greatest(size)[lists]
     alike = ALIKE * size + ALIKE_OF_LARGEST * largest
     of_values = jnp.broadcast_to(lists[:, None], values.shape)
     by_list, rising = jax.lax.sort((of_values, values), dimension=0, num_keys=2)

@@ -76,7 +76,11 @@ def test_the_rising_curve_always_rises(rows):
 def test_calibration_keeps_the_order_and_mends_what_it_can(kind):
     generator = np.random.default_rng(2)
     logits = generator.normal(size=40000)
-    is_off = {"temperature": 2 * logits, "isotonic": np.exp(logits) + 1}[kind]
+    is_off = {
+        "temperature": 2 * logits,
+        "isotonic": np.exp(logits) + 1,
+        "logistic": 3 * logits + 50,
+    }[kind]
     labels = generator.random(40000) < expit(logits)
     rows = slice(20000)
     curve = calibration.fit_curve(

@@ -45,7 +45,7 @@ class RewardedQueries:
         rows = np.flatnonzero(chosen)
         return RewardedQueries(
             numbers=self.numbers[rows],
-            pieces=[self.pieces[row] for row in rows],
+            pieces=[self.pieces[row] for row in rows.tolist()],
             sids=self.sids[rows],
             rewards=self.rewards[rows],
         )

@@ -131,7 +131,10 @@ def make_step(
             return gain + alignment.kl * kl, (when_drawn, kl)
 
         changed, opt_state = learnt(config, state.params), state.opt_state
-        before, losses, kls, norms = None, [], [], []
+        before = None
+        losses: list[jax.Array] = []
+        kls: list[jax.Array] = []
+        norms: list[jax.Array] = []
         for _ in range(alignment.updates):
             (loss, (before, kl)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
                 changed, before
@@ -296,7 +299,7 @@ def held_out_reward(
         beams=BEAMS,
         devices=None if devices is None else _local(devices),
     )
-    return float(np.mean(_best_so_far(found.sids, queries, alignment.prefix_share)))
+    return float(np.mean(_best_so_far(np.asarray(found.sids), queries, alignment.prefix_share)))
 
 
 def _best_so_far(

@@ -51,8 +51,8 @@ def asked(query: str) -> Asked | None:
                         found[type_.names[0], frozenset(phrases)] = None
     if len(found) != 1:
         return None
-    ((name, phrases),) = found
-    return Asked(name, {phrase.name: phrase.fact for phrase in phrases})
+    ((name, chosen),) = found
+    return Asked(name, {phrase.name: phrase.fact for phrase in chosen})
 
 
 def _first_words(words: _Words) -> list[int]:
