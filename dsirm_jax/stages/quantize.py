@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import math
@@ -48,6 +49,13 @@ def run(
 
     check_number("quantize.run.stay", stay, least=0, below=math.inf)
     start = quantizers.load(previous.quantizer) if previous else None
+    if start:
+        # First codes go on to mean what they did, however later rules read titles.
+        config = dataclasses.replace(
+            config,
+            title_language=start.config.title_language,
+            title_rules=start.config.title_rules,
+        )
     frozen = not (training.epochs and config.kind.continues)
     items = read_training_items(
         items=layout.items,

@@ -94,6 +94,7 @@ def test_a_query_asks_for_several_kinds():
         ("S Hook", set()),
         ("Resize Tool", set()),
     ],
+    ids=["number", "word", "letter", "2XL", "XXL", "bed", "a hook", "a part of a word"],
 )
 def test_sizes(text, sizes):
     assert sizes_in(text) == sizes

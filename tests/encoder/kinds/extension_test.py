@@ -23,7 +23,7 @@ from dsirm_jax.serving.bundle.manifest import EncoderSettings
 from dsirm_jax.serving.export import read_encoder
 from dsirm_jax.serving.formats import saved_model, stablehlo
 from dsirm_jax.serving.scorer.vectors import query_encoder
-from dsirm_jax.stages import encode, score
+from dsirm_jax.stages import encode, further_pairs
 
 MODULE, DIM = "hashed_words", 8
 SOURCE = '''
@@ -160,9 +160,9 @@ def test_its_vectors_are_those_of_the_run_and_of_queries_scored_later(encoder, l
     items = read_vectors(layout.item_vectors, ids=list("abc"), id_column="item_id")
     np.testing.assert_allclose(items, expected(ITEMS), atol=1e-6)
     assert len(list(layout.item_vectors.parent.glob("items-*"))) == 2
-    queries = score._queries(layout, ["kids mug", QUERIES[0]])
+    queries = further_pairs._queries(layout, ["kids mug", QUERIES[0]])
     scratch = layout.stage("encode")
-    vectors = score._query_vectors(layout, queries, encoder=encoder, scratch=scratch)
+    vectors = further_pairs._query_vectors(layout, queries, encoder=encoder, scratch=scratch)
     np.testing.assert_allclose(vectors, expected([*QUERIES, "kids mug"]), atol=1e-6)
 
 

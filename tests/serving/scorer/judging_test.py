@@ -73,7 +73,7 @@ def test_heads_that_compare_take_the_pairs_of_a_call_as_their_list(pairs):
     }
     dense = table(pairs)
     judged = judge_of(heads).without_sids(dense)
-    expected = score(heads[DENSE_ONLY], dense, lists=np.zeros(pairs))
+    expected = score(heads[DENSE_ONLY], dense, lists=np.zeros(pairs, int))
     np.testing.assert_allclose(judged.dense_only, expected, atol=1e-6)
     if pairs > 1:
         alone = score(heads[DENSE_ONLY], dense, lists=np.arange(pairs))
