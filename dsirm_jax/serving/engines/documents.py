@@ -14,6 +14,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing, write_text
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.serving.engines.engine import (
+    FIELDS,
     Document,
     Engine,
     Index,
@@ -26,7 +27,6 @@ from dsirm_jax.training.progress import progress
 
 DOCUMENTS_A_FILE = 10_000
 """A file of them is some megabytes, what one request of an engine may hold."""
-FIELDS = ("title", "brand", "colour", "category")
 
 
 def write_documents(

@@ -9,6 +9,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+FIELDS = ("title", "brand", "colour", "category")
+"""What a document has of an item, as far as it is known."""
+FOUND = 50
+"""Documents that the query of an example asks for."""
 SCALE = 6
 """Decimals of a weight: one that is 0 with them is left out."""
 

@@ -6,10 +6,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from dsirm_jax.serving.engines.engine import Document, Index, Terms, json_line, json_page, numbers
-
-FOUND = 50
-"""Documents that the example of a query asks for."""
+from dsirm_jax.serving.engines.engine import (
+    FOUND,
+    Document,
+    Index,
+    Terms,
+    json_line,
+    json_page,
+    numbers,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

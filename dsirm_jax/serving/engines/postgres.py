@@ -12,9 +12,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from dsirm_jax.serving.engines.engine import Document, Index, Terms, numbers
+from dsirm_jax.serving.engines.engine import FIELDS, Document, Index, Terms, numbers
 
-FIELDS = ("title", "brand", "colour", "category")
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
 

@@ -9,9 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dsirm_jax.serving.engines.engine import Document, Index, Terms, json_line, json_page, numbers
-
-FOUND = 50
+from dsirm_jax.serving.engines.engine import (
+    FOUND,
+    Document,
+    Index,
+    Terms,
+    json_line,
+    json_page,
+    numbers,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

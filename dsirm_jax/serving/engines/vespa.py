@@ -10,9 +10,16 @@ import dataclasses
 import re
 from typing import Any
 
-from dsirm_jax.serving.engines.engine import SCALE, Document, Index, Terms, json_line, numbers
+from dsirm_jax.serving.engines.engine import (
+    FOUND,
+    SCALE,
+    Document,
+    Index,
+    Terms,
+    json_line,
+    numbers,
+)
 
-FOUND = 50
 WHOLE = 10**SCALE
 """Weights of a dot product are whole numbers."""
 
