@@ -296,7 +296,7 @@ def _pinned(shop: Shop, items: Path) -> tuple[np.ndarray | None, tuple[str, ...]
     """Returns the first code of every item that its category names, and the categories."""
     if not shop.pin_depth:
         return None, ()
-    categories = read_categories([str(items)], depth=shop.pin_depth, title_language=None)
+    categories = read_categories([str(items)], depth=shop.pin_depth)
     return category_codes(categories, most=shop.sizes[0])
 
 

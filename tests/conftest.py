@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -65,6 +66,22 @@ CHECKED = [
     "dsirm_jax.training",
 ]
 install_import_hook(CHECKED, f"{shapes.__name__}.checked")
+
+
+# A program that one process has compiled is read by all others of the same call of pytest, those
+# that commands run in among them. The first process makes the folder, which the others inherit.
+PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
+os.environ |= {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
+def pytest_configure(config):
+    """Makes the folder of compiled programs, which is gone at the end."""
+    if PROGRAMS not in os.environ:
+        os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="programs-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(PROGRAMS), ignore_errors=True))
 
 
 def pytest_sessionstart():

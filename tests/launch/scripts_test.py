@@ -111,9 +111,13 @@ def test_processes_differ_in_their_number_alone(launch, tmp_path):
 
 def test_a_process_that_fails_stops_the_others(launch, tmp_path):
     dsirm = tmp_path / "dsirm"
+    # The second fails once the third has begun, whichever is started sooner.
     dsirm.write_text("""#!/usr/bin/env bash
 trap 'exit 143' TERM
-[[ $JAX_PROCESS_ID == 1 ]] && exit 7
+if [[ $JAX_PROCESS_ID == 1 ]]; then
+  until [[ -e ${0%/*}/out/processes/2.log ]]; do sleep 0.1; done
+  exit 7
+fi
 for _ in {1..36000}; do sleep 0.1; done
 """)
     dsirm.chmod(0o755)

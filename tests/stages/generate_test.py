@@ -249,6 +249,12 @@ def test_the_supervised_generator_stays_beside_the_aligned_one(layout):
     assert result["queries"] + result["held_out"] == 8 and result["held_out"] > 0
     assert not result["is_aligned"]
     assert result["reward"]["aligned"] == result["reward"]["supervised"]
+    # All that is worth something now is an item that few queries were learnt with.
+    judged = pq.read_table(layout.judgements)
+    column = judged.schema.get_field_index("item_index")
+    field = judged.schema.field(column)
+    fifth = pa.array([4] * len(judged), field.type)
+    pq.write_table(judged.set_column(column, field, fifth), layout.judgements)
     shutil.rmtree(layout.stage("generate"))
     layout.stage("generate").mkdir()
     run(layout, training=training, alignment=aligned(learning_rate=3e-2))
