@@ -54,9 +54,8 @@ def write_documents(
       InputError: the SIDs are not those of the items, or of another version than the queries'.
     """
     version = check_same_version(layout.sids, layout.query_sids)
-    levels = len(pq.ParquetFile(layout.sids).read_row_group(0, ["sid"])["sid"][0])
     dim = None if vectors is None else vectors.shape[1]
-    index = Index(name=name, levels=levels, sid_version=version, dim=dim)
+    index = Index(name=name, sid_version=version, dim=dim)
     for file, text in engine.index_files(index).items():
         write_text(folder / file, text)
     rows = pq.read_metadata(layout.items).num_rows

@@ -22,13 +22,11 @@ class Index(NamedTuple):
 
     Attributes:
       name: what the index, or the table, is called.
-      levels: codes of a SID.
       sid_version: names the codebooks; documents and queries of two versions do not go together.
       dim: numbers of a vector; None where documents have none.
     """
 
     name: str
-    levels: int
     sid_version: str
     dim: int | None
 

@@ -10,7 +10,7 @@ from dsirm_jax.serving.engines.engine import Document, Index, prefixes_of, terms
 
 TEXT = Path("docs/engines.md").read_text("utf-8")
 SHOWN = re.findall(r'^```\w+ title="(\w+) ([\w.]+)"\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
-INDEX = Index(name="items", levels=3, sid_version="9f2c41d07ab35e86", dim=None)
+INDEX = Index(name="items", sid_version="9f2c41d07ab35e86", dim=None)
 ITEM = Document(
     item_id="P0000017",
     prefixes=prefixes_of([12, 87, 3]),
