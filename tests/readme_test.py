@@ -71,6 +71,8 @@ def test_dsirm_commands_run(tmp_path):
         "--gin.prepare.run.vocabulary_size=700",
         "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(8, 8, 8)",
         "--gin.t5.T5Config.emb_dim=16",
+        "--gin.t5.T5Config.num_encoder_layers=1",
+        "--gin.t5.T5Config.num_decoder_layers=1",
     ]
     ran = 0
     for words in commands("dsirm"):

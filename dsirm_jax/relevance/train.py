@@ -132,7 +132,7 @@ def labelled_pairs(
     labels: Bool[np.ndarray, " judged"],
     gains: Real[np.ndarray, " judged"],
     weights: Real[np.ndarray, " judged"],
-    queries: Float[np.ndarray, " judged"],
+    queries: Real[np.ndarray, " judged"],
 ) -> tuple[LabelledPairs, tuple[float, ...], Bool[np.ndarray, " judged"]]:
     """Returns judged pairs as heads are fitted to them.
 
