@@ -120,7 +120,7 @@ def _values(
         texts,
         query_vectors,
         new=caching.no_items(bundle),
-        sids=catalogue.sids,
+        sids=np.asarray(catalogue.sids, np.int32),
         trie=catalogue.trie,
     )
     for texts_here, cached in known:
