@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.io.errors import InputError
+
+if TYPE_CHECKING:
+    from dsirm_jax.serving.queries.table import QueryStore
 
 LAST_SECONDS = 2.0
 EXTRA = ("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn")
@@ -47,10 +51,16 @@ def serve_bundle(flags: Values, *, stopped: Callable[[], None]) -> None:
             f"dsirm serve needs {error.name}: pip install '.[serve]' in a checkout"
         ) from error
     # The server compiles when it listens already, and says when it is ready.
-    settings = ScorerSettings(warm=(), programs=flags["programs"])
+    settings = ScorerSettings(warm=(), programs=flags["programs"], queries=_store(flags["queries"]))
     with Scorer.open(flags["bundle"], settings=settings, trust=flags["trust"]) as scorer:
         server.serve(scorer, host=flags["host"], port=flags["port"])
         stopped()
+
+
+def _store(url: str | None) -> QueryStore | None:
+    from dsirm_jax.serving.queries.redis_store import RedisQueries
+
+    return RedisQueries(url=url) if url else None
 
 
 COMMAND = Command(
@@ -82,6 +92,14 @@ COMMAND = Command(
             name="programs",
             value="DIR",
             meaning="keep compiled programs there, so that the next start is ready soon",
+        ),
+        Flag(
+            name="queries",
+            value="URL",
+            meaning=(
+                "a Redis with further cached queries: 'redis://:${PASSWORD}@host:6379/0', what\n"
+                "`dsirm update-bundle --to` wrote"
+            ),
         ),
         Flag(
             name="trust",

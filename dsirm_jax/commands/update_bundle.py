@@ -8,11 +8,15 @@ from pathlib import Path
 
 from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.commands.stage import COLUMNS
+from dsirm_jax.io.errors import InputError
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Adds items and queries while the bundle is being read."""
     from dsirm_jax.ingestion.query_files import given_columns
+
+    if flags["to"] is not None:
+        return _load(flags, Path(arguments[0]))
     from dsirm_jax.serving.update import update
 
     update(
@@ -23,6 +27,21 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
         category_separator=flags["category_separator"],
         category_list_separator=flags["category_list_separator"],
     )
+    return 0
+
+
+def _load(flags: Values, path: Path) -> int:
+    """Writes what is cached of queries to a store, and leaves the bundle as it is."""
+    from dsirm_jax.ingestion.query_files import given_columns
+    from dsirm_jax.serving.queries.redis_store import RedisQueries
+
+    if flags["items"] or not flags["queries"]:
+        raise InputError("--to is for queries alone: give --queries=FILE, and --items without --to")
+    store = RedisQueries(url=flags["to"])
+    from dsirm_jax.serving.queries.loading import load_queries
+
+    columns = given_columns(flags["columns"])
+    load_queries(path, queries=flags["queries"], store=store, columns=columns)
     return 0
 
 
@@ -43,6 +62,14 @@ COMMAND = Command(
             name="queries",
             value="FILE",
             meaning="a table of further queries to be cached",
+        ),
+        Flag(
+            name="to",
+            value="URL",
+            meaning=(
+                "write what is cached of the queries to a Redis, and leave the bundle as it is:\n"
+                "'redis://:${PASSWORD}@host:6379/0', for `dsirm serve --queries`"
+            ),
         ),
         dataclasses.replace(
             COLUMNS, meaning="what the tables call our columns, such as query=search,item_id=sku"

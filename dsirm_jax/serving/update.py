@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,6 @@ from jaxtyping import Float, Int
 from dsirm_jax.data import vectors
 from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.data.schema import RAW_ITEMS
-from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.ingestion import formats
 from dsirm_jax.ingestion.columns.categories import paths_of
 from dsirm_jax.ingestion.columns.mapping import item_mapping, split_categories
@@ -37,20 +36,21 @@ from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows, unit
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, unit
+from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle import models
-from dsirm_jax.serving.bundle.cached import NO_KEY, Cached, Known, unpacked
+from dsirm_jax.serving.bundle.cached import NO_KEY, Cached, unpacked
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
-from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
+from dsirm_jax.serving.bundle.known import QuerySidPairs, of_beams, of_near
 from dsirm_jax.serving.bundle.manifest import Manifest, package_versions
 from dsirm_jax.serving.bundle.stored_items import item_from_json
+from dsirm_jax.serving.caching import NewItems
 from dsirm_jax.serving.formats import saved_model
 from dsirm_jax.sids import codes
 from dsirm_jax.sids import trie as tries
-from dsirm_jax.sids.prefix_match import Beams
 
 log = logging.getLogger(__name__)
 _Key = TypeVar("_Key", str, bytes)
@@ -60,23 +60,8 @@ ITEM_COLUMNS = pa.schema(
         ("category", pa.list_(pa.string())),
     ]
 )
-QUERIES_PER_BLOCK = 256
 LOCK = "update.lock"
 """File of a bundle, none of those that are sealed, that says who updates it or did last."""
-
-
-class NewItems(NamedTuple):
-    """Items that a catalogue lacks.
-
-    Attributes:
-      table: columns of `ITEM_COLUMNS` and the run's own.
-      vectors: of length 1, float32 `[item, dim]`.
-      sids: int32 `[item, level]`.
-    """
-
-    table: pa.Table
-    vectors: Float[np.ndarray, "item dim"]
-    sids: Int[np.ndarray, "item level"]
 
 
 def update(
@@ -179,7 +164,7 @@ def _read_items(
     )
     schema = pa.schema([*ITEM_COLUMNS, *extras])
     none = schema.empty_table()
-    nothing = NewItems(none, np.empty((0, settings.encoder.dim), np.float32), catalogue.sids[:0])
+    nothing = caching.no_items(bundle)._replace(table=none)
     if not file:
         return nothing
     mapping = dataclasses.replace(
@@ -309,7 +294,7 @@ def _write_catalogue(
         voters=old.voters,
         queries=itertools.chain(
             _known(bundle, new=new, sids=sids, trie=trie),
-            _fresh(bundle, texts, query_vectors, new=new, sids=sids, trie=trie),
+            caching.fresh(bundle, texts, query_vectors, new=new, sids=sids, trie=trie),
         ),
         processor=bundle.models.vocabulary,
         language=manifest.settings.language,
@@ -331,79 +316,21 @@ def _known(
     """Yields the cached queries, with what they have with the new items."""
     old = bundle.catalogue
     grew = not tries.contains(old.trie, new.sids).all()
-    for block in _in_blocks(old.cached_queries(), rows=QUERIES_PER_BLOCK):
+    for block in _in_blocks(old.cached_queries(), rows=caching.QUERIES_PER_BLOCK):
         texts = [text for text, _ in block]
         cached = unpacked(np.frombuffer(b"".join(record for _, record in block), old.record))
-        beams = _searched(bundle, texts, trie) if grew else cached.beams
-        near = _nearest(cached.vectors, cached.items, new, numbered_from=len(old), most=NEAR_ITEMS)
+        beams = caching.searched(bundle, texts, trie) if grew else cached.beams
+        near = caching.nearest(
+            cached.vectors, cached.items, new, numbered_from=len(old), most=NEAR_ITEMS
+        )
         known = cached.known
         if len(new.sids):
             query, place = np.nonzero(known.keys != NO_KEY)
             before = codes.unpack(known.keys[query, place], sizes=trie.sizes)
             # What is new comes first, for of what was known there may be as much as has room.
             pairs = [of_beams(beams), of_near(near, sids), QuerySidPairs(query, before)]
-            known = _known_sids(bundle, texts, pairs)
+            known = caching.known_of(bundle, texts, pairs)
         yield texts, cached._replace(beams=beams, items=near, known=known)
-
-
-def _fresh(
-    bundle: Bundle,
-    texts: Sequence[str],
-    query_vectors: Float[np.ndarray, "query dim"],
-    *,
-    new: NewItems,
-    sids: Int[np.ndarray, "item level"],
-    trie: tries.Trie,
-) -> Iterator[tuple[list[str], Cached]]:
-    """Yields what is known of new queries."""
-    old = bundle.catalogue
-    for start in range(0, len(texts), QUERIES_PER_BLOCK):
-        rows = slice(start, start + QUERIES_PER_BLOCK)
-        vectors_here, texts_here = query_vectors[rows], list(texts[rows])
-        near = nearest_rows(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest_rows(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
-        beams = _searched(bundle, texts_here, trie)
-        near = _nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
-        known = _known_sids(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
-        near = Neighbours(*(part[:, :NEAR_ITEMS] for part in near))
-        yield texts_here, Cached(vectors_here, beams, near, queries, known)
-
-
-def _known_sids(bundle: Bundle, texts: list[str], pairs: Sequence[QuerySidPairs]) -> Known:
-    """Returns the log-probabilities of SIDs of some queries."""
-    learnt = bundle.models
-    pieces = learnt.prompted.pieces(texts)
-    return known_sids(generator=learnt.generator, pieces=pieces, pairs=pairs)
-
-
-def _searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
-    """Returns the SIDs of queries."""
-    learnt = bundle.models
-    return predict_sids(
-        fitted=learnt.generator,
-        trie=trie,
-        pieces=learnt.prompted.pieces(texts),
-        beams=bundle.manifest.settings.beams,
-        batch_size=QUERIES_PER_BLOCK,
-    )
-
-
-def _nearest(
-    queries: Float[np.ndarray, "query dim"],
-    near: Neighbours,
-    new: NewItems,
-    *,
-    numbered_from: int,
-    most: int,
-) -> Neighbours:
-    """Returns the nearest of earlier items and new ones."""
-    if not len(new.vectors):
-        return near
-    others = nearest_rows(queries=queries, candidates=new.vectors, k=most)
-    index = np.concatenate([near.row, others.row + np.int32(numbered_from)], axis=1)
-    cosine = np.concatenate([near.cosine, others.cosine], axis=1)
-    order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
-    return Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (index, cosine)))
 
 
 def _in_blocks(

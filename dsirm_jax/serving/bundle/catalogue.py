@@ -210,11 +210,11 @@ class BundleCatalogue:
         _, record = row
         with naming(self.folder / QUERIES, otherwise=OTHERWISE):
             cached = unpacked(np.frombuffer(record, self.record))
-            if len(cached.vectors) != 1 or not self._has_all_of(cached):
+            if len(cached.vectors) != 1 or not self.has_all_of(cached):
                 raise ValueError("a query refers to what is not there")
             return cached
 
-    def _has_all_of(self, cached: Cached) -> bool:
+    def has_all_of(self, cached: Cached) -> bool:
         """Returns whether the items, training queries and SIDs that a record names exist."""
         beams, sizes = cached.beams, np.array(self.trie.sizes)
         sids, rows, voters = beams.sids[beams.valid], cached.items.row, cached.queries.row

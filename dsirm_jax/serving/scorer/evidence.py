@@ -34,6 +34,7 @@ from dsirm_jax.serving.bundle.cached import Known
 from dsirm_jax.serving.bundle.catalogue import STATISTICS, BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import REMEDY
+from dsirm_jax.serving.queries.table import CachedRow
 from dsirm_jax.sids import codes
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -76,16 +77,19 @@ class QueryEvidence(NamedTuple):
     digests: QueryDigests
 
 
-class CachedQuery(NamedTuple):
-    """A cached query.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CachedQuery:
+    """A cached query, which equals itself alone.
 
     Attributes:
+      text: the spelling under which it is cached.
       context: what is known without the generator.
       beams: its SIDs.
       known: log-probabilities of some SIDs.
       of_query: what features look at, on the device.
     """
 
+    text: str
     context: QueryEvidence
     beams: Beams
     known: Known
@@ -137,15 +141,15 @@ def query_evidence(
     return QueryEvidence(vector[None], near, digest_queries([text], evidence.reading))
 
 
-def cached_query(evidence: Evidence, text: str) -> CachedQuery | None:
-    """Returns what the bundle knows of a query; None where it is not cached."""
-    cached = evidence.catalogue.cached(text)
-    if cached is None:
-        return None
+def cached_query(evidence: Evidence, row: CachedRow) -> CachedQuery:
+    """Returns what a row of a table says of a query."""
+    text, cached = row
     near = _near(evidence.catalogue, items=cached.items, queries=cached.queries)
     context = QueryEvidence(cached.vectors, near, digest_queries([text], evidence.reading))
     of_query = jax.device_put(query_features(evidence, context, cached.beams))
-    return CachedQuery(context=context, beams=cached.beams, known=cached.known, of_query=of_query)
+    return CachedQuery(
+        text=text, context=context, beams=cached.beams, known=cached.known, of_query=of_query
+    )
 
 
 def _near(catalogue: BundleCatalogue, *, items: Neighbours, queries: Neighbours) -> Surroundings:

@@ -39,10 +39,10 @@ from dsirm_jax.serving.scorer.answers import (
     Scored,
 )
 from dsirm_jax.serving.scorer.batching import Batcher, Overloaded
+from dsirm_jax.serving.scorer.cached_queries import cached_queries
 from dsirm_jax.serving.scorer.evidence import (
     CachedQuery,
     QueryEvidence,
-    cached_query,
     dense_features,
     evidence_in,
     item_context,
@@ -111,9 +111,7 @@ class Scorer:
         )
         self._run = run
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
-        cached = functools.partial(cached_query, self._evidence)
-        self._cached = functools.lru_cache(settings.remembered)(cached)
-        self._spelling = functools.lru_cache(settings.remembered)(self._catalogue.spelling)
+        self._cached = cached_queries(bundle, self._evidence, settings=settings)
         self._judged_cached = functools.lru_cache(settings.remembered_answers)(self._judge_cached)
         self._numbers_by_id: dict[str, int] = {}
         self._counts: collections.Counter[str] = collections.Counter()
@@ -170,6 +168,7 @@ class Scorer:
     def close(self) -> None:
         """Ends the thread that serves; callers that wait get the answer without SIDs."""
         self._batcher.close()
+        self._cached.close()
 
     def __enter__(self) -> Scorer:
         return self
@@ -194,7 +193,7 @@ class Scorer:
             head without SIDs.
         """
         until = self._until(deadline)
-        text, ids = self._text(query), arguments.id_list(item_ids)
+        (text, cached), ids = self._asked(query, until=until), arguments.id_list(item_ids)
         if len(ids) > self._settings.most_items:
             raise InputError(
                 f"{len(ids)} items in one call; give at most {self._settings.most_items}"
@@ -202,7 +201,7 @@ class Scorer:
         numbers = self._numbered(ids)
         is_known = numbers != UNKNOWN
         items, row = np.unique(numbers[is_known], return_inverse=True)
-        judged, source = self._judged(text, items, until=until)
+        judged, source = self._judged(text, items, cached=cached, until=until)
         self._count(source)
 
         def by_id(values: np.ndarray) -> np.ndarray:
@@ -221,9 +220,9 @@ class Scorer:
     def query_sids(self, query: str, *, deadline: float | None = None) -> QuerySids:
         """Returns the most probable SIDs of a query; arguments and errors as `score` has them."""
         until = self._until(deadline)
-        text = self._text(query)
+        text, cached = self._asked(query, until=until)
         source: AnswerSource
-        if (cached := self._cached(text)) is not None:
+        if cached is not None:
             source, beams = CACHED, without_query_axis(cached.beams)
         elif (generated := self._result(self._submit(text), until=until)) is not None:
             source, beams = LIVE, generated.beams
@@ -300,8 +299,8 @@ class Scorer:
         """
         whole("most", most, least=1)
         until = self._until(deadline)
-        text = self._text(query)
-        if (cached := self._cached(text)) is not None:
+        text, cached = self._asked(query, until=until)
+        if cached is not None:
             context, beams = cached.context, without_query_axis(cached.beams)
         else:
             context_of = self._context(text, cached)
@@ -320,7 +319,7 @@ class Scorer:
 
         `cached`, `live`, `fallback`: answers by their source; `overloaded`: calls refused;
         `batches` and `batched`: what the generator ran, and the queries in it; `waiting`: queries
-        in the queue; `items` and `cached_queries`: what the bundle holds.
+        in the queue; `items` and `cached_queries`: what the bundle holds; `store_…`: of a store.
         """
         with self._counting:
             counts = dict(self._counts)
@@ -329,7 +328,7 @@ class Scorer:
             **counts,
             "waiting": len(self._batcher),
             "items": len(self._catalogue),
-            "cached_queries": len(self._catalogue.queries),
+            **self._cached.statistics(),
         }
 
     def _numbered(self, item_ids: Sequence[str]) -> Int[np.ndarray, " item"]:
@@ -345,12 +344,16 @@ class Scorer:
         return np.fromiter((numbers[item_id] for item_id in item_ids), np.int64, len(item_ids))
 
     def _judged(
-        self, text: str, items: Int[np.ndarray, " item"], *, until: float
+        self,
+        text: str,
+        items: Int[np.ndarray, " item"],
+        *,
+        cached: CachedQuery | None,
+        until: float,
     ) -> tuple[Judgement, AnswerSource]:
         """Returns what the heads make of items, and where the query's SIDs came from."""
-        cached = self._cached(text)
         if cached is not None:
-            judged = self._judged_cached(text, items.tobytes())
+            judged = self._judged_cached(cached, items.tobytes())
             if judged is not None:
                 return judged, CACHED
         context_of = self._context(text, cached)
@@ -372,14 +375,12 @@ class Scorer:
         pairs = item_context(self._evidence, items, generated.log_probs)
         return self._judge.with_sids(dense, of_query, pairs), LIVE
 
-    def _judge_cached(self, text: str, items: bytes) -> Judgement | None:
+    def _judge_cached(self, cached: CachedQuery, items: bytes) -> Judgement | None:
         """Returns what the heads make of items, int64, for a cached query.
 
-        None where it is not cached, or the log-probability of an item's SID is not known.
+        None where the log-probability of an item's SID is not known.
         """
-        cached, numbers = self._cached(text), np.frombuffer(items, np.int64)
-        if cached is None:
-            return None
+        numbers = np.frombuffer(items, np.int64)
         sids = item_sids(self._catalogue, numbers)
         log_probs = known_log_probs(cached.known, sids, sizes=self.sizes)
         if log_probs is None:
@@ -431,11 +432,12 @@ class Scorer:
         self._count(BATCHED, len(requests))
         return self._run(self._generator, requests)
 
-    def _text(self, query: str) -> str:
+    def _asked(self, query: str, *, until: float) -> tuple[str, CachedQuery | None]:
         """Returns a query as it is read: cleaned, and where it is cached as it is spelt there."""
         self._batcher.check_process()
         text = arguments.query_text(query, most_characters=self._settings.most_characters)
-        return self._spelling(text) or text
+        cached = self._cached.get(text, until=until)
+        return (text if cached is None else cached.text), cached
 
     def _until(self, deadline: float | None) -> float:
         """Returns the time of `time.monotonic` at which a caller stops waiting."""

@@ -10,6 +10,7 @@ from dsirm_jax.data.limits import QUERY_CHARACTERS
 from dsirm_jax.io.checks import is_whole
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.limits import seconds, whole
+from dsirm_jax.serving.queries.table import QueryStore
 from dsirm_jax.serving.scorer.generation import SID_WIDTHS
 from dsirm_jax.serving.scorer.judging import PROGRAM_PAIRS
 
@@ -35,6 +36,8 @@ class ScorerSettings:
         items again, some 25 kB each where there are 100 items; 0: none.
       programs: folder where compiled programs are kept for the next start, which then compiles
         none; None: where JAX is configured to keep them, if at all.
+      queries: a store of further cached queries, such as `redis_store.RedisQueries`, which is asked
+        about those that the bundle lacks; None: there is none.
 
     Raises:
       InputError: one of them is not what it has to be; the message names it.
@@ -51,6 +54,7 @@ class ScorerSettings:
     remembered_items: int = 1 << 16
     remembered_answers: int = 1024
     programs: str | os.PathLike[str] | None = None
+    queries: QueryStore | None = None
 
     def __post_init__(self) -> None:
         def check(name: str, *, least: int, most: int | None = None) -> None:

@@ -1,0 +1,100 @@
+"""What is cached of queries, as a bundle's own models find it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from dsirm_jax.generator.predict import predict_sids
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows
+from dsirm_jax.serving.bundle.cached import Cached, Known
+from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
+from dsirm_jax.sids import trie as tries
+from dsirm_jax.sids.prefix_match import Beams
+
+QUERIES_PER_BLOCK = 256
+
+
+class NewItems(NamedTuple):
+    """Items that a catalogue lacks.
+
+    Attributes:
+      table: columns of `ITEM_COLUMNS` and the run's own.
+      vectors: of length 1, float32 `[item, dim]`.
+      sids: int32 `[item, level]`.
+    """
+
+    table: pa.Table
+    vectors: Float[np.ndarray, "item dim"]
+    sids: Int[np.ndarray, "item level"]
+
+
+def no_items(bundle: Bundle) -> NewItems:
+    """Returns the new items of a catalogue that stays as it is, in a table without columns."""
+    vectors = np.empty((0, bundle.manifest.settings.encoder.dim), np.float32)
+    return NewItems(pa.table({}), vectors, bundle.catalogue.sids[:0])
+
+
+def fresh(
+    bundle: Bundle,
+    texts: Sequence[str],
+    query_vectors: Float[np.ndarray, "query dim"],
+    *,
+    new: NewItems,
+    sids: Int[np.ndarray, "item level"],
+    trie: tries.Trie,
+) -> Iterator[tuple[list[str], Cached]]:
+    """Yields what is known of new queries."""
+    old = bundle.catalogue
+    for start in range(0, len(texts), QUERIES_PER_BLOCK):
+        rows = slice(start, start + QUERIES_PER_BLOCK)
+        vectors_here, texts_here = query_vectors[rows], list(texts[rows])
+        near = nearest_rows(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
+        queries = nearest_rows(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
+        beams = searched(bundle, texts_here, trie)
+        near = nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
+        known = known_of(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
+        near = Neighbours(*(part[:, :NEAR_ITEMS] for part in near))
+        yield texts_here, Cached(vectors_here, beams, near, queries, known)
+
+
+def known_of(bundle: Bundle, texts: list[str], pairs: Sequence[QuerySidPairs]) -> Known:
+    """Returns the log-probabilities of SIDs of some queries."""
+    learnt = bundle.models
+    pieces = learnt.prompted.pieces(texts)
+    return known_sids(generator=learnt.generator, pieces=pieces, pairs=pairs)
+
+
+def searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
+    """Returns the SIDs of queries."""
+    learnt = bundle.models
+    return predict_sids(
+        fitted=learnt.generator,
+        trie=trie,
+        pieces=learnt.prompted.pieces(texts),
+        beams=bundle.manifest.settings.beams,
+        batch_size=QUERIES_PER_BLOCK,
+    )
+
+
+def nearest(
+    queries: Float[np.ndarray, "query dim"],
+    near: Neighbours,
+    new: NewItems,
+    *,
+    numbered_from: int,
+    most: int,
+) -> Neighbours:
+    """Returns the nearest of earlier items and new ones."""
+    if not len(new.vectors):
+        return near
+    others = nearest_rows(queries=queries, candidates=new.vectors, k=most)
+    index = np.concatenate([near.row, others.row + np.int32(numbered_from)], axis=1)
+    cosine = np.concatenate([near.cosine, others.cosine], axis=1)
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
+    return Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (index, cosine)))

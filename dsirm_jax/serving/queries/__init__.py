@@ -1,0 +1,1 @@
+"""Tables of cached queries, one file a kind: the bundle's own, and stores that machines share."""
