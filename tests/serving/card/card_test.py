@@ -208,9 +208,9 @@ def test_parts_are_told_with_their_sizes(made):
     assert found["quantizer"] == "ResidualKmeans, codes 4 × 5 × 6"
     assert found["generator"].endswith("reads 12 pieces of a query and writes 3 SIDs")
     assert found["head"].startswith("Mlp, ") and "features: dense, " in found["head"]
-    assert vocabulary * 8 < int(
-        re.search(r"([\d,]+) parameters", found["encoder"])[1].replace(",", "")
-    )
+    # A vector of 8 and an importance for each piece, and two layers of 8 by 8 with their biases.
+    of_encoder = 9 * opened.models.vocabulary.vocab_size() + 2 * (8 * 8 + 8)
+    assert found["encoder"].endswith(f"numbers, {of_encoder:,} parameters")
 
 
 @pytest.mark.parametrize(
