@@ -62,6 +62,7 @@ setup(
         "dsirm_jax": ["py.typed"],
         "dsirm_jax.report": ["*.html", "*.css", "*.js", "*.svg"],
         "dsirm_jax.serving": ["explorer/*"],
+        "dsirm_jax.serving.card": ["*.md"],
     }
     | {name: ["*.gin"] for name in GIN_PACKAGES},
     install_requires=[

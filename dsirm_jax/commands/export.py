@@ -8,7 +8,16 @@ from dsirm_jax.commands.command import Command, Flag, Values
 from dsirm_jax.commands.stage import TRUST
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving import engines
-from dsirm_jax.stages import STAGES, documents, encode, export, features, generate, relevance
+from dsirm_jax.stages import (
+    STAGES,
+    documents,
+    encode,
+    export,
+    features,
+    generate,
+    relevance,
+    report,
+)
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
@@ -73,7 +82,12 @@ def _run_bundle(flags: Values) -> int:
         run_stage(
             export.STAGE,
             job.layout,
-            bindings=described | {"encoder": configuration.bound(encode.run)["encoder"]},
+            bindings=described
+            | {
+                "encoder": configuration.bound(encode.run)["encoder"],
+                # What a bundle answers is the same whatever its card is called.
+                "title": configuration.bound(report.run).get("title", "DSIRM"),
+            },
             described=described,
             needed={"relevance": job.layout.stage("relevance")},
             config=configuration.text(),

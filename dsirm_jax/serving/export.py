@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.data.identity import identity_in
 from dsirm_jax.data.item_text import item_text_in
 from dsirm_jax.data.schema import ITEMS, VOTING, number_columns
+from dsirm_jax.io.checksums import checksums
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.features.group import PAIRS
@@ -29,6 +30,7 @@ from dsirm_jax.serving.bundle.cached import Cached
 from dsirm_jax.serving.bundle.catalogue import Voters
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.bundle.stored_items import STORED_COLUMNS
+from dsirm_jax.serving.card.card import write_card
 from dsirm_jax.serving.formats import portable, saved_model, stablehlo
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
@@ -51,6 +53,7 @@ def export(
     beams: int,
     language: str | None,
     crossfit: bool,
+    title: str,
     show_queries: bool = False,
 ) -> None:
     """a finished run -> a bundle: one folder that serves it, see docs/serving.md.
@@ -62,6 +65,7 @@ def export(
       beams: SIDs that the generator writes for a query.
       language: as in `features.run`.
       crossfit: whether the run is a cross-fit, whose two halves no bundle can hold.
+      title: of the model card.
       show_queries: whether a server of the bundle may show anybody some of the run's queries.
 
     Raises:
@@ -95,7 +99,8 @@ def export(
         generators_own=None if own is None else folder.read(own),
     )
     models.write_models(model, applied, own_vocabulary=own)
-    quantizers.save(model / models.QUANTIZER, quantizers.load(layout.quantizer))
+    quantizer = quantizers.load(layout.quantizer)
+    quantizers.save(model / models.QUANTIZER, quantizer)
     identity = identity_in(layout.queries)
     forms, levels = tries.forms(trie), len(generator.config.sid_sizes)
     extras = _extras(layout.items)
@@ -159,6 +164,15 @@ def export(
     programs = stablehlo.programs_of(applied, beams=beams, forms=forms)
     stablehlo.write_programs(model, programs)
     saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
+    write_card(
+        path / manifests.CARD,
+        layout=layout,
+        title=title,
+        manifest=manifest,
+        applied=applied,
+        quantizer=quantizer,
+    )
+    manifest = dataclasses.replace(manifest, files=checksums(path, [manifests.CARD]))
     bundle.seal_bundle(path, manifest)
     log.info("export: %s items, %s cached queries in %s", len(sids), len(texts), path)
 

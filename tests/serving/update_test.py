@@ -11,8 +11,10 @@ import pytest
 from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.data.item_text import ItemText
 from dsirm_jax.io import lock
+from dsirm_jax.io.checksums import checksums
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle.contents import open_bundle, seal_bundle
+from dsirm_jax.serving.bundle.manifest import CARD
 from dsirm_jax.serving.update import update
 from dsirm_jax.sids import trie as tries
 from tests.serving import tiny
@@ -44,6 +46,16 @@ def updated(made, tables, tmp_path_factory):
     path = shutil.copytree(made, tmp_path_factory.mktemp("updated") / "bundle")
     update(path, **tables)
     return path
+
+
+def test_the_card_stays(path, tables):
+    (path / CARD).write_text("# Shoes\n")
+    seal_bundle(
+        path, dataclasses.replace(open_bundle(path).manifest, files=checksums(path, [CARD]))
+    )
+    update(path, items=None, queries=tables["queries"])
+    assert (path / CARD).read_text() == "# Shoes\n"
+    assert CARD in open_bundle(path).manifest.files
 
 
 def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 NAMES = re.compile(
@@ -12,6 +12,8 @@ NAMES = re.compile(
 CARD = "README.md"
 ENTRIES = ("license", "license_name", "license_link")
 """Of a model card's head, in YAML."""
+NAMED = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+"""What hubs call licences, such as `apache-2.0`."""
 LONGEST = 70
 
 
@@ -40,18 +42,29 @@ def _first_line(path: Path) -> str:
     return next((line for line in lines if line), "empty")[:LONGEST]
 
 
+def stated_licence(folder: Path) -> str | None:
+    """Returns the licence of a model by its name on hubs, where its model card states one.
+
+    Args:
+      folder: of the model.
+    """
+    stated = _entries(folder / CARD).get(ENTRIES[0], "").lower()
+    return stated if NAMED.fullmatch(stated) else None
+
+
 def _of_card(path: Path) -> str:
     """Returns the entries on the licence in the head of a model card."""
+    entries = _entries(path)
+    return ", ".join(entries[name] for name in ENTRIES if entries.get(name))
+
+
+def _entries(path: Path) -> dict[str, str]:
+    """Returns the plain entries in the head of a model card, each as text."""
     if not path.is_file():
-        return ""
+        return {}
     lines = path.read_text("utf-8", errors="replace").splitlines()
     if not lines or lines[0].strip() != "---":
-        return ""
+        return {}
     end = next((place for place, line in enumerate(lines[1:], 1) if line.strip() == "---"), 0)
-    return ", ".join(_values(lines[1:end]))
-
-
-def _values(lines: Sequence[str]) -> list[str]:
-    entries = dict(line.split(":", 1) for line in lines if ":" in line)
-    values = (entries.get(name, "").strip().strip("\"'") for name in ENTRIES)
-    return [value[:LONGEST] for value in values if value]
+    entries = dict(line.split(":", 1) for line in lines[1:end] if ":" in line)
+    return {name: value.strip().strip("\"'")[:LONGEST] for name, value in entries.items()}

@@ -26,7 +26,7 @@ from dsirm_jax.generator.architectures.families.family import Family, Model, fam
 from dsirm_jax.generator.architectures.tensors import CONFIG, Weights, hugging_face_weights
 from dsirm_jax.generator.importing.gguf_tokenizers import write_tokenizer
 from dsirm_jax.generator.importing.gguf_weights import SUFFIX, GgufFile, read_gguf
-from dsirm_jax.generator.importing.licences import found_licences, licence_files
+from dsirm_jax.generator.importing.licences import CARD, found_licences, licence_files
 from dsirm_jax.generator.importing.texts import prompted, read_texts
 from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.files import replacing, write_text
@@ -156,7 +156,8 @@ def _import(
                 f"{_rows(model)} rows; they are not of one model"
             )
     start = model.write(partial, kept=kept)
-    for path in licence_files(opened.folder):
+    stating = [opened.folder / CARD] if (opened.folder / CARD).is_file() else []
+    for path in (*licence_files(opened.folder), *stating):
         shutil.copyfile(path, partial / path.name)
     bound["generate.run.start"] = str(out.absolute() / start)
     if prompt != QUERY:

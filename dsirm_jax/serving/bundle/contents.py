@@ -1,6 +1,7 @@
 """The bundle: a folder that can be copied anywhere.
 
     manifest.json     the commit point: what is not named there does not count, see `manifest`
+    README.md         the model card; never changes
     model/            parameters (Orbax), heads, quantizer, vocabulary, StableHLO; never changes
     saved_model/1/    the same for TensorFlow and TF Serving
     catalogue-0001/   items, queries and what is derived of them, see `catalogue`
@@ -21,7 +22,14 @@ from typing import TYPE_CHECKING
 from dsirm_jax.io.checksums import checksums, faults, summary
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import sync
-from dsirm_jax.serving.bundle.manifest import MODEL, REMEDY, Manifest, read_manifest, write_manifest
+from dsirm_jax.serving.bundle.manifest import (
+    CARD,
+    MODEL,
+    REMEDY,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
@@ -84,10 +92,28 @@ def open_bundle(path: str | Path, *, trust: bool = False) -> Bundle:
     if (path / MANIFEST).is_symlink():
         raise _linked(path / MANIFEST)
     manifest = read_manifest(path / MANIFEST)
-    present = files_in(path, manifest.folders)
+    present = sealed_files(path, manifest)
     if wrong := faults(path, manifest.files, present=present, contents=not trust):
         raise InputError(f"{summary(wrong)}; {REMEDY}")
     return Bundle(path=path, manifest=manifest)
+
+
+def sealed_files(path: Path, manifest: Manifest) -> list[str]:
+    """Returns the files of a bundle that its manifest names or has to, by their paths below it.
+
+    A README that it does not name is somebody else's, as in a bundle of an earlier version.
+
+    Args:
+      path: of the bundle.
+      manifest: its contents.
+
+    Raises:
+      InputError: see `files_in`.
+    """
+    card = [CARD] if CARD in manifest.files else []
+    if card and (path / CARD).is_symlink():
+        raise _linked(path / CARD)
+    return [*card, *files_in(path, manifest.folders)]
 
 
 def files_in(path: Path, folders: Sequence[str]) -> list[str]:
@@ -125,7 +151,7 @@ def seal_bundle(path: Path, manifest: Manifest) -> None:
       path: of the bundle.
       manifest: its contents; the files that it names already are not read again.
     """
-    names = files_in(path, manifest.folders)
+    names = sealed_files(path, manifest)
     new = [name for name in names if name not in manifest.files]
     places = {place for name in new for place in (path / name, *(path / name).parents)}
     for place in places - {*path.parents}:

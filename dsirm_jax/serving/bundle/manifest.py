@@ -20,6 +20,8 @@ from dsirm_jax.io.records import from_json
 from dsirm_jax.serving.limits import whole
 
 MODEL = "model"
+CARD = "README.md"
+"""The model card, beside the folders; bundles of earlier versions have none."""
 FORMAT = 2
 READABLE = (1, FORMAT)
 """Format 1, which JAX 0.10 wrote, does not say how its programs are written."""
@@ -215,7 +217,7 @@ class Manifest:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Those that all of the bundle's files are in."""
+        """Those that all of the bundle's files are in, but for its `CARD`."""
         return MODEL, self.saved_model_folder, self.catalogue_folder
 
     @property
@@ -231,7 +233,8 @@ def _check_inside(names: Collection[str], folders: Sequence[str]) -> None:
     for name in names:
         parts = name.split("/")
         is_plain = name.isprintable() and "\\" not in name and not {"", ".", ".."} & {*parts}
-        if not (is_plain and any(name.startswith(f"{folder}/") for folder in folders)):
+        is_inside = name == CARD or any(name.startswith(f"{folder}/") for folder in folders)
+        if not (is_plain and is_inside):
             raise InputError(
                 f"Manifest.files has {ascii(name)[:300]}, which is no file of a bundle"
             )
@@ -253,8 +256,8 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
       InputError: there is no such file, it is not what was written, of another format, a field is
-        not of its type, a path leads elsewhere than into one of `Manifest.folders`, or JAX is too
-        old or too new here for the programs.
+        not of its type, a path is neither `CARD` nor leads into one of `Manifest.folders`, or JAX
+        is too old or too new here for the programs.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the folder of a bundle")

@@ -1,6 +1,6 @@
 import pytest
 
-from dsirm_jax.generator.importing.licences import found_licences, licence_files
+from dsirm_jax.generator.importing.licences import found_licences, licence_files, stated_licence
 
 
 def test_files_are_known_by_their_names(tmp_path):
@@ -30,3 +30,18 @@ def test_a_page_is_told_by_its_first_words(tmp_path):
     (tmp_path / "TERMS.html").write_text("<html>\n<head><title>Terms  of Use</title></head>")
     found = found_licences(tmp_path, stated={"model.gguf": "gemma"})
     assert found == "TERMS.html (Terms of Use); model.gguf says gemma"
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        pytest.param("---\nlicense: 'Apache-2.0'\n---\n", "apache-2.0", id="named"),
+        pytest.param("---\nlicense: ask us first\n---\n", None, id="a sentence"),
+        pytest.param("---\nlanguage: en\n---\n", None, id="none"),
+        pytest.param("license: mit\n", None, id="no head"),
+    ],
+)
+def test_a_licence_is_stated_by_its_name(card, expected, tmp_path):
+    assert stated_licence(tmp_path) is None
+    (tmp_path / "README.md").write_text(card)
+    assert stated_licence(tmp_path) == expected

@@ -1,11 +1,13 @@
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 
+from dsirm_jax.io.checksums import checksums
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.contents import MANIFEST, open_bundle
-from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.bundle.contents import MANIFEST, open_bundle, seal_bundle
+from dsirm_jax.serving.bundle.manifest import CARD, FULL
 from tests.serving import tiny
 
 
@@ -56,6 +58,26 @@ def test_a_file_that_nobody_wrote_is_named_in_the_folders_that_are_sealed_alone(
         with pytest.raises(InputError, match=f"^{path / name} is none of the files that were writ"):
             open_bundle(path, trust=True)
         (path / name).unlink()
+
+
+def test_a_card_is_sealed_where_the_manifest_names_it_alone(made, tmp_path):
+    path = shutil.copytree(made, tmp_path / "bundle")
+    (path / CARD).write_text("somebody's own\n")
+    open_bundle(path)
+    seal_bundle(path, open_bundle(path).manifest)
+    assert CARD not in open_bundle(path).manifest.files
+    named = dataclasses.replace(open_bundle(path).manifest, files=checksums(path, [CARD]))
+    seal_bundle(path, named)
+    assert open_bundle(path).manifest.files.keys() - open_bundle(made).manifest.files == {CARD}
+    (path / CARD).write_text("somebody else's\n")
+    with pytest.raises(InputError, match=f"^{path / CARD} has 16 bytes in place of 15"):
+        open_bundle(path)
+    (path / CARD).rename(tmp_path / CARD)
+    with pytest.raises(InputError, match=f"^{path / CARD} is missing"):
+        open_bundle(path)
+    (path / CARD).symlink_to(tmp_path / CARD)
+    with pytest.raises(InputError, match=f"^{path / CARD} is a symbolic link; copy the bundle"):
+        open_bundle(path)
 
 
 @pytest.mark.parametrize(
