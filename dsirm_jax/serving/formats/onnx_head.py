@@ -26,7 +26,7 @@ import dsirm_jax
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import replacing
 from dsirm_jax.relevance.fitted import FittedHead
-from dsirm_jax.relevance.heads.head import GRADED
+from dsirm_jax.relevance.heads.head import GRADED, num_outputs
 from dsirm_jax.relevance.heads.onnx_graph import ONNX_ML, Graph, added, interpolated
 from dsirm_jax.relevance.lists import ALIKE, ALIKE_OF_LARGEST
 
@@ -132,7 +132,7 @@ def onnx_model(fitted: FittedHead) -> ModelProto:
     found = added(fitted.head, graph, fitted.params, values, grades=len(fitted.relevant))
     count = len(fitted.relevant)
     grouped = [np.flatnonzero(np.array(fitted.relevant) == side) for side in (True, False)]
-    is_one = fitted.head.loss != GRADED or count == 2
+    is_one = num_outputs(fitted.head, grades=count) == 1
     log_odds = found if is_one else _log_odds(graph, found, *grouped)
     knots, heights = (np.asarray(part)[None] for part in fitted.curve)
     calibrated = interpolated(graph, log_odds, knots=knots, heights=heights, extrapolated=True)
@@ -173,7 +173,7 @@ def _named(operator: str, inputs: list[str], output: str) -> NodeProto:
 
 
 def _log_odds(
-    graph: Graph, outputs: str, yes: Int[np.ndarray, " grade"], no: Int[np.ndarray, " grade"]
+    graph: Graph, outputs: str, yes: Int[np.ndarray, " relevant"], no: Int[np.ndarray, " other"]
 ) -> str:
     """Adds `head.relevance_logits` of a head with an output a grade, `[pair, 1]`."""
     sides = []
