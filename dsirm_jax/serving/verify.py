@@ -16,6 +16,7 @@ from dsirm_jax.serving.bundle.cached import NO_KEY
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
+from dsirm_jax.serving.formats import onnx_head
 from dsirm_jax.serving.limits import whole
 from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 from dsirm_jax.serving.scorer.scorer import Scorer
@@ -26,6 +27,7 @@ from dsirm_jax.serving.verification.answers import (
     head_answers,
     in_fresh_process,
     in_memory,
+    in_onnx,
     in_scorer,
     in_stablehlo,
 )
@@ -38,6 +40,7 @@ NAMED = 10
 """Queries that the log names of those that are cut otherwise."""
 BATCHES = (1, 7, 256)
 IN_MEMORY, STABLEHLO, SAVED_MODEL, SCORER = "in memory", "StableHLO", "SavedModel", "scorer"
+ONNX = "ONNX"
 SECONDS = 600.0
 """That a scorer's caller waits for the generator, which compiles at first."""
 
@@ -92,6 +95,8 @@ def all_comparisons(
         STABLEHLO: lambda batch: in_stablehlo(bundle, sample, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
+    if onnx_head.is_readable(bundle.model, FULL):
+        forms[ONNX] = lambda batch: in_onnx(bundle, sample, outputs[batch], batch=batch)
     comparisons = [
         comparison(answer(batch), expected, beside=beside, form=form, batch=batch)
         for form, answer in forms.items()

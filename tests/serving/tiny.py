@@ -35,7 +35,7 @@ from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.cached import Cached
 from dsirm_jax.serving.bundle.known import QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.export import described_features, voters_of
-from dsirm_jax.serving.formats import portable, saved_model, stablehlo
+from dsirm_jax.serving.formats import onnx_head, portable, saved_model, stablehlo
 from dsirm_jax.sids import trie as tries
 
 SIZES, DIM, BEAMS, PIECES = (4, 5, 6), 8, 3, 12
@@ -181,6 +181,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None, in_l
         forms = manifest.settings.trie
         programs = stablehlo.programs_of(learnt, beams=BEAMS, forms=forms)
         stablehlo.write_programs(path / bundle.MODEL, programs)
+        onnx_head.write_heads(path / bundle.MODEL, learnt.heads)
         saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
     else:
         write_variables(path / manifest.saved_model_folder, opened)

@@ -195,7 +195,7 @@ def test_all_forms_agree_before_and_after_an_update(items, tmp_path, prompt, in_
     for of in (*before, *after):
         assert of.agrees, comparison_table([of])
     scorers = {"scorer, cached", "scorer, live"}
-    assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel"} | scorers
+    assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel", "ONNX"} | scorers
 
 
 @pytest.mark.slow

@@ -6,12 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
 from dsirm_jax.io.checks import check_holds
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.heads.head import Fitting, Head, StepProgram, check_head
+from dsirm_jax.relevance.heads.onnx_graph import Graph, added
 from dsirm_jax.relevance.pairs import LabelledPairs
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ class Blend:
         parts = zip(self.heads, params.parts, strict=True)
         outputs = (head.outputs(part, features, grades=grades) for head, part in parts)
         return sum(outputs, jnp.zeros((), jnp.float32)) / len(self.heads)
+
+    def add_to(self, graph: Graph, params: BlendParams, features: str, *, grades: int) -> str:
+        parts = zip(self.heads, params.parts, strict=True)
+        outputs = [added(head, graph, part, features, grades=grades) for head, part in parts]
+        return graph.add("Div", graph.add("Sum", *outputs), np.array(len(outputs), np.float32))
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

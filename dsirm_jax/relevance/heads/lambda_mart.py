@@ -14,8 +14,10 @@ from jaxtyping import Array, Float
 
 from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.heads.branches import add_trees
 from dsirm_jax.relevance.heads.head import BINARY, RANKING, Fitting, Head, StepProgram, check_head
 from dsirm_jax.relevance.heads.monotone import check_directions, directions
+from dsirm_jax.relevance.heads.onnx_graph import Graph, added
 from dsirm_jax.relevance.heads.trees import (
     NODE_FIELDS,
     TreeParams,
@@ -134,6 +136,12 @@ class LambdaMart:
             return sum_of_trees(params, features)
         base = self.start.outputs(params.start, features, grades=grades)
         return base + sum_of_trees(params.trees, features)
+
+    def add_to(self, graph: Graph, params: Any, features: str, *, grades: int) -> str:
+        if self.start is None:
+            return add_trees(graph, params, features)
+        base = added(self.start, graph, params.start, features, grades=grades)
+        return graph.add("Add", base, add_trees(graph, params.trees, features))
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

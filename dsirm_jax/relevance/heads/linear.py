@@ -27,6 +27,7 @@ from dsirm_jax.relevance.heads.head import (
     ranks,
 )
 from dsirm_jax.relevance.heads.monotone import check_directions, directions, is_free
+from dsirm_jax.relevance.heads.onnx_graph import Graph, interpolated
 from dsirm_jax.relevance.pairs import LabelledPairs
 from dsirm_jax.sids.arrays import AnyArray
 
@@ -147,6 +148,12 @@ class Linear:
     ) -> Float[Array, "pair output"]:
         scores = normal_scores(features, params.knots, params.scores)
         return scores @ params.weight.T + params.bias
+
+    def add_to(self, graph: Graph, params: LinearParams, features: str, *, grades: int) -> str:
+        knots, heights = np.asarray(params.knots), np.asarray(params.scores)
+        scores = interpolated(graph, features, knots=knots, heights=heights, extrapolated=False)
+        weighted = graph.add("MatMul", scores, np.asarray(params.weight).T)
+        return graph.add("Add", weighted, np.asarray(params.bias))
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

@@ -30,6 +30,7 @@ from dsirm_jax.relevance.heads.head import (
     ranks,
     relevance_logits,
 )
+from dsirm_jax.relevance.heads.onnx_graph import Graph
 from dsirm_jax.relevance.pairs import LabelledPairs
 from dsirm_jax.training.batches import cut_batches, index_batches, visits
 
@@ -122,6 +123,18 @@ class Mlp:
         module = network(self, grades=grades)
         return jnp.asarray(module.apply({"params": params.network}, clipped))
 
+    def add_to(self, graph: Graph, params: MlpParams, features: str, *, grades: int) -> str:
+        ends = (np.array(end, np.float32) for end in (-MOST_DEVIATIONS, MOST_DEVIATIONS))
+        centred = graph.add("Sub", features, np.asarray(params.mean))
+        x = graph.add("Clip", graph.add("Div", centred, np.asarray(params.scale)), *ends)
+        for layer in range(len(self.hidden) + 1):
+            dense = params.network[f"Dense_{layer}"]
+            x = graph.add(
+                "MatMul", x if layer == 0 else _gelu(graph, x), np.asarray(dense["kernel"])
+            )
+            x = graph.add("Add", x, np.asarray(dense["bias"]))
+        return x
+
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]
     ) -> tuple[StepProgram, ...]:
@@ -159,6 +172,16 @@ class Network(nn.Module):
         for units in self.hidden:
             x = nn.gelu(nn.Dense(units)(x))
         return nn.Dense(self.outputs, kernel_init=nn.initializers.zeros)(x)
+
+
+def _gelu(graph: Graph, x: str) -> str:
+    """Adds `nn.gelu`, by its tanh."""
+    root, cubic, half, one, three = (
+        np.array(number, np.float32) for number in (np.sqrt(2 / np.pi), 0.044715, 0.5, 1, 3)
+    )
+    cube = graph.add("Mul", graph.add("Pow", x, three), cubic)
+    slope = graph.add("Tanh", graph.add("Mul", graph.add("Add", x, cube), root))
+    return graph.add("Mul", x, graph.add("Mul", graph.add("Add", slope, one), half))
 
 
 def network(head: Mlp, *, grades: int) -> Network:

@@ -19,6 +19,7 @@ from dsirm_jax.io.records import LATER
 from dsirm_jax.relevance.heads.classes import class_outputs, classes_of
 from dsirm_jax.relevance.heads.head import BINARY, Fitting, check_loss, num_outputs
 from dsirm_jax.relevance.heads.monotone import check_directions, directions
+from dsirm_jax.relevance.heads.onnx_graph import Graph
 from dsirm_jax.relevance.pairs import LabelledPairs
 from dsirm_jax.sids.arrays import AnyArray
 
@@ -102,6 +103,11 @@ class BoostedTrees:
         self, params: TreeParams, features: Float[Array, "pair feature"], *, grades: int
     ) -> Float[Array, "pair output"]:
         return sum_of_trees(params, features)
+
+    def add_to(self, graph: Graph, params: TreeParams, features: str, *, grades: int) -> str:
+        from dsirm_jax.relevance.heads.branches import add_trees
+
+        return add_trees(graph, params, features)
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

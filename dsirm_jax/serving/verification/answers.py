@@ -30,7 +30,7 @@ from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
-from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
+from dsirm_jax.serving.formats import in_tensorflow, onnx_head, saved_model, stablehlo
 from dsirm_jax.serving.scorer.answers import AnswerSource, QuerySids, Scored
 from dsirm_jax.serving.scorer.scorer import Scorer
 from dsirm_jax.sids import trie as tries
@@ -153,6 +153,21 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
         probability = np.asarray(head(*given))
         parts.append(Answers(sids, log_probs, probability, vectors(rows)))
     return Answers(*(np.concatenate(blocks)[:pairs] for blocks in zip(*parts)))
+
+
+def in_onnx(bundle: Bundle, sample: PairSample, outputs: ModelOutputs, *, batch: int) -> Answers:
+    """Returns what ONNX Runtime makes of the features that the models in memory give.
+
+    Raises:
+      InputError: it cannot read the head.
+    """
+    expected, features = head_answers(bundle, sample, outputs)
+    head = onnx_head.read_head(onnx_head.head_file(bundle.model, FULL))
+    parts = []
+    for start in range(0, len(features.values), batch):
+        some = features.values[start : start + batch]
+        parts.append(head(some, np.arange(len(some))))
+    return expected._replace(probability=np.concatenate(parts))
 
 
 def _vectors_in_stablehlo(
