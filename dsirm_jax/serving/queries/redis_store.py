@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsirm_jax.io import secrets
 from dsirm_jax.io.errors import InputError
@@ -205,7 +205,7 @@ class RedisWriter:
           InputError: the server does not answer.
         """
         with self._telling():
-            found = self._client.mget([self._values.key(query) for query in queries])
+            found: list[Any] = self._client.mget([self._values.key(query) for query in queries])
         return [
             value is not None and self._values.row(query, value) is not None
             for query, value in zip(queries, found, strict=True)
