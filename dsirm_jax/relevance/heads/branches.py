@@ -59,7 +59,7 @@ def add_trees(graph: Graph, params: TreeParams, features: str) -> str:
     sizes = [len(tree.value) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)
     node = np.concatenate([np.arange(size) for size in sizes])
-    output = np.repeat([output for output, _ in splitting], sizes)
+    target = np.repeat([output for output, _ in splitting], sizes)
     whole = Branches(*map(np.concatenate, zip(*trees, strict=True)))
     is_leaf = whole.left == NO_NODE
     return graph.add(
@@ -77,7 +77,7 @@ def add_trees(graph: Graph, params: TreeParams, features: str) -> str:
         nodes_falsenodeids=np.where(is_leaf, 0, whole.right).tolist(),
         target_treeids=number[is_leaf].tolist(),
         target_nodeids=node[is_leaf].tolist(),
-        target_ids=output[is_leaf].tolist(),
+        target_ids=target[is_leaf].tolist(),
         target_weights=whole.value[is_leaf].tolist(),
     )
 

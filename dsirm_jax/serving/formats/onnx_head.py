@@ -16,7 +16,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -251,7 +251,7 @@ def _reached(graph: Graph, values: str, bounds: str, lists: str, *, with_equal: 
     pairs = add("Shape", values, start=0, end=1)
     both = add("Concat", *((values, bounds) if with_equal else (bounds, values)), axis=0)
     twice = add("Shape", both, start=0, end=1)
-    ascending = {"axis": 0, "largest": 0, "sorted": 1}
+    ascending: dict[str, Any] = {"axis": 0, "largest": 0, "sorted": 1}
     by_size = graph.outputs("TopK", both, twice, count=2, **ascending)[1]
     list_of = add("GatherElements", add("Concat", lists, lists, axis=0), by_size, axis=0)
     place = add("Range", np.array(0), add("Squeeze", twice), np.array(1))
