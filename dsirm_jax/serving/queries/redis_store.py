@@ -169,9 +169,7 @@ class RedisTable:
             return [SKIPPED] * len(keys)
         try:
             values = self._client.mget(keys)
-        except (
-            Exception
-        ) as error:  # whatever the client makes of an answer, no request fails for it
+        except Exception as error:  # whatever the client makes of an answer: no request fails
             self._rests_until = time.monotonic() + self._settings.rest
             if not self._is_away:
                 self._is_away = True
