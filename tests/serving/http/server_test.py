@@ -340,7 +340,8 @@ class Compiling(StandIn):
         time.sleep(600)
 
 dsirm_jax.serving.Scorer.open = classmethod(lambda *_, **__: Compiling())
-flags = {"bundle": "", "programs": None, "trust": False, "host": "127.0.0.1", "port": 0}
+flags = {"bundle": "", "programs": None, "queries": None, "trust": False}
+flags |= {"host": "127.0.0.1", "port": 0}
 serve.run(flags, ())
 """
 
