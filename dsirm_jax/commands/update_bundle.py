@@ -13,10 +13,9 @@ from dsirm_jax.io.errors import InputError
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
     """Adds items and queries while the bundle is being read."""
-    from dsirm_jax.ingestion.query_files import given_columns
-
     if flags["to"] is not None:
         return _load(flags, Path(arguments[0]))
+    from dsirm_jax.ingestion.query_files import given_columns
     from dsirm_jax.serving.update import update
 
     update(
@@ -32,15 +31,13 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
 
 def _load(flags: Values, path: Path) -> int:
     """Writes what is cached of queries to a store, and leaves the bundle as it is."""
-    from dsirm_jax.ingestion.query_files import given_columns
-    from dsirm_jax.serving.queries.redis_store import RedisQueries
-
     if flags["items"] or not flags["queries"]:
         raise InputError("--to is for queries alone: give --queries=FILE, and --items without --to")
-    store = RedisQueries(url=flags["to"])
+    from dsirm_jax.ingestion.query_files import given_columns
     from dsirm_jax.serving.queries.loading import load_queries
+    from dsirm_jax.serving.queries.redis_store import RedisQueries
 
-    columns = given_columns(flags["columns"])
+    store, columns = RedisQueries(url=flags["to"]), given_columns(flags["columns"])
     load_queries(path, queries=flags["queries"], store=store, columns=columns)
     return 0
 

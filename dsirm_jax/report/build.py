@@ -22,7 +22,15 @@ from dsirm_jax.report.belief import belief_panel
 from dsirm_jax.report.data import category_panel, data_panels
 from dsirm_jax.report.fine_grained import fine_grained_panels
 from dsirm_jax.report.gather import gather
-from dsirm_jax.report.verdict import BASELINE, METRIC_NAMES, TASK_NAMES, outcome, rung_name, signed
+from dsirm_jax.report.verdict import (
+    BASELINE,
+    METRIC_NAMES,
+    TASK_NAMES,
+    lift_over,
+    outcome,
+    rung_name,
+    signed,
+)
 from dsirm_jax.run.layout import FULL, Layout
 
 COLOUR_CYCLE = 5
@@ -148,9 +156,9 @@ def segment_panel(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the lift in ROC-AUC over the baseline by segment of queries."""
     rows = []
     for name, part in [("all queries", metrics), *metrics["segments"].items()]:
-        for lift in part["lifts"].values():
-            if (lift["rung"], lift["over"]) == (FULL, BASELINE) and "roc_auc" in lift:
-                rows.append((f"{name} ({part['queries']:,})", lift["roc_auc"]))
+        lift = lift_over(part, BASELINE)
+        if "roc_auc" in lift:
+            rows.append((f"{name} ({part['queries']:,})", lift["roc_auc"]))
     return _interval_chart("roc_auc", rows) if len(rows) > 1 else None
 
 

@@ -98,7 +98,8 @@ def strongest_control(metrics: Mapping[str, Any]) -> str | None:
     Returns:
       None where the full model is compared with no control.
     """
-    controls = [rung for rung in metrics.get("controls", [BASELINE]) if _lift(metrics, rung)]
+    named = metrics.get("controls", [BASELINE])
+    controls = [rung for rung in named if "roc_auc" in lift_over(metrics, rung)]
     return max(controls, key=lambda rung: metrics["rungs"][rung]["roc_auc"]["value"], default=None)
 
 
@@ -109,7 +110,7 @@ def lift_over_control(metrics: Mapping[str, Any]) -> tuple[str | None, Mapping[s
       metrics: contents of `metrics.json`.
     """
     control = strongest_control(metrics)
-    return control, _lift(metrics, control) if control else {}
+    return control, lift_over(metrics, control) if control else {}
 
 
 def verdict(metrics: Mapping[str, Any]) -> Verdict | None:
@@ -145,10 +146,15 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict | None:
     )
 
 
-def _lift(metrics: Mapping[str, Any], over: str) -> Mapping[str, Any]:
-    """Returns the lift in ROC-AUC and all else of the full model over a rung; empty without one."""
-    for lift in metrics["lifts"].values():
-        if (lift["rung"], lift["over"]) == (FULL, over) and "roc_auc" in lift:
+def lift_over(of: Mapping[str, Any], rung: str) -> Mapping[str, Any]:
+    """Returns the lift of the full model over a rung, by metric; empty without one.
+
+    Args:
+      of: what has `lifts`: `metrics.json`, one of its segments, its fine-grained part.
+      rung: that it is compared with.
+    """
+    for lift in of["lifts"].values():
+        if (lift["rung"], lift["over"]) == (FULL, rung):
             return lift
     return {}
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
+from dsirm_jax.data import vectors
+from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.generator.predict import predict_sids
+from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows
 from dsirm_jax.serving.bundle.cached import Cached, Known
 from dsirm_jax.serving.bundle.contents import Bundle
@@ -38,6 +41,45 @@ def no_items(bundle: Bundle) -> NewItems:
     """Returns the new items of a catalogue that stays as it is, in a table without columns."""
     vectors = np.empty((0, bundle.manifest.settings.encoder.dim), np.float32)
     return NewItems(pa.table({}), vectors, bundle.catalogue.sids[:0])
+
+
+def not_cached(bundle: Bundle, texts: Iterable[str]) -> list[str]:
+    """Returns the queries that a bundle does not cache, each once, as it is first spelt."""
+    identity = bundle.catalogue.identity or PLAIN
+    spellings: dict[str, str] = {}
+    for text in texts:
+        spellings.setdefault(identity.of(text), text)
+    return [text for text in spellings.values() if bundle.catalogue.spelling(text) is None]
+
+
+def vectors_of(
+    bundle: Bundle, texts: Sequence[str], *, file: str, column: str
+) -> Float[np.ndarray, "query dim"]:
+    """Returns the vectors of queries, which are the file's where the bundle has no encoder.
+
+    Args:
+      bundle: whose vectors they are like.
+      texts: at least one, all of them in the file.
+      file: a table with a column `vector`, where that is read.
+      column: of the file, with the texts.
+
+    Raises:
+      InputError: the file cannot be read, or its vectors have another width.
+    """
+    if bundle.models.encoder is not None:
+        return bundle.models.encoder.embed(texts)
+    found = vectors.read_vectors(file, ids=texts, id_column=column)
+    check_width(file, found, dim=bundle.manifest.settings.encoder.dim)
+    return found
+
+
+def check_width(file: str, rows: Float[np.ndarray, "row dim"], *, dim: int) -> None:
+    """Raises `InputError` unless the vectors of a file are as wide as a bundle's."""
+    if rows.shape[1] != dim:
+        raise InputError(
+            f"{file}: vectors of {rows.shape[1]} numbers, where the bundle's have {dim}; give "
+            f"those of the same model"
+        )
 
 
 def fresh(

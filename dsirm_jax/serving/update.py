@@ -205,7 +205,7 @@ def _read_items(
         item_vectors = vectors.read_vectors(
             file, ids=table["item_id"], id_column=mapping.columns["item_id"]
         )
-        _check_width(file, item_vectors, dim=settings.encoder.dim)
+        caching.check_width(file, item_vectors, dim=settings.encoder.dim)
     else:
         item_vectors = encoder.embed(table["text"].to_pylist(), of_items=True)
     quantizer = quantizers.load(bundle.model / models.QUANTIZER)
@@ -234,32 +234,15 @@ def _read_new_queries(
     bundle: Bundle, file: str | None, *, column: str | None
 ) -> tuple[list[str], Float[np.ndarray, "query dim"]]:
     """Returns texts and vectors of the queries that are not cached."""
-    dim, encoder = bundle.manifest.settings.encoder.dim, bundle.models.encoder
-    nothing = np.empty((0, dim), np.float32)
+    nothing = np.empty((0, bundle.manifest.settings.encoder.dim), np.float32)
     if not file:
         return [], nothing
     columns = {"query": column} if column else {}
     rows = itertools.chain.from_iterable(read_query_file(file, columns=columns))
-    identity = bundle.manifest.settings.identity or PLAIN
-    spellings: dict[str, str] = {}
-    for text in rows:
-        spellings.setdefault(identity.of(text), text)
-    texts = [text for text in spellings.values() if bundle.catalogue.spelling(text) is None]
+    texts = caching.not_cached(bundle, rows)
     if not texts:
         return [], nothing
-    if encoder is None:
-        query_vectors = vectors.read_vectors(file, ids=texts, id_column=column or "query")
-        _check_width(file, query_vectors, dim=dim)
-        return texts, query_vectors
-    return texts, encoder.embed(texts)
-
-
-def _check_width(file: str, rows: Float[np.ndarray, "row dim"], *, dim: int) -> None:
-    if rows.shape[1] != dim:
-        raise InputError(
-            f"{file}: vectors of {rows.shape[1]} numbers, where the bundle's have {dim}; give "
-            f"those of the same model"
-        )
+    return texts, caching.vectors_of(bundle, texts, file=file, column=column or "query")
 
 
 def _write_catalogue(

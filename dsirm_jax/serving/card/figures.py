@@ -9,7 +9,7 @@ from typing import Any
 from dsirm_jax.metrics.retrieval import HITS_AT
 from dsirm_jax.relevance.evaluate import LOWER_IS_BETTER, PAIR_METRICS
 from dsirm_jax.report.belief import level_name
-from dsirm_jax.report.verdict import METRIC_NAMES, lift_over_control, rung_name, signed
+from dsirm_jax.report.verdict import METRIC_NAMES, lift_over, lift_over_control, rung_name, signed
 from dsirm_jax.run.layout import FULL
 
 Estimate = Mapping[str, float]
@@ -113,7 +113,7 @@ def _of_segments(metrics: Mapping[str, Any]) -> Iterator[Table]:
                 *(
                     ()
                     if control is None
-                    else (estimate(_lift(of, control).get("roc_auc"), signed),)
+                    else (estimate(lift_over(of, control).get("roc_auc"), signed),)
                 ),
                 estimate(of["rungs"][FULL].get("ndcg@10")),
             )
@@ -146,7 +146,7 @@ def _fine_grained(metrics: Mapping[str, Any]) -> Iterator[Table]:
                     if control is None
                     else (
                         estimate(of["rungs"].get(control, {}).get(kind)),
-                        estimate(_lift(of, control).get(kind), signed),
+                        estimate(lift_over(of, control).get(kind), signed),
                     )
                 ),
             )
@@ -180,12 +180,4 @@ def _of_generator(metrics: Mapping[str, Any]) -> Iterator[Table]:
             )
             for place, key in enumerate(levels)
         ),
-    )
-
-
-def _lift(of: Mapping[str, Any], control: str) -> Mapping[str, Any]:
-    """Returns the lift of the full model over a control; empty where there is none."""
-    return next(
-        (lift for lift in of["lifts"].values() if (lift["rung"], lift["over"]) == (FULL, control)),
-        {},
     )

@@ -38,12 +38,12 @@ def limits(
             "disagree on is not in these figures."
         )
     found += [*_of_power(metrics), *_of_segments(metrics), *_of_data(summary)]
-    lacking = {
-        "attributes": ("how well items that differ in one attribute are told apart", fine_grained),
-        "belief": ("how honest the generator's probabilities are", metrics.get("belief")),
-        "leak": ("what a head gains that learns from queries seen before", metrics.get("leak")),
-    }
-    unmeasured = [about for about, of in lacking.values() if not of]
+    measured = (
+        ("how well items that differ in one attribute are told apart", fine_grained),
+        ("how honest the generator's probabilities are", metrics.get("belief")),
+        ("what a head gains that learns from queries seen before", metrics.get("leak")),
+    )
+    unmeasured = [about for about, of in measured if not of]
     unmeasured += [
         "clicks, sales or any other behaviour after a change of the ranking",
         "whether brands, sellers or groups of shoppers are served alike",

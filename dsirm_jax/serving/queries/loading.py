@@ -11,7 +11,6 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float
 
-from dsirm_jax.data import vectors
 from dsirm_jax.ingestion.query_files import check_given, read_query_file
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving import caching
@@ -55,17 +54,16 @@ def load_queries(
     bundle = open_bundle(path)
     values = Values.of(bundle)
     writer = RedisWriter(store, values=values)
+    column = columns.get("query", "query")
     written = there = 0
     log.info("%s: keys begin with %s", store.public, values.prefix.decode())
     try:
         rows = itertools.chain.from_iterable(read_query_file(queries, columns=columns))
         while texts := list(itertools.islice(rows, TEXTS_AT_ONCE)):
-            wanted = _wanted(texts, bundle=bundle, values=values, writer=writer)
+            wanted = _wanted(texts, bundle=bundle, writer=writer)
             there += len(texts) - len(wanted)
             if wanted:
-                of_wanted = _vectors(
-                    bundle, wanted, file=queries, column=columns.get("query", "query")
-                )
+                of_wanted = caching.vectors_of(bundle, wanted, file=queries, column=column)
                 for block in _values(bundle, wanted, of_wanted, values=values):
                     writer.write(block)
                     written += len(block)
@@ -75,35 +73,15 @@ def load_queries(
     return written
 
 
-def _wanted(
-    texts: Sequence[str], *, bundle: Bundle, values: Values, writer: RedisWriter
-) -> list[str]:
+def _wanted(texts: Sequence[str], *, bundle: Bundle, writer: RedisWriter) -> list[str]:
     """Returns the queries that neither the bundle nor the store has, each once."""
-    spellings: dict[bytes, str] = {}
-    for text in texts:
-        spellings.setdefault(values.key(text), text)
-    lacking = [text for text in spellings.values() if bundle.catalogue.spelling(text) is None]
+    lacking = caching.not_cached(bundle, texts)
     wanted = []
     for start in range(0, len(lacking), LOOKED_UP_AT_ONCE):
         block = lacking[start : start + LOOKED_UP_AT_ONCE]
         known = writer.has(block)
         wanted += [text for text, is_known in zip(block, known, strict=True) if not is_known]
     return wanted
-
-
-def _vectors(
-    bundle: Bundle, texts: Sequence[str], *, file: str, column: str
-) -> Float[np.ndarray, "query dim"]:
-    encoder, dim = bundle.models.encoder, bundle.manifest.settings.encoder.dim
-    if encoder is not None:
-        return encoder.embed(texts)
-    found = vectors.read_vectors(file, ids=texts, id_column=column)
-    if found.shape[1] != dim:
-        raise InputError(
-            f"{file}: vectors of {found.shape[1]} numbers, where the bundle's have {dim}; give "
-            f"those of the same model"
-        )
-    return found
 
 
 def _values(
