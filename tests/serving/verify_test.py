@@ -211,6 +211,9 @@ def test_a_head_that_compares_takes_the_pairs_of_a_query_as_its_list_in_every_fo
     table = FeatureTable(names=names, groups=names, values=scored.features)
     expected = score(head, table, lists=np.zeros(20, np.int32))
     np.testing.assert_allclose(scored.probabilities, expected, atol=1e-5)
+    first = FeatureTable(names=names, groups=names, values=scored.features[:1])
+    by_itself = score(head, first, lists=np.zeros(1, np.int32))
+    np.testing.assert_allclose(alone.probabilities, by_itself, atol=1e-5)
     assert abs(scored.probabilities[0] - alone.probabilities[0]) > 1e-4
     given = table.select(head.features).values
     params = heads.plain_params(head)

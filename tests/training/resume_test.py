@@ -173,7 +173,6 @@ def start(directory, cache, *arguments, devices=1, **settings):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(directory), *map(str, arguments)],
