@@ -121,7 +121,7 @@ def test_every_stage_is_a_command():
         ),
         pytest.param(
             ["update-bundle", "nowhere"],
-            "nothing to add: give --items=FILE",
+            "nothing to do: give --items=FILE",
             id="update-bundle with nothing",
         ),
         pytest.param(["serve"], "flag --bundle", id="serve without bundle"),

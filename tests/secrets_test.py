@@ -107,6 +107,7 @@ def test_a_gin_file_with_a_secret_is_refused_likewise(url, told, tmp_path_factor
         ("score", "--pairs={}"),
         ("predict-sids", "--queries={}"),
         ("update-bundle", "--items={}", "none"),
+        ("update-bundle", "--remove={}", "none"),
         ("update-bundle", "--queries={}", "none"),
         ("prepare", "--gin.URL={}"),
         ("prepare", "--gin.ITEMS={}"),
@@ -115,7 +116,7 @@ def test_a_gin_file_with_a_secret_is_refused_likewise(url, told, tmp_path_factor
         ("{}",),
         ("prepare", "--no_such_flag={}"),
     ],
-    ids=["score", "predict-sids", "items", "queries", "macro", "text", "file", *"abc"],
+    ids=["score", "predict-sids", "items", "removed", "queries", "macro", "text", "file", *"abc"],
 )
 def test_a_url_of_the_command_line_is_not_shown(arguments, url, told):
     command, *flags = (argument.format(url) for argument in arguments)

@@ -1,4 +1,4 @@
-"""`dsirm update-bundle`: further items and queries into a bundle."""
+"""`dsirm update-bundle`: changes to the items and queries of a bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dsirm_jax.io.errors import InputError
 
 
 def run(flags: Values, arguments: Sequence[str]) -> int:
-    """Adds items and queries while the bundle is being read."""
+    """Changes items and adds queries while the bundle is being read."""
     if flags["to"] is not None:
         return _load(flags, Path(arguments[0]))
     from dsirm_jax.ingestion.query_files import given_columns
@@ -21,6 +21,7 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
     update(
         Path(arguments[0]),
         items=flags["items"],
+        removed=flags["remove"],
         queries=flags["queries"],
         columns=given_columns(flags["columns"]),
         category_separator=flags["category_separator"],
@@ -31,8 +32,10 @@ def run(flags: Values, arguments: Sequence[str]) -> int:
 
 def _load(flags: Values, path: Path) -> int:
     """Writes what is cached of queries to a store, and leaves the bundle as it is."""
-    if flags["items"] or not flags["queries"]:
-        raise InputError("--to is for queries alone: give --queries=FILE, and --items without --to")
+    if flags["items"] or flags["remove"] or not flags["queries"]:
+        raise InputError(
+            "--to is for queries alone: give --queries=FILE, and --items and --remove without --to"
+        )
     from dsirm_jax.ingestion.query_files import given_columns
     from dsirm_jax.serving.queries.loading import load_queries
     from dsirm_jax.serving.queries.redis_store import RedisQueries
@@ -44,16 +47,21 @@ def _load(flags: Values, path: Path) -> int:
 
 COMMAND = Command(
     name="update-bundle",
-    summary="further items and queries -> into a bundle, while it is being read",
+    summary="new, changed and removed items, further queries -> a bundle that is being read",
     run=run,
     flags=(
         Flag(
             name="items",
             value="FILE",
             meaning=(
-                "a table of further items: item_id, title and the run's own columns, and\n"
-                "brand, colour and category where they are known"
+                "a table of items that are new or change: item_id, title and the run's own\n"
+                "columns, and brand, colour and category where they are known"
             ),
+        ),
+        Flag(
+            name="remove",
+            value="FILE",
+            meaning="a table of the items that go: item_id",
         ),
         Flag(
             name="queries",

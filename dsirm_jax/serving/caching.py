@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float, Int
 
 from dsirm_jax.data import vectors
@@ -15,32 +13,13 @@ from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows
 from dsirm_jax.serving.bundle.cached import Cached, Known
+from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
 QUERIES_PER_BLOCK = 256
-
-
-class NewItems(NamedTuple):
-    """Items that a catalogue lacks.
-
-    Attributes:
-      table: columns of `ITEM_COLUMNS` and the run's own.
-      vectors: of length 1, float32 `[item, dim]`.
-      sids: int32 `[item, level]`.
-    """
-
-    table: pa.Table
-    vectors: Float[np.ndarray, "item dim"]
-    sids: Int[np.ndarray, "item level"]
-
-
-def no_items(bundle: Bundle) -> NewItems:
-    """Returns the new items of a catalogue that stays as it is, in a table without columns."""
-    vectors = np.empty((0, bundle.manifest.settings.encoder.dim), np.float32)
-    return NewItems(pa.table({}), vectors, bundle.catalogue.sids[:0])
 
 
 def not_cached(bundle: Bundle, texts: Iterable[str]) -> list[str]:
@@ -87,19 +66,18 @@ def fresh(
     texts: Sequence[str],
     query_vectors: Float[np.ndarray, "query dim"],
     *,
-    new: NewItems,
+    item_vectors: Float[np.ndarray, "item dim"],
     sids: Int[np.ndarray, "item level"],
     trie: tries.Trie,
 ) -> Iterator[tuple[list[str], Cached]]:
-    """Yields what is known of new queries."""
-    old = bundle.catalogue
+    """Yields what is known of new queries in a catalogue of some items."""
+    voters = bundle.catalogue.voters.vectors
     for start in range(0, len(texts), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
         vectors_here, texts_here = query_vectors[rows], list(texts[rows])
-        near = nearest_rows(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest_rows(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
+        near = nearest_rows(queries=vectors_here, candidates=item_vectors, k=MOST_SIDS)
+        queries = nearest_rows(queries=vectors_here, candidates=voters, k=NEAR_QUERIES)
         beams = searched(bundle, texts_here, trie)
-        near = nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
         known = known_of(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
         near = Neighbours(*(part[:, :NEAR_ITEMS] for part in near))
         yield texts_here, Cached(vectors_here, beams, near, queries, known)
@@ -127,16 +105,30 @@ def searched(bundle: Bundle, texts: list[str], trie: tries.Trie) -> Beams:
 def nearest(
     queries: Float[np.ndarray, "query dim"],
     near: Neighbours,
-    new: NewItems,
     *,
-    numbered_from: int,
-    most: int,
+    item_vectors: Float[np.ndarray, "item dim"],
+    stayed: int,
 ) -> Neighbours:
-    """Returns the nearest of earlier items and new ones."""
-    if not len(new.vectors):
-        return near
-    others = nearest_rows(queries=queries, candidates=new.vectors, k=most)
-    index = np.concatenate([near.row, others.row + np.int32(numbered_from)], axis=1)
-    cosine = np.concatenate([near.cosine, others.cosine], axis=1)
-    order = np.argsort(-cosine, axis=1, kind="stable")[:, :most]
-    return Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (index, cosine)))
+    """Returns the nearest of some items, where those of the first ones were known.
+
+    Args:
+      queries: vectors of queries.
+      near: the nearest of the first items before some of these went, which are `UNKNOWN`.
+      item_vectors: of the items that there are now.
+      stayed: how many the first ones are.
+    """
+    whole = (near.row == UNKNOWN).any(axis=1)
+    if whole.all():
+        return nearest_rows(queries=queries, candidates=item_vectors, k=NEAR_ITEMS)
+    if stayed < len(item_vectors):
+        new = nearest_rows(queries=queries, candidates=item_vectors[stayed:], k=NEAR_ITEMS)
+        row = np.concatenate([near.row, new.row + np.int32(stayed)], axis=1)
+        cosine = np.concatenate([near.cosine, new.cosine], axis=1)
+        order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAR_ITEMS]
+        near = Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (row, cosine)))
+    if whole.any():
+        found = nearest_rows(queries=queries[whole], candidates=item_vectors, k=NEAR_ITEMS)
+        near = Neighbours(*map(np.copy, near))
+        for part, other in zip(near, found, strict=True):
+            part[whole] = other
+    return near

@@ -67,18 +67,21 @@ def with_text(rows):
     return [row | {"text": f"{row['title']} {row['brand']}"} for row in rows]
 
 
-def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None, in_lists=()):
+def make(
+    path, *, count=60, listed=None, whole=False, prompt=QUERY, own_vocabulary=None, in_lists=()
+):
     """Writes a bundle.
 
     Args:
       path: where to.
       count: items.
+      listed: rows of items in place of the first ones.
       whole: with StableHLO and a SavedModel that runs; else there are variables alone.
       prompt: of the generator.
       own_vocabulary: folder of a vocabulary that the generator alone reads.
       in_lists: features without SIDs that heads compare within a query.
     """
-    rows = with_text(items(0, count))
+    rows = with_text(listed or items(0, count))
     path.mkdir()
     titles = [row["title"] for row in with_text(items(0, 100))]
     vocabulary.train_vocabulary(
@@ -127,7 +130,7 @@ def make(path, *, count=60, whole=False, prompt=QUERY, own_vocabulary=None, in_l
         ),
         features=described,
         catalogue=1,
-        items=count,
+        items=len(rows),
         queries=len(QUERIES),
         files={},
     )

@@ -29,7 +29,7 @@ def path(made, tmp_path):
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Items, of which three are there already and one stands there twice, and queries.
+    """Items, of which three are there as they are and one stands there twice, and queries.
 
     Of its two rows the last one is the item, as in `prepare`.
     """
@@ -53,24 +53,21 @@ def test_the_card_stays(path, tables):
     seal_bundle(
         path, dataclasses.replace(open_bundle(path).manifest, files=checksums(path, [CARD]))
     )
-    update(path, items=None, queries=tables["queries"])
+    update(path, queries=tables["queries"])
     assert (path / CARD).read_text() == "# Shoes\n"
     assert CARD in open_bundle(path).manifest.files
 
 
-def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
-    found = open_bundle(updated)
-    expected = open_bundle(tiny.make(tmp_path / "larger", count=80))
-    assert (found.manifest.items, found.manifest.queries) == (80, len(tiny.QUERIES) + 3)
-    one, other = found.catalogue, expected.catalogue
+def check_same(one, other):
+    """Compares two catalogues of the same items."""
+    count = len(one)
     assert list(one.ids) == list(other.ids)
-    assert one.items(range(80)) == other.items(range(80))
+    assert one.items(range(count)) == other.items(range(count))
     np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
     np.testing.assert_array_equal(one.sids, other.sids)
     np.testing.assert_array_equal(one.numbers, other.numbers)
     assert one.statistics.names == other.statistics.names
-    assert "newcomer" in one.statistics.names.brands
-    assert one.statistics.pieces.documents == 80
+    assert one.statistics.pieces.documents == count
     for name in ("with_piece", "mean_length"):
         pieces = [getattr(of.statistics.pieces, name) for of in (one, other)]
         np.testing.assert_array_equal(*pieces)
@@ -87,6 +84,84 @@ def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
         np.testing.assert_array_equal(a.queries.row, b.queries.row)
 
 
+def test_an_update_equals_the_bundle_of_the_larger_catalogue(updated, tmp_path):
+    found = open_bundle(updated)
+    assert (found.manifest.items, found.manifest.queries) == (80, len(tiny.QUERIES) + 3)
+    check_same(found.catalogue, open_bundle(tiny.make(tmp_path / "larger", count=80)).catalogue)
+    assert "newcomer" in found.catalogue.statistics.names.brands
+
+
+def test_items_change_and_go_as_if_the_bundle_had_been_made_of_what_is_left(path, tmp_path):
+    """One new item, two that change (one but for its price), six that go; votes for these go."""
+    rows, gone = tiny.items(0, 61), [3, 40, 41, 42, 43, 44]
+    changed = [rows[6] | {"title": "grau garden hose, long"}, rows[59] | {"price": 3.25}]
+    write = {"items": [rows[5], *changed, rows[60]], "removed": [rows[n] for n in gone]}
+    for name, table in write.items():
+        pq.write_table(pa.Table.from_pylist(table), tmp_path / f"{name}.parquet")
+    before = open_bundle(path).catalogue
+    update(path, **{name: str(tmp_path / f"{name}.parquet") for name in write})
+    kept = [row for number, row in enumerate(rows[:60]) if number not in (6, 59, *gone)]
+    listed = [*kept, *changed, rows[60]]
+    found = open_bundle(path)
+    assert (found.manifest.items, found.manifest.queries) == (55, len(tiny.QUERIES))
+    expected = open_bundle(tiny.make(tmp_path / "expected", listed=listed)).catalogue
+    check_same(found.catalogue, expected)
+
+    def judged(catalogue):
+        _, (items, verdicts) = catalogue.voters
+        return [
+            {catalogue.items([item])[0].item_id: verdict for item, verdict in votes if verdict}
+            for votes in (zip(*row, strict=True) for row in zip(items, verdicts, strict=True))
+        ]
+
+    left = [
+        {item_id: verdict for item_id, verdict in votes.items() if item_id != "item 3"}
+        for votes in judged(before)
+    ]
+    assert judged(found.catalogue) == left != judged(before)
+    assert any("item 6" in votes for votes in left)
+    np.testing.assert_array_equal(found.catalogue.voters.vectors, before.voters.vectors)
+
+
+def test_where_nothing_is_new_nothing_is_written(path, tmp_path, caplog):
+    pq.write_table(pa.Table.from_pylist(tiny.items(0, 60)), tmp_path / "items.parquet")
+    (tmp_path / "gone.csv").write_text("sku\nno such item\n")
+    (tmp_path / "queries.csv").write_text(f"query\n{tiny.QUERIES[0].upper()}\n")
+    before = contents(path)
+    with caplog.at_level("INFO"):
+        update(
+            path,
+            items=str(tmp_path / "items.parquet"),
+            queries=str(tmp_path / "queries.csv"),
+        )
+        update(path, removed=str(tmp_path / "gone.csv"), columns={"item_id": "sku"})
+    assert contents(path) == before | {"update.lock": contents(path)["update.lock"]}
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count(f"{path}: all is there already, and nothing is written") == 2
+    assert f"{tmp_path / 'gone.csv'}: 1 of its 1 ids are those of no item" in said
+
+
+def test_what_cannot_go_is_refused(path, tables, tmp_path):
+    file = tmp_path / "gone.csv"
+    before = contents(path)
+    file.write_text("item_id\nitem 70\nitem 5\n")
+    pq.write_table(pa.Table.from_pylist(tiny.items(5, 6)), tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"^item_id item 5 is in .*items.parquet and in .*gone"):
+        update(path, items=str(tmp_path / "items.parquet"), removed=str(file))
+    file.write_text(f"item_id\nitem 5\n{'x' * 600}\n")
+    with pytest.raises(InputError, match=rf"^{file} row 2: column item_id = .*longer than"):
+        update(path, removed=str(file))
+    file.write_text(
+        "".join(f"{row['item_id']}\n" for row in [{"item_id": "item_id"}, *tiny.items(0, 60)])
+    )
+    with pytest.raises(InputError, match=f"^{file} removes all items of {path}; leave some"):
+        update(path, removed=str(file))
+    file.write_text("item_id,title,price,material\nitem 4,a shoe,1,x\n")
+    with pytest.raises(InputError, match=rf"^{file} has no column brand, which item item 4 of the"):
+        update(path, items=str(file))
+    assert contents(path) == before | {"update.lock": contents(path)["update.lock"]}
+
+
 def test_the_log_says_how_tables_are_read_and_which_rows_are_left_out(
     path, tables, tmp_path, caplog
 ):
@@ -95,15 +170,16 @@ def test_the_log_says_how_tables_are_read_and_which_rows_are_left_out(
         for row in pq.read_table(tables["items"]).to_pylist()
     ]
     file = tmp_path / "items.csv"
+    rows = [row for row in rows if row["item_id"] not in ("item 57", "item 58", "item 59")]
     lines = [";".join(rows[0]), *(";".join(map(str, row.values())) for row in rows)]
     file.write_text("\n".join(lines).replace("None", "") + "\n")
     with caplog.at_level("INFO"):
-        update(path, items=str(file), queries=None)
+        update(path, items=str(file))
     said = [record.getMessage() for record in caplog.records]
     assert f"{file}: values are separated by ';'" in said
-    assert f"{file}: 3 of its 24 rows are there already" in said
+    assert f"{path}: 20 items are new, 0 change, 0 go" in said
     assert f"{file}: 1 rows share their item_id with a later one, which is the item" in said
-    assert open_bundle(path).catalogue.items(range(70, 71))[0].title == rows[14]["title"]
+    assert open_bundle(path).catalogue.items(range(70, 71))[0].title == rows[11]["title"]
 
 
 def test_new_queries_are_cached_as_the_old_ones_are(updated):
@@ -140,7 +216,7 @@ def test_spellings_of_queries_are_cached_once(path, tmp_path):
     long = "椅子" * 200
     asked = ["RED Mug", "Ruž lamp", "RUŽ  LAMP", long]
     (tmp_path / "queries.csv").write_text("query\n" + "\n".join(asked) + "\n")
-    update(path, items=None, queries=str(tmp_path / "queries.csv"))
+    update(path, queries=str(tmp_path / "queries.csv"))
     found = open_bundle(path)
     assert found.manifest.settings.identity == PLAIN
     assert found.manifest.queries == len(tiny.QUERIES) + 2
@@ -148,7 +224,7 @@ def test_spellings_of_queries_are_cached_once(path, tmp_path):
     assert spellings == ["red mug", "Ruž lamp", "Ruž lamp", long]
     (tmp_path / "queries.csv").write_text(f"query\n{'x' * 1025}\n")
     with pytest.raises(InputError, match="row 1: column query has 1025 characters"):
-        update(path, items=None, queries=str(tmp_path / "queries.csv"))
+        update(path, queries=str(tmp_path / "queries.csv"))
 
 
 def test_tensorflows_variables_are_those_of_the_new_catalogue(updated):
@@ -162,12 +238,13 @@ def test_tensorflows_variables_are_those_of_the_new_catalogue(updated):
             np.testing.assert_array_equal(array.numpy(), getattr(expected, name))
 
 
-def test_who_has_a_bundle_open_keeps_it_for_two_updates(path, tables):
+def test_who_has_a_bundle_open_keeps_it_for_two_updates(path, tables, tmp_path):
     before = open_bundle(path)
     sids, titles = np.array(before.catalogue.sids), before.catalogue.items(range(60))
     update(path, **tables)
     middle = open_bundle(path)
-    update(path, items=None, queries=tables["queries"])
+    (tmp_path / "queries.csv").write_text("query\nyellow mug\n")
+    update(path, queries=str(tmp_path / "queries.csv"))
     after = open_bundle(path)
     assert [of.manifest.catalogue for of in (before, middle, after)] == [1, 2, 3]
     assert not (path / "catalogue-0001").exists() and not (path / "saved_model/1").exists()
@@ -243,21 +320,21 @@ def test_columns_of_other_names_are_mapped(path, tables, updated, tmp_path):
 
 
 def test_nothing_to_add_or_rows_that_are_none_are_refused_with_their_place(path, tmp_path):
-    with pytest.raises(InputError, match="nothing to add"):
-        update(path, items=None, queries=None)
+    with pytest.raises(InputError, match="nothing to do: give --items=FILE, --remove"):
+        update(path)
     table = tmp_path / "items.jsonl"
     table.write_text(
         '{"item_id": "a", "title": "a mug", "price": 1, "material": "x"}\n'
         '{"item_id": "b", "title": " ", "price": 1, "material": "x"}\n'
     )
     with pytest.raises(InputError, match=rf"{table} row 2: column title = .*empty title"):
-        update(path, items=str(table), queries=None)
+        update(path, items=str(table))
     table.write_text('{"item_id": "a", "title": "a mug"}\n')
     with pytest.raises(InputError, match="'price'"):
-        update(path, items=str(table), queries=None)
+        update(path, items=str(table))
     assert open_bundle(path).manifest.catalogue == 1
     with pytest.raises(InputError, match="no such file; name the folder of a bundle"):
-        update(tmp_path / "nowhere", items=str(table), queries=None)
+        update(tmp_path / "nowhere", items=str(table))
 
 
 def test_two_updates_at_once_are_refused(path, tables):

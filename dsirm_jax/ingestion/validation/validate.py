@@ -44,6 +44,10 @@ PAIR_COLUMNS = pa.schema([("query", pa.string()), ("item_id", pa.string())])
 CHECKED_PAIRS = pa.schema([*PAIR_COLUMNS, *ORIGIN])
 """Pairs to be scored that passed."""
 
+ID_COLUMNS = pa.schema([("item_id", pa.string())])
+CHECKED_IDS = pa.schema([*ID_COLUMNS, *ORIGIN])
+"""Ids of items that passed."""
+
 
 def checked_items_schema(extras: pa.Schema) -> pa.Schema:
     """Returns the columns of items that passed."""
@@ -201,6 +205,21 @@ def checked_pairs(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
     rows.require_query()
     rows.require_id()
     return rows.split(CHECKED_PAIRS)
+
+
+def checked_ids(chunk: Chunk) -> tuple[pa.Table, pa.Table]:
+    """Casts and checks ids of items, likewise.
+
+    Args:
+      chunk: raw rows.
+
+    Returns:
+      kept: columns of `CHECKED_IDS`.
+      rejected: columns of `REJECTED`.
+    """
+    rows = RowChecks(chunk, "items", ID_COLUMNS)
+    rows.require_id()
+    return rows.split(CHECKED_IDS)
 
 
 _clean_name = functools.lru_cache(maxsize=4096)(clean)

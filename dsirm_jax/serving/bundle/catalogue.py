@@ -261,7 +261,7 @@ def write_catalogue(
       numbers: names of the columns of numbers among those of the items.
       voters: see `Voters`.
       queries: those to be cached, some at a time: their texts, cleaned, and what is known of them.
-        Of several spellings of one query the first is kept.
+        Of several spellings of one query the first is kept. Asked for last, when all else is there.
       processor: SentencePiece.
       language: see `digests.Reading`.
       identity: of queries.
@@ -290,6 +290,11 @@ def write_catalogue(
     _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
     records = _query_records(queries, type_to=folder / RECORD, identity=identity)
     store.write_store(folder / QUERIES, records)
+
+
+def item_vectors(folder: Path) -> Float[np.ndarray, "item dim"]:
+    """Maps the vectors of a catalogue into memory, which may not have its queries yet."""
+    return _array(folder / VECTORS)
 
 
 def row_blocks(

@@ -97,7 +97,7 @@ def _values(
         bundle,
         texts,
         query_vectors,
-        new=caching.no_items(bundle),
+        item_vectors=catalogue.vectors,
         sids=np.asarray(catalogue.sids, np.int32),
         trie=catalogue.trie,
     )
