@@ -1,0 +1,156 @@
+"""Many pairs from a bundle: `dsirm score`, one process, Spark and Beam, and whether they agree.
+
+    python benchmarks/offline.py MODEL_DIR [--pairs N] [--engines NAME ...] [--quick] [--json FILE]
+
+MODEL_DIR is a finished run with an exported bundle. The pairs are every item with as many queries
+of the run as they take, shuffled. `dsirm score` scores them from the run; `process` is
+`score_batches` of `dsirm_jax.serving.offline` over a Parquet file; Spark (`local[2]`) and Beam
+(DirectRunner) run the programs of docs/offline.md. Seconds are from the start of the command to its
+end, programs compiled and workers started; the CPU's are those of all its processes. The ratio is
+1e-6 over the greatest difference from `dsirm score`. Wants pyspark and apache-beam; an engine that
+is not installed is left out. The run gets a folder `score`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lines import line, print_heading, print_row, write
+
+from dsirm_jax.run.layout import Layout
+
+GOAL, ROWS_PER_GROUP = 1e-6, 1 << 16
+PACKAGES = {"process": "pyarrow", "spark": "pyspark", "beam": "apache_beam"}
+TEXT = Path(__file__).parent.parent / "docs/offline.md"
+PROCESS = """
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsirm_jax.serving.offline import score_batches
+
+batches = pq.ParquetFile("pairs.parquet").iter_batches()
+scored = score_batches(batches, bundle="out/demo/export/bundle")
+pq.write_table(pa.Table.from_batches(scored), "scores")
+"""
+
+
+def main() -> None:
+    """Prints a table and writes the cases."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="MODEL_DIR")
+    parser.add_argument("--pairs", type=int, help="1,000,000")
+    parser.add_argument("--engines", nargs="*", choices=PACKAGES, default=[*PACKAGES])
+    parser.add_argument("--quick", action="store_true", help="20,000 pairs")
+    parser.add_argument("--json", type=Path, help="file of one JSON object a line")
+    given = parser.parse_args()
+    pairs = given.pairs or (20_000 if given.quick else 1_000_000)
+    layout, cases = Layout(model_dir=given.run.absolute()), []
+    print_heading("engine", "pairs", "seconds", "of CPU", "pairs/s and core", "greatest difference")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "pairs.parquet"
+        write_pairs(file, layout, pairs=pairs)
+        command = [sys.executable, "-m", "dsirm_jax", "score", f"--pairs={file}"]
+        command += [f"--gin_file={layout.model_dir / 'config.gin'}"]
+        seconds, cpu = timed([*command, "--trust"], cwd=Path(scratch))
+        expected = by_pair([layout.model_dir / "score/scores.parquet"])
+        cases += shown("dsirm score", pairs, seconds, cpu, difference=None)
+        for engine in given.engines:
+            if importlib.util.find_spec(PACKAGES[engine]) is None:
+                continue
+            folder = Path(scratch) / engine
+            folder.mkdir()
+            (folder / "program.py").write_text(program(engine, file, folder, layout=layout))
+            seconds, cpu = timed([sys.executable, "program.py"], cwd=folder)
+            found = by_pair(sorted(folder.rglob("part-*")) or sorted(folder.glob("scores*")))
+            if not found.drop_columns("score").equals(expected.drop_columns("score")):
+                raise SystemExit(f"{engine} has other pairs")
+            both = (np.asarray(of["score"]) for of in (found, expected))
+            difference = float(np.abs(np.subtract(*both)).max())
+            cases += shown(engine, pairs, seconds, cpu, difference=difference)
+    write(given.json, cases)
+
+
+def write_pairs(file: Path, layout: Layout, *, pairs: int) -> None:
+    """Writes the first pairs of all items with one query after the other, shuffled."""
+    items, queries = (
+        pq.read_table(table, columns=[name])[name].to_pylist()
+        for table, name in ((layout.items, "item_id"), (layout.queries, "query"))
+    )
+    number = np.random.default_rng(0).permutation(min(pairs, len(items) * len(queries)))
+    table = {
+        "query": [queries[row // len(items)] for row in number],
+        "item_id": [items[row % len(items)] for row in number],
+    }
+    pq.write_table(pa.table(table), file, row_group_size=ROWS_PER_GROUP)
+
+
+def program(engine: str, file: Path, folder: Path, *, layout: Layout) -> str:
+    """Returns the text of the program of an engine."""
+    found = dict(re.findall(r'^```python title="(\w+)"\n(.*?)^```$', TEXT.read_text(), re.M | re.S))
+    text = found.get(engine, PROCESS)
+    for name, place in {
+        "out/demo/export/bundle": layout.model_dir / "export/bundle",
+        "pairs.parquet": file,
+        "scores": folder / "scores",
+    }.items():
+        text = text.replace(f'"{name}"', f'"{place}"')
+    return text
+
+
+def timed(command: Sequence[str], *, cwd: Path) -> tuple[float, float]:
+    """Returns the seconds that a command takes, and those of CPU of all that it starts."""
+    begun, used = time.perf_counter(), dict[int, float]()
+    environment = os.environ | {"PYSPARK_PYTHON": sys.executable}
+    with (
+        (cwd / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log) as running,
+    ):
+        tree = psutil.Process(running.pid)
+        while running.poll() is None:
+            for process in [tree, *tree.children(recursive=True)]:
+                try:
+                    times = process.cpu_times()
+                except psutil.NoSuchProcess:
+                    continue
+                used[process.pid] = times.user + times.system
+            time.sleep(0.2)
+    if running.returncode:
+        raise SystemExit((cwd / "log").read_text()[-3000:])
+    return time.perf_counter() - begun, sum(used.values())
+
+
+def by_pair(files: Sequence[Path]) -> pa.Table:
+    """Returns query, item and score of files, in the order of the pairs."""
+    tables = [pq.ParquetFile(file).read(["query", "item_id", "score"]) for file in files]
+    return pa.concat_tables(tables).sort_by([("query", "ascending"), ("item_id", "ascending")])
+
+
+def shown(
+    engine: str, pairs: int, seconds: float, cpu: float, *, difference: float | None
+) -> list[dict]:
+    """Prints a row, and returns its cases."""
+    rate = pairs / cpu
+    least = "" if difference is None else f"{difference:.1e}"
+    print_row(engine, f"{pairs:,}", f"{seconds:.0f}", f"{cpu:.0f}", f"{rate:,.0f}", least)
+    cases = [line(f"{engine}/rate", rate, None, "pairs/s and core", ratio=None)]
+    if difference is not None:
+        ratio = GOAL / max(difference, 1e-12)
+        cases.append(line(f"{engine}/difference", difference, GOAL, "probability", ratio=ratio))
+    return cases
+
+
+if __name__ == "__main__":
+    main()
