@@ -8,9 +8,9 @@ of the run as they take, shuffled. `dsirm score` scores them from the run; `proc
 (DirectRunner) run the programs of docs/offline.md. Seconds are from the start of the command to its
 end, programs compiled and workers started; the CPU's are those of all its processes. Differences
 are from `dsirm score`: features of both sides are sums in different orders, and a pair whose
-feature lies on the step of a tree, so that it falls to the other side, is counted apart. The ratio is 1e-6
-over the greatest difference of 999 in 1,000 pairs. Wants pyspark and apache-beam; an engine that is
-not installed is left out. The run gets a folder `score`.
+feature lies on the step of a tree, so that it falls to the other side, is counted apart. The ratio
+is 1e-6 over the greatest difference of 999 in 1,000 pairs. Wants pyspark and apache-beam; an engine
+that is not installed is left out. The run gets a folder `score`.
 """
 
 from __future__ import annotations
