@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.engines.engine import FIELDS, SCALE, Document, Index, Terms, numbers
@@ -117,7 +116,9 @@ _BEAM = """WITH beam AS (
     SELECT prefix, weight, $3::text AS sid_version
     FROM unnest($1::text[], $2::double precision[]) AS given (prefix, weight)
 )"""
-_OF_BEAM = "-- $1: prefixes, each with a dot behind it; $2: weights; $3: SID version; $4: most items"
+_OF_BEAM = (
+    "-- $1: prefixes, a dot behind each; $2: weights; $3: SID version; $4: most items"
+)
 _BY_PREFIX = f"{_OF_BEAM}\n{_BEAM}\n{_FOUND}LIMIT $4;\n"
 _KNOWN = f"""-- $1: text of a query; $2: most items
 WITH beam AS (
@@ -128,7 +129,7 @@ WITH beam AS (
 {_FOUND}LIMIT $2;
 """
 # Ordered twice, as the index knows no order but that of distances.
-_BY_VECTOR = """-- $1: vector; $2: SID version; $3: most items, of which the index finds hnsw.ef_search
+_BY_VECTOR = """-- $1: vector; $2: SID version; $3: most items, no more than hnsw.ef_search
 WITH near AS (
     SELECT item_id, 1 - (vector <=> $1::vector) AS score
     FROM NAME

@@ -153,9 +153,8 @@ def test_sixteen_readers_see_all_of_a_change_or_none_of_it(
     write_documents(more, tmp_path / "second", **written, documents_a_file=50)
     write_documents(other, tmp_path / "wrong", **written)
     write_documents(other, tmp_path / "third", engine=POSTGRES, name="items_2")
-    (rename,) = re.findall(
-        r'^```sql title="rename"\n(.*?)^```$', Path("docs/engines.md").read_text("utf-8"), re.M | re.S
-    )
+    page = Path("docs/engines.md").read_text("utf-8")
+    (rename,) = re.findall(r'^```sql title="rename"\n(.*?)^```$', page, re.M | re.S)
     assert load(tmp_path / "first", uri).returncode == 0
     asked = {
         name: (tmp_path / f"first/{name}.sql").read_text() for name in ("known_query", "by_prefix")
