@@ -116,9 +116,7 @@ _BEAM = """WITH beam AS (
     SELECT prefix, weight, $3::text AS sid_version
     FROM unnest($1::text[], $2::double precision[]) AS given (prefix, weight)
 )"""
-_OF_BEAM = (
-    "-- $1: prefixes, a dot behind each; $2: weights; $3: SID version; $4: most items"
-)
+_OF_BEAM = "-- $1: prefixes, a dot behind each; $2: weights; $3: SID version; $4: most items"
 _BY_PREFIX = f"{_OF_BEAM}\n{_BEAM}\n{_FOUND}LIMIT $4;\n"
 _KNOWN = f"""-- $1: text of a query; $2: most items
 WITH beam AS (
