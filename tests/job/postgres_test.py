@@ -18,8 +18,8 @@ from tests.job.tiny import dsirm
 from tests.serving.engines.postgres_server import load, started
 
 pytestmark = pytest.mark.slow
-MOST, NEAR_ENOUGH = 50, 1e-3
-"""Vectors of a bundle have 16 bits, those of PostgreSQL 32."""
+MOST, NEAR_ENOUGH = 50, 1e-5
+"""NumPy and pgvector add up products of 32 bits in orders of their own."""
 UNKNOWN = ["a mug that nobody has asked for", "Red! shoe's \\ 12\"", "ruž 64 oz"]
 
 
@@ -49,9 +49,9 @@ def connection(exported, tmp_path_factory):
 
 
 def gap(found, there):
-    """Returns how far two lists are apart in their scores, and items that one alone has.
+    """Returns how far two lists are apart in their scores, and how many items one alone has.
 
-    Items that neither list can have left out but for a score as near to the last one's as that.
+    Such items have the score of the last one.
     """
     assert len(found) == len(there)
     scores = [np.array([score for _, score in of]) for of in (found, there)]

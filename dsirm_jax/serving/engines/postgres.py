@@ -26,7 +26,7 @@ class Postgres:
     suffix: str = "copy"
 
     def index_files(self, index: Index) -> dict[str, str]:
-        columns = (*FIELDS, "sid", "sid_version")
+        columns = [*FIELDS, "sid", "sid_version"]
         files = {
             "schema.sql": _SCHEMA,
             "indexes.sql": _INDEXES,
@@ -36,7 +36,7 @@ class Postgres:
         }
         vector = ""
         if index.dim is not None:
-            columns = (*columns, "vector")
+            columns.append("vector")
             vector = f",\n    vector vector({index.dim}) NOT NULL"
             files["schema.sql"] = f"CREATE EXTENSION IF NOT EXISTS vector;\n{_SCHEMA}"
             files["indexes.sql"] += "CREATE INDEX ON NAME USING hnsw (vector vector_cosine_ops);\n"

@@ -33,7 +33,7 @@ def retrieve(
     """
     sids = np.asarray(beams.sids)[beams.valid].tolist()
     log_probs = np.asarray(beams.log_probs, np.float64)[beams.valid]
-    terms = terms_of(sids, np.exp(log_probs))
+    terms = terms_of(sids, np.exp(log_probs).tolist())
     by_sid = below(catalogue, terms, most=most)
     near = context.near.items
     ids = _ids(catalogue, near.row[0])
