@@ -65,15 +65,15 @@ def gap(found, there):
 
 
 def test_postgres_finds_what_the_scorer_finds(exported, connection):
-    (version,) = connection.execute("SELECT DISTINCT sid_version FROM items").fetchone()
     names = ("known_query", "by_prefix", "by_vector", "by_both")
     texts = {name: (exported.stage("postgres") / f"{name}.sql").read_text() for name in names}
 
     def ask(name, *parameters):
         return connection.execute(texts[name], parameters).fetchall()
 
-    catalogue = open_bundle(exported.bundle, trust=True).catalogue
-    known = [text for text, _ in catalogue.cached_queries()]
+    bundle = open_bundle(exported.bundle, trust=True)
+    known = [text for text, _ in bundle.catalogue.cached_queries()]
+    version = bundle.manifest.sid_version
     apart, alone, recalls, results = [], [], [], 0
     settings = ScorerSettings(deadline=600.0)
     with Scorer.open(exported.bundle, settings=settings, trust=True) as scorer:
