@@ -12,9 +12,11 @@ __getattr__, __dir__ = public(
     {
         "Branch": "scorer.answers",
         "Bundle": "bundle.contents",
+        "Candidate": "scorer.answers",
         "Item": "scorer.answers",
         "Overloaded": "scorer.batching",
         "QuerySids": "scorer.answers",
+        "Retrieved": "scorer.answers",
         "Scored": "scorer.answers",
         "Scorer": "scorer.scorer",
         "ScorerSettings": "scorer.settings",

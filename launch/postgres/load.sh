@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
 # Loads what `dsirm export --to=postgres` wrote, all of it or nothing, by psql:
-#   launch/postgres/load.sh [--dry_run] FOLDER [postgresql://...]
+#   launch/postgres/load.sh [--dry_run] [--update] FOLDER [postgresql://...]
 # into the database that the last argument names, or PGHOST, PGDATABASE, PGUSER and so on. The tables
-# must not be there: give new SIDs an --index of their own, then rename. --dry_run prints what psql
-# is told instead.
+# must not be there: give new SIDs an --index of their own, then rename. With --update they are there,
+# and get further items and queries with SIDs of their version. --dry_run prints what psql is told
+# instead.
 set -euo pipefail
 
-dry_run=
-if [[ ${1:-} == --dry_run ]]; then
-  dry_run=1
-  shift
-fi
+dry_run='' update=''
+while [[ ${1:-} == --* ]]; do
+  case $1 in
+  --dry_run) dry_run=1 ;;
+  --update) update=1 ;;
+  *) set -- ;;
+  esac
+  shift || true
+done
 if [[ $# -lt 1 || $# -gt 2 || ! -f $1/schema.sql ]]; then
-  echo "usage: $0 [--dry_run] FOLDER [postgresql://...], e.g. $0 out/demo/postgres" >&2
+  echo "usage: $0 [--dry_run] [--update] FOLDER [postgresql://...], e.g. $0 out/demo/postgres" >&2
   exit 2
 fi
 folder=$1 database=${2:-}
@@ -27,11 +32,18 @@ copies() { # TABLE FILE...
 }
 
 statements() {
+  local new=${update:+_new} of
   echo "BEGIN;"
-  cat "${folder}/schema.sql"
-  copies "${table}" "${folder}"/documents-*.copy
-  copies "${table}_queries" "${folder}"/queries-*.copy
-  cat "${folder}/indexes.sql"
+  if [[ -n ${update} ]]; then
+    for of in "${table}" "${table}_queries"; do
+      echo "CREATE TEMPORARY TABLE ${of}_new (LIKE ${of}) ON COMMIT DROP;"
+    done
+  else
+    cat "${folder}/schema.sql"
+  fi
+  copies "${table}${new}" "${folder}"/documents-*.copy
+  copies "${table}_queries${new}" "${folder}"/queries-*.copy
+  if [[ -n ${update} ]]; then cat "${folder}/update.sql"; else cat "${folder}/indexes.sql"; fi
   echo "COMMIT;"
   echo "VACUUM ANALYZE ${table}, ${table}_queries;"
 }

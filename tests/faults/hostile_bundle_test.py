@@ -46,6 +46,7 @@ def use(path):
             lambda: scorer.score("another mug", ids[20:]),
             lambda: scorer.query_sids(tiny.QUERIES[5]),
             lambda: scorer.candidates(tiny.QUERIES[0]),
+            lambda: scorer.retrieve(tiny.QUERIES[1]),
             lambda: scorer.described(ids),
             lambda: scorer.children(()),
             lambda: scorer.items((), most=60),

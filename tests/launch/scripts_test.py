@@ -73,6 +73,7 @@ def test_every_script_is_documented_and_tells_its_usage(script, launch):
 def test_postgres_load(launch, tmp_path):
     (tmp_path / "schema.sql").write_text("CREATE TABLE my_items_queries (\n")
     (tmp_path / "indexes.sql").write_text("CREATE INDEX;\n")
+    (tmp_path / "update.sql").write_text("INSERT;\n")
     for name in ("documents-0", "documents-1", "queries-0"):
         (tmp_path / f"{name}.copy").touch()
     done, _ = launch("postgres/load.sh", "--dry_run", str(tmp_path))
@@ -86,6 +87,19 @@ def test_postgres_load(launch, tmp_path):
         "COMMIT;",
         "VACUUM ANALYZE my_items, my_items_queries;",
     ]
+    done, _ = launch("postgres/load.sh", "--update", "--dry_run", str(tmp_path))
+    assert done.stdout.splitlines() == [
+        "BEGIN;",
+        "CREATE TEMPORARY TABLE my_items_new (LIKE my_items) ON COMMIT DROP;",
+        "CREATE TEMPORARY TABLE my_items_queries_new (LIKE my_items_queries) ON COMMIT DROP;",
+        f"\\copy my_items_new from '{tmp_path}/documents-0.copy'",
+        f"\\copy my_items_new from '{tmp_path}/documents-1.copy'",
+        f"\\copy my_items_queries_new from '{tmp_path}/queries-0.copy'",
+        "INSERT;",
+        "COMMIT;",
+        "VACUUM ANALYZE my_items, my_items_queries;",
+    ]
+    assert launch("postgres/load.sh", "--upgrade", str(tmp_path))[0].returncode == 2
 
 
 def test_local(launch):

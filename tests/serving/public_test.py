@@ -11,8 +11,8 @@ import dsirm_jax.serving
 def test_every_public_name_is_there_and_no_other():
     classes = [name for name in dir(dsirm_jax.serving) if name[0].isupper()]
     assert classes == [
-        *("Branch", "Bundle", "Item", "Overloaded", "QuerySids", "Scored", "Scorer"),
-        "ScorerSettings",
+        *("Branch", "Bundle", "Candidate", "Item", "Overloaded", "QuerySids", "Retrieved"),
+        *("Scored", "Scorer", "ScorerSettings"),
     ]
     for name in (*classes, "open_bundle"):
         assert getattr(dsirm_jax.serving, name).__name__ == name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -48,6 +48,41 @@ class QuerySids:
 
     sids: Int[np.ndarray, "beam level"]
     probabilities: Float[np.ndarray, " beam"]
+    source: AnswerSource
+
+
+class Candidate(NamedTuple):
+    """An item found for a query.
+
+    Attributes:
+      item_id: its id.
+      score: what it was found by, see `Retrieved`.
+    """
+
+    item_id: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retrieved:
+    """Items for a query, each list best first, equal ones in the order of their ids.
+
+    A search engine that `dsirm export --to=ENGINE` filled finds the same by `terms` and `vector`.
+
+    Attributes:
+      by_sid: items below a prefix of the query's SIDs, by the sum of the weights of their prefixes.
+      by_vector: the nearest items, at most 50, by cosine.
+      by_both: those of these two lists, by the sum of their scores there.
+      terms: weight of each prefix of the query's SIDs, `12`, `12.87`, …, see `terms_of`.
+      vector: of the query, float32.
+      source: of the SIDs; "fallback": the generator was late, and `by_sid` is empty.
+    """
+
+    by_sid: tuple[Candidate, ...]
+    by_vector: tuple[Candidate, ...]
+    by_both: tuple[Candidate, ...]
+    terms: Mapping[str, float]
+    vector: Float[np.ndarray, " dim"]
     source: AnswerSource
 
 

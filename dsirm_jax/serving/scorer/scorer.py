@@ -26,7 +26,7 @@ from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FeatureColumn
 from dsirm_jax.serving.limits import seconds, whole
-from dsirm_jax.serving.scorer import arguments, browsing
+from dsirm_jax.serving.scorer import arguments, browsing, retrieval
 from dsirm_jax.serving.scorer.answers import (
     CACHED,
     FALLBACK,
@@ -36,6 +36,7 @@ from dsirm_jax.serving.scorer.answers import (
     Branch,
     Item,
     QuerySids,
+    Retrieved,
     Scored,
 )
 from dsirm_jax.serving.scorer.batching import Batcher, Overloaded
@@ -64,6 +65,7 @@ from dsirm_jax.serving.scorer.generation import (
 from dsirm_jax.serving.scorer.judging import Judge, Judgement
 from dsirm_jax.serving.scorer.settings import ScorerSettings
 from dsirm_jax.serving.scorer.vectors import query_encoder
+from dsirm_jax.sids.prefix_match import Beams
 
 OVERLOADED, BATCHES, BATCHED = "overloaded", "batches", "batched"
 WARM_TEXT = "a"
@@ -298,21 +300,24 @@ class Scorer:
           Overloaded: too many queries wait for the generator.
         """
         whole("most", most, least=1)
-        until = self._until(deadline)
-        text, cached = self._asked(query, until=until)
-        if cached is not None:
-            context, beams = cached.context, without_query_axis(cached.beams)
-        else:
-            context_of = self._context(text, cached)
-            future = self._submit(text)
-            context = context_of()  # while the generator is at work
-            generated = self._result(future, until=until)
-            beams = generated.beams if generated else no_beams(len(self.sizes))
+        context, beams, _ = self._looked_up(query, deadline=deadline)
         sids = beams.sids[beams.valid].tolist()
         below = [self._catalogue.items_below(sid)[:most] for sid in sids]
         nearest = context.near.items.row[0]
         numbers = list(dict.fromkeys(np.concatenate([*below, nearest]).tolist()))
         return [item.item_id for item in self._catalogue.items(numbers[:most])]
+
+    def retrieve(self, query: str, *, most: int = 50, deadline: float | None = None) -> Retrieved:
+        """Returns items by the prefixes of a query's SIDs, by its vector and by both.
+
+        Arguments and errors as `candidates` has them; `most` is of each list.
+        """
+        whole("most", most, least=1)
+        context, beams, source = self._looked_up(query, deadline=deadline)
+        self._count(source)
+        return retrieval.retrieve(
+            self._catalogue, context=context, beams=beams, source=source, most=most
+        )
 
     def statistics(self) -> Mapping[str, float]:
         """Returns counts since the bundle was opened, and how many queries wait now.
@@ -416,6 +421,22 @@ class Scorer:
         except Overloaded:
             self._count(OVERLOADED)
             raise
+
+    def _looked_up(
+        self, query: str, *, deadline: float | None
+    ) -> tuple[QueryEvidence, Beams, AnswerSource]:
+        """Returns what is known of a query, its SIDs without an axis of queries, their source."""
+        until = self._until(deadline)
+        text, cached = self._asked(query, until=until)
+        if cached is not None:
+            return cached.context, without_query_axis(cached.beams), CACHED
+        context_of = self._context(text, cached)
+        future = self._submit(text)
+        context = context_of()  # while the generator is at work
+        generated = self._result(future, until=until)
+        if generated is None:
+            return context, no_beams(len(self.sizes)), FALLBACK
+        return context, generated.beams, LIVE
 
     def _result(
         self, future: concurrent.futures.Future[Generated], *, until: float

@@ -66,7 +66,10 @@ def scorer(made):
                 f"most is {most!r}; give a whole number of at least 1",
                 id=f"{name} {most!r}",
             )
-            for name, first in (("items", [()]), ("candidates", [QUERY]), ("examples", []))
+            for name, first in (
+                *(("items", [()]), ("candidates", [QUERY]), ("retrieve", [QUERY])),
+                ("examples", []),
+            )
             for most in (-1, 0, 2.5, True, "3", None)
         ),
         pytest.param(lambda s: s.items("12"), "sid_prefix is '12'; give", id="prefix a text"),
