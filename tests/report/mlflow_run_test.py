@@ -1,10 +1,9 @@
+import importlib
 import json
 import sys
 import time
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.telemetry.utils import is_telemetry_disabled
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.report import mlflow_run
@@ -40,6 +39,9 @@ def followed(layout, store, *, bindings=BINDINGS, seconds=3600.0):
 
 
 def runs(store):
+    """Imports MLflow late, as the package does: first its telemetry is turned off."""
+    from mlflow import MlflowClient
+
     client = MlflowClient(tracking_uri=f"file:{store}")
     (experiment,) = [of for of in client.search_experiments() if of.name == "shop"]
     return client, client.search_runs([experiment.experiment_id], order_by=["start_time"])
@@ -84,7 +86,8 @@ def test_an_interrupted_run_goes_on_in_the_same_run(layout, store):
         layout.report.write_text("<html></html>")
     with followed(layout, store):
         pass  # nothing is sent twice
-    assert is_telemetry_disabled()
+    telemetry = importlib.import_module("mlflow.telemetry.utils")
+    assert telemetry.is_telemetry_disabled()
     client, (run,) = runs(store)
     assert run.info.status == "FINISHED"
     assert history(client, run, "encode/loss") == [(1, 1), (2, 0.5), (4, 0.25)]
@@ -128,13 +131,13 @@ def test_curves_are_there_while_the_run_goes_on(layout, store):
 
 
 def test_a_store_that_is_gone_stops_no_training(layout, store, caplog, monkeypatch):
-    from mlflow.exceptions import MlflowException
+    mlflow = pytest.importorskip("mlflow")
 
     def gone(*arguments, **settings):
-        raise MlflowException("the server is gone")
+        raise mlflow.exceptions.MlflowException("the server is gone")
 
     with followed(layout, store):
-        monkeypatch.setattr(MlflowClient, "log_batch", gone)
+        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", gone)
         train(layout, "encode", steps=[1])
     assert "does not answer: the server is gone" in caplog.text
     monkeypatch.undo()
