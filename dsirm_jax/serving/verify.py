@@ -129,7 +129,7 @@ def other_heads(folder: Path) -> dict[str, AppliedHead]:
     Raises:
       InputError: one cannot be read.
     """
-    found = {}
+    found: dict[str, AppliedHead] = {}
     if onnx_head.is_readable(folder, FULL):
         found[ONNX] = onnx_head.read_head(onnx_head.head_file(folder, FULL))
     return found | xgboost_head.readable_heads(folder, FULL)
