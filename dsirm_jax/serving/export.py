@@ -31,7 +31,7 @@ from dsirm_jax.serving.bundle.catalogue import Voters
 from dsirm_jax.serving.bundle.models import Models
 from dsirm_jax.serving.bundle.stored_items import STORED_COLUMNS
 from dsirm_jax.serving.card.card import write_card
-from dsirm_jax.serving.formats import onnx_head, portable, saved_model, stablehlo
+from dsirm_jax.serving.formats import onnx_head, portable, saved_model, stablehlo, xgboost_head
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 
@@ -164,6 +164,7 @@ def export(
     programs = stablehlo.programs_of(applied, beams=beams, forms=forms)
     stablehlo.write_programs(model, programs)
     onnx_head.write_heads(model, applied.heads)
+    xgboost_head.write_heads(model, applied.heads)
     saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
     write_card(
         path / manifests.CARD,

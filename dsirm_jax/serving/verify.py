@@ -16,7 +16,8 @@ from dsirm_jax.serving.bundle.cached import NO_KEY
 from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FULL
-from dsirm_jax.serving.formats import onnx_head
+from dsirm_jax.serving.formats import onnx_head, xgboost_head
+from dsirm_jax.serving.formats.onnx_head import AppliedHead
 from dsirm_jax.serving.limits import whole
 from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 from dsirm_jax.serving.scorer.scorer import Scorer
@@ -26,8 +27,8 @@ from dsirm_jax.serving.verification.answers import (
     PairSample,
     head_answers,
     in_fresh_process,
+    in_head,
     in_memory,
-    in_onnx,
     in_scorer,
     in_stablehlo,
 )
@@ -95,8 +96,10 @@ def all_comparisons(
         STABLEHLO: lambda batch: in_stablehlo(bundle, sample, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
-    if onnx_head.is_readable(bundle.model, FULL):
-        forms[ONNX] = lambda batch: in_onnx(bundle, sample, outputs[batch], batch=batch)
+    for form, read in other_heads(bundle.model).items():
+        forms[form] = lambda batch, read=read: in_head(
+            bundle, sample, outputs[batch], head=read, batch=batch
+        )
     comparisons = [
         comparison(answer(batch), expected, beside=beside, form=form, batch=batch)
         for form, answer in forms.items()
@@ -115,6 +118,21 @@ def all_comparisons(
                 form = f"{SCORER}, {source}"
                 comparisons.append(comparison(answers, same, beside=near, form=form, batch=batch))
     return comparisons
+
+
+def other_heads(folder: Path) -> dict[str, AppliedHead]:
+    """Returns the full model's head by its further forms, as far as they are there and run here.
+
+    Args:
+      folder: `model/` of a bundle.
+
+    Raises:
+      InputError: one cannot be read.
+    """
+    found: dict[str, AppliedHead] = {}
+    if onnx_head.is_readable(folder, FULL):
+        found[ONNX] = onnx_head.read_head(onnx_head.head_file(folder, FULL))
+    return found | xgboost_head.readable_heads(folder, FULL)
 
 
 def sample_pairs(

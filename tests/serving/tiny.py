@@ -28,6 +28,7 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.heads.mlp import Mlp, MlpParams, network
+from dsirm_jax.relevance.heads.trees import BoostedTrees, TreeParams
 from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle
@@ -35,7 +36,7 @@ from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.cached import Cached
 from dsirm_jax.serving.bundle.known import QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.serving.export import described_features, voters_of
-from dsirm_jax.serving.formats import onnx_head, portable, saved_model, stablehlo
+from dsirm_jax.serving.formats import onnx_head, portable, saved_model, stablehlo, xgboost_head
 from dsirm_jax.sids import trie as tries
 
 SIZES, DIM, BEAMS, PIECES = (4, 5, 6), 8, 3, 12
@@ -68,7 +69,15 @@ def with_text(rows):
 
 
 def make(
-    path, *, count=60, listed=None, whole=False, prompt=QUERY, own_vocabulary=None, in_lists=()
+    path,
+    *,
+    count=60,
+    listed=None,
+    whole=False,
+    prompt=QUERY,
+    own_vocabulary=None,
+    in_lists=(),
+    grown=False,
 ):
     """Writes a bundle.
 
@@ -80,6 +89,7 @@ def make(
       prompt: of the generator.
       own_vocabulary: folder of a vocabulary that the generator alone reads.
       in_lists: features without SIDs that heads compare within a query.
+      grown: the full model's head is trees, not a network.
     """
     rows = with_text(listed or items(0, count))
     path.mkdir()
@@ -91,6 +101,8 @@ def make(
     (path / "vocabulary.model").unlink()
     own = own_vocabulary and folder.read(own_vocabulary)
     learnt = untrained(processor, prompt=prompt, own=own, in_lists=in_lists)
+    if grown:
+        learnt.heads[manifests.FULL] = random_trees(learnt.heads[manifests.FULL].features, seed=7)
 
     of_items = learnt.encoder.embed([row["text"] for row in rows], of_items=True)
     of_queries = learnt.encoder.embed(QUERIES)
@@ -185,6 +197,7 @@ def make(
         programs = stablehlo.programs_of(learnt, beams=BEAMS, forms=forms)
         stablehlo.write_programs(path / bundle.MODEL, programs)
         onnx_head.write_heads(path / bundle.MODEL, learnt.heads)
+        xgboost_head.write_heads(path / bundle.MODEL, learnt.heads)
         saved_model.write_saved_model(path / manifest.saved_model_folder, opened, programs=programs)
     else:
         write_variables(path / manifest.saved_model_folder, opened)
@@ -254,6 +267,29 @@ def random_head(columns, *, seed, in_lists=()):
         ),
         curve=divided_by(2.0),
         in_lists=tuple(in_lists),
+    )
+
+
+def random_trees(columns, *, seed):
+    """Returns a head of trees with three leaves, whose splits are at random."""
+    head = BoostedTrees(trees=20, leaves=3)
+    random = np.random.default_rng(seed)
+    splits, leaves = (20, 1, 2), (20, 1, 3)
+    params = TreeParams(
+        feature=random.integers(0, len(columns), splits).astype(np.int32),
+        threshold=random.normal(size=splits).astype(np.float32),
+        # Right of the first split are the leaves two and three, of the second three alone.
+        kept=~np.broadcast_to(np.array([1, 2], np.uint32), splits),
+        value=random.normal(size=leaves, scale=0.3).astype(np.float32),
+        baseline=np.array([-0.3], np.float32),
+    )
+    return heads.FittedHead(
+        head=head,
+        features=tuple(columns),
+        gains=(0.0, 1.0),
+        relevant=(False, True),
+        params=params,
+        curve=divided_by(2.0),
     )
 
 

@@ -180,22 +180,27 @@ def test_nothing_to_compare_is_refused_before_anything_is_read(arguments, messag
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("prompt", "in_lists"),
+    ("settings", "further"),
     [
-        pytest.param("{query}", (), id="plain"),
-        pytest.param("a {query} lamp", (), id="in a prompt"),
-        pytest.param("{query}", ("cosine", "bm25"), id="in lists"),
+        pytest.param({}, set(), id="plain"),
+        pytest.param(
+            {"prompt": "a {query} lamp", "grown": True},
+            {"XGBoost", "tree JSON"},
+            id="trees, in a prompt",
+        ),
+        pytest.param({"in_lists": ("cosine", "bm25")}, set(), id="in lists"),
     ],
 )
-def test_all_forms_agree_before_and_after_an_update(items, tmp_path, prompt, in_lists):
-    path = tiny.make(tmp_path / "bundle", whole=True, prompt=prompt, in_lists=in_lists)
+def test_all_forms_agree_before_and_after_an_update(items, tmp_path, settings, further):
+    path = tiny.make(tmp_path / "bundle", whole=True, **settings)
     before = verify.verify(path, pairs=8, batches=(1, 7))
     update(path, items=items, queries=None)
     after = verify.verify(path, pairs=8, batches=(7,))
     for of in (*before, *after):
         assert of.agrees, comparison_table([of])
     scorers = {"scorer, cached", "scorer, live"}
-    assert {of.form for of in after} == {"in memory", "StableHLO", "SavedModel", "ONNX"} | scorers
+    forms_found = {of.form for of in after}
+    assert forms_found == {"in memory", "StableHLO", "SavedModel", "ONNX"} | scorers | further
 
 
 @pytest.mark.slow

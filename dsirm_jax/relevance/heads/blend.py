@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 
 from dsirm_jax.io.checks import check_holds
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.heads.branches import TreeSum, tree_sum
 from dsirm_jax.relevance.heads.head import Fitting, Head, StepProgram, check_head
 from dsirm_jax.relevance.heads.onnx_graph import Graph, added
 from dsirm_jax.relevance.pairs import LabelledPairs
@@ -81,6 +83,10 @@ class Blend:
         parts = zip(self.heads, params.parts, strict=True)
         outputs = [added(head, graph, part, features, grades=grades) for head, part in parts]
         return graph.add("Div", graph.add("Sum", *outputs), np.array(len(outputs), np.float32))
+
+    def tree_sum(self, params: BlendParams) -> TreeSum:
+        first, *others = map(tree_sum, self.heads, params.parts)
+        return functools.reduce(TreeSum.plus, others, first).scaled(1 / len(self.heads))
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.heads.head import Head
 from dsirm_jax.relevance.heads.onnx_graph import ONNX_ML, Graph
 from dsirm_jax.relevance.heads.trees import EVERY_LEAF, TreeParams
 
@@ -15,7 +17,7 @@ NO_NODE = -1
 
 
 class Branches(NamedTuple):
-    """A tree. Its nodes are numbered from the root, those to the left before those to the right.
+    """A tree. Its nodes are numbered from the root, the two below a split one after the other.
 
     Attributes:
       feature: column that a split looks at, 0 at a leaf, int `[node]`.
@@ -30,6 +32,63 @@ class Branches(NamedTuple):
     left: Int[np.ndarray, " node"]
     right: Int[np.ndarray, " node"]
     value: Float[np.ndarray, " node"]
+
+
+class TreeSum(NamedTuple):
+    """A score that is a constant and what trees add to it.
+
+    Attributes:
+      constant: what all pairs start from.
+      trees: each with a split.
+    """
+
+    constant: float
+    trees: tuple[Branches, ...]
+
+    def scaled(self, factor: float) -> TreeSum:
+        """Returns the sum of which every score is a multiple."""
+        trees = (tree._replace(value=np.float32(factor) * tree.value) for tree in self.trees)
+        return TreeSum(factor * self.constant, tuple(trees))
+
+    def plus(self, other: TreeSum) -> TreeSum:
+        """Returns the sum of two."""
+        return TreeSum(self.constant + other.constant, self.trees + other.trees)
+
+
+@runtime_checkable
+class TreeHead(Protocol):
+    """What a head has beside `Head` whose only output may be a sum of trees."""
+
+    def tree_sum(self, params: Any) -> TreeSum:
+        """Returns what `Head.outputs` computes.
+
+        Args:
+          params: what the head has learnt, on the host.
+
+        Raises:
+          InputError: it is no sum of trees.
+        """
+
+
+def tree_sum(head: Head, params: Any) -> TreeSum:
+    """Returns `TreeHead.tree_sum` of a head of any kind.
+
+    Raises:
+      InputError: what it computes is no sum of trees.
+    """
+    if not isinstance(head, TreeHead):
+        raise InputError(f"{type(head).__name__} is no sum of trees")
+    return head.tree_sum(params)
+
+
+def sum_of_branches(params: TreeParams) -> TreeSum:
+    """Returns boosted trees of one output, see `TreeHead.tree_sum`."""
+    if len(params.baseline) > 1:
+        raise InputError(f"trees of {len(params.baseline)} grades are no one sum")
+    trees = [tree for _, tree in branches(params)]
+    constant = float(params.baseline[0])
+    constant += sum(float(tree.value[0]) for tree in trees if len(tree.value) == 1)
+    return TreeSum(constant, tuple(tree for tree in trees if len(tree.value) > 1))
 
 
 def branches(params: TreeParams) -> Iterator[tuple[int, Branches]]:
@@ -89,23 +148,23 @@ def _tree(
     value: Float[np.ndarray, " leaf"],
 ) -> Branches:
     """Undoes `trees.copy_tree`, which numbers splits from the root, left before right."""
-    nodes: list[list[float]] = []
+    leaf = (0, 0.0, NO_NODE, NO_NODE, 0.0)
+    nodes: list[list[float]] = [[*leaf]]
     splits = iter(range(len(kept)))
 
-    def walk(first: int, end: int) -> int:
-        """Adds the nodes of the leaves from `first` to before `end`."""
-        number = len(nodes)
-        nodes.append([0, 0.0, NO_NODE, NO_NODE, 0.0])
+    def grow(number: int, first: int, end: int) -> None:
+        """Makes of a node what has the leaves from `first` to before `end`."""
         if end - first == 1:
             nodes[number][-1] = value[first]
-            return number
-        split = next(splits)
+            return
+        split, left = next(splits), len(nodes)
+        nodes.extend(([*leaf], [*leaf]))
+        nodes[number][:4] = feature[split], threshold[split], left, left + 1
         border = first + (EVERY_LEAF ^ int(kept[split])).bit_count()
-        nodes[number][:2] = feature[split], threshold[split]
-        nodes[number][2:4] = walk(first, border), walk(border, end)
-        return number
+        grow(left, first, border)
+        grow(left + 1, border, end)
 
-    walk(0, 1 + int((kept != EVERY_LEAF).sum()))
+    grow(0, 0, 1 + int((kept != EVERY_LEAF).sum()))
     columns = zip(*nodes, strict=True)
     types = (np.int64, np.float32, np.int64, np.int64, np.float32)
     return Branches(

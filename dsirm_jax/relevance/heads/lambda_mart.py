@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dsirm_jax.io.checks import check_holds, is_whole
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.heads.branches import add_trees
+from dsirm_jax.relevance.heads.branches import TreeSum, add_trees, sum_of_branches, tree_sum
 from dsirm_jax.relevance.heads.head import BINARY, RANKING, Fitting, Head, StepProgram, check_head
 from dsirm_jax.relevance.heads.monotone import check_directions, directions
 from dsirm_jax.relevance.heads.onnx_graph import Graph, added
@@ -142,6 +142,11 @@ class LambdaMart:
             return add_trees(graph, params, features)
         base = added(self.start, graph, params.start, features, grades=grades)
         return graph.add("Add", base, add_trees(graph, params.trees, features))
+
+    def tree_sum(self, params: Any) -> TreeSum:
+        if self.start is None:
+            return sum_of_branches(params)
+        return tree_sum(self.start, params.start).plus(sum_of_branches(params.trees))
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

@@ -26,6 +26,7 @@ from dsirm_jax.sids.arrays import AnyArray
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    from dsirm_jax.relevance.heads.branches import TreeSum
     from dsirm_jax.training.settings import Training
 
 MOST_LEAVES = 32  # A tree's leaves are the bits of one word.
@@ -108,6 +109,11 @@ class BoostedTrees:
         from dsirm_jax.relevance.heads.branches import add_trees
 
         return add_trees(graph, params, features)
+
+    def tree_sum(self, params: TreeParams) -> TreeSum:
+        from dsirm_jax.relevance.heads.branches import sum_of_branches
+
+        return sum_of_branches(params)
 
     def step_programs(
         self, training: Training, *, rows: int, features: int, relevant: tuple[bool, ...]

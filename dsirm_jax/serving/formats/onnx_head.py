@@ -38,6 +38,10 @@ FEATURES, LISTS, PROBABILITY, GRADES = "features", "lists", "probability", "grad
 OPERATORS, ML_OPERATORS, IR = 18, 3, 8
 """Versions that ONNX Runtime reads from 1.14 on."""
 INSTALL = "pip install '.[onnx]' in a checkout"
+AppliedHead = Callable[
+    [Float[np.ndarray, "pair feature"], Int[np.ndarray, " pair"]], Float[np.ndarray, " pair"]
+]
+"""Features, and numbers of the pairs' lists, to probabilities."""
 
 
 def head_file(folder: Path, name: str) -> Path:
@@ -75,12 +79,8 @@ def is_readable(folder: Path, name: str) -> bool:
     return True
 
 
-def read_head(
-    path: Path,
-) -> Callable[
-    [Float[np.ndarray, "pair feature"], Int[np.ndarray, " pair"]], Float[np.ndarray, " pair"]
-]:
-    """Returns a head as a function of features and lists; the latter only one that compares reads.
+def read_head(path: Path) -> AppliedHead:
+    """Returns a head as a function; lists only one that compares reads.
 
     Raises:
       InputError: ONNX Runtime is not installed, or cannot read the file.

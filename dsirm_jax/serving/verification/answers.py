@@ -30,7 +30,8 @@ from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.manifest import FULL
-from dsirm_jax.serving.formats import in_tensorflow, onnx_head, saved_model, stablehlo
+from dsirm_jax.serving.formats import in_tensorflow, saved_model, stablehlo
+from dsirm_jax.serving.formats.onnx_head import AppliedHead
 from dsirm_jax.serving.scorer.answers import AnswerSource, QuerySids, Scored
 from dsirm_jax.serving.scorer.scorer import Scorer
 from dsirm_jax.sids import trie as tries
@@ -155,14 +156,16 @@ def in_stablehlo(bundle: Bundle, sample: PairSample, *, batch: int) -> Answers:
     return Answers(*(np.concatenate(blocks)[:pairs] for blocks in zip(*parts)))
 
 
-def in_onnx(bundle: Bundle, sample: PairSample, outputs: ModelOutputs, *, batch: int) -> Answers:
-    """Returns what ONNX Runtime makes of the features that the models in memory give.
-
-    Raises:
-      InputError: it cannot read the head.
-    """
+def in_head(
+    bundle: Bundle,
+    sample: PairSample,
+    outputs: ModelOutputs,
+    *,
+    head: AppliedHead,
+    batch: int,
+) -> Answers:
+    """Returns what a form of the head makes of the features that the models in memory give."""
     expected, features = head_answers(bundle, sample, outputs)
-    head = onnx_head.read_head(onnx_head.head_file(bundle.model, FULL))
     parts = []
     for start in range(0, len(features.values), batch):
         some = features.values[start : start + batch]
