@@ -13,7 +13,9 @@ from dsirm_jax.data import vectors
 from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows
+from dsirm_jax.relevance.nearest.exact import nearest_rows
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES
 from dsirm_jax.serving.bundle.cached import Cached, Known
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
@@ -96,8 +98,8 @@ def fresh(
     for start in range(0, len(texts), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
         vectors_here, texts_here = query_vectors[rows], list(texts[rows])
-        near = nearest_rows(queries=vectors_here, candidates=old.vectors, k=MOST_SIDS)
-        queries = nearest_rows(queries=vectors_here, candidates=old.voters.vectors, k=NEAR_QUERIES)
+        near = old.item_search.nearest(vectors_here, k=MOST_SIDS)
+        queries = old.voter_search.nearest(vectors_here, k=NEAR_QUERIES)
         beams = searched(bundle, texts_here, trie)
         near = nearest(vectors_here, near, new, numbered_from=len(old), most=MOST_SIDS)
         known = known_of(bundle, texts_here, [of_beams(beams), of_near(near, sids)])

@@ -36,7 +36,11 @@ from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, unit
+from dsirm_jax.relevance.nearest.build import QUERIES, told, updated
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.nearest.lists import Listed, lists_file, save
+from dsirm_jax.relevance.nearest.search import ITEMS, VOTERS
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
@@ -283,7 +287,23 @@ def _write_catalogue(
         language=manifest.settings.language,
         identity=manifest.settings.identity or PLAIN,
     )
-    return len(BundleCatalogue.open(folder).queries)
+    written = BundleCatalogue.open(folder)
+    _write_lists(old, written)
+    return len(written.queries)
+
+
+def _write_lists(old: BundleCatalogue, new: BundleCatalogue) -> None:
+    """Writes the lists of a catalogue, with the new items in them, where the old one has some."""
+    of_items, of_voters = old.item_search, old.voter_search
+    if isinstance(of_voters, Listed):
+        save(lists_file(new.folder, VOTERS), of_voters.lists)
+    if isinstance(of_items, Listed):
+        step = max(len(new.queries) // QUERIES, 1)
+        records = (record for _, record in itertools.islice(new.cached_queries(), 0, None, step))
+        queries = unpacked(np.frombuffer(b"".join(records), new.record)).vectors
+        lists = updated(of_items.lists, new.vectors, queries=queries)
+        save(lists_file(new.folder, ITEMS), lists)
+        told(ITEMS, lists)
 
 
 def _stored(old: BundleCatalogue, *, schema: pa.Schema) -> Iterator[pa.Table]:
