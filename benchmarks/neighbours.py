@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,7 +43,7 @@ from dsirm_jax.relevance.nearest.search import Search
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS
 from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
-from dsirm_jax.serving.scorer.answers import CACHED, LIVE
+from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 
 SIZES = (1e4, 1e5, 1e6, 1e7)
 QUERIES, COMPARED, BLOCK = 500, 100, 1 << 16
@@ -127,9 +128,9 @@ def measured_at(
     yield "recall@50", float(np.mean(hits)) / NEAR_ITEMS, RECALL, "of 1"
     for name, of in (("lists", search), ("exhaustive", Exact(vectors))):
         few = queries if name == "lists" else queries[:50]
-        middle, last = quantiles(lambda query, of=of: of.nearest(query[None], k=NEAR_ITEMS), few)
-        yield f"search by {name}, P50", middle, None, "ms"
-        yield f"search by {name}, P99", last, None, "ms"
+        of.nearest(few[:1], k=NEAR_ITEMS)
+        steps = [functools.partial(of.nearest, query[None], k=NEAR_ITEMS) for query in few]
+        yield from timed(steps, name=f"search by {name}")
     yield from resident(folder)
     yield from calls(bundle, vectors, search, requests)
 
@@ -149,15 +150,20 @@ def like_shop(shop: np.ndarray) -> Callable[[int, np.random.Generator], np.ndarr
     return drawn
 
 
-def quantiles(call: Callable[[np.ndarray], object], queries: np.ndarray) -> tuple[float, float]:
-    """Returns P50 and P99 of the milliseconds of calls, of which the first ones do not count."""
-    milliseconds = []
-    for query in (*queries[:10], *queries):
+def timed(
+    steps: Sequence[Callable[[], object]], *, name: str, goal: float | None = None
+) -> Iterator[tuple[str, float, float | None, str]]:
+    """Yields P50 and P99 of the milliseconds of steps, and what all threads compute in one."""
+    milliseconds, before = [], time.process_time()
+    for step in steps:
         started = time.perf_counter()
-        call(query)
+        step()
         milliseconds.append(1e3 * (time.perf_counter() - started))
-    middle, last = np.quantile(milliseconds[10:], [0.5, 0.99])
-    return float(middle), float(last)
+    computed = time.process_time() - before
+    middle, last = np.quantile(milliseconds, [0.5, 0.99])
+    yield f"{name}, P50", float(middle), None, "ms"
+    yield f"{name}, P99", float(last), goal, "ms"
+    yield f"{name}, CPU", 1e3 * computed / len(steps), None, "ms"
 
 
 def resident(folder: Path) -> Iterator[tuple[str, float, float | None, str]]:
@@ -182,14 +188,15 @@ def calls(
         with Scorer(served, settings=settings) as scorer:
             scorer.warm(1)
             if name == "lists":
-                timed(scorer, requests, added=" ?", source=LIVE)
-                middle, last = timed(scorer, requests, added=" ?", source=LIVE)
-                yield "live, P50", middle, None, "ms"
-                yield "live, P99", last, LIVE_MS.get(size), "ms"
-                timed(scorer, requests, added="", source=CACHED)
-                middle, last = timed(scorer, requests, added="", source=CACHED)
-                yield "cached, P50", middle, None, "ms"
-                yield "cached, P99", last, None, "ms"
+                for kind, added in ((LIVE, " ?"), (CACHED, "")):
+                    steps = [
+                        functools.partial(scored, scorer, text + added, items, source=kind)
+                        for text, items in requests * 2
+                    ]
+                    for step in steps[: len(requests)]:
+                        step()
+                    goal = LIVE_MS.get(size) if kind == LIVE else None
+                    yield from timed(steps, name=kind, goal=goal)
             answers[name] = [
                 scorer.score(f"{text} ?", items) for text, items in requests[:COMPARED]
             ]
@@ -207,18 +214,9 @@ def calls(
     yield "probabilities, greatest difference", float(apart.max()), None, ""
 
 
-def timed(
-    scorer: Scorer, requests: list[tuple[str, list[str]]], *, added: str, source: str
-) -> tuple[float, float]:
-    """Returns P50 and P99 of the milliseconds of calls about all requests, twice."""
-    milliseconds = []
-    for text, items in requests * 2:
-        started = time.perf_counter()
-        scored = scorer.score(text + added, items)
-        milliseconds.append(1e3 * (time.perf_counter() - started))
-        check(scored.source, source, query=text)
-    middle, last = np.quantile(milliseconds, [0.5, 0.99])
-    return float(middle), float(last)
+def scored(scorer: Scorer, text: str, items: list[str], *, source: AnswerSource) -> None:
+    """Asks about items, which has to be answered as is said."""
+    check(scorer.score(text, items).source, source, query=text)
 
 
 def longer(bundle: Bundle, vectors: np.ndarray, search: Search) -> SimpleNamespace:
