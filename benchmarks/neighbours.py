@@ -10,8 +10,9 @@ is there; texts and ids, of which it reads those of the scored items alone, are 
 
 Recall: share of the 50 nearest of 500 queries that lists find, none of which they were made with.
 Search: one query after the other, one thread. Live and cached: a call about 100 items, one caller.
-Open: mapping and checking lists. Resident: of a fresh process that has searched 500 times; mapped is
-the size of the files of vectors and lists. Differences: of all features and probabilities that a
+Open: mapping and checking lists. Resident: of a fresh process that has searched 500 times; mapped
+is the size of the files of vectors and lists. CPU: the time of all threads, which other work of
+the machine hardly changes. Differences: of all features and probabilities that a
 live call answers, by lists and by exhaustive search, of 100 queries with 100 items each.
 """
 
