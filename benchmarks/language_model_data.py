@@ -41,7 +41,7 @@ from dsirm_jax.data.vocabularies.sentence_piece import SentencePiece
 from dsirm_jax.data.vocabularies.trimming import Trimmed, trimmed
 from dsirm_jax.data.vocabulary import rectangle
 from dsirm_jax.metrics.retrieval import HITS_AT
-from dsirm_jax.relevance.neighbours import nearest_rows
+from dsirm_jax.relevance.nearest.exact import nearest_rows
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import read_sids
 

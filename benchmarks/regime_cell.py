@@ -51,7 +51,8 @@ from dsirm_jax.relevance.heads.blend import Blend
 from dsirm_jax.relevance.heads.head import Fitting, relevance_logits
 from dsirm_jax.relevance.heads.linear import Linear
 from dsirm_jax.relevance.heads.trees import BoostedTrees
-from dsirm_jax.relevance.neighbours import find_surroundings, unit
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.relevance.train import labelled_pairs
 from dsirm_jax.sids.prefix_match import log_prefix_shares
 from dsirm_jax.training.settings import Training

@@ -11,7 +11,8 @@ import sentencepiece
 
 from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
 from dsirm_jax.relevance.features.group import PairTexts
-from dsirm_jax.relevance.neighbours import find_surroundings, normalise
+from dsirm_jax.relevance.nearest.lengths import normalise
+from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.relevance.terms import ItemTexts
 from dsirm_jax.sids.prefix_match import (
     Beams,

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int
 
-from dsirm_jax.devices.precision import exact
+from dsirm_jax.relevance.nearest.exact import exhaustive
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.nearest.search import ITEMS, VOTERS, Neighbours, SearchOf
 
 NEAR_ITEMS = 50
 NEAR_QUERIES = 20
 JUDGED_PER_QUERY = 32
-TEMPERATURE = 0.1
-_CANDIDATES_AT_ONCE = 1 << 16
-_QUERIES_AT_ONCE = 256
-
-
-class Neighbours(NamedTuple):
-    """The nearest candidates of each query, nearest first.
-
-    Attributes:
-      row: of each candidate, int32 `[query, neighbour]`.
-      cosine: float32 `[query, neighbour]`; −inf where there are too few candidates.
-    """
-
-    row: Int[np.ndarray, "query neighbour"]
-    cosine: Float[np.ndarray, "query neighbour"]
-
-    def take(self, rows: Int[np.ndarray, " row"]) -> Neighbours:
-        """Returns those of some queries."""
-        return Neighbours(self.row[rows], self.cosine[rows])
-
-    def weights(self) -> Float[np.ndarray, "query neighbour"]:
-        """Softmax of cosine / `TEMPERATURE` over the neighbours; 0 where there is none."""
-        nearest = np.maximum(self.cosine[:, :1], -1.0)
-        exponentials = np.exp((self.cosine - nearest) / TEMPERATURE)
-        return exponentials / np.maximum(exponentials.sum(axis=1, keepdims=True), 1e-9)
 
 
 class Judged(NamedTuple):
@@ -84,16 +59,18 @@ def find_surroundings(
     train_pairs: Int[np.ndarray, "train_pair 2"],
     relevant: Bool[np.ndarray, " train_pair"],
     identity: Int[np.ndarray, " query"] | None = None,
+    search_of: SearchOf = exhaustive,
 ) -> Surroundings:
     """Returns what lies near the queries of pairs; it depends on no SIDs.
 
     Args:
       query_index: row of `query_vectors` of each pair.
       query_vectors: dense vector of every query.
-      item_vectors: dense vector of every item, in memory or memory-mapped.
+      item_vectors: likewise of every item, of length 1, in memory or memory-mapped.
       train_pairs: judged (query, item) numbers of the splits `train` and `head`, never of `test`.
       relevant: whether each of these is.
       identity: see `near_queries`.
+      search_of: makes the search of `ITEMS`, and of `VOTERS`.
     """
     wanted = np.unique(query_index)
     queries, judged = near_queries(
@@ -102,89 +79,10 @@ def find_surroundings(
         train_pairs=train_pairs,
         relevant=relevant,
         identity=identity,
+        search_of=search_of,
     )
-    items = nearest_rows(queries=query_vectors[wanted], candidates=item_vectors, k=NEAR_ITEMS)
+    items = search_of(ITEMS, item_vectors).nearest(query_vectors[wanted], k=NEAR_ITEMS)
     return Surroundings(items=items, queries=queries, judged=judged)
-
-
-def unit(vectors: Real[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows dim"]:
-    """Returns vectors (along the last axis) of length 1, float32; a zero vector stays zero."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / lengths(vectors)[..., None]
-
-
-def normalise(vectors: Float[np.ndarray, "row dim"]) -> None:
-    """Divides vectors, in memory or memory-mapped, by their lengths in place."""
-    for start in range(0, len(vectors), _CANDIDATES_AT_ONCE):
-        rows = slice(start, start + _CANDIDATES_AT_ONCE)
-        vectors[rows] = unit(vectors[rows])
-
-
-def lengths(vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows"]:
-    """Returns the lengths of vectors along the last axis, at least 1e-12."""
-    return np.maximum(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), 1e-12)
-
-
-def nearest_rows(
-    *,
-    queries: Float[np.ndarray, "query dim"],
-    candidates: Float[np.ndarray, "candidate dim"],
-    k: int,
-    own: Int[np.ndarray, " query"] | None = None,
-    candidates_at_once: int = _CANDIDATES_AT_ONCE,
-    queries_at_once: int = _QUERIES_AT_ONCE,
-) -> Neighbours:
-    """Returns the k candidates of greatest cosine to each query, by exhaustive search.
-
-    Candidates are read once, a block at a time, so that they may be memory-mapped.
-
-    Args:
-      queries: vectors of any length, in memory.
-      candidates: vectors of any length, in memory or memory-mapped.
-      k: neighbours per query; fewer when there are fewer candidates.
-      own: the candidate that is the query itself and must not count, −1 where there is none.
-      candidates_at_once: on the device.
-      queries_at_once: likewise.
-
-    Returns:
-      `Neighbours` of `min(k, candidates)` columns; of equal candidates the first come first.
-    """
-    k = min(k, len(candidates))
-    own = np.full(len(queries), -1) if own is None else np.asarray(own)
-    queries = unit(queries)
-    best = Neighbours(
-        row=np.zeros((len(queries), k), np.int32),
-        cosine=np.full((len(queries), k), -np.inf, np.float32),
-    )
-    columns = min(candidates_at_once, len(candidates))
-    for first in range(0, len(candidates), columns):
-        block = unit(candidates[first : first + columns])
-        on_device = jnp.asarray(np.pad(block, ((0, columns - len(block)), (0, 0))))
-        for start in range(0, len(queries), queries_at_once):
-            rows = slice(start, min(start + queries_at_once, len(queries)))
-            known = [_padded(a[rows], queries_at_once) for a in (queries, own - first, *best)]
-            nearer = _nearer(*known, on_device, first, len(block))
-            for kept, new in zip(best, nearer, strict=True):
-                kept[rows] = np.asarray(new)[: rows.stop - start]
-    return best
-
-
-def nearest_to(
-    query: Float[np.ndarray, " dim"], candidates: Float[np.ndarray, "candidate dim"], *, k: int
-) -> Neighbours:
-    """Returns what `nearest_rows` does of one query, at once: it compiles and copies nothing.
-
-    Args:
-      query: a vector of any length.
-      candidates: vectors of length 1, in memory or memory-mapped.
-      k: see `nearest_rows`.
-    """
-    k = min(k, len(candidates))
-    cosines = candidates @ unit(query)
-    least = np.partition(cosines, len(cosines) - k)[len(cosines) - k :].min(initial=np.inf)
-    (near,) = np.nonzero(cosines >= least)
-    near = near[np.argsort(-cosines[near], kind="stable")][:k]
-    return Neighbours(row=near[None].astype(np.int32), cosine=cosines[near][None])
 
 
 def voters(
@@ -213,6 +111,7 @@ def near_queries(
     relevant: Bool[np.ndarray, " train_pair"],
     identity: Int[np.ndarray, " all_queries"] | None = None,
     judged_per_query: int = JUDGED_PER_QUERY,
+    search_of: SearchOf = exhaustive,
 ) -> tuple[Neighbours, Judged]:
     """Returns the training queries nearest to each query, and what was judged for all of them.
 
@@ -230,6 +129,7 @@ def near_queries(
       identity: a number of each of all queries that its spellings share, see
         `data.identity.QueryIdentity`; None: every query is another one.
       judged_per_query: the first ones that are kept.
+      search_of: makes the search of `VOTERS`.
 
     Returns:
       At most `NEAR_QUERIES` neighbours, rows of the second: the first `judged_per_query` pairs of
@@ -257,11 +157,9 @@ def near_queries(
         items=np.where(filled, train_pairs[row, 1], 0).astype(np.int32),
         verdicts=verdicts.astype(np.float32),
     )
-    near = nearest_rows(
-        queries=query_vectors[query_index],
-        candidates=query_vectors[voting],
-        k=NEAR_QUERIES,
-        own=row_of[identity[query_index]],
+    search = search_of(VOTERS, unit(query_vectors[voting]))
+    near = search.nearest(
+        query_vectors[query_index], k=NEAR_QUERIES, own=row_of[identity[query_index]]
     )
     return near, judged
 
@@ -286,28 +184,3 @@ def _in_order(
     judged = np.stack([voter[order], train_pairs[order, 1]], axis=1)
     _, first = np.unique(judged, axis=0, return_index=True)
     return order[np.sort(first)]
-
-
-@jax.jit
-@exact
-def _nearer(
-    queries: Float[Array, "query dim"],
-    own: Int[Array, " query"],
-    row: Int[Array, "query neighbour"],
-    cosine: Float[Array, "query neighbour"],
-    block: Float[Array, "candidate dim"],
-    first: Int[Array, ""],
-    count: Int[Array, ""],
-) -> tuple[Int[Array, "query neighbour"], Float[Array, "query neighbour"]]:
-    """Returns the nearest of those found so far and of a block of candidates."""
-    column = jnp.arange(len(block))
-    counts = (column < count) & (column != own[:, None])
-    cosines = jnp.where(counts, queries @ block.T, -jnp.inf)  # [query, candidate]
-    cosine, place = jax.lax.top_k(jnp.concatenate([cosine, cosines], axis=1), cosine.shape[1])
-    numbers = jnp.broadcast_to(first + column, cosines.shape)
-    return jnp.take_along_axis(jnp.concatenate([row, numbers], axis=1), place, axis=1), cosine
-
-
-def _padded(rows: np.ndarray, length: int) -> np.ndarray:
-    """Repeats the first row at the end, so that every block compiles to one shape."""
-    return np.concatenate([rows, np.repeat(rows[:1], length - len(rows), axis=0)])

@@ -21,7 +21,9 @@ from dsirm_jax.data.vectors import read_vectors
 from dsirm_jax.io import arrays
 from dsirm_jax.io.files import replacing
 from dsirm_jax.relevance import groups as registry
-from dsirm_jax.relevance.neighbours import Judged, Neighbours, Surroundings, normalise
+from dsirm_jax.relevance.nearest.lengths import normalise
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import Judged, Surroundings
 from dsirm_jax.relevance.pairs import JudgedPairs
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.relevance.terms import ItemTexts, is_negated

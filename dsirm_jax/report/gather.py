@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
@@ -15,6 +15,9 @@ from dsirm_jax.report.catalogue import read_page_items
 from dsirm_jax.report.verdict import verdict
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.record import RECORD
+
+if TYPE_CHECKING:
+    from dsirm_jax.relevance.nearest.lists import Measured
 
 SHOWN_VERSIONS = ("dsirm-jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
 
@@ -40,6 +43,7 @@ def gather(layout: Layout) -> dict[str, Any]:
         "curves": curves.training_curves(layout, rungs=rungs),
         "summary": read_json(layout.stage("prepare") / "summary.json"),
         "times": stage_times(layout),
+        "lists": lists_found(layout),
         "versions": versions(),
         "config": configs[0].read_text("utf-8") if configs else None,
     } | (of_sids(layout, health[FULL]) if FULL in health else {"tree": None, "queries": None})
@@ -82,6 +86,20 @@ def stage_times(layout: Layout) -> dict[str, float]:
             if record and record["finished"]:
                 seconds[record["stage"]] = record["seconds"]
     return seconds
+
+
+def lists_found(layout: Layout) -> dict[str, Measured]:
+    """Returns how well the nearest items and training queries are found, where lists find them."""
+    from dsirm_jax.relevance.nearest.lists import lists_file, load
+    from dsirm_jax.relevance.nearest.search import ITEMS, VOTERS
+
+    names = {ITEMS: "items", VOTERS: "training queries"}
+    files = {about: lists_file(layout.stage("features"), name) for name, about in names.items()}
+    return {
+        about: load(file, otherwise="run `dsirm features` again").measured
+        for about, file in files.items()
+        if file.is_file()
+    }
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,9 @@ from dsirm_jax.data import vectors
 from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.generator.predict import predict_sids
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Neighbours, nearest_rows
+from dsirm_jax.relevance.nearest.exact import Exact
+from dsirm_jax.relevance.nearest.search import Neighbours, Search
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES
 from dsirm_jax.serving.bundle.cached import Cached, Known
 from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 from dsirm_jax.serving.bundle.contents import Bundle
@@ -66,17 +68,16 @@ def fresh(
     texts: Sequence[str],
     query_vectors: Float[np.ndarray, "query dim"],
     *,
-    item_vectors: Float[np.ndarray, "item dim"],
+    search: Search,
     sids: Int[np.ndarray, "item level"],
     trie: tries.Trie,
 ) -> Iterator[tuple[list[str], Cached]]:
-    """Yields what is known of new queries in a catalogue of some items."""
-    voters = bundle.catalogue.voters.vectors
+    """Yields what is known of new queries, by the search, the SIDs and the trie of all items."""
     for start in range(0, len(texts), QUERIES_PER_BLOCK):
         rows = slice(start, start + QUERIES_PER_BLOCK)
         vectors_here, texts_here = query_vectors[rows], list(texts[rows])
-        near = nearest_rows(queries=vectors_here, candidates=item_vectors, k=MOST_SIDS)
-        queries = nearest_rows(queries=vectors_here, candidates=voters, k=NEAR_QUERIES)
+        near = search.nearest(vectors_here, k=MOST_SIDS)
+        queries = bundle.catalogue.voter_search.nearest(vectors_here, k=NEAR_QUERIES)
         beams = searched(bundle, texts_here, trie)
         known = known_of(bundle, texts_here, [of_beams(beams), of_near(near, sids)])
         near = Neighbours(*(part[:, :NEAR_ITEMS] for part in near))
@@ -106,7 +107,8 @@ def nearest(
     queries: Float[np.ndarray, "query dim"],
     near: Neighbours,
     *,
-    item_vectors: Float[np.ndarray, "item dim"],
+    search: Search,
+    new_vectors: Float[np.ndarray, "new dim"],
     stayed: int,
 ) -> Neighbours:
     """Returns the nearest of some items, where those of the first ones were known.
@@ -114,20 +116,21 @@ def nearest(
     Args:
       queries: vectors of queries.
       near: the nearest of the first items before some of these went, which are `UNKNOWN`.
-      item_vectors: of the items that there are now.
+      search: of all items.
+      new_vectors: of those after the first ones, of length 1.
       stayed: how many the first ones are.
     """
     whole = (near.row == UNKNOWN).any(axis=1)
     if whole.all():
-        return nearest_rows(queries=queries, candidates=item_vectors, k=NEAR_ITEMS)
-    if stayed < len(item_vectors):
-        new = nearest_rows(queries=queries, candidates=item_vectors[stayed:], k=NEAR_ITEMS)
+        return search.nearest(queries, k=NEAR_ITEMS)
+    if len(new_vectors):
+        new = Exact(new_vectors).nearest(queries, k=NEAR_ITEMS)
         row = np.concatenate([near.row, new.row + np.int32(stayed)], axis=1)
         cosine = np.concatenate([near.cosine, new.cosine], axis=1)
         order = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAR_ITEMS]
         near = Neighbours(*(np.take_along_axis(part, order, axis=1) for part in (row, cosine)))
     if whole.any():
-        found = nearest_rows(queries=queries[whole], candidates=item_vectors, k=NEAR_ITEMS)
+        found = search.nearest(queries[whole], k=NEAR_ITEMS)
         near = Neighbours(*map(np.copy, near))
         for part, other in zip(near, found, strict=True):
             part[whole] = other

@@ -26,7 +26,9 @@ from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
 from dsirm_jax.quantizer.codebooks import category_codes
 from dsirm_jax.quantizer.fitted import FittedQuantizer
-from dsirm_jax.relevance.neighbours import Judged, Neighbours, unit
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import Judged
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.catalogue import ROWS_PER_BLOCK, UNKNOWN, BundleCatalogue, row_blocks

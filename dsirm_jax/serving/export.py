@@ -20,7 +20,9 @@ from dsirm_jax.io.checksums import checksums
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.features.group import PAIRS
-from dsirm_jax.relevance.neighbours import Judged, nearest_rows, unit, voters
+from dsirm_jax.relevance.nearest import lists, search
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.neighbours import Judged, voters
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.record import finished_record
 from dsirm_jax.serving.bundle import catalogue, models
@@ -159,6 +161,9 @@ def export(
         language=language,
         identity=identity,
     )
+    for name in (search.ITEMS, search.VOTERS):
+        if (file := lists.lists_file(layout.stage("features"), name)).exists():
+            shutil.copyfile(file, lists.lists_file(path / manifest.catalogue_folder, name))
     manifest = dataclasses.replace(manifest, queries=len(texts))
     opened = bundle.Bundle(path=path, manifest=manifest)
     programs = stablehlo.programs_of(applied, beams=beams, forms=forms)
@@ -317,6 +322,12 @@ def _known_queries(
 
     texts = _texts(layout)
     near = tables.read_surroundings(layout.surroundings)
+    item_search = lists.search_in(
+        layout.stage("features"),
+        search.ITEMS,
+        item_vectors,
+        otherwise="run `dsirm features` again",
+    )
     if len(near.items.row) != len(texts):
         raise InputError(
             f"{layout.surroundings} has {len(near.items.row)} queries and {layout.queries} has "
@@ -335,7 +346,7 @@ def _known_queries(
         pairs=[
             QuerySidPairs(row_of[identity[rows["query_index"]]], sids[rows["item_index"]]),
             of_beams(query_beams),
-            of_near(nearest_rows(queries=vectors, candidates=item_vectors, k=MOST_SIDS), sids),
+            of_near(item_search.nearest(vectors, k=MOST_SIDS), sids),
         ],
     )
     near = near.take(cached)

@@ -23,6 +23,10 @@ from dsirm_jax.data.schema import RAW_ITEMS
 from dsirm_jax.ingestion.query_files import check_given, read_query_file
 from dsirm_jax.io import lock
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.nearest.build import QUERIES, told, updated, without
+from dsirm_jax.relevance.nearest.exact import Exact
+from dsirm_jax.relevance.nearest.lists import Listed, lists_file, save
+from dsirm_jax.relevance.nearest.search import ITEMS, VOTERS, Search
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
@@ -166,11 +170,9 @@ def _write_catalogue(
     trie = tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie)
 
     def queries() -> Iterator[tuple[list[str], Cached]]:
-        item_vectors = catalogues.item_vectors(folder)
-        yield from _known(bundle, changes=changes, item_vectors=item_vectors, sids=sids, trie=trie)
-        yield from caching.fresh(
-            bundle, texts, query_vectors, item_vectors=item_vectors, sids=sids, trie=trie
-        )
+        search = _item_search(old, changes, folder)
+        yield from _known(bundle, changes=changes, search=search, sids=sids, trie=trie)
+        yield from caching.fresh(bundle, texts, query_vectors, search=search, sids=sids, trie=trie)
 
     catalogues.write_catalogue(
         folder,
@@ -185,14 +187,33 @@ def _write_catalogue(
         language=manifest.settings.language,
         identity=manifest.settings.identity or PLAIN,
     )
+    if isinstance(old.voter_search, Listed):
+        save(lists_file(folder, VOTERS), old.voter_search.lists)
     return len(BundleCatalogue.open(folder).queries)
+
+
+def _item_search(old: BundleCatalogue, changes: Changes, folder: Path) -> Search:
+    """Returns the search of the items of a catalogue whose queries are not there yet.
+
+    Where the old one has lists it writes those of what there is now.
+    """
+    vectors = catalogues.item_vectors(folder)
+    if not isinstance(old.item_search, Listed):
+        return Exact(vectors)
+    step = max(len(old.queries) // QUERIES, 1)
+    records = (record for _, record in itertools.islice(old.cached_queries(), 0, None, step))
+    queries = unpacked(np.frombuffer(b"".join(records), old.record)).vectors
+    lists = updated(without(old.item_search.lists, changes.kept), vectors, queries=queries)
+    save(lists_file(folder, ITEMS), lists)
+    told(ITEMS, lists)
+    return Listed(vectors, lists)
 
 
 def _known(
     bundle: Bundle,
     *,
     changes: Changes,
-    item_vectors: Float[np.ndarray, "item dim"],
+    search: Search,
     sids: Int[np.ndarray, "item level"],
     trie: tries.Trie,
 ) -> Iterator[tuple[list[str], Cached]]:
@@ -210,7 +231,8 @@ def _known(
         near = caching.nearest(
             cached.vectors,
             changes.near(cached.items),
-            item_vectors=item_vectors,
+            search=search,
+            new_vectors=changes.new.vectors,
             stayed=int(changes.kept.sum()),
         )
         query, place = np.nonzero(cached.known.keys != NO_KEY)

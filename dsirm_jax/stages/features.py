@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from dsirm_jax.relevance.nearest.settings import DEFAULT, ListSettings
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.run.runner import Stage
 from dsirm_jax.stages import encode, prepare
@@ -24,6 +26,7 @@ def run(
     type_rules: int = 1,
     extra_groups: tuple[Group, ...] = (),
     control_groups: tuple[str, ...] = (),
+    lists: ListSettings = DEFAULT,
 ) -> None:
     """texts and dense vectors -> the features of judged pairs that know nothing of SIDs.
 
@@ -33,6 +36,8 @@ def run(
       type_rules: version of the rules for product types, see `product_type.tag_of`.
       extra_groups: groups of features of your own that read pairs, see `features.group.Group`.
       control_groups: names of groups that only controls of the ladder have, such as 'judged'.
+      lists: from how many items or training queries on the nearest are found by lists, and how
+        well.
     """
     import pyarrow.parquet as pq
 
@@ -43,6 +48,7 @@ def run(
     from dsirm_jax.relevance import groups, tables
     from dsirm_jax.relevance.compute import pair_context, pair_features
     from dsirm_jax.relevance.features.group import PAIRS
+    from dsirm_jax.relevance.nearest.build import made
     from dsirm_jax.relevance.neighbours import find_surroundings
 
     controls = groups.controls_named(control_groups)
@@ -57,6 +63,12 @@ def run(
         train_pairs=train_pairs,
         relevant=relevant,
         identity=identity_in(layout.queries).numbers(queries),
+        search_of=functools.partial(
+            made,
+            folder=layout.stage("features"),
+            settings=lists,
+            queries=vectors["query_vectors"],
+        ),
     )
     tables.write_surroundings(layout.surroundings, surroundings)
     context = pair_context(

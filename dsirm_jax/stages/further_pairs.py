@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,7 @@ def _evidence(
       scratch: folder of temporary files.
     """
     from dsirm_jax.relevance import tables
+    from dsirm_jax.relevance.nearest.lists import search_in
     from dsirm_jax.relevance.neighbours import find_surroundings
 
     vectors = _query_vectors(half, queries, encoder=encoder, scratch=scratch)
@@ -165,6 +167,9 @@ def _evidence(
         train_pairs=train_pairs,
         relevant=relevant,
         identity=queries.identity,
+        search_of=functools.partial(
+            search_in, half.stage("features"), otherwise="run `dsirm features` again"
+        ),
     )
     return _Evidence(
         query_vectors=vectors[queries.numbers],

@@ -33,7 +33,7 @@ from dsirm_jax.relevance import heads as head_kinds
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.heads.head import Fitting
-from dsirm_jax.relevance.neighbours import nearest_rows
+from dsirm_jax.relevance.nearest.exact import nearest_rows
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import grade_probabilities, logits, score
 from dsirm_jax.run import configuration

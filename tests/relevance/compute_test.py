@@ -9,7 +9,8 @@ from dsirm_jax.relevance.compute import match_features, pair_features, rung_feat
 from dsirm_jax.relevance.digests import Reading, catalogue_statistics, digest_items, digest_queries
 from dsirm_jax.relevance.features import dense, feedback, numeric, votes
 from dsirm_jax.relevance.features.group import Column, Group, PairTexts
-from dsirm_jax.relevance.neighbours import find_surroundings, unit
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.relevance.schema import FeatureTable, join
 from dsirm_jax.sids.prefix_match import Beams, log_prefix_shares
 from tests.relevance.contexts import item_texts, pair_context

@@ -4,45 +4,11 @@ import numpy as np
 import pytest
 
 from dsirm_jax.relevance import neighbours
+from dsirm_jax.relevance.nearest.lengths import unit
 
 
 def unit_vectors(seed: int, rows: int, dim: int = 8) -> np.ndarray:
-    return neighbours.unit(np.random.default_rng(seed).normal(size=(rows, dim)))
-
-
-@pytest.mark.parametrize("block", [1 << 16, 30, 7, 3])
-def test_nearest_equals_sorting_all_cosines(block):
-    queries, candidates = unit_vectors(0, 7), unit_vectors(1, 30)
-    own = np.array([3, -1, -1, 0, -1, -1, 29])
-    found = neighbours.nearest_rows(
-        queries=queries,
-        candidates=candidates,
-        k=4,
-        own=own,
-        candidates_at_once=block,
-        queries_at_once=4,
-    )
-    for row in range(7):
-        cosines = candidates @ queries[row]
-        if own[row] >= 0:
-            cosines[own[row]] = -np.inf
-        best = np.argsort(-cosines)[:4]
-        assert found.row[row].tolist() == best.tolist()
-        np.testing.assert_allclose(found.cosine[row], cosines[best], rtol=1e-5)
-
-
-def test_weights_are_a_softmax_and_leave_out_what_is_not_there():
-    near = neighbours.Neighbours(
-        row=np.zeros((2, 3), np.int32),
-        cosine=np.array([[0.9, 0.8, -np.inf], [-np.inf] * 3], np.float32),
-    )
-    expected = np.exp([9.0, 8.0]) / np.exp([9.0, 8.0]).sum()
-    np.testing.assert_allclose(near.weights()[0], [*expected, 0], rtol=1e-5)
-    np.testing.assert_array_equal(near.weights()[1], 0)
-
-
-def test_a_zero_vector_stays_zero():
-    np.testing.assert_array_equal(neighbours.unit(np.zeros((1, 3))), np.zeros((1, 3)))
+    return unit(np.random.default_rng(seed).normal(size=(rows, dim)))
 
 
 def judgements(*pairs: tuple[int, int, int]) -> dict[str, np.ndarray]:
@@ -51,7 +17,7 @@ def judgements(*pairs: tuple[int, int, int]) -> dict[str, np.ndarray]:
 
 
 def test_near_queries_and_their_judgements_by_hand():
-    vectors = neighbours.unit(np.array([[1, 0], [1, 0], [0, 1], [1, 1]]))
+    vectors = unit(np.array([[1, 0], [1, 0], [0, 1], [1, 1]]))
     # Query 1 suits item 10 and not 11, query 2 suits item 20; queries 0 and 3 ask.
     near, judged = neighbours.near_queries(
         query_index=np.array([0, 3]),
@@ -76,7 +42,7 @@ def test_a_training_query_is_no_neighbour_of_itself():
 
 
 def test_spellings_of_a_query_have_one_vote_together_and_none_for_each_other():
-    vectors = neighbours.unit(np.array([[1, 0], [1, 0.1], [0, 1], [1, 0], [1, 1]]))
+    vectors = unit(np.array([[1, 0], [1, 0.1], [0, 1], [1, 0], [1, 1]]))
     # Queries 1 and 3 are one that is voted for and votes; 0 is a spelling of them that does not.
     near, judged = neighbours.near_queries(
         query_index=np.array([0, 1, 2, 3, 4]),

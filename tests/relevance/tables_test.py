@@ -9,7 +9,8 @@ from dsirm_jax.io import arrays
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import tables
 from dsirm_jax.relevance.evaluate import evaluate
-from dsirm_jax.relevance.neighbours import Judged, Neighbours, Surroundings
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import Judged, Surroundings
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.run.layout import Layout
 

@@ -8,8 +8,11 @@ import subprocess
 import xml.etree.ElementTree
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from dsirm_jax.relevance.nearest.lists import Lists, Measured, lists_file, save
+from dsirm_jax.relevance.nearest.search import VOTERS
 from dsirm_jax.report.build import colours, write_report
 from dsirm_jax.report.errors import changes
 from dsirm_jax.report.plot import lift_plot
@@ -231,6 +234,23 @@ def test_a_ladder_alone_has_a_page(layout):
     links = [value[1:] for name, value in page.attributes if name == "href" and value[0] == "#"]
     assert set(links) == {"ladder", "run"} and set(links) <= set(sections)
     assert "no verdict yet" not in page.text
+
+
+def test_how_well_lists_find_is_told(layout):
+    measured = Measured(probes=3, recall=0.9912, target=0.99, k=50, queries=256, candidates=12_345)
+    lists = Lists(
+        centroids=np.eye(4, dtype=np.float32),
+        starts=np.arange(5),
+        rows=np.arange(4, dtype=np.int32),
+        measured=measured,
+    )
+    assert "exhaustive search" not in page_of(layout).text
+    layout.stage("features").mkdir()
+    save(lists_file(layout.stage("features"), VOTERS), lists)
+    text = page_of(layout).text
+    assert "Nearest training queries: the vectors of 3 lists are read" in text
+    assert "99.1 % of the 50 nearest of all 12,345 (wanted 99.0 %" in text
+    assert "Nearest items" not in text
 
 
 def test_every_rung_has_a_colour_of_its_own():

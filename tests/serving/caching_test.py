@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, Neighbours, unit
+from dsirm_jax.relevance.nearest.exact import Exact
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 
@@ -23,9 +26,14 @@ def test_nearest_items_of_a_changed_catalogue_are_those_of_an_exhaustive_search(
     row = np.where(stays, np.cumsum(stays) - 1, UNKNOWN)[row]
     lost = (row == UNKNOWN).any(axis=1)
     assert {0: lost.sum() == 0, 1: 0 < lost.sum() < 40, 75: lost.all()}[len(gone)]
-    after = np.concatenate([before[stays], random.normal(size=(new, 8)).astype(np.float32)])
+    further = unit(random.normal(size=(new, 8)))
+    after = np.concatenate([unit(before[stays]), further])
     found = caching.nearest(
-        queries, Neighbours(row, cosine), item_vectors=after, stayed=int(stays.sum())
+        queries,
+        Neighbours(row, cosine),
+        search=Exact(after),
+        new_vectors=further,
+        stayed=int(stays.sum()),
     )
     expected_row, expected_cosine = exhaustive(queries, after)
     np.testing.assert_array_equal(found.row, expected_row)

@@ -13,6 +13,9 @@ from dsirm_jax.data.item_text import ItemText
 from dsirm_jax.io import lock
 from dsirm_jax.io.checksums import checksums
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.nearest.build import build
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.nearest.lists import Listed, lists_file, save
 from dsirm_jax.serving.bundle.contents import open_bundle, seal_bundle
 from dsirm_jax.serving.bundle.manifest import CARD
 from dsirm_jax.serving.update import update
@@ -192,6 +195,66 @@ def test_new_queries_are_cached_as_the_old_ones_are(updated):
         best = np.sort(-(vectors @ found.vectors[0]) / np.linalg.norm(vectors, axis=1))
         np.testing.assert_allclose(found.items.cosine[0], -best[:50], atol=1e-6)
         assert (found.queries.cosine > -1).all()
+
+
+@pytest.fixture
+def listed(path):
+    """A bundle whose items and training queries are found by lists."""
+    opened = open_bundle(path)
+    old = opened.catalogue
+    for name, vectors in (("items", old.vectors), ("voters", old.voters.vectors)):
+        lists = build(np.asarray(vectors), queries=np.asarray(old.vectors), k=5, recall=1.0)
+        save(lists_file(old.folder, name), lists)
+    seal_bundle(path, opened.manifest)
+    return path
+
+
+def test_lists_take_new_items_up_and_training_queries_keep_theirs(listed, tables):
+    before = open_bundle(listed).catalogue
+    kept = lists_file(before.folder, "voters").read_bytes()
+    update(listed, **tables)
+    after = open_bundle(listed).catalogue
+    assert isinstance(after.item_search, Listed)
+    assert lists_file(after.folder, "voters").read_bytes() == kept
+    lists = after.item_search.lists
+    np.testing.assert_array_equal(np.sort(lists.rows), np.arange(80))
+    # So many further items have recall measured anew.
+    assert (before.item_search.lists.measured.candidates, lists.measured.candidates) == (60, 80)
+    vectors = np.asarray(after.vectors)
+    found = after.item_search.nearest(vectors[60:], k=1)
+    np.testing.assert_allclose(found.cosine[:, 0], 1, atol=1e-6)
+
+
+def test_lists_hold_what_is_left_and_find_for_cached_queries(listed, tmp_path):
+    gone = tmp_path / "gone.csv"
+    gone.write_text("item_id\n" + "".join(f"item {number}\n" for number in range(0, 60, 6)))
+    update(listed, removed=str(gone))
+    after = open_bundle(listed).catalogue
+    assert isinstance(after.item_search, Listed)
+    np.testing.assert_array_equal(np.sort(after.item_search.lists.rows), np.arange(50))
+    assert after.item_search.lists.measured.candidates == 50
+    for query in tiny.QUERIES:
+        cached = after.cached(query)
+        cosines = np.sort(after.vectors @ unit(cached.vectors[0]))[::-1]
+        np.testing.assert_allclose(cached.items.cosine[0], cosines, atol=1e-6)
+
+
+def test_damaged_lists_are_named(listed):
+    folder = open_bundle(listed).catalogue.folder
+    file = lists_file(folder, "items")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=file.name):
+        open_bundle(listed)
+    # Whoever trusts checksums has what refers to nothing refused all the same.
+    content[-1] = 0x7F
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=file.name):
+        open_bundle(listed, trust=True).catalogue  # noqa: B018
+    file.unlink()
+    with pytest.raises(InputError, match=file.name):
+        open_bundle(listed, trust=True)
 
 
 def test_new_items_are_read_as_the_runs_own_were(path, tables):

@@ -8,6 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dsirm_jax.data.vectors import write_vectors
+from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.nearest.build import made
+from dsirm_jax.relevance.nearest.lists import lists_file
+from dsirm_jax.relevance.nearest.search import ITEMS
+from dsirm_jax.relevance.nearest.settings import ListSettings
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.stages import further_pairs
 
@@ -81,3 +86,22 @@ def test_spellings_of_a_query_that_votes_do_not_vote_for_it(layout, tmp_path):
     # Rows of `judged`: `pot` and `mug`.
     assert near.queries.row[0, 0] == 1
     assert np.isfinite(near.queries.cosine).tolist() == [[True, False]]
+
+
+def test_the_lists_of_a_run_are_searched(layout, tmp_path):
+    encoder = SimpleNamespace(query_vectors=lambda texts, **_: np.array([[1.0, 0.0]], np.float32))
+    queries = further_pairs._queries(layout, ["urn", "cup"])
+    layout.stage("features").mkdir()
+    items = np.eye(2, dtype=np.float32)
+    made(
+        ITEMS,
+        items,
+        folder=layout.stage("features"),
+        settings=ListSettings(least=2),
+        queries=items,
+    )
+    near = further_pairs._evidence(layout, queries, encoder=encoder, scratch=tmp_path).surroundings
+    np.testing.assert_allclose(near.items.cosine, [[0.8, 0.6], [1, 0]], atol=1e-6)
+    lists_file(layout.stage("features"), ITEMS).write_bytes(b"")
+    with pytest.raises(InputError, match="near_items.safetensors: run `dsirm features` again"):
+        further_pairs._evidence(layout, queries, encoder=encoder, scratch=tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dsirm_jax.relevance.features.group import Column, Group, PairContext
-from dsirm_jax.relevance.neighbours import unit
+from dsirm_jax.relevance.nearest.lengths import unit
 
 _PAIRS_AT_ONCE = 1 << 11
 

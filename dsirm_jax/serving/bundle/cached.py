@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from dsirm_jax.relevance.neighbours import Neighbours
+from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.sids.prefix_match import Beams
 
 NO_KEY = np.iinfo(np.int64).max

@@ -14,6 +14,8 @@
 | `postings.safetensors` | the items of every SID |
 | `statistics.safetensors` | what features know of the whole catalogue |
 | `voters.safetensors` | vectors of the training queries, and what was judged for them |
+| `near_items.safetensors` | lists by which the nearest items are found, where there are many |
+| `near_voters.safetensors` | likewise of the training queries |
 | `queries.mdb` | cached queries by identity: a record of `cached.record_type`, then the text |
 | `record.npy` | the type of these records |
 
@@ -37,6 +39,8 @@ from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.records import from_json
 from dsirm_jax.relevance import digests
 from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
+from dsirm_jax.relevance.nearest import search
+from dsirm_jax.relevance.nearest.lists import search_in
 from dsirm_jax.relevance.neighbours import Judged
 from dsirm_jax.relevance.pieces import PieceStatistics
 from dsirm_jax.relevance.terms import ItemTexts, Names
@@ -94,6 +98,8 @@ class BundleCatalogue:
       postings: the items of each SID, by number.
       statistics: what features know of the whole catalogue.
       voters: see `Voters`.
+      item_search: finds the nearest items.
+      voter_search: finds the nearest training queries.
     """
 
     folder: Path
@@ -112,6 +118,8 @@ class BundleCatalogue:
     postings: Postings
     statistics: CatalogueStatistics
     voters: Voters
+    item_search: search.Search
+    voter_search: search.Search
 
     @classmethod
     def open(cls, folder: Path, *, identity: QueryIdentity | None = None) -> BundleCatalogue:
@@ -130,6 +138,7 @@ class BundleCatalogue:
         with naming(folder / VOTERS, otherwise=OTHERWISE):
             named, _ = _load(folder / VOTERS)
             voters = Voters(named["vectors"], Judged(named["items"], named["verdicts"]))
+        vectors = _array(folder / VECTORS)
         return cls(
             folder=folder,
             ids=store.open_store(folder / IDS),
@@ -137,7 +146,7 @@ class BundleCatalogue:
             identity=identity,
             queries=store.open_store(folder / QUERIES),
             record=_array(folder / RECORD).dtype,
-            vectors=_array(folder / VECTORS),
+            vectors=vectors,
             sids=_array(folder / SIDS),
             numbers=_array(folder / NUMBERS),
             log_shares=_array(folder / LOG_SHARES),
@@ -147,6 +156,8 @@ class BundleCatalogue:
             postings=of_sids,
             statistics=_read_statistics(folder / STATISTICS),
             voters=voters,
+            item_search=search_in(folder, search.ITEMS, vectors, otherwise=OTHERWISE),
+            voter_search=search_in(folder, search.VOTERS, voters.vectors, otherwise=OTHERWISE),
         )
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from dsirm_jax.sids import codes
 
 if TYPE_CHECKING:
     from dsirm_jax.generator.fitted import FittedGenerator
-    from dsirm_jax.relevance.neighbours import Neighbours
+    from dsirm_jax.relevance.nearest.search import Neighbours
     from dsirm_jax.sids.prefix_match import Beams
 
 MOST_SIDS = 128

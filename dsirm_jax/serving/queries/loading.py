@@ -97,7 +97,7 @@ def _values(
         bundle,
         texts,
         query_vectors,
-        item_vectors=catalogue.vectors,
+        search=catalogue.item_search,
         sids=np.asarray(catalogue.sids, np.int32),
         trie=catalogue.trie,
     )

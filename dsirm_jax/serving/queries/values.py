@@ -22,10 +22,13 @@ import hashlib
 import json
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 
 from dsirm_jax.data.identity import PLAIN, QueryIdentity
+from dsirm_jax.relevance.nearest.lists import lists_file
+from dsirm_jax.relevance.nearest.search import ITEMS, VOTERS
 from dsirm_jax.serving.bundle import catalogue as files
 from dsirm_jax.serving.bundle import store
 from dsirm_jax.serving.bundle.cached import NO_KEY, Cached, unpacked
@@ -40,6 +43,8 @@ VERSION_BYTES = 16
 HEAD, LENGTH = struct.Struct(f"<{len(LAYOUT)}s{VERSION_BYTES}sI"), struct.Struct("<I")
 REFERRED = (files.VECTORS, files.SIDS, files.TRIE, files.VOTERS)
 """Files of a catalogue whose rows and SIDs records are made of."""
+LISTS = tuple(lists_file(Path(), name).name for name in (ITEMS, VOTERS))
+"""Further ones, which decide which items and training queries are found near."""
 SETTINGS = ("encoder", "generator", "max_pieces", "beams", "prompt", "own_vocabulary")
 """Those of the manifest that decide what models make of a query."""
 NOT_ASKED = (f"{MODEL}/head-", ".stablehlo")
@@ -112,12 +117,13 @@ def version_of(bundle: Bundle) -> bytes:
     """Returns what names all that the cached queries of a bundle are made of, `VERSION_BYTES`."""
     manifest = bundle.manifest
     folder = manifest.catalogue_folder
+    referred = [*REFERRED, *(name for name in LISTS if f"{folder}/{name}" in manifest.files)]
     made_of = {
         name: checksum.sha256
         for name, checksum in manifest.files.items()
         if name.startswith(f"{MODEL}/")
         and not (name.startswith(NOT_ASKED[0]) or name.endswith(NOT_ASKED[1]))
-    } | {name: manifest.files[f"{folder}/{name}"].sha256 for name in REFERRED}
+    } | {name: manifest.files[f"{folder}/{name}"].sha256 for name in referred}
     settings = {name: getattr(manifest.settings, name) for name in SETTINGS}
     described = {
         "layout": LAYOUT.hex(),

@@ -21,14 +21,8 @@ from dsirm_jax.relevance.features.group import (
     QueryContext,
 )
 from dsirm_jax.relevance.features.numeric import finite_numbers
-from dsirm_jax.relevance.neighbours import (
-    NEAR_ITEMS,
-    NEAR_QUERIES,
-    Judged,
-    Neighbours,
-    Surroundings,
-    nearest_to,
-)
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Judged, Surroundings
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.serving.bundle.cached import Known
 from dsirm_jax.serving.bundle.catalogue import STATISTICS, BundleCatalogue
@@ -135,8 +129,8 @@ def query_evidence(
         )
     near = _near(
         catalogue,
-        items=nearest_to(vector, catalogue.vectors, k=NEAR_ITEMS),
-        queries=nearest_to(vector, catalogue.voters.vectors, k=NEAR_QUERIES),
+        items=catalogue.item_search.nearest(vector[None], k=NEAR_ITEMS),
+        queries=catalogue.voter_search.nearest(vector[None], k=NEAR_QUERIES),
     )
     return QueryEvidence(vector[None], near, digest_queries([text], evidence.reading))
 

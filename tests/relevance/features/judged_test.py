@@ -8,7 +8,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from dsirm_jax.relevance.features import judged
-from dsirm_jax.relevance.neighbours import find_surroundings, unit
+from dsirm_jax.relevance.nearest.lengths import unit
+from dsirm_jax.relevance.neighbours import find_surroundings
 from tests.relevance.contexts import pair_context
 
 QUERIES, ITEMS, PAIRS = 9, 20, 50

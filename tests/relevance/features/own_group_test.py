@@ -16,7 +16,8 @@ from dsirm_jax.data.vectors import write_vectors
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import groups, tables
 from dsirm_jax.relevance.compute import rung_features
-from dsirm_jax.relevance.neighbours import Judged, Neighbours, Surroundings
+from dsirm_jax.relevance.nearest.search import Neighbours
+from dsirm_jax.relevance.neighbours import Judged, Surroundings
 from dsirm_jax.relevance.score import score
 from dsirm_jax.run import configuration
 from dsirm_jax.run.layout import Layout

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dsirm_jax.relevance.neighbours import Neighbours
+from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.serving.bundle.cached import NO_KEY
 from dsirm_jax.serving.bundle.known import QuerySidPairs, known_sids, of_beams, of_near
 from dsirm_jax.sids.codes import pack, unpack

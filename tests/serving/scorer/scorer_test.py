@@ -20,7 +20,8 @@ from dsirm_jax.relevance.digests import Reading, digest_items, digest_queries
 from dsirm_jax.relevance.features.group import PairContext, PairTexts
 from dsirm_jax.relevance.features.numeric import finite_numbers
 from dsirm_jax.relevance.groups import reading
-from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Surroundings, nearest_rows
+from dsirm_jax.relevance.nearest.exact import nearest_rows
+from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES, Surroundings
 from dsirm_jax.relevance.schema import join
 from dsirm_jax.relevance.score import score
 from dsirm_jax.relevance.terms import ItemTexts

@@ -1,0 +1,1 @@
+"""Nearest vectors by cosine: a protocol, and a file a kind of search."""
