@@ -96,10 +96,11 @@ def all_comparisons(
         STABLEHLO: lambda batch: in_stablehlo(bundle, sample, batch=batch),
         SAVED_MODEL: tensorflow.__getitem__,
     }
-    for form, read in other_heads(bundle.model).items():
-        forms[form] = lambda batch, read=read: in_head(
-            bundle, sample, outputs[batch], head=read, batch=batch
-        )
+
+    def applied(head: AppliedHead) -> Callable[[int], Answers]:
+        return lambda batch: in_head(bundle, sample, outputs[batch], head=head, batch=batch)
+
+    forms |= {form: applied(further) for form, further in other_heads(bundle.model).items()}
     comparisons = [
         comparison(answer(batch), expected, beside=beside, form=form, batch=batch)
         for form, answer in forms.items()
