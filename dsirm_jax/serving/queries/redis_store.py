@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import logging
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dsirm_jax.io import secrets
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle.contents import Bundle
+from dsirm_jax.serving.counts import Counts
 from dsirm_jax.serving.limits import seconds
 from dsirm_jax.serving.queries.table import CachedRow
 from dsirm_jax.serving.queries.values import Values
@@ -125,8 +124,7 @@ class RedisTable:
     def __init__(self, settings: RedisQueries, *, values: Values):
         self._settings, self._values = settings, values
         self._client = settings.client(timeout=settings.seconds)
-        self._counts: collections.Counter[str] = collections.Counter(dict.fromkeys(COUNTS, 0))
-        self._counting = threading.Lock()
+        self._counts = Counts(COUNTS)
         self._rests_until, self._is_away = 0.0, False
         self._batcher = Batcher(self._asked, most=KEYS_AT_ONCE, waiting=WAITING)
 
@@ -156,8 +154,7 @@ class RedisTable:
         not what was written; `store_failed`: no answer, or not in time; `store_skipped`: not asked,
         as the server rests.
         """
-        with self._counting:
-            return dict(self._counts)
+        return self._counts.now()
 
     def close(self) -> None:
         self._batcher.close()
@@ -184,8 +181,7 @@ class RedisTable:
         return [MISSES if value is None else value for value in values]
 
     def _counted(self, name: str, row: CachedRow | None = None) -> CachedRow | None:
-        with self._counting:
-            self._counts[name] += 1
+        self._counts.add(name)
         return row
 
 

@@ -7,7 +7,6 @@ the head without SIDs.
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import functools
 import os
@@ -25,6 +24,7 @@ from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FeatureColumn
+from dsirm_jax.serving.counts import Counts
 from dsirm_jax.serving.limits import seconds, whole
 from dsirm_jax.serving.scorer import arguments, browsing, retrieval
 from dsirm_jax.serving.scorer.answers import (
@@ -62,6 +62,7 @@ from dsirm_jax.serving.scorer.generation import (
     generate,
     on_device,
 )
+from dsirm_jax.serving.scorer.item_numbers import ItemNumbers
 from dsirm_jax.serving.scorer.judging import Judge, Judgement
 from dsirm_jax.serving.scorer.settings import ScorerSettings
 from dsirm_jax.serving.scorer.vectors import query_encoder
@@ -106,8 +107,7 @@ class Scorer:
         self.compares_items = any(head.in_lists for head in models.heads.values())
         self.schema = self._judge.schema
         self._evidence = evidence_in(bundle, pair_groups=self._judge.pair_groups)
-        self._vector = query_encoder(models.encoder)
-        self._prompted = models.prompted
+        self._vector, self._prompted = query_encoder(models.encoder), models.prompted
         self._generator = on_device(
             models.generator, trie=self._catalogue.trie, beams=manifest.settings.beams
         )
@@ -115,11 +115,9 @@ class Scorer:
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
         self._cached = cached_queries(bundle, self._evidence, settings=settings)
         self._judged_cached = functools.lru_cache(settings.remembered_answers)(self._judge_cached)
-        self._numbers_by_id: dict[str, int] = {}
-        self._counts: collections.Counter[str] = collections.Counter()
-        self._counting = threading.Lock()
-        # Threads that judge cached queries at once hand the interpreter to and fro, and are slower
-        # together than one after another.
+        self._numbers = ItemNumbers(self._catalogue, most=settings.remembered_items)
+        self._counts = Counts((*SOURCES, OVERLOADED, BATCHES, BATCHED))
+        # Threads that judge at once hand the interpreter to and fro, and are slower than in turns.
         self._judging = threading.Lock()
 
     @classmethod
@@ -200,11 +198,11 @@ class Scorer:
             raise InputError(
                 f"{len(ids)} items in one call; give at most {self._settings.most_items}"
             )
-        numbers = self._numbered(ids)
+        numbers = self._numbers.of(ids)
         is_known = numbers != UNKNOWN
         items, row = np.unique(numbers[is_known], return_inverse=True)
         judged, source = self._judged(text, items, cached=cached, until=until)
-        self._count(source)
+        self._counts.add(source)
 
         def by_id(values: np.ndarray) -> np.ndarray:
             shown = np.full((len(numbers), *values.shape[1:]), np.nan, np.float32)
@@ -230,7 +228,7 @@ class Scorer:
             source, beams = LIVE, generated.beams
         else:
             source, beams = FALLBACK, no_beams(len(self.sizes))
-        self._count(source)
+        self._counts.add(source)
         return QuerySids(
             sids=np.asarray(beams.sids)[beams.valid],
             probabilities=np.exp(np.asarray(beams.log_probs)[beams.valid]),
@@ -314,7 +312,7 @@ class Scorer:
         """
         whole("most", most, least=1)
         context, beams, source = self._looked_up(query, deadline=deadline)
-        self._count(source)
+        self._counts.add(source)
         return retrieval.retrieve(
             self._catalogue, context=context, beams=beams, source=source, most=most
         )
@@ -326,27 +324,12 @@ class Scorer:
         `batches` and `batched`: what the generator ran, and the queries in it; `waiting`: queries
         in the queue; `items` and `cached_queries`: what the bundle holds; `store_…`: of a store.
         """
-        with self._counting:
-            counts = dict(self._counts)
         return {
-            **dict.fromkeys((*SOURCES, OVERLOADED, BATCHES, BATCHED), 0),
-            **counts,
+            **self._counts.now(),
             "waiting": len(self._batcher),
             "items": len(self._catalogue),
             **self._cached.statistics(),
         }
-
-    def _numbered(self, item_ids: Sequence[str]) -> Int[np.ndarray, " item"]:
-        """Returns the number of each item; those of earlier calls are not looked up again."""
-        known = self._numbers_by_id
-        numbers = {item_id: known[item_id] for item_id in item_ids if item_id in known}
-        if missing := [item_id for item_id in item_ids if item_id not in numbers]:
-            looked_up = self._catalogue.numbers_of(missing).tolist()
-            numbers |= zip(missing, looked_up, strict=True)
-            if len(known) > self._settings.remembered_items:
-                known = self._numbers_by_id = {}
-            known.update(pair for pair in numbers.items() if pair[1] != UNKNOWN)
-        return np.fromiter((numbers[item_id] for item_id in item_ids), np.int64, len(item_ids))
 
     def _judged(
         self,
@@ -369,7 +352,7 @@ class Scorer:
         generated = self._result(future, until=until)
         if generated is None:
             if not self._judge.has_dense_only:
-                self._count(OVERLOADED)
+                self._counts.add(OVERLOADED)
                 raise Overloaded("the generator is late, and the bundle has no head without SIDs")
             return self._judge.without_sids(dense), FALLBACK
         if cached is None:
@@ -419,7 +402,7 @@ class Scorer:
         try:
             return self._batcher.submit(GeneratorRequest(tokens, sids))
         except Overloaded:
-            self._count(OVERLOADED)
+            self._counts.add(OVERLOADED)
             raise
 
     def _looked_up(
@@ -449,8 +432,8 @@ class Scorer:
             return None
 
     def _generated(self, requests: Sequence[GeneratorRequest]) -> list[Generated]:
-        self._count(BATCHES)
-        self._count(BATCHED, len(requests))
+        self._counts.add(BATCHES)
+        self._counts.add(BATCHED, len(requests))
         return self._run(self._generator, requests)
 
     def _asked(self, query: str, *, until: float) -> tuple[str, CachedQuery | None]:
@@ -465,7 +448,3 @@ class Scorer:
         if deadline is None:
             deadline = self._settings.deadline
         return time.monotonic() + seconds("deadline", deadline, most=threading.TIMEOUT_MAX)
-
-    def _count(self, name: str, by: int = 1) -> None:
-        with self._counting:
-            self._counts[name] += by
