@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder of all runs, kept and gone on with")
     given = parser.parse_args()
     flags = ["--gin_file=gin/runs/demo.gin", "--gin_file=gin/models/aligned.gin"]
+    flags.append("--gin.job.Job.rungs=()")
     if given.quick:
         flags.append("--gin.simulated_shop.SimulatedShop.items=1000")
     seeds, cases = range(given.seeds or (1 if given.quick else 3)), []
