@@ -14,7 +14,8 @@ from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.heads.blend import Blend, BlendParams
 from dsirm_jax.relevance.heads.linear import Linear, LinearParams
 from dsirm_jax.relevance.heads.mlp import Mlp, MlpParams
-from dsirm_jax.relevance.heads.trees import BoostedTrees, TreeParams
+from dsirm_jax.relevance.heads.tree_params import TreeParams
+from dsirm_jax.relevance.heads.trees import BoostedTrees
 
 HEADER = {
     "kind": "Blend",

@@ -28,7 +28,8 @@ from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance import groups
 from dsirm_jax.relevance.calibration import divided_by
 from dsirm_jax.relevance.heads.mlp import Mlp, MlpParams, network
-from dsirm_jax.relevance.heads.trees import BoostedTrees, TreeParams
+from dsirm_jax.relevance.heads.tree_params import TreeParams
+from dsirm_jax.relevance.heads.trees import BoostedTrees
 from dsirm_jax.relevance.neighbours import find_surroundings
 from dsirm_jax.serving.bundle import catalogue, models
 from dsirm_jax.serving.bundle import contents as bundle

@@ -20,7 +20,8 @@ from dsirm_jax.encoder.kinds.pretrained import Pretrained
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance import fitted as heads
 from dsirm_jax.relevance.calibration import divided_by
-from dsirm_jax.relevance.heads.trees import BoostedTrees, TreeParams
+from dsirm_jax.relevance.heads.tree_params import TreeParams
+from dsirm_jax.relevance.heads.trees import BoostedTrees
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving import QuerySids, Scored, Scorer, ScorerSettings, verify

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.relevance.heads.head import Head
 from dsirm_jax.relevance.heads.onnx_graph import ONNX_ML, Graph
-from dsirm_jax.relevance.heads.trees import EVERY_LEAF, TreeParams
+from dsirm_jax.relevance.heads.tree_params import EVERY_LEAF, TreeParams
 
 NO_NODE = -1
 
@@ -102,7 +102,7 @@ def branches(params: TreeParams) -> Iterator[tuple[int, Branches]]:
 
 
 def add_trees(graph: Graph, params: TreeParams, features: str) -> str:
-    """Adds `trees.sum_of_trees` to a graph, as `OnnxHead.add_to` adds a head."""
+    """Adds `tree_params.sum_of_trees` to a graph, as `OnnxHead.add_to` adds a head."""
     baseline = np.array(params.baseline, np.float32)
     splitting = []
     for output, tree in branches(params):
@@ -147,7 +147,7 @@ def _tree(
     kept: np.ndarray,
     value: Float[np.ndarray, " leaf"],
 ) -> Branches:
-    """Undoes `trees.copy_tree`, which numbers splits from the root, left before right."""
+    """Undoes `tree_params.copy_tree`, which numbers splits from the root, left before right."""
     leaf = (0, 0.0, NO_NODE, NO_NODE, 0.0)
     nodes: list[list[float]] = [[*leaf]]
     splits = iter(range(len(kept)))

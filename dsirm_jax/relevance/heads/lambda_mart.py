@@ -18,7 +18,7 @@ from dsirm_jax.relevance.heads.branches import TreeSum, add_trees, sum_of_branch
 from dsirm_jax.relevance.heads.head import BINARY, RANKING, Fitting, Head, StepProgram, check_head
 from dsirm_jax.relevance.heads.monotone import check_directions, directions
 from dsirm_jax.relevance.heads.onnx_graph import Graph, added
-from dsirm_jax.relevance.heads.trees import (
+from dsirm_jax.relevance.heads.tree_params import (
     NODE_FIELDS,
     TreeParams,
     check_growth,

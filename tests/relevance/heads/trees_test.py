@@ -9,7 +9,8 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.relevance.heads.trees import BoostedTrees, classifier, read_trees, sum_of_trees
+from dsirm_jax.relevance.heads.tree_params import sum_of_trees
+from dsirm_jax.relevance.heads.trees import BoostedTrees, classifier, read_trees
 from tests.relevance.heads.labelled import FITTING, labelled
 
 

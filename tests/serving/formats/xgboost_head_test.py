@@ -13,7 +13,8 @@ from dsirm_jax.relevance.heads.blend import Blend
 from dsirm_jax.relevance.heads.lambda_mart import LambdaMart
 from dsirm_jax.relevance.heads.linear import Linear
 from dsirm_jax.relevance.heads.mlp import Mlp
-from dsirm_jax.relevance.heads.trees import BoostedTrees, TreeParams
+from dsirm_jax.relevance.heads.tree_params import TreeParams
+from dsirm_jax.relevance.heads.trees import BoostedTrees
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.formats import xgboost_head
 from tests.relevance.heads.labelled import FITTING, labelled
