@@ -205,7 +205,7 @@ def test_a_file_that_is_cut_off_is_refused(folder, vectors):
         search_in(folder, ITEMS, vectors, otherwise="copy it again")
 
 
-@pytest.mark.parametrize("bound", [{"least": 1}, {"recall": 0.0}, {"recall": 1.5}])
-def test_settings_out_of_range_are_refused(bound):
-    with pytest.raises(InputError, match=f"ListSettings.{next(iter(bound))}"):
-        ListSettings(**bound)
+@pytest.mark.parametrize(("name", "value"), [("least", 1), ("recall", 0.0), ("recall", 1.5)])
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(InputError, match=f"ListSettings.{name}"):
+        ListSettings(**{name: value})

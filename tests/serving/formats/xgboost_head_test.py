@@ -149,6 +149,7 @@ def test_trees_without_a_split_are_a_leaf(tmp_path):
         ({"in_lists": ("a", "c")}, "it compares a of a query's pairs"),
         ({"features": ("a b", "a-b", "c", "d")}, "'a b' and 'a-b' are both 'a_b' in an engine"),
     ],
+    ids=["linear", "network", "in lists", "names"],
 )
 def test_what_no_sum_of_trees_says_is_not_written(trees, tmp_path, caplog, changes, reason):
     caplog.set_level("INFO")
