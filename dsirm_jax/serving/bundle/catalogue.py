@@ -139,6 +139,9 @@ class BundleCatalogue:
             named, _ = _load(folder / VOTERS)
             voters = Voters(named["vectors"], Judged(named["items"], named["verdicts"]))
         vectors = _array(folder / VECTORS)
+        for path, rows in ((folder / VECTORS, vectors), (folder / VOTERS, voters.vectors)):
+            if rows.dtype != np.float32 or rows.ndim != 2:  # what searches them relies on it
+                raise InputError(f"{path}: {OTHERWISE}")
         return cls(
             folder=folder,
             ids=store.open_store(folder / IDS),
