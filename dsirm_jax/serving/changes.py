@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from dsirm_jax.data import vectors
+from dsirm_jax.data.schema import EMPTY_ROW
 from dsirm_jax.ingestion import formats
 from dsirm_jax.ingestion.columns.categories import paths_of
 from dsirm_jax.ingestion.columns.mapping import item_mapping, split_categories
 from dsirm_jax.ingestion.query_files import FLAG, file_mapping
-from dsirm_jax.ingestion.validation.row_checks import EMPTY_ROW
-from dsirm_jax.ingestion.validation.validate import checked_ids, checked_items
+from dsirm_jax.ingestion.validation.validate import ID_COLUMNS, checked_ids, checked_items
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.quantizer import fitted as quantizers
 from dsirm_jax.quantizer.assign import assign_vectors
@@ -186,22 +186,23 @@ def in_blocks(rows_of: Iterable[_Row], *, rows: int) -> Iterator[list[_Row]]:
 
 def _read_removed(file: str | None, *, columns: Mapping[str, str]) -> set[str]:
     """Returns the ids of items that a table names."""
-    ids: set[str] = set()
-    if file:
-        mapping = file_mapping(file, wanted=("item_id",), given=columns, of_run={})
-        for part in formats.told_parts(file, mapping=mapping):
-            chunks = (checked_ids(chunk) for chunk in part())
-            ids.update(_accepted(file, chunks)["item_id"].to_pylist())
-    return ids
+    if not file:
+        return set()
+    mapping = file_mapping(file, wanted=("item_id",), given=columns, of_run={})
+    parts = formats.told_parts(file, mapping=mapping)
+    checked = (checked_ids(chunk) for part in parts for chunk in part())
+    return set(_accepted(file, checked, schema=ID_COLUMNS)["item_id"].to_pylist())
 
 
-def _accepted(file: str, chunks: Iterable[tuple[pa.Table, pa.Table]]) -> pa.Table:
+def _accepted(
+    file: str, chunks: Iterable[tuple[pa.Table, pa.Table]], *, schema: pa.Schema
+) -> pa.Table:
     """Returns the rows that passed a check, and says how many others have nothing in them.
 
     Raises:
       InputError: another one did not pass.
     """
-    passed, empty = [], 0
+    passed, empty = [schema.empty_table()], 0
     for rows, rejected in chunks:
         for row in rejected.to_pylist():
             if row["reason"] != EMPTY_ROW:
@@ -209,7 +210,7 @@ def _accepted(file: str, chunks: Iterable[tuple[pa.Table, pa.Table]]) -> pa.Tabl
                     f"{file} row {row['row']}: column {row['column']} = {row['value']!r} "
                     f"({row['reason']}); correct the row or leave it out"
                 )
-        passed.append(rows)
+        passed.append(rows.select(schema.names).cast(schema))
         empty += len(rejected)
     if empty:
         log.warning("%s: %s rows are empty", file, empty)
@@ -280,8 +281,7 @@ def _read_table(
     parts = split_categories(parts, separator=paths.separator, several=paths.several)
     read = functools.partial(checked_items, extras=extras, item_text=settings.item_text)
     checked = (read(chunk) for part in parts for chunk in part())
-    typed = ((rows.select(schema.names).cast(schema), rejected) for rows, rejected in checked)
-    table = _accepted(file, itertools.chain([(schema.empty_table(),) * 2], typed))
+    table = _accepted(file, checked, schema=schema)
     ids = table["item_id"].to_pylist()
     rows = sorted({item_id: row for row, item_id in enumerate(ids)}.values())
     if copies := len(ids) - len(rows):

@@ -138,9 +138,11 @@ def test_where_nothing_is_new_nothing_is_written(path, tmp_path, caplog):
             queries=str(tmp_path / "queries.csv"),
         )
         update(path, removed=str(tmp_path / "gone.csv"), columns={"item_id": "sku"})
+        (tmp_path / "none.csv").write_text("item_id\n")
+        update(path, removed=str(tmp_path / "none.csv"))
     assert contents(path) == before | {"update.lock": contents(path)["update.lock"]}
     said = [record.getMessage() for record in caplog.records]
-    assert said.count(f"{path}: all is there already, and nothing is written") == 2
+    assert said.count(f"{path}: all is there already, and nothing is written") == 3
     assert f"{tmp_path / 'gone.csv'}: 1 of its 1 ids are those of no item" in said
 
 
