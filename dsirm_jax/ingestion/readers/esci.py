@@ -112,8 +112,12 @@ class Esci:
 
     def _items(self, part: Part) -> Iterator[Chunk]:
         for chunk in map(self._in_locale, part()):
-            texts = (chunk.table[name].fill_null("") for name in ("description", "bullet_points"))
-            description = pc.binary_join_element_wise(*texts, " ")
+            # A column without any text has another type in some writers' files.
+            texts = (
+                chunk.table[name].cast(pa.binary()).fill_null(b"")
+                for name in ("description", "bullet_points")
+            )
+            description = pc.binary_join_element_wise(*texts, b" ")
             table = replace_column(chunk.table, "description", description)
             yield split_category(dataclasses.replace(chunk, table=table), separator=" > ")
 

@@ -143,6 +143,22 @@ def test_esci_training_examples_of_tested_queries_are_dropped(tmp_path):
         assert ([row["_row"] for row in judgements], rejected) == (kept, [])
 
 
+def test_esci_columns_without_any_text(tmp_path):
+    folder = Path(esci(tmp_path))
+    path = folder / "shopping_queries_dataset_products.parquet"
+    products = pq.read_table(path)
+    for name in ("product_description", "product_bullet_point", "product_brand", "product_color"):
+        place = products.column_names.index(name)
+        products = products.set_column(place, name, pa.nulls(len(products)))
+    pq.write_table(products, path)
+    for locale in ("us", None):
+        items, rejected = items_of(Esci(data_dir=str(folder), locale=locale).read())
+        assert rejected == []
+        assert {(row["description"], row["brand"], row["colour"]) for row in items} == {
+            (None, None, None)
+        }
+
+
 def test_esci_without_an_official_column(tmp_path):
     folder = Path(esci(tmp_path))
     path = folder / "shopping_queries_dataset_examples.parquet"
