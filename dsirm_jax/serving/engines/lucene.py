@@ -58,9 +58,14 @@ class Lucene:
 
     def query(self, text: str, terms: Terms, *, index: Index) -> str:
         should = [
-            {"constant_score": {"filter": {"term": {"sid_prefixes": prefix}}, "boost": weight}}
+            {"constant_score": {"filter": _equal("sid_prefixes", prefix), "boost": weight}}
             for prefix, weight in terms.items()
         ]
-        version = {"term": {"sid_version": index.sid_version}}
+        version = _equal("sid_version", index.sid_version)
         found = {"should": should, "filter": [version], "minimum_should_match": 1}
         return json_line({"query": text, "body": {"size": FOUND, "query": {"bool": found}}})
+
+
+def _equal(field: str, value: str) -> dict[str, Any]:
+    """Returns a filter in the long form: of the short one, published schemas know nothing."""
+    return {"term": {field: {"value": value}}}

@@ -28,9 +28,9 @@ def lucene(folder):
     for line in lines_of(folder, "queries"):
         known = json.loads(line)
         found = known["body"]["query"]["bool"]
-        assert found["filter"] == [{"term": {"sid_version": VERSION}}]
+        assert found["filter"] == [{"term": {"sid_version": {"value": VERSION}}}]
         should = [clause["constant_score"] for clause in found["should"]]
-        terms = {part["filter"]["term"]["sid_prefixes"]: part["boost"] for part in should}
+        terms = {part["filter"]["term"]["sid_prefixes"]["value"]: part["boost"] for part in should}
         asked[known["query"]] = terms
     by_id = dict(zip((of["index"]["_id"] for of in actions), documents, strict=True))
     return by_id, asked, lambda document: document["sid_prefixes"]
