@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 # Most of a test's time is compilation, which takes one core: a process for each.
-SPREAD := --numprocesses=auto --dist=worksteal
+SPREAD := --numprocesses=auto --dist=worksteal --durations=20
 # What pytest is to run, when not all: `make proof TESTS=tests/serving`.
 TESTS :=
 # Of benchmarks/device.py.

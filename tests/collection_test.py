@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 LATER = 400 * 24 * 60 * 60 + 3661  # seconds: another year, day, hour, minute and second
 LONGEST = 100  # characters in brackets

@@ -13,18 +13,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-from tests import shapes
+from tests import compilation, shapes
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # With eight devices, device-count invariance can be shown anywhere. XLA would end the process when
-# busy cores let one of them wait 40 seconds for the others. Most of a test's time is compilation,
-# which LLVM's optimisations make half as long again; commands in processes of their own have them.
+# busy cores let one of them wait 40 seconds for the others.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
     + " --xla_cpu_collective_call_terminate_timeout_seconds=3600"
-    + " --xla_backend_optimization_level=0"
-    + " --xla_llvm_disable_expensive_passes=true"
+    + f" {compilation.QUICK}"
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A cluster's node says so here, and JAX would look for the other processes of the job.
@@ -48,8 +46,10 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
-ROOM = 3 << 30
+ROOM = 6 << 30
 """Bytes that a process may take before it lets go of compiled programs."""
+SHORT = 4 << 30
+"""Bytes of the machine's memory that are to stay free."""
 
 # The packages whose functions are called with checks of their arrays.
 CHECKED = [
@@ -69,7 +69,8 @@ install_import_hook(CHECKED, f"{shapes.__name__}.checked")
 
 
 # A program that one process has compiled is read by all others of the same call of pytest, those
-# that commands run in among them. The first process makes the folder, which the others inherit.
+# that commands run in among them, and of several calls where the variable names a folder. The first
+# process makes one otherwise, which the others inherit.
 PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
 os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -91,9 +92,13 @@ def pytest_sessionstart():
 
 @pytest.fixture(scope="module", autouse=True)
 def room():
-    """Lets go of what a process has compiled, once that is much: two of them share a machine."""
+    """Lets go of what a process has compiled, once that is much: two of them share a machine.
+
+    What is compiled anew costs a tenth of all tests' time where that happens after every module.
+    """
     yield
-    if psutil.Process().memory_info().rss > ROOM and "jax" in sys.modules:
+    is_much = psutil.Process().memory_info().rss > ROOM
+    if (is_much or psutil.virtual_memory().available < SHORT) and "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
         gc.collect()
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc

@@ -10,11 +10,14 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import compilation
+from tests.job.tiny import SMALL, TINY
+
 README = Path("README.md").read_text("utf-8")
-STAGES = ("encode", "quantize", "generate", "relevance")
 
 
 def commands(program):
@@ -62,31 +65,55 @@ def write_tables(folder):
     (folder / "log.csv").write_text("search,sku\nshoe please,s0\nlamp,s1\n")
 
 
+def write_esci(folder):
+    """The official files of Shopping Queries, with a few rows."""
+    kinds = ("shoe", "lamp", "kettle", "tent")
+    products = [
+        {
+            "product_id": f"B{number}",
+            "product_title": f"{kinds[number % 4]} number {number}",
+            "product_description": None,
+            "product_bullet_point": None,
+            "product_brand": "Brand",
+            "product_color": "Red",
+            "product_locale": "us",
+        }
+        for number in range(60)
+    ]
+    examples = [
+        {
+            "example_id": 4 * number + place,
+            "query": f"{kinds[number % 4]} {number}",
+            "query_id": number,
+            "product_id": f"B{(number + 3 * place) % 60}",
+            "product_locale": "us",
+            "esci_label": label,
+            "small_version": 1,
+            "large_version": 1,
+            "split": "test" if number % 3 == 0 else "train",
+        }
+        for number in range(60)
+        for place, label in enumerate("ESCI")
+    ]
+    for name, rows in (("products", products), ("examples", examples)):
+        path = folder / f"shopping_queries_dataset_{name}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+
+
 @pytest.mark.slow
 def test_dsirm_commands_run(tmp_path):
     write_tables(tmp_path)
+    write_esci(tmp_path)
     gin = Path("gin").absolute()
-    small = [
-        *(f"--gin.{s}/settings.Training.epochs=1" for s in STAGES),
-        "--gin.prepare.run.vocabulary_size=700",
-        "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(8, 8, 8)",
-        "--gin.t5.T5Config.emb_dim=16",
-        "--gin.t5.T5Config.num_encoder_layers=1",
-        "--gin.t5.T5Config.num_decoder_layers=1",
-    ]
     ran = 0
     for words in commands("dsirm"):
+        flags = [*SMALL, "--gin.prepare.run.vocabulary_size=700"]
         if "--help" in words:
             flags = []
         elif any("esci.gin" in word for word in words):
-            if not Path("../shared/data/esci_us_slice").exists():
-                continue
-            data = Path("../shared/data/esci_us_slice").absolute()
-            flags = [*small, f"--gin.DATA_DIR='{data}'"]
-        else:
-            flags = small
-            if any("demo.gin" in word for word in words):
-                flags = [*small, "--gin.simulated_shop.SimulatedShop.items=400"]
+            flags += [f"--gin.DATA_DIR='{tmp_path}'"]
+        elif any("demo.gin" in word for word in words):
+            flags = TINY[1:]
         if words[1] == "assign":
             (shard,) = (tmp_path / "out/mine/encode").glob("items-*.parquet")
             items = pq.read_table(tmp_path / "out/mine/prepare/items.parquet")
@@ -102,8 +129,7 @@ def test_dsirm_commands_run(tmp_path):
         if words[1] in ("export", "serve"):
             flags = []
         command = [sys.executable, "-m", "dsirm_jax", *words[1:], *flags]
-        env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-        env |= {"PYTHONPATH": str(gin.parent)}
+        env = os.environ | {"XLA_FLAGS": compilation.QUICK, "PYTHONPATH": str(gin.parent)}
         if words[1] == "serve":
             with subprocess.Popen(
                 [*command, "--port=0"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from tests import compilation
+
 SMALL = [
     "--gin.quantizer_config.QuantizerConfig.codebook_sizes=(16, 8, 8)",
     "--gin.quantizer_config.QuantizerConfig.pin_depth=1",
@@ -32,7 +34,7 @@ def command(stage, model_dir, *more, base=TINY):
 
 def environment():
     # One device, as on a user's machine; the tests' own process has eight.
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": os.getcwd()}
+    return os.environ | {"XLA_FLAGS": compilation.QUICK, "PYTHONPATH": os.getcwd()}
 
 
 def dsirm(stage, model_dir, *more, base=TINY):
