@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Most of a test's time is compilation, which takes one core: a process for each.
 SPREAD := --numprocesses=auto --dist=worksteal --durations=20
-# What pytest is to run, when not all: `make proof TESTS=tests/serving`.
+# What pytest is to run, when not all: `make proof TESTS=tests/serving`, `make test CASES=--one-case`.
 TESTS :=
+CASES :=
 # Of benchmarks/device.py.
 OPTIONS :=
 
@@ -17,11 +18,11 @@ demo: environment
 	@echo "explore it: $(BIN)/dsirm serve --bundle=out/demo/export/bundle"
 
 test: environment
-	$(BIN)/python -m pytest $(SPREAD) $(TESTS)
+	$(BIN)/python -m pytest $(SPREAD) $(CASES) $(TESTS)
 
 # The slow tests: kills, a browser, many processes, whole runs, steps compiled for TPUs.
 proof: compiler
-	$(BIN)/python -m pytest -m slow $(SPREAD) $(TESTS)
+	$(BIN)/python -m pytest -m slow $(SPREAD) $(CASES) $(TESTS)
 
 # What wants an accelerator, in four minutes at most. With PYTHON that interpreter runs it, with the
 # packages that it has: an image's JAX for its accelerator stays. `make device OPTIONS=--quick`.

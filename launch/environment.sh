@@ -131,9 +131,11 @@ with_pip() {
   do_it "${inside}" -m pip install --quiet --constraint constraints.txt "$@"
 }
 
+# As pip does, uv is to compile what it installs: where Python may not write beside packages, as in many
+# images, every process would compile all of TensorFlow anew, which takes longer than what it is to do.
 with_uv() { # UV
-  do_it "$1" pip install --quiet --python "${inside}" --constraint constraints.txt \
-    --editable ".[${extras}]"
+  do_it "$1" pip install --quiet --compile-bytecode --python "${inside}" \
+    --constraint constraints.txt --editable ".[${extras}]"
 }
 
 echo "$0: installing [${extras}] into ${venv}, Python ${version}" >&2

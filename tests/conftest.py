@@ -78,6 +78,29 @@ os.environ |= {
 }
 
 
+def pytest_addoption(parser):
+    """Where all cases ran with another Python, one of each test shows what this one makes of it."""
+    parser.addoption(
+        "--one-case", action="store_true", help="run the first case of each test alone"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out all cases of a test but the first."""
+    if config.getoption("--one-case"):
+        first = {item.nodeid.partition("[")[0]: item.nodeid for item in reversed(items)}
+        kept = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+        items[:] = [item for item in items if item.nodeid in kept]
+
+
+def pytest_collection_finish():
+    """What was imported stays, and need not be looked at whenever tracing makes many objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def pytest_configure(config):
     """Makes the folder of compiled programs, which is gone at the end."""
     if PROGRAMS not in os.environ:

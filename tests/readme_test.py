@@ -112,7 +112,7 @@ def test_dsirm_commands_run(tmp_path):
             flags = []
         elif any("esci.gin" in word for word in words):
             flags += [f"--gin.DATA_DIR='{tmp_path}'"]
-        elif any("demo.gin" in word for word in words):
+        elif any("demo" in word for word in words):
             flags = TINY[1:]
         if words[1] == "assign":
             (shard,) = (tmp_path / "out/mine/encode").glob("items-*.parquet")
@@ -120,7 +120,12 @@ def test_dsirm_commands_run(tmp_path):
             new = pq.read_table(shard).append_column("category", items["category"])
             pq.write_table(new, tmp_path / "new-0.parquet")
         if words[1] == "ablate":
-            flags += ["--gin.FOLDS=2", "--gin.job.Job.rungs=()"]
+            rungs = "{'no_sid': @groups.without_sids(), 'full': @groups.all_groups()}"
+            flags += [
+                "--gin.FOLDS=2",
+                "--gin.job.Job.rungs=()",
+                f"--gin.relevance.run.rungs={rungs}",
+            ]
         if words[1] == "compare":
             flags = []
             shutil.copytree(tmp_path / "out/mine", tmp_path / "out/mine-again")

@@ -216,7 +216,7 @@ def test_uv_installs_where_there_is_one(checkout):
     checkout.add("uv", UV)
     assert checkout.run(LACKS="ensurepip").returncode == 0
     assert checkout.called("uv pip install") == [
-        "uv pip install --quiet --python .venv/bin/python --constraint constraints.txt"
+        "uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt"
         " --editable .[test]"
     ]
     assert not checkout.called("-m pip") and not checkout.called("-m ensurepip")
