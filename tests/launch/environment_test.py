@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = ("bash", "cat", "cp", "dirname", "ls", "make", "mkdir", "rm", "touch")
+TOOLS = ("bash", "cat", "cp", "dirname", "ls", "make", "mkdir", "mktemp", "rm", "touch")
 PYTHON = """#!/usr/bin/env bash
 echo "${0##*/} $*" >>"$CALLS"
 case "$1 $2" in
@@ -216,8 +216,8 @@ def test_uv_installs_where_there_is_one(checkout):
     checkout.add("uv", UV)
     assert checkout.run(LACKS="ensurepip").returncode == 0
     assert checkout.called("uv pip install") == [
-        "uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt"
-        " --editable .[test]"
+        "uv pip install --quiet --compile-bytecode --python .venv/bin/python"
+        " --constraint constraints.txt --editable .[test]"
     ]
     assert not checkout.called("-m pip") and not checkout.called("-m ensurepip")
 
@@ -301,8 +301,8 @@ def test_ci_skips_the_interpreters_that_are_not_here(checkout):
     done = checkout.run(".ci/run")
     assert "on this machine" not in done.stdout
     on = "PYTHON=python3.13 VENV=.venv-3.13"
-    assert made(checkout)[4:6] == [f"lint {on}", f"test {on}"]
-    assert made(checkout)[6].startswith(f"proof {on} TESTS=")
+    assert made(checkout)[4:6] == [f"lint {on}", f"test {on} CASES=--one-case"]
+    assert made(checkout)[6].startswith(f"proof {on} CASES=--one-case TESTS=")
     assert checkout.run(".ci/run", "python3.12").returncode == 1
     assert not made(checkout)
 
