@@ -111,7 +111,11 @@ def test_dsirm_commands_run(tmp_path):
         if "--help" in words:
             flags = []
         elif any("esci.gin" in word for word in words):
-            flags += [f"--gin.DATA_DIR='{tmp_path}'"]
+            # What it reads is all that is its own.
+            words, flags = (
+                ["dsirm", "prepare", *words[2:]],
+                [*flags, f"--gin.DATA_DIR='{tmp_path}'"],
+            )
         elif any("demo" in word for word in words):
             flags = TINY[1:]
         if words[1] == "assign":
