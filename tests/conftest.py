@@ -101,6 +101,11 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 50)
 
 
+def pytest_sessionfinish():
+    """Extensions complain at the end of what then still stays."""
+    gc.unfreeze()
+
+
 def pytest_configure(config):
     """Makes the folder of compiled programs, which is gone at the end."""
     if PROGRAMS not in os.environ:
