@@ -1,7 +1,6 @@
 """README.md is true: its commands run, its links and files exist."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import compilation
-from tests.job.tiny import SMALL, TINY
+from tests.job.tiny import SMALL, TINY, environment
 
 README = Path("README.md").read_text("utf-8")
 
@@ -104,7 +102,7 @@ def write_esci(folder):
 def test_dsirm_commands_run(tmp_path):
     write_tables(tmp_path)
     write_esci(tmp_path)
-    gin = Path("gin").absolute()
+    env = environment()
     ran = 0
     for words in commands("dsirm"):
         flags = [*SMALL, "--gin.prepare.run.vocabulary_size=700"]
@@ -138,7 +136,6 @@ def test_dsirm_commands_run(tmp_path):
         if words[1] in ("export", "serve"):
             flags = []
         command = [sys.executable, "-m", "dsirm_jax", *words[1:], *flags]
-        env = os.environ | {"XLA_FLAGS": compilation.QUICK, "PYTHONPATH": str(gin.parent)}
         if words[1] == "serve":
             with subprocess.Popen(
                 [*command, "--port=0"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True

@@ -20,6 +20,7 @@ from dsirm_jax.ingestion.columns.mapping import (
     replace_column,
     split_category,
 )
+from dsirm_jax.ingestion.topics import as_binary
 from dsirm_jax.io.checks import check_choice, check_text
 
 ESCI_ITEMS = ColumnMap(
@@ -113,10 +114,8 @@ class Esci:
     def _items(self, part: Part) -> Iterator[Chunk]:
         for chunk in map(self._in_locale, part()):
             # A column without any text has another type in some writers' files.
-            texts = (
-                chunk.table[name].cast(pa.binary()).fill_null(b"")
-                for name in ("description", "bullet_points")
-            )
+            columns = (chunk.table[name] for name in ("description", "bullet_points"))
+            texts = (as_binary(column).fill_null(b"") for column in columns)
             description = pc.binary_join_element_wise(*texts, b" ")
             table = replace_column(chunk.table, "description", description)
             yield split_category(dataclasses.replace(chunk, table=table), separator=" > ")

@@ -97,6 +97,7 @@ class Closed:
         }
         for kind in ("allOf", "oneOf", "anyOf"):
             if kind in schema:
+                # What is not kept, patterns and formats, may be all that tells the one from others.
                 kept["anyOf" if kind == "oneOf" else kind] = [
                     self.schema(part, file=file, is_open=is_open or kind == "allOf")
                     for part in schema[kind]
