@@ -16,14 +16,10 @@ from jaxtyping import install_import_hook
 from tests import compilation, shapes
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# With eight devices, device-count invariance can be shown anywhere. XLA would end the process when
-# busy cores let one of them wait 40 seconds for the others.
+# With eight devices, device-count invariance can be shown anywhere.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
-    + " --xla_cpu_collective_call_terminate_timeout_seconds=3600"
-    + f" {compilation.QUICK}"
-).strip()
+    f"{os.environ.get('XLA_FLAGS', '')} {compilation.flags(devices=8)}".strip()
+)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A cluster's node says so here, and JAX would look for the other processes of the job.
 for name in [*os.environ]:

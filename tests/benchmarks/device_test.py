@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import compilation
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # What an image with JAX for its accelerator may lack, and rivals, which take minutes.
 ABSENT = (
@@ -108,7 +110,7 @@ def quick_run(tmp_path, *arguments):
             *(sys.executable, str(BENCHMARKS / "device.py"), "--quick", "--minutes=40"),
             *(f"--json={tmp_path / 'cases.jsonl'}", *arguments),
         ],
-        env=os.environ | {"PYTHONPATH": path, "XLA_FLAGS": ""},
+        env=os.environ | {"PYTHONPATH": path, "XLA_FLAGS": compilation.QUICK},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import compilation
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LLAMA = Path(__file__).parents[1] / "generator" / "golden" / "llama"
 SIDS = np.array([[0, 1], [0, 2], [1, 0], [1, 1], [2, 0]], np.int32)
@@ -193,7 +195,10 @@ def test_what_is_fitted_stays_and_is_not_made_again(arrays, tmp_path):
         *(f"--out={tmp_path / 'out'}", "--only", "t5_tiny", "llama", f"--weights={LLAMA}"),
         *("--minutes=30", "--rows=4", f"--json={tmp_path / 'cases.jsonl'}"),
     ]
-    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS.parent), "XLA_FLAGS": ""}
+    environment = os.environ | {
+        "PYTHONPATH": str(BENCHMARKS.parent),
+        "XLA_FLAGS": compilation.QUICK,
+    }
 
     def made():
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

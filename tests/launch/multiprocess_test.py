@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tests import compilation
 from tests.job.tiny import TINY
 from tests.quantizer.processes_test import free_port
 
@@ -32,9 +33,11 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # sums over processes round in another ord
 
 
 def launch(*arguments, devices):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     here = Path(sys.executable).parent  # where pip puts dsirm
-    environment = {"PATH": f"{here}:{os.environ['PATH']}", "XLA_FLAGS": flags}
+    environment = {
+        "PATH": f"{here}:{os.environ['PATH']}",
+        "XLA_FLAGS": compilation.flags(devices=devices),
+    }
     done = subprocess.run(
         arguments, env=os.environ | environment, capture_output=True, text=True, timeout=TIMEOUT
     )
@@ -102,7 +105,9 @@ def test_a_process_that_is_killed_leaves_no_other_hanging_and_all_go_on(tmp_path
     def start(index):
         return subprocess.Popen(
             [*dsirm, "quantize", "--distributed", *flags],
-            env=os.environ | shared | {"JAX_PROCESS_ID": str(index), "XLA_FLAGS": ""},
+            env=os.environ
+            | shared
+            | {"JAX_PROCESS_ID": str(index), "XLA_FLAGS": compilation.flags(devices=1)},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -27,6 +27,7 @@ from dsirm_jax.quantizer.model import UNPINNED
 from dsirm_jax.quantizer.training_items import TrainingItems
 from dsirm_jax.sids.codes import read_sids
 from dsirm_jax.training.settings import Training
+from tests import compilation
 
 pytestmark = pytest.mark.slow
 
@@ -111,16 +112,12 @@ def write_shards(directory):
 
 
 def start_process(directory, *, index, processes, port):
-    flags = (
-        f"--xla_force_host_platform_device_count={DEVICES // processes}",
-        f"--xla_cpu_collective_call_terminate_timeout_seconds={TIMEOUT}",
-        "--xla_backend_optimization_level=0",  # most of the time goes to compilation
-    )
+    flags = compilation.flags(devices=DEVICES // processes)
     with (directory / f"output-{index}.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, "-m", __name__, directory, *map(str, (index, processes, port))],
             cwd=pathlib.Path(__file__).parents[2],
-            env=os.environ | {"XLA_FLAGS": " ".join(flags)},
+            env=os.environ | {"XLA_FLAGS": flags},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

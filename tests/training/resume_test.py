@@ -34,6 +34,7 @@ from dsirm_jax.report.curves import read_curves
 from dsirm_jax.training import loop, processes
 from dsirm_jax.training.batches import index_batches
 from dsirm_jax.training.settings import Training
+from tests import compilation
 from tests.quantizer.processes_test import TIMEOUT, free_port
 
 STAGES = ("encode", "quantize", "generate", "relevance")
@@ -168,12 +169,9 @@ def train_all(directory, *, stage=None, step=None, delay=0.0, number=None):
         train(directory / name, np.random.default_rng(0))
 
 
-def start(directory, cache, *arguments, devices=1, **settings):
+def start(directory, *arguments, devices=1, **settings):
     """Starts `train_all` in a process of its own."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-    }
+    environment = os.environ | {"XLA_FLAGS": compilation.flags(devices=devices)}
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(directory), *map(str, arguments)],
         cwd=Path(__file__).parents[2],
@@ -196,12 +194,12 @@ def run(*arguments, **settings):
     return end(start(*arguments, **settings))
 
 
-def run_several(directory, cache, *arguments, processes=2):
+def run_several(directory, *arguments, processes=2):
     """Does as several processes with a device each; returns their ends."""
     address = f"localhost:{free_port()}"
     shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
     started = [
-        start(directory, cache, *arguments, **shared, JAX_PROCESS_ID=str(index))
+        start(directory, *arguments, **shared, JAX_PROCESS_ID=str(index))
         for index in range(processes)
     ]
     return [end(process) for process in started]
@@ -222,10 +220,10 @@ def final_state(directory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    cache, directory = (tmp_path_factory.mktemp(name) for name in ("cache", "whole"))
-    code, said = run(directory, cache)
+    directory = tmp_path_factory.mktemp("whole")
+    code, said = run(directory)
     assert code == 0, said
-    return directory, cache
+    return directory
 
 
 def assert_same_bits(directory, whole):
@@ -243,56 +241,54 @@ def assert_same_bits(directory, whole):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_twice_in_an_epoch_of_every_stage(uninterrupted, tmp_path, seed):
-    whole, cache = uninterrupted
     rng = np.random.default_rng(seed)
     for stage in STAGES:
         for first, last in ((1, STEPS // 2), (STEPS // 2 + 1, STEPS - 1)):
             step, delay = rng.integers(first, last, endpoint=True), rng.uniform(0, 0.02)
-            code, said = run(tmp_path, cache, stage, step, delay, int(signal.SIGKILL))
+            code, said = run(tmp_path, stage, step, delay, int(signal.SIGKILL))
             assert code == -signal.SIGKILL, said
-    code, said = run(tmp_path, cache)
+    code, said = run(tmp_path)
     assert code == 0, said
-    assert_same_bits(tmp_path, whole)
+    assert_same_bits(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_and_the_next_process_goes_on(uninterrupted, tmp_path):
-    whole, cache = uninterrupted
     for stage in STAGES:
-        code, said = run(tmp_path, cache, stage, 5, 0.0, int(signal.SIGTERM))
+        code, said = run(tmp_path, stage, 5, 0.0, int(signal.SIGTERM))
         assert code == 143, said
         assert final_state(tmp_path / stage)[0] == 5
-    code, said = run(tmp_path, cache)
+    code, said = run(tmp_path)
     assert code == 0, said
-    assert_same_bits(tmp_path, whole)
+    assert_same_bits(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
 def test_two_processes_save_stop_and_go_on_together(tmp_path):
-    cache, whole, two = (tmp_path / name for name in ("cache", "whole", "two"))
-    code, said = run(whole, cache, devices=2)
+    whole, two = (tmp_path / name for name in ("whole", "two"))
+    code, said = run(whole, devices=2)
     assert code == 0, said
     # The first process alone gets the signal.
-    ends = run_several(two, cache, "encode", 5, 0.0, int(signal.SIGTERM))
+    ends = run_several(two, "encode", 5, 0.0, int(signal.SIGTERM))
     assert [code for code, _ in ends] == [143, 143], ends
     stopped, _ = final_state(two / "encode")
     assert 5 <= stopped < STEPS
-    ends = run_several(two, cache, "generate", 7, 0.0, int(signal.SIGKILL))
+    ends = run_several(two, "generate", 7, 0.0, int(signal.SIGKILL))
     assert ends[0][0] == -signal.SIGKILL, ends
     # The other one, which `end` would kill, stops of itself and says why.
     assert ends[1][0] not in (0, -signal.SIGKILL), ends
     assert re.search("(?i)gloo|heartbeat|coordination|connection", ends[1][1]), ends
-    ends = run_several(two, cache)
+    ends = run_several(two)
     assert [code for code, _ in ends] == [0, 0], ends
     assert_same_bits(two, whole)
 
 
 @pytest.mark.slow
 def test_four_processes_have_the_losses_of_one(tmp_path):
-    cache, one, four = (tmp_path / name for name in ("cache", "one", "four"))
-    code, said = run(one, cache, devices=4)
+    one, four = (tmp_path / name for name in ("one", "four"))
+    code, said = run(one, devices=4)
     assert code == 0, said
-    ends = run_several(four, cache, processes=4)
+    ends = run_several(four, processes=4)
     assert [code for code, _ in ends] == [0] * 4, ends
     for stage in STAGES:
         assert len(list((four / stage / "logs").iterdir())) == 1  # the first process writes alone
