@@ -117,18 +117,9 @@ def read_block(
     """
     import tensorflow as tf
 
-    def padded(row: Mapping[str, Any]) -> Row:
-        row = dict(row)
-        for name, length in lengths.items():
-            ragged = row[name]
-            if not isinstance(ragged, tf.RaggedTensor):
-                ragged = tf.RaggedTensor.from_tensor(ragged)
-            row[name] = ragged[:, :length].to_tensor(shape=(None, length))
-        return row
-
-    chunks = _chunks(task, edges, block, queries)
-    chunks = task.preprocess_postcache(chunks, sequence_length=lengths)
-    chunks = chunks.map(padded, num_parallel_calls=tf.data.AUTOTUNE)
+    # Its translation of Python's branches, which no step of a task has, would take seconds.
+    tokenised = tf.autograph.experimental.do_not_convert(_tokenised)
+    chunks = tokenised(task, edges, lengths, block, queries)
     return concatenate(list(chunks.as_numpy_iterator()))
 
 
@@ -198,6 +189,30 @@ def step_rows(
     """Yields how many rows every step takes."""
     for step in itertools.count(start_step):
         yield task_rows((step + 1) * batch_size) - task_rows(step * batch_size)
+
+
+def _tokenised(
+    task: seqio.Task,
+    edges: Sequence[int],
+    lengths: Mapping[str, int],
+    block: int,
+    queries: Selected | None,
+) -> tf.data.Dataset:
+    """Returns the rows of a block in chunks, tokenised, cut and padded."""
+    import tensorflow as tf
+
+    def padded(row: Mapping[str, Any]) -> Row:
+        row = dict(row)
+        for name, length in lengths.items():
+            ragged = row[name]
+            if not isinstance(ragged, tf.RaggedTensor):
+                ragged = tf.RaggedTensor.from_tensor(ragged)
+            row[name] = ragged[:, :length].to_tensor(shape=(None, length))
+        return row
+
+    chunks = _chunks(task, edges, block, queries)
+    chunks = task.preprocess_postcache(chunks, sequence_length=lengths)
+    return chunks.map(padded, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _chunks(
