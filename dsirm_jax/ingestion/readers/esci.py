@@ -135,7 +135,8 @@ class Esci:
     def _in_locale(self, chunk: Chunk) -> Chunk:
         if self.locale:
             return filter_rows(chunk, pc.equal(chunk.table["locale"], self.locale))
-        ids = pc.binary_join_element_wise(chunk.table["locale"], chunk.table["item_id"], ":")
+        parts = (as_binary(chunk.table[name]) for name in ("locale", "item_id"))
+        ids = pc.binary_join_element_wise(*parts, b":")
         return dataclasses.replace(chunk, table=replace_column(chunk.table, "item_id", ids))
 
     def _test_queries(self, parts: Sequence[Part]) -> frozenset[tuple]:

@@ -159,6 +159,18 @@ def test_esci_columns_without_any_text(tmp_path):
         }
 
 
+def test_esci_rows_that_name_no_locale_have_no_id_or_are_of_no_locale(tmp_path):
+    folder = Path(esci(tmp_path))
+    path = folder / "shopping_queries_dataset_products.parquet"
+    products = pq.read_table(path)
+    place = products.column_names.index("product_locale")
+    pq.write_table(products.set_column(place, "product_locale", pa.nulls(len(products))), path)
+    items, rejected = items_of(Esci(data_dir=str(folder), locale=None).read())
+    assert items == [] and len(rejected) == len(products)
+    items, rejected = items_of(Esci(data_dir=str(folder), locale="us").read())
+    assert (items, rejected) == ([], [])
+
+
 def test_esci_without_an_official_column(tmp_path):
     folder = Path(esci(tmp_path))
     path = folder / "shopping_queries_dataset_examples.parquet"
