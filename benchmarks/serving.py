@@ -43,7 +43,7 @@ from shapes import SMOLLM2_135M, T5_SMALL
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.fitted import FittedGenerator
 from dsirm_jax.serving import Scorer, ScorerSettings
-from dsirm_jax.serving.bundle import store
+from dsirm_jax.serving.bundle import item_parts, store
 from dsirm_jax.serving.bundle.cached import NO_KEY, unpacked
 from dsirm_jax.serving.bundle.catalogue import row_blocks, write_catalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle, seal_bundle
@@ -238,18 +238,20 @@ def repeated(bundle: Bundle, path: Path, *, copies: int) -> Bundle:
     sids[len(old) :, -1] = random.integers(manifest.sizes[-1], size=len(sids) - len(old))
     write_catalogue(
         path / manifest.catalogue_folder,
-        rows=rows,
+        items=item_parts.of_tables(
+            rows,
+            numbers=manifest.settings.numbers,
+            processor=bundle.models.vocabulary,
+            language=manifest.settings.language,
+        ),
         vectors=(np.asarray(old.vectors) for _ in range(copies)),
         sids=sids,
         trie=tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie),
-        numbers=manifest.settings.numbers,
         voters=old.voters,
         queries=(
             ([text], unpacked(np.frombuffer(record, old.record)))
             for text, record in old.cached_queries()
         ),
-        processor=bundle.models.vocabulary,
-        language=manifest.settings.language,
     )
     files = {name: of for name, of in manifest.files.items() if not name.startswith("catalogue-")}
     seal_bundle(path, dataclasses.replace(manifest, items=len(sids), files=files))

@@ -51,6 +51,10 @@ class ItemDigests(NamedTuple):
     pieces: Pieces
     terms: Ragged
 
+    def take(self, rows: Int[np.ndarray, " row"]) -> ItemDigests:
+        """Returns some items, rising."""
+        return ItemDigests(self.pieces.take(rows), self.terms.take(rows))
+
 
 def digest_queries(texts: Sequence[str], reading: Reading) -> QueryDigests:
     """Digests queries."""

@@ -44,6 +44,15 @@ class Pieces(NamedTuple):
     lengths: Int[np.ndarray, " text"]
     folded: Ragged
 
+    def take(self, rows: Int[np.ndarray, " row"]) -> Pieces:
+        """Returns some texts, rising."""
+        return Pieces(
+            pieces=self.pieces.take(rows),
+            counts=Ragged(self.pieces.starts, self.counts).take(rows).values,
+            lengths=self.lengths[rows],
+            folded=self.folded.take(rows),
+        )
+
 
 def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces:
     """Digests texts, in the normal form of a vocabulary of this package."""

@@ -23,6 +23,13 @@ class Ragged(NamedTuple):
     starts: Int[np.ndarray, " boundary"]
     values: Shaped[np.ndarray, " value"]
 
+    def take(self, rows: Int[np.ndarray, " row"]) -> Ragged:
+        """Returns some rows, rising."""
+        starts = np.concatenate([[0], np.cumsum(lengths_of(self, rows))])
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+            return Ragged(starts, self.values[self.starts[rows[0]] : self.starts[rows[-1] + 1]])
+        return Ragged(starts, self.values[places(self.starts, rows)[1]])
+
 
 def ragged(values: Sequence[Sequence], *, dtype: type) -> Ragged:
     """Returns some sequences as rows."""

@@ -196,7 +196,7 @@ def digest_query_terms(queries: Sequence[Terms]) -> QueryTerms:
     """Digests the terms of queries."""
     keys = [
         [
-            (_key(in_item, term), number)
+            (term_key(in_item, term), number)
             for number, (in_query, in_item) in enumerate(TERM_COUNTS)
             for term in getattr(terms, in_query)
         ]
@@ -213,7 +213,7 @@ def digest_item_terms(items: Sequence[Terms]) -> Ragged:
     kinds = {in_item for _, in_item in TERM_COUNTS}
     return ragged(
         [
-            sorted(_key(kind, term) for kind in kinds for term in getattr(terms, kind))
+            sorted(term_key(kind, term) for kind in kinds for term in getattr(terms, kind))
             for terms in items
         ],
         dtype=np.int64,
@@ -221,7 +221,7 @@ def digest_item_terms(items: Sequence[Terms]) -> Ragged:
 
 
 @functools.lru_cache(1 << 16)
-def _key(kind: str, term: str) -> int:
+def term_key(kind: str, term: str) -> int:
     """Returns 64 bits for a term of a kind: of a million terms, two are the same by 1 in 10^7."""
     spelt = f"{kind} {term}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(spelt, digest_size=8).digest(), "little", signed=True)

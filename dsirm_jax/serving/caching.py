@@ -15,9 +15,9 @@ from dsirm_jax.relevance.nearest.exact import Exact
 from dsirm_jax.relevance.nearest.search import Neighbours, Search
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS, NEAR_QUERIES
 from dsirm_jax.serving.bundle.cached import Cached, Known
-from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.known import MOST_SIDS, QuerySidPairs, known_sids, of_beams, of_near
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.prefix_match import Beams
 

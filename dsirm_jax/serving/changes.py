@@ -31,9 +31,9 @@ from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.relevance.neighbours import Judged
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import models
-from dsirm_jax.serving.bundle.catalogue import ROWS_PER_BLOCK, UNKNOWN, BundleCatalogue, row_blocks
+from dsirm_jax.serving.bundle.catalogue import ROWS_PER_BLOCK, BundleCatalogue, row_blocks
 from dsirm_jax.serving.bundle.contents import Bundle
-from dsirm_jax.serving.bundle.stored_items import StoredItem, item_from_json, item_to_json
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN, StoredItem, item_to_json
 
 log = logging.getLogger(__name__)
 _Row = TypeVar("_Row")
@@ -82,17 +82,8 @@ class Changes(NamedTuple):
         """Whether the catalogue stays what it is."""
         return bool(self.kept.all()) and not len(self.new.sids)
 
-    def rows(self, old: BundleCatalogue) -> Iterator[pa.Table]:
-        """Yields all items, as `write_catalogue` wants them, of the catalogue and the new rows."""
-        schema = self.new.table.schema
-        stays = itertools.compress(old.stored, self.kept)
-        for block in in_blocks(stays, rows=ROWS_PER_BLOCK):
-            yield _table_of([item_from_json(0, value) for _, value in block], schema)
-        if len(self.new.table):
-            yield self.new.table
-
     def vectors(self, old: BundleCatalogue) -> Iterator[Float[np.ndarray, "row dim"]]:
-        """Yields their vectors, likewise."""
+        """Yields the vectors of all items, of the catalogue and then of the new rows."""
         start = 0
         for block in row_blocks(old.vectors):
             yield block[self.kept[start : start + len(block)]]

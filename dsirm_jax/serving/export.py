@@ -25,7 +25,7 @@ from dsirm_jax.relevance.nearest.lengths import unit
 from dsirm_jax.relevance.neighbours import Judged, voters
 from dsirm_jax.run.layout import FULL, Layout
 from dsirm_jax.run.record import finished_record
-from dsirm_jax.serving.bundle import catalogue, models
+from dsirm_jax.serving.bundle import catalogue, item_parts, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.cached import Cached
@@ -150,15 +150,17 @@ def export(
     )
     catalogue.write_catalogue(
         path / manifest.catalogue_folder,
-        rows=functools.partial(_item_rows, layout.items),
+        items=item_parts.of_tables(
+            functools.partial(_item_rows, layout.items),
+            numbers=numbers,
+            processor=processor,
+            language=language,
+        ),
         vectors=catalogue.row_blocks(vectors["item_vectors"]),
         sids=sids,
         trie=trie,
-        numbers=numbers,
         voters=_voters(layout, vectors=vectors["query_vectors"], identity=numbers_of_queries),
         queries=[(texts, cached)],
-        processor=processor,
-        language=language,
         identity=identity,
     )
     for name in (search.ITEMS, search.VOTERS):

@@ -27,7 +27,7 @@ from dsirm_jax.relevance.nearest.build import QUERIES, told, updated, without
 from dsirm_jax.relevance.nearest.exact import Exact
 from dsirm_jax.relevance.nearest.lists import Listed, lists_file, save
 from dsirm_jax.relevance.nearest.search import ITEMS, VOTERS, Search
-from dsirm_jax.serving import caching
+from dsirm_jax.serving import caching, changed_items
 from dsirm_jax.serving.bundle import catalogue as catalogues
 from dsirm_jax.serving.bundle import contents as bundles
 from dsirm_jax.serving.bundle.cached import NO_KEY, Cached, unpacked
@@ -166,26 +166,34 @@ def _write_catalogue(
       The number of cached queries.
     """
     old, folder = bundle.catalogue, bundle.path / manifest.catalogue_folder
+    identity = manifest.settings.identity or PLAIN
     sids = changes.sids(old)
     trie = tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie)
 
     def queries() -> Iterator[tuple[list[str], Cached]]:
-        search = _item_search(old, changes, folder)
+        search = old.item_search if changes.are_none else _item_search(old, changes, folder)
         yield from _known(bundle, changes=changes, search=search, sids=sids, trie=trie)
         yield from caching.fresh(bundle, texts, query_vectors, search=search, sids=sids, trie=trie)
 
+    if changes.are_none:
+        catalogues.copy_items(old.folder, folder)
+        catalogues.write_queries(folder, queries(), identity=identity)
+        return len(BundleCatalogue.open(folder).queries)
     catalogues.write_catalogue(
         folder,
-        rows=lambda: changes.rows(old),
+        items=changed_items.parts(
+            old,
+            changes,
+            numbers=manifest.settings.numbers,
+            processor=bundle.models.vocabulary,
+            language=manifest.settings.language,
+        ),
         vectors=changes.vectors(old),
         sids=sids,
         trie=trie,
-        numbers=manifest.settings.numbers,
         voters=old.voters._replace(judged=changes.judged(old.voters.judged)),
         queries=queries(),
-        processor=bundle.models.vocabulary,
-        language=manifest.settings.language,
-        identity=manifest.settings.identity or PLAIN,
+        identity=identity,
     )
     if isinstance(old.voter_search, Listed):
         save(lists_file(folder, VOTERS), old.voter_search.lists)

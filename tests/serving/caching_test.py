@@ -6,7 +6,7 @@ from dsirm_jax.relevance.nearest.lengths import unit
 from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.relevance.neighbours import NEAR_ITEMS
 from dsirm_jax.serving import caching
-from dsirm_jax.serving.bundle.catalogue import UNKNOWN
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN
 
 
 def exhaustive(queries, vectors):

@@ -31,7 +31,7 @@ from dsirm_jax.relevance.heads.mlp import Mlp, MlpParams, network
 from dsirm_jax.relevance.heads.tree_params import TreeParams
 from dsirm_jax.relevance.heads.trees import BoostedTrees
 from dsirm_jax.relevance.neighbours import find_surroundings
-from dsirm_jax.serving.bundle import catalogue, models
+from dsirm_jax.serving.bundle import catalogue, item_parts, models
 from dsirm_jax.serving.bundle import contents as bundle
 from dsirm_jax.serving.bundle import manifest as manifests
 from dsirm_jax.serving.bundle.cached import Cached
@@ -182,15 +182,17 @@ def make(
     )
     catalogue.write_catalogue(
         path / manifest.catalogue_folder,
-        rows=lambda: iter([table[:25], table[25:]]),
+        items=item_parts.of_tables(
+            lambda: iter([table[:25], table[25:]]),
+            numbers=("price",),
+            processor=processor,
+            language="en",
+        ),
         vectors=catalogue.row_blocks(of_items, rows=25),
         sids=sids,
         trie=trie,
-        numbers=("price",),
         voters=voters_of(TRAIN, vectors=of_queries, judged=near.judged),
         queries=[(QUERIES, Cached(of_queries, beams, near.items, near.queries, known))],
-        processor=processor,
-        language="en",
     )
     opened = bundle.Bundle(path=path, manifest=manifest)
     if whole:

@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,6 +70,9 @@ def check_same(one, other):
     np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
     np.testing.assert_array_equal(one.sids, other.sids)
     np.testing.assert_array_equal(one.numbers, other.numbers)
+    np.testing.assert_array_equal(one.categories, other.categories)
+    np.testing.assert_array_equal(one.log_shares, other.log_shares)
+    jax.tree.map(np.testing.assert_array_equal, one.digests, other.digests)
     assert one.statistics.names == other.statistics.names
     assert one.statistics.pieces.documents == count
     for name in ("with_piece", "mean_length"):

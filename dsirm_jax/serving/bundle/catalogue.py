@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,23 +38,22 @@ from dsirm_jax.data.identity import PLAIN, QueryIdentity
 from dsirm_jax.io import arrays, disk
 from dsirm_jax.io.errors import InputError, naming
 from dsirm_jax.io.records import from_json
-from dsirm_jax.relevance import digests
-from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests, Reading
+from dsirm_jax.relevance.digests import CatalogueStatistics, ItemDigests
 from dsirm_jax.relevance.nearest import search
 from dsirm_jax.relevance.nearest.lists import search_in
 from dsirm_jax.relevance.neighbours import Judged
 from dsirm_jax.relevance.pieces import PieceStatistics
-from dsirm_jax.relevance.terms import ItemTexts, Names
+from dsirm_jax.relevance.terms import Names
 from dsirm_jax.serving.bundle import digested, store
 from dsirm_jax.serving.bundle.cached import Cached, packed, unpacked
-from dsirm_jax.serving.bundle.stored_items import StoredItem, item_from_json, item_to_json
+from dsirm_jax.serving.bundle.item_parts import ItemParts
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN, StoredItem, item_from_json
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.trie import Postings, Trie
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from sentencepiece import SentencePieceProcessor
+    pass
 
 IDS, ITEMS, QUERIES = "ids.mdb", "items.mdb", "queries.mdb"
 VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "record.npy"
@@ -61,7 +61,6 @@ LOG_SHARES, CATEGORIES, DIGESTS = "log_shares.npy", "categories.npy", "digests"
 TRIE, POSTINGS = "trie.safetensors", "postings.safetensors"
 STATISTICS, VOTERS = "statistics.safetensors", "voters.safetensors"
 OTHERWISE = "not a whole file of a bundle; copy the bundle again, or export it anew"
-UNKNOWN = -1
 ROWS_PER_BLOCK = 4096
 
 
@@ -252,56 +251,69 @@ class _Described:
 def write_catalogue(
     folder: Path,
     *,
-    rows: Callable[[], Iterator[pa.Table]],
+    items: ItemParts,
     vectors: Iterable[Float[np.ndarray, "row dim"]],
     sids: Int[np.ndarray, "item level"],
     trie: Trie,
-    numbers: Sequence[str],
     voters: Voters,
     queries: Iterable[tuple[Sequence[str], Cached]],
-    processor: SentencePieceProcessor,
-    language: str | None,
     identity: QueryIdentity = PLAIN,
 ) -> None:
     """Writes a catalogue. Memory holds its SIDs, and some rows of all else.
 
     Args:
       folder: where to; it must not exist.
-      rows: yields the items, in the order of their numbers, some at a time: columns
-        `STORED_COLUMNS` and any others. Called more than once.
+      items: what is kept of the items.
       vectors: of the items, some at a time.
       sids: of the items.
       trie: of these SIDs.
-      numbers: names of the columns of numbers among those of the items.
       voters: see `Voters`.
-      queries: those to be cached, some at a time: their texts, cleaned, and what is known of them.
-        Of several spellings of one query the first is kept. Asked for last, when all else is there.
-      processor: SentencePiece.
-      language: see `digests.Reading`.
+      queries: those to be cached, see `write_queries`. Asked for last, when all else is there.
       identity: of queries.
     """
     folder.mkdir(parents=True)
-    texts = map(item_texts, rows())
-    nothing = np.empty(0, int)
-    statistics, _ = digests.catalogue_statistics(texts, wanted=nothing, processor=processor)
-    _write_statistics(folder / STATISTICS, statistics)
-    store.write_store(folder / IDS, _numbered_ids(rows()))
-    store.write_store(folder / ITEMS, _stored_items(rows()))
-    columns = (_columns(table, numbers) for table in rows())
-    _write_array(folder / NUMBERS, columns, rows=len(sids), type_=np.float64)
+    _write_statistics(folder / STATISTICS, items.statistics)
+    store.write_store(folder / IDS, items.ids)
+    store.write_store(folder / ITEMS, items.stored)
+    _write_array(folder / NUMBERS, items.numbers, rows=len(sids), type_=np.float64)
     _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
     sizes = trie.sizes
     np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
-    reading = Reading(processor, statistics.names, language)
-    texts = map(item_texts, rows())
-    digested.write_digests(
-        folder / DIGESTS, (digests.digest_items(block, reading) for block in texts)
-    )
+    digested.write_digests(folder / DIGESTS, items.digests)
     np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
-    np.save(folder / CATEGORIES, _numbered_categories(rows()))
+    np.save(folder / CATEGORIES, items.categories)
     tries.save(folder / TRIE, trie)
     _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
     _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
+    write_queries(folder, queries, identity=identity)
+
+
+def copy_items(old: Path, folder: Path) -> None:
+    """Copies all of a catalogue but its cached queries, which `write_queries` adds.
+
+    Args:
+      old: folder of the catalogue.
+      folder: where to; it must not exist.
+    """
+    for file in old.rglob("*"):
+        if file.is_file() and file.name not in (QUERIES, RECORD):
+            copied = folder / file.relative_to(old)
+            with disk.writing(copied):
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copied)
+
+
+def write_queries(
+    folder: Path, queries: Iterable[tuple[Sequence[str], Cached]], *, identity: QueryIdentity
+) -> None:
+    """Writes the cached queries of a catalogue that has none.
+
+    Args:
+      folder: of the catalogue.
+      queries: some at a time: their texts, cleaned, and what is known of them. Of several spellings
+        of one query the first is kept.
+      identity: of queries.
+    """
     records = _query_records(queries, type_to=folder / RECORD, identity=identity)
     store.write_store(folder / QUERIES, records)
 
@@ -319,28 +331,6 @@ def row_blocks(
         yield array[start : start + rows]
 
 
-def item_texts(table: pa.Table) -> ItemTexts:
-    """Returns what features read of items."""
-    return ItemTexts(*(table[name].to_pylist() for name in ItemTexts._fields))
-
-
-def _numbered_ids(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
-    number = 0
-    for table in tables:
-        for item_id in table["item_id"].to_pylist():
-            yield store.key(item_id), number.to_bytes(4, "big")
-            number += 1
-
-
-def _stored_items(tables: Iterable[pa.Table]) -> Iterator[tuple[bytes, bytes]]:
-    number = 0
-    for table in tables:
-        for row in table.to_pylist():
-            (key,) = store.keys_of_numbers([number])
-            yield key, item_to_json(row)
-            number += 1
-
-
 def _query_records(
     queries: Iterable[tuple[Sequence[str], Cached]], *, type_to: Path, identity: QueryIdentity
 ) -> Iterator[tuple[bytes, bytes]]:
@@ -351,13 +341,6 @@ def _query_records(
             np.save(type_to, records[:0])
         for text, record in zip(texts, records, strict=True):
             yield store.key(identity.of(text)), record.tobytes() + text.encode()
-
-
-def _columns(table: pa.Table, names: Sequence[str]) -> Float[np.ndarray, "row column"]:
-    import pyarrow as pa
-
-    values = [table[name].cast(pa.float64()).to_numpy() for name in names]
-    return np.array(values, np.float64).reshape(len(names), len(table)).T
 
 
 def _write_array(
@@ -381,17 +364,6 @@ def _array(path: Path) -> np.ndarray:
     """Maps an array into memory; a plain one, which is faster than `np.memmap`."""
     with naming(path, otherwise=OTHERWISE):
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-
-
-def _numbered_categories(tables: Iterable[pa.Table]) -> Int[np.ndarray, " item"]:
-    """Returns the number of each item's category path, in the order in which they occur."""
-    numbers: dict[tuple[str, ...], int] = {(): UNKNOWN}
-    categories = [
-        numbers.setdefault(tuple(path or ()), len(numbers) - 1)
-        for table in tables
-        for path in table["category"].to_pylist()
-    ]
-    return np.array(categories, np.int32)
 
 
 def _write_statistics(path: Path, statistics: CatalogueStatistics) -> None:

@@ -76,14 +76,8 @@ class KeyValues:
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Yields keys and values, in the order of the keys' bytes."""
-        with self._file.begin() as rows:
-            cursor = iter(rows.cursor())
-            while True:
-                with self._reading():
-                    row = next(cursor, None)
-                if row is None:
-                    return
-                yield row
+        with self._reading(), self._file.begin() as rows:
+            yield from rows.cursor()
 
 
 def _check_length(path: Path) -> None:
@@ -153,6 +147,11 @@ def key(text: str) -> bytes:
     return whole[: KEY_BYTES - len(digest)] + digest
 
 
+def number_bytes(number: int) -> bytes:
+    """Returns a number as keys and values have it; keys sort in the order of their numbers."""
+    return number.to_bytes(4, "big")
+
+
 def keys_of_numbers(numbers: Iterable[int]) -> list[bytes]:
-    """Returns the keys of numbers, in whose order they sort."""
-    return [int(number).to_bytes(4, "big") for number in numbers]
+    """Returns the keys of numbers."""
+    return [number_bytes(int(number)) for number in numbers]

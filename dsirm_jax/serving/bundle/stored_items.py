@@ -9,6 +9,8 @@ from typing import Any
 
 STORED_COLUMNS = ("item_id", "title", "text", "brand", "colour", "category")
 """Columns of an item that have a meaning of their own; all others are attributes."""
+UNKNOWN = -1
+"""Number of an item, or of a category, that is not there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

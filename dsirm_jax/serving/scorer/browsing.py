@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.catalogue import UNKNOWN, BundleCatalogue
-from dsirm_jax.serving.bundle.stored_items import StoredItem
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN, StoredItem
 from dsirm_jax.serving.scorer.answers import Branch, Item
 from dsirm_jax.sids import trie as tries
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.serving.bundle.catalogue import UNKNOWN, BundleCatalogue
+from dsirm_jax.serving.bundle.catalogue import BundleCatalogue
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN
 
 
 class ItemNumbers:

@@ -21,9 +21,9 @@ from jaxtyping import Int
 from threadpoolctl import threadpool_limits
 
 from dsirm_jax.io.errors import InputError
-from dsirm_jax.serving.bundle.catalogue import UNKNOWN
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FeatureColumn
+from dsirm_jax.serving.bundle.stored_items import UNKNOWN
 from dsirm_jax.serving.counts import Counts
 from dsirm_jax.serving.limits import seconds, whole
 from dsirm_jax.serving.scorer import arguments, browsing, retrieval

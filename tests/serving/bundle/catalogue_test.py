@@ -4,6 +4,7 @@ import pytest
 
 from dsirm_jax.data.identity import PLAIN
 from dsirm_jax.serving.bundle import catalogue as catalogues
+from dsirm_jax.serving.bundle import item_parts
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.formats import saved_model
 from dsirm_jax.sids import prefix_match
@@ -117,15 +118,17 @@ def write_queries(opened, folder, queries):
     columns += [("category", pa.list_(pa.string())), ("price", pa.float64())]
     catalogues.write_catalogue(
         folder,
-        rows=lambda: iter([pa.Table.from_pylist(rows, pa.schema(columns))]),
+        items=item_parts.of_tables(
+            lambda: iter([pa.Table.from_pylist(rows, pa.schema(columns))]),
+            numbers=("price",),
+            processor=opened.models.vocabulary,
+            language="en",
+        ),
         vectors=[np.asarray(old.vectors)],
         sids=np.asarray(old.sids, np.int32),
         trie=old.trie,
-        numbers=("price",),
         voters=old.voters,
         queries=queries,
-        processor=opened.models.vocabulary,
-        language="en",
     )
 
 
