@@ -139,12 +139,12 @@ class Listed:
         self, nearness: Float[np.ndarray, " list"], *, least: int
     ) -> Int[np.ndarray, " probe"]:
         """Returns the lists to read: more where they have fewer candidates than are wanted."""
-        probes, sizes = self.lists.measured.probes, np.diff(self.lists.starts)
+        probes, starts = self.lists.measured.probes, self.lists.starts
         chosen = np.argpartition(-nearness, probes - 1)[:probes]
-        if sizes[chosen].sum() >= least:
+        if (starts[chosen + 1] - starts[chosen]).sum() >= least:
             return chosen
         order = np.argsort(-nearness, kind="stable")
-        enough = np.searchsorted(np.cumsum(sizes[order]), least) + 1
+        enough = np.searchsorted(np.cumsum(np.diff(starts)[order]), least) + 1
         return order[: max(probes, enough)]
 
     def _cosines(
