@@ -245,6 +245,19 @@ def test_lists_hold_what_is_left_and_find_for_cached_queries(listed, tmp_path):
         np.testing.assert_allclose(cached.items.cosine[0], cosines, atol=1e-6)
 
 
+def test_queries_alone_leave_every_file_of_items_as_it_is(listed, tables):
+    before = contents(open_bundle(listed).catalogue.folder)
+    update(listed, queries=tables["queries"])
+    after = open_bundle(listed).catalogue
+    now = contents(after.folder)
+    names = now.keys() | before.keys()
+    assert {name for name in names if now.get(name) != before.get(name)} == {"queries.mdb"}
+    for query in NEW_QUERIES:
+        cached = after.cached(query)
+        cosines = np.sort(after.vectors @ unit(cached.vectors[0]))[::-1][:50]
+        np.testing.assert_allclose(cached.items.cosine[0], cosines, atol=1e-6)
+
+
 def test_damaged_lists_are_named(listed):
     folder = open_bundle(listed).catalogue.folder
     file = lists_file(folder, "items")
