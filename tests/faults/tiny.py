@@ -3,12 +3,11 @@
 import itertools
 from pathlib import Path
 
-from tests.job.tiny import TINY
+from tests.job.tiny import NO_ABLATION, TINY
 
 FLAGS = [
     *TINY,
-    "--gin.job.Job.rungs=()",
-    "--gin.relevance.run.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
+    *NO_ABLATION,
     "--gin.encode/settings.Training.checkpoint_every=2",
     "--gin.quantize/settings.Training.checkpoint_every=3",
     "--gin.generate/settings.Training.checkpoint_every=3",

@@ -25,6 +25,11 @@ TINY = [
     "--gin.prepare.run.vocabulary_size=900",
     *SMALL,
 ]
+# Two rungs, none of which is trained of its own.
+NO_ABLATION = [
+    "--gin.job.Job.rungs=()",
+    "--gin.relevance.run.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
+]
 
 
 def command(stage, model_dir, *more, base=TINY):

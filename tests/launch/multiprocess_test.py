@@ -16,14 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import compilation
-from tests.job.tiny import TINY
+from tests.job.tiny import NO_ABLATION, TINY
 from tests.quantizer.processes_test import free_port
 
-FLAGS = (
-    *TINY,
-    "--gin.job.Job.rungs=()",
-    "--gin.relevance.run.rungs={'no_sid': ('dense',), 'full': ('dense', 'prefix')}",
-)
+FLAGS = (*TINY, *NO_ABLATION)
 LONG = (
     "--gin.quantize/settings.Training.epochs=200",
     "--gin.quantize/settings.Training.checkpoint_every=20",
