@@ -117,6 +117,8 @@ def in_redis(
     records, values = records_of(bundle), Values.of(bundle)
     needed = queries * len(values.value(text_of(0), records[0]))
     if REDIS is None or needed > REDIS_SHARE * psutil.virtual_memory().available:
+        why = "no redis-server is here" if REDIS is None else f"no room for {needed / 1e9:.0f} GB"
+        print(f"Redis is left out: {why}")
         yield None
         return
     socket = scratch / "redis.sock"
