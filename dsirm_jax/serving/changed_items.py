@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from dsirm_jax.relevance.digests import (
     CatalogueStatistics,
     ItemDigests,
     Reading,
-    catalogue_statistics,
     digest_items,
 )
 from dsirm_jax.relevance.pieces import PieceStatistics
@@ -64,13 +63,14 @@ def parts(
     reading = Reading(processor, statistics.names, language)
     renamed = _renamed(old, before=old.statistics.names, after=statistics.names)
     of_new = (digest_items(item_parts.item_texts(rows), reading) for rows in new)
+    of_kept = (old.numbers[rows] for rows in changes.staying())
     columns = (item_parts.columns_of(rows, numbers) for rows in new)
     return ItemParts(
         statistics=statistics,
         ids=heapq.merge(_ids(old, changes), sorted(item_parts.numbered_ids(new, first=stay))),
         stored=itertools.chain(_stored(old, kept), item_parts.stored_rows(new, first=stay)),
-        numbers=itertools.chain(_numbers(old, kept), columns),
-        digests=itertools.chain(_digests(old, kept, renamed=renamed, reading=reading), of_new),
+        numbers=itertools.chain(of_kept, columns),
+        digests=itertools.chain(_digests(old, changes, renamed=renamed, reading=reading), of_new),
         categories=_categories(old, kept, new),
     )
 
@@ -92,35 +92,21 @@ def _stored(old: BundleCatalogue, kept: Bool[np.ndarray, " item"]) -> Iterator[t
         yield store.number_bytes(number), value
 
 
-def _numbers(
-    old: BundleCatalogue, kept: Bool[np.ndarray, " item"]
-) -> Iterator[Float[np.ndarray, "row column"]]:
-    """Yields the user's own numbers of the items that stay."""
-    for rows in _rows(kept):
-        yield old.numbers[rows]
-
-
-def _rows(kept: Bool[np.ndarray, " item"]) -> Iterator[Int[np.ndarray, " row"]]:
-    """Yields the numbers of the items that stay, some at a time."""
-    for start in range(0, len(kept), ROWS_PER_BLOCK):
-        yield start + np.flatnonzero(kept[start : start + ROWS_PER_BLOCK])
-
-
 def _digests(
     old: BundleCatalogue,
-    kept: Bool[np.ndarray, " item"],
+    changes: Changes,
     *,
     renamed: Int[np.ndarray, " renamed"],
     reading: Reading,
 ) -> Iterator[ItemDigests]:
     """Yields the digests of the items that stay, made anew where names are others."""
-    for rows in _rows(kept):
-        others, edges = np.flatnonzero(np.isin(rows, renamed)), [0]
-        for place in others.tolist():
-            yield old.digests.take(rows[edges[-1] : place])
+    for rows in changes.staying():
+        first = 0
+        for place in np.flatnonzero(np.isin(rows, renamed)).tolist():
+            yield old.digests.take(rows[first:place])
             yield digest_items(_texts_of(old.items(rows[place : place + 1])), reading)
-            edges.append(place + 1)
-        yield old.digests.take(rows[edges[-1] :])
+            first = place + 1
+        yield old.digests.take(rows[first:])
 
 
 def _texts_of(items: Sequence[StoredItem]) -> ItemTexts:
@@ -151,8 +137,7 @@ def _statistics(
     processor: SentencePieceProcessor,
 ) -> CatalogueStatistics:
     """Returns what features know of all items: what they knew, less what goes, and what comes."""
-    nothing, texts = np.empty(0, int), map(item_parts.item_texts, new)
-    more, _ = catalogue_statistics(texts, wanted=nothing, processor=processor)
+    more = item_parts.statistics_of(new, processor=processor)
     before, pieces = old.statistics.pieces, old.digests.pieces
     _, place = places(pieces.pieces.starts, np.flatnonzero(~changes.kept))
     less = np.bincount(pieces.pieces.values[place], minlength=len(before.with_piece))

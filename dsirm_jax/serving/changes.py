@@ -31,7 +31,7 @@ from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.relevance.neighbours import Judged
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import models
-from dsirm_jax.serving.bundle.catalogue import ROWS_PER_BLOCK, BundleCatalogue, row_blocks
+from dsirm_jax.serving.bundle.catalogue import ROWS_PER_BLOCK, BundleCatalogue
 from dsirm_jax.serving.bundle.contents import Bundle
 from dsirm_jax.serving.bundle.stored_items import UNKNOWN, StoredItem, item_to_json
 
@@ -82,12 +82,15 @@ class Changes(NamedTuple):
         """Whether the catalogue stays what it is."""
         return bool(self.kept.all()) and not len(self.new.sids)
 
+    def staying(self) -> Iterator[Int[np.ndarray, " row"]]:
+        """Yields the numbers that the items which stay had, rising, some at a time."""
+        for start in range(0, len(self.kept), ROWS_PER_BLOCK):
+            yield start + np.flatnonzero(self.kept[start : start + ROWS_PER_BLOCK])
+
     def vectors(self, old: BundleCatalogue) -> Iterator[Float[np.ndarray, "row dim"]]:
         """Yields the vectors of all items, of the catalogue and then of the new rows."""
-        start = 0
-        for block in row_blocks(old.vectors):
-            yield block[self.kept[start : start + len(block)]]
-            start += len(block)
+        for rows in self.staying():
+            yield old.vectors[rows]
         yield self.new.vectors
 
     def sids(self, old: BundleCatalogue) -> Int[np.ndarray, "item level"]:

@@ -167,8 +167,9 @@ def _write_catalogue(
     """
     old, folder = bundle.catalogue, bundle.path / manifest.catalogue_folder
     identity = manifest.settings.identity or PLAIN
-    sids = changes.sids(old)
-    trie = tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie)
+    sids, trie = changes.sids(old), old.trie
+    if not changes.are_none:
+        trie = tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie)
 
     def queries() -> Iterator[tuple[list[str], Cached]]:
         search = old.item_search if changes.are_none else _item_search(old, changes, folder)

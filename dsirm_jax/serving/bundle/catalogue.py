@@ -29,7 +29,7 @@ import functools
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -51,9 +51,6 @@ from dsirm_jax.serving.bundle.stored_items import UNKNOWN, StoredItem, item_from
 from dsirm_jax.sids import prefix_match
 from dsirm_jax.sids import trie as tries
 from dsirm_jax.sids.trie import Postings, Trie
-
-if TYPE_CHECKING:
-    pass
 
 IDS, ITEMS, QUERIES = "ids.mdb", "items.mdb", "queries.mdb"
 VECTORS, SIDS, NUMBERS, RECORD = "vectors.npy", "sids.npy", "numbers.npy", "record.npy"

@@ -56,8 +56,7 @@ def of_tables(
       processor: SentencePiece.
       language: see `digests.Reading`.
     """
-    nothing, texts = np.empty(0, int), map(item_texts, rows())
-    statistics, _ = digests.catalogue_statistics(texts, wanted=nothing, processor=processor)
+    statistics = statistics_of(rows(), processor=processor)
     reading = Reading(processor, statistics.names, language)
     return ItemParts(
         statistics=statistics,
@@ -67,6 +66,15 @@ def of_tables(
         digests=(digests.digest_items(item_texts(table), reading) for table in rows()),
         categories=numbered_categories(rows(), known={}),
     )
+
+
+def statistics_of(
+    tables: Iterable[pa.Table], *, processor: SentencePieceProcessor
+) -> CatalogueStatistics:
+    """Returns what features know of all items of some tables."""
+    nothing, texts = np.empty(0, int), map(item_texts, tables)
+    statistics, _ = digests.catalogue_statistics(texts, wanted=nothing, processor=processor)
+    return statistics
 
 
 def item_texts(table: pa.Table) -> ItemTexts:
