@@ -79,6 +79,7 @@ def make(
     own_vocabulary=None,
     in_lists=(),
     grown=False,
+    reads=("beams", "neighbour_sids"),
 ):
     """Writes a bundle.
 
@@ -91,6 +92,7 @@ def make(
       own_vocabulary: folder of a vocabulary that the generator alone reads.
       in_lists: features without SIDs that heads compare within a query.
       grown: the full model's head is trees, not a network.
+      reads: of the groups that read SIDs, which of them the full model's head has.
     """
     rows = with_text(listed or items(0, count))
     path.mkdir()
@@ -101,7 +103,7 @@ def make(
     processor = vocabulary.processor(path / "vocabulary.model")
     (path / "vocabulary.model").unlink()
     own = own_vocabulary and folder.read(own_vocabulary)
-    learnt = untrained(processor, prompt=prompt, own=own, in_lists=in_lists)
+    learnt = untrained(processor, prompt=prompt, own=own, in_lists=in_lists, reads=reads)
     if grown:
         learnt.heads[manifests.FULL] = random_trees(learnt.heads[manifests.FULL].features, seed=7)
 
@@ -208,7 +210,9 @@ def make(
     return path
 
 
-def untrained(processor, *, prompt=QUERY, own=None, in_lists=()):
+def untrained(
+    processor, *, prompt=QUERY, own=None, in_lists=(), reads=("beams", "neighbour_sids")
+):
     """Returns models with random parameters, of a language model where it has its vocabulary."""
     size = processor.vocab_size()
     tower = TextTower(vocab_size=size, dim=DIM, hidden_dim=8)
@@ -220,7 +224,7 @@ def untrained(processor, *, prompt=QUERY, own=None, in_lists=()):
     ).fitted_to(text_vocab_size=size if own is None else own.size, sid_sizes=SIZES)
     shape = {"levels": 3, "numbers": ["price"]}
     dense = [name for group in groups.reading("pairs") for name in group.described(**shape)]
-    of_sids = [group.described(**shape) for group in groups.reading("beams", "neighbour_sids")]
+    of_sids = [group.described(**shape) for group in groups.reading(*reads)]
     return models.Models(
         encoder=towers.TwoTowers.restored(
             {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Generic, TypeVar
 
 Input = TypeVar("Input")
@@ -104,3 +105,12 @@ class Batcher(Generic[Input, Result]):
             if self._closed:
                 return None
             return [self._queue.popleft() for _ in range(min(self._most, len(self._queue)))]
+
+
+def waited(future: Future[Result], *, until: float) -> Result | None:
+    """Returns a result; None where it has not come by a time of `time.monotonic`."""
+    try:
+        return future.result(timeout=max(until - time.monotonic(), 0))
+    except (TimeoutError, CancelledError):
+        future.cancel()
+        return None

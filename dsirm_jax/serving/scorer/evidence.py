@@ -201,15 +201,17 @@ def query_features(evidence: Evidence, context: QueryEvidence, beams: Beams) -> 
 def item_context(
     evidence: Evidence,
     items: Int[np.ndarray, " item"],
-    log_probs: Float[np.ndarray, "item level"],
+    log_probs: Float[np.ndarray, "item level"] | None,
 ) -> ItemContext:
     """Returns what they look at of pairs, without the axis of queries.
 
     Args:
       evidence: of the bundle.
       items: by their numbers.
-      log_probs: log P(first l codes of the item's SID | query).
+      log_probs: log P(first l codes of the item's SID | query); None where no head reads them.
     """
+    if log_probs is None:
+        log_probs = np.zeros((len(items), len(evidence.sizes)), np.float32)
     return ItemContext(
         sids=item_sids(evidence.catalogue, items),
         log_probs=log_probs,
@@ -243,6 +245,12 @@ def without_query_axis(beams: Beams) -> Beams:
     return Beams(*(part[0] for part in beams))
 
 
-def no_beams(levels: int) -> Beams:
-    """Returns the beams of a query that none are known of, without the axis of queries."""
-    return Beams(np.empty((0, levels), np.int32), np.empty(0, np.float32), np.empty(0, bool))
+def no_beams(levels: int, *, beams: int = 0) -> Beams:
+    """Returns the beams of a query that none are known of, without the axis of queries.
+
+    Args:
+      levels: of a SID.
+      beams: rows, none of which is valid.
+    """
+    sids = np.full((beams, levels), -1, np.int32)
+    return Beams(sids, np.full(beams, -np.inf, np.float32), np.zeros(beams, bool))

@@ -12,7 +12,14 @@ from jaxtyping import Array, Float, Int
 
 from dsirm_jax.relevance import groups as registry
 from dsirm_jax.relevance.compute import sid_group_features
-from dsirm_jax.relevance.features.group import PAIRS, Group, ItemContext, QueryContext, SidContext
+from dsirm_jax.relevance.features.group import (
+    BEAMS,
+    PAIRS,
+    Group,
+    ItemContext,
+    QueryContext,
+    SidContext,
+)
 from dsirm_jax.relevance.fitted import FittedHead
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import pair_probabilities
@@ -45,6 +52,7 @@ class Judge:
       schema: the columns that any head reads, in order.
       pair_groups: groups of features that they read, of those that know nothing of SIDs.
       sid_groups: likewise, of those that read SIDs.
+      reads_beams: whether a head reads what the generator says of a query.
       has_dense_only: whether there is a head without SIDs.
     """
 
@@ -58,6 +66,8 @@ class Judge:
         groups = registry.served(wanted, head=FULL)
         self.pair_groups = tuple(group for group in groups if group.reads == PAIRS)
         self.sid_groups = tuple(group for group in groups if group.reads != PAIRS)
+        # What this package has of `NEIGHBOUR_SIDS`, and nothing else is served, reads no beams.
+        self.reads_beams = any(group.reads == BEAMS for group in groups)
         levels, numbers = len(manifest.sizes), manifest.settings.numbers
         self._pair_columns, sid_columns = (
             tuple(

@@ -1,8 +1,8 @@
 """Scores pairs and finds SIDs from a bundle: no gin, no TensorFlow, no training code.
 
 What is known of a head query lies in the bundle, so that its pairs take array work alone. Any other
-query goes to the generator, together with others that wait; where it is late, the answer is that of
-the head without SIDs.
+query goes to the generator, together with others that wait, if a head reads what it says; where it
+is late, the answer is that of the head without SIDs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from dsirm_jax.io.errors import InputError
+from dsirm_jax.relevance.features.group import QueryContext
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle
 from dsirm_jax.serving.bundle.manifest import FeatureColumn
 from dsirm_jax.serving.bundle.stored_items import UNKNOWN
@@ -39,7 +40,7 @@ from dsirm_jax.serving.scorer.answers import (
     Retrieved,
     Scored,
 )
-from dsirm_jax.serving.scorer.batching import Batcher, Overloaded
+from dsirm_jax.serving.scorer.batching import Batcher, Overloaded, waited
 from dsirm_jax.serving.scorer.cached_queries import cached_queries
 from dsirm_jax.serving.scorer.evidence import (
     CachedQuery,
@@ -108,9 +109,9 @@ class Scorer:
         self.schema = self._judge.schema
         self._evidence = evidence_in(bundle, pair_groups=self._judge.pair_groups)
         self._vector, self._prompted = query_encoder(models.encoder), models.prompted
-        self._generator = on_device(
-            models.generator, trie=self._catalogue.trie, beams=manifest.settings.beams
-        )
+        beams, trie = manifest.settings.beams, self._catalogue.trie
+        self._no_beams = with_query_axis(no_beams(len(self.sizes), beams=beams))
+        self._generator = on_device(models.generator, trie=trie, beams=beams)
         self._run = run
         self._batcher = Batcher(self._generated, most=settings.batch, waiting=settings.waiting)
         self._cached = cached_queries(bundle, self._evidence, settings=settings)
@@ -159,11 +160,9 @@ class Scorer:
             no_vector = np.zeros(self._catalogue.vectors.shape[1], np.float32)
             vector = self._vector(WARM_TEXT) if self._vector else no_vector
             context = query_evidence(self._evidence, WARM_TEXT, vector)
-            dense = dense_features(self._evidence, context, items)
             of_query = query_features(self._evidence, context, with_query_axis(generated.beams))
-            pairs = item_context(self._evidence, items, generated.log_probs)
-            self._judge.with_sids(dense, of_query, pairs)
-            self._judge.without_sids(dense)
+            self._judged_at_once(context, of_query, items, generated.log_probs)
+            self._judge.without_sids(dense_features(self._evidence, context, items))
 
     def close(self) -> None:
         """Ends the thread that serves; callers that wait get the answer without SIDs."""
@@ -224,7 +223,7 @@ class Scorer:
         source: AnswerSource
         if cached is not None:
             source, beams = CACHED, without_query_axis(cached.beams)
-        elif (generated := self._result(self._submit(text), until=until)) is not None:
+        elif (generated := waited(self._submit(text), until=until)) is not None:
             source, beams = LIVE, generated.beams
         else:
             source, beams = FALLBACK, no_beams(len(self.sizes))
@@ -340,43 +339,55 @@ class Scorer:
         until: float,
     ) -> tuple[Judgement, AnswerSource]:
         """Returns what the heads make of items, and where the query's SIDs came from."""
-        if cached is not None:
-            judged = self._judged_cached(cached, items.tobytes())
-            if judged is not None:
-                return judged, CACHED
+        if cached and (judged := self._judged_cached(cached, items.tobytes())) is not None:
+            return judged, CACHED
         context_of = self._context(text, cached)
+        if not self._judge.reads_beams:
+            context = context_of()
+            of_query = query_features(self._evidence, context, self._no_beams)
+            return self._judged_at_once(context, of_query, items), LIVE
         future = self._submit(text, sids=item_sids(self._catalogue, items))
         # While the generator is at work:
         context = context_of()
         dense = dense_features(self._evidence, context, items)
-        generated = self._result(future, until=until)
+        generated = waited(future, until=until)
         if generated is None:
             if not self._judge.has_dense_only:
                 self._counts.add(OVERLOADED)
                 raise Overloaded("the generator is late, and the bundle has no head without SIDs")
             return self._judge.without_sids(dense), FALLBACK
-        if cached is None:
-            beams = with_query_axis(generated.beams)
-            of_query = query_features(self._evidence, context, beams)
-        else:
-            of_query = cached.of_query
+        of_query = (
+            cached.of_query
+            if cached
+            else query_features(self._evidence, context, with_query_axis(generated.beams))
+        )
         pairs = item_context(self._evidence, items, generated.log_probs)
         return self._judge.with_sids(dense, of_query, pairs), LIVE
 
     def _judge_cached(self, cached: CachedQuery, items: bytes) -> Judgement | None:
         """Returns what the heads make of items, int64, for a cached query.
 
-        None where the log-probability of an item's SID is not known.
+        None where a head reads the log-probability of an item's SID that is not known.
         """
-        numbers = np.frombuffer(items, np.int64)
-        sids = item_sids(self._catalogue, numbers)
-        log_probs = known_log_probs(cached.known, sids, sizes=self.sizes)
-        if log_probs is None:
-            return None
-        pairs = item_context(self._evidence, numbers, log_probs)
+        numbers, log_probs = np.frombuffer(items, np.int64), None
+        if self._judge.reads_beams:
+            sids = item_sids(self._catalogue, numbers)
+            if (log_probs := known_log_probs(cached.known, sids, sizes=self.sizes)) is None:
+                return None
+        return self._judged_at_once(cached.context, cached.of_query, numbers, log_probs)
+
+    def _judged_at_once(
+        self,
+        context: QueryEvidence,
+        of_query: QueryContext,
+        items: Int[np.ndarray, " item"],
+        log_probs: Float[np.ndarray, "item level"] | None = None,
+    ) -> Judgement:
+        """Returns what the heads make of items without the generator; see `item_context`."""
         with self._judging:
-            dense = dense_features(self._evidence, cached.context, numbers)
-            return self._judge.with_sids(dense, cached.of_query, pairs)
+            dense = dense_features(self._evidence, context, items)
+            pairs = item_context(self._evidence, items, log_probs)
+            return self._judge.with_sids(dense, of_query, pairs)
 
     def _context(self, text: str, cached: CachedQuery | None) -> Callable[[], QueryEvidence]:
         """Returns what finds all that is known of a query without the generator.
@@ -416,20 +427,10 @@ class Scorer:
         context_of = self._context(text, cached)
         future = self._submit(text)
         context = context_of()  # while the generator is at work
-        generated = self._result(future, until=until)
+        generated = waited(future, until=until)
         if generated is None:
             return context, no_beams(len(self.sizes)), FALLBACK
         return context, generated.beams, LIVE
-
-    def _result(
-        self, future: concurrent.futures.Future[Generated], *, until: float
-    ) -> Generated | None:
-        """Waits for the generator; None when it is late."""
-        try:
-            return future.result(timeout=max(until - time.monotonic(), 0))
-        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
-            future.cancel()
-            return None
 
     def _generated(self, requests: Sequence[GeneratorRequest]) -> list[Generated]:
         self._counts.add(BATCHES)
@@ -445,6 +446,5 @@ class Scorer:
 
     def _until(self, deadline: float | None) -> float:
         """Returns the time of `time.monotonic` at which a caller stops waiting."""
-        if deadline is None:
-            deadline = self._settings.deadline
+        deadline = self._settings.deadline if deadline is None else deadline
         return time.monotonic() + seconds("deadline", deadline, most=threading.TIMEOUT_MAX)

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dsirm_jax.relevance import groups
+from dsirm_jax.relevance.features.group import ItemContext, QueryContext, SidContext
 from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.score import score
 from dsirm_jax.serving.bundle.manifest import DENSE_ONLY, FULL, FeatureColumn
 from dsirm_jax.serving.scorer.judging import Judge
+from dsirm_jax.sids.prefix_match import Beams
 from tests.serving import tiny
 
 LEXICAL = ("bm25", "bm25_share", "overlap", "coverage", "phrase", "query_length")
@@ -78,3 +81,29 @@ def test_heads_that_compare_take_the_pairs_of_a_call_as_their_list(pairs):
     if pairs > 1:
         alone = score(heads[DENSE_ONLY], dense, lists=np.arange(pairs))
         assert np.abs(alone - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("group", groups.reading("neighbour_sids"), ids=lambda group: group.name)
+def test_groups_of_near_sids_read_neither_beams_nor_probabilities(group):
+    random = np.random.default_rng(1)
+    sids = random.integers(0, 3, (1, 5, 3)).astype(np.int32)
+    near = random.integers(0, 3, (1, 7, 3)).astype(np.int32)
+    found = []
+    for value in (0.0, np.nan):
+        beams = Beams(
+            sids=np.full((1, 2, 3), int(value == 0), np.int32),
+            log_probs=np.full((1, 2), value, np.float32),
+            valid=np.full((1, 2), value == 0),
+        )
+        queries = QueryContext(
+            beams=beams,
+            near_sids=near,
+            near_weights=np.full((1, 7), 0.1, np.float32),
+            vote_sids=near,
+            vote_weights=np.full((1, 7, 4), 0.2, np.float32),
+        )
+        probabilities = np.full((1, 5, 3), value, np.float32)
+        items = ItemContext(sids=sids, log_probs=probabilities, log_shares=probabilities)
+        found.append(np.asarray(group.compute(SidContext(queries, items))))
+    assert np.isfinite(found[0]).all() and found[0].std() > 0
+    np.testing.assert_array_equal(found[0], found[1])
