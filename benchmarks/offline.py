@@ -17,20 +17,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
+from watched import Taken, watched
 
 from dsirm_jax.run.layout import Layout
 
@@ -67,22 +64,27 @@ def main() -> None:
         write_pairs(file, layout, pairs=pairs)
         command = [sys.executable, "-m", "dsirm_jax", "score", f"--pairs={file}"]
         command += [f"--gin_file={layout.model_dir / 'config.gin'}"]
-        seconds, cpu = timed([*command, "--trust"], cwd=Path(scratch))
+        taken = watched([*command, "--trust"], log=Path(scratch) / "log")
         expected = by_pair([layout.model_dir / "score/scores.parquet"])
-        cases += shown("dsirm score", pairs, seconds, cpu, differences=None)
+        cases += shown("dsirm score", pairs, taken, differences=None)
         for engine in given.engines:
             if importlib.util.find_spec(PACKAGES[engine]) is None:
                 continue
             folder = Path(scratch) / engine
             folder.mkdir()
             (folder / "program.py").write_text(program(engine, file, folder, layout=layout))
-            seconds, cpu = timed([sys.executable, "program.py"], cwd=folder)
+            taken = watched(
+                [sys.executable, "program.py"],
+                cwd=folder,
+                log=folder / "log",
+                environment={"PYSPARK_PYTHON": sys.executable},
+            )
             found = by_pair(sorted(folder.rglob("part-*")) or sorted(folder.glob("scores*")))
             if not found.drop_columns("score").equals(expected.drop_columns("score")):
                 raise SystemExit(f"{engine} has other pairs")
             both = (np.asarray(of["score"]) for of in (found, expected))
             differences = np.abs(np.subtract(*both))
-            cases += shown(engine, pairs, seconds, cpu, differences=differences)
+            cases += shown(engine, pairs, taken, differences=differences)
     write(given.json, cases)
 
 
@@ -113,39 +115,15 @@ def program(engine: str, file: Path, folder: Path, *, layout: Layout) -> str:
     return text
 
 
-def timed(command: Sequence[str], *, cwd: Path) -> tuple[float, float]:
-    """Returns the seconds that a command takes, and those of CPU of all that it starts."""
-    begun, used = time.perf_counter(), dict[int, float]()
-    environment = os.environ | {"PYSPARK_PYTHON": sys.executable}
-    with (
-        (cwd / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log) as running,
-    ):
-        tree = psutil.Process(running.pid)
-        while running.poll() is None:
-            for process in [tree, *tree.children(recursive=True)]:
-                try:
-                    times = process.cpu_times()
-                except psutil.NoSuchProcess:
-                    continue
-                used[process.pid] = times.user + times.system
-            time.sleep(0.2)
-    if running.returncode:
-        raise SystemExit((cwd / "log").read_text()[-3000:])
-    return time.perf_counter() - begun, sum(used.values())
-
-
 def by_pair(files: Sequence[Path]) -> pa.Table:
     """Returns query, item and score of files, in the order of the pairs."""
     tables = [pq.ParquetFile(file).read(["query", "item_id", "score"]) for file in files]
     return pa.concat_tables(tables).sort_by([("query", "ascending"), ("item_id", "ascending")])
 
 
-def shown(
-    engine: str, pairs: int, seconds: float, cpu: float, *, differences: np.ndarray | None
-) -> list[dict]:
+def shown(engine: str, pairs: int, taken: Taken, *, differences: np.ndarray | None) -> list[dict]:
     """Prints a row, and returns its cases."""
-    rate, apart = pairs / cpu, []
+    rate, apart = pairs / taken.of_cpu, []
     cases = [line(f"{engine}/rate", rate, None, "pairs/s and core", ratio=None)]
     if differences is not None:
         most = float(np.quantile(differences, 0.999))
@@ -155,7 +133,8 @@ def shown(
         cases.append(
             line(f"{engine}/apart", most, GOAL, "probability", ratio=GOAL / max(most, 1e-12))
         )
-    print_row(engine, f"{pairs:,}", f"{seconds:.0f}", f"{cpu:.0f}", f"{rate:,.0f}", *apart)
+    seconds = (f"{taken.seconds:.0f}", f"{taken.of_cpu:.0f}")
+    print_row(engine, f"{pairs:,}", *seconds, f"{rate:,.0f}", *apart)
     return cases
 
 

@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 from lines import line, print_heading, print_row, write
+from watched import Taken, watched
 
 GIB = 2**30
 GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
@@ -54,17 +51,17 @@ def _growth(sizes: tuple[int, ...], scratch: Path) -> list[dict]:
     print_heading("items", "judgements", "seconds", "us a row", "peak GiB")
     lines, first = [], None
     for items in sizes:
-        seconds, peak = _measured("shop", items, scratch / f"shop-{items}")
+        taken = _measured("shop", items, scratch / f"shop-{items}")
         summary = json.loads((scratch / f"shop-{items}" / "summary.json").read_text())
         rows = summary["items"]["read"] + summary["judgements"]["read"]
-        cost = seconds / rows * 1e6
+        cost = taken.seconds / rows * 1e6
         first = first or cost
         judgements = f"{summary['judgements']['read']:,}"
-        gib = f"{peak / GIB:.2f}"
-        print_row(f"{items:,}", judgements, f"{seconds:.0f}", f"{cost:.0f}", gib)
+        gib = taken.peak / GIB
+        print_row(f"{items:,}", judgements, f"{taken.seconds:.0f}", f"{cost:.0f}", f"{gib:.2f}")
         lines += [
             _compared(f"growth/items={items}", cost, first, "us a row"),
-            _compared(f"memory/items={items}", peak / GIB, 3.0, "GiB, other: what is allowed"),
+            _compared(f"memory/items={items}", gib, 3.0, "GiB, other: what is allowed"),
         ]
     return lines
 
@@ -76,46 +73,24 @@ def _shards(items: int, scratch: Path) -> list[dict]:
     for shards in (1, 2, 7):
         folder = scratch / f"tables-{shards}"
         _export(items, shards, folder)
-        seconds, peak = _measured("tables", shards, folder)
+        ours = _measured("tables", shards, folder)
         checksum = _checksum(folder)
         sums.add(checksum)
-        print_row(f"{shards} shards", f"{seconds:.1f}", f"{peak / GIB:.2f}", checksum)
-    other_seconds, other_peak = _measured("pandas", 7, scratch / "tables-7")
-    print_row("pandas", f"{other_seconds:.1f}", f"{other_peak / GIB:.2f}", "")
+        print_row(f"{shards} shards", f"{ours.seconds:.1f}", f"{ours.peak / GIB:.2f}", checksum)
+    other = _measured("pandas", 7, scratch / "tables-7")
+    print_row("pandas", f"{other.seconds:.1f}", f"{other.peak / GIB:.2f}", "")
     lines.append(_compared("shards/distinct contents of 1, 2 and 7", len(sums), 1, "contents"))
-    lines.append(_compared(f"pandas/items={items}", seconds, other_seconds, "s"))
-    lines.append(_compared(f"pandas/memory/items={items}", peak / GIB, other_peak / GIB, "GiB"))
+    lines.append(_compared(f"pandas/items={items}", ours.seconds, other.seconds, "s"))
+    lines.append(
+        _compared(f"pandas/memory/items={items}", ours.peak / GIB, other.peak / GIB, "GiB")
+    )
     return lines
 
 
-def _measured(kind: str, what: int, folder: Path) -> tuple[float, int]:
-    """Runs a case in a fresh process; returns its seconds and the peak of its tree's memory."""
+def _measured(kind: str, what: int, folder: Path) -> Taken:
+    """Runs a case in a fresh process."""
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    child = subprocess.Popen([sys.executable, __file__, "--case", kind, str(what), str(folder)])
-    peak, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        tree = psutil.Process(child.pid)
-        while not done.wait(0.2):
-            total = 0
-            for process in (tree, *tree.children(recursive=True)):
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:  # it has just ended
-                    continue
-            peak = max(peak, total)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = child.wait()
-    seconds = time.monotonic() - started
-    done.set()
-    watcher.join()
-    if code:
-        raise SystemExit(f"{kind} {what} failed")
-    return seconds, peak
+    return watched([sys.executable, __file__, "--case", kind, str(what), str(folder)])
 
 
 def _shop(items: int):
