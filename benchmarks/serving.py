@@ -42,10 +42,13 @@ from shapes import SMOLLM2_135M, T5_SMALL
 
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.fitted import FittedGenerator
+from dsirm_jax.relevance.nearest import search
+from dsirm_jax.relevance.nearest.build import made
+from dsirm_jax.relevance.nearest.settings import DEFAULT
 from dsirm_jax.serving import Scorer, ScorerSettings
 from dsirm_jax.serving.bundle import item_parts, store
 from dsirm_jax.serving.bundle.cached import NO_KEY, unpacked
-from dsirm_jax.serving.bundle.catalogue import row_blocks, write_catalogue
+from dsirm_jax.serving.bundle.catalogue import item_vectors, row_blocks, write_catalogue
 from dsirm_jax.serving.bundle.contents import Bundle, open_bundle, seal_bundle
 from dsirm_jax.serving.scorer.answers import CACHED, LIVE, AnswerSource
 from dsirm_jax.sids import trie as tries
@@ -220,7 +223,7 @@ def starts(bundle: Bundle, request: tuple[str, list[str]], *, name: str) -> list
 
 
 def repeated(bundle: Bundle, path: Path, *, copies: int) -> Bundle:
-    """Returns a bundle of the same models whose catalogue has every item some times."""
+    """Returns a bundle of the same models whose catalogue has every item some times, and lists."""
     manifest, old = bundle.manifest, bundle.catalogue
     shutil.copytree(bundle.path, path, ignore=shutil.ignore_patterns("catalogue-*", "*.lock"))
     stored = [item for numbers in row_blocks(np.arange(len(old))) for item in old.items(numbers)]
@@ -233,6 +236,9 @@ def repeated(bundle: Bundle, path: Path, *, copies: int) -> Bundle:
             named = pc.binary_join_element_wise(ids, suffix, "")
             yield table.set_column(place, "item_id", named)
 
+    known = [
+        (text, unpacked(np.frombuffer(record, old.record))) for text, record in old.cached_queries()
+    ]
     random = np.random.default_rng(0)
     sids = np.tile(np.asarray(old.sids, np.int32), (copies, 1))
     sids[len(old) :, -1] = random.integers(manifest.sizes[-1], size=len(sids) - len(old))
@@ -248,10 +254,14 @@ def repeated(bundle: Bundle, path: Path, *, copies: int) -> Bundle:
         sids=sids,
         trie=tries.build(sids, sizes=manifest.sizes, kind=manifest.settings.trie),
         voters=old.voters,
-        queries=(
-            ([text], unpacked(np.frombuffer(record, old.record)))
-            for text, record in old.cached_queries()
-        ),
+        queries=(([text], cached) for text, cached in known),
+    )
+    made(
+        search.ITEMS,
+        item_vectors(path / manifest.catalogue_folder),
+        folder=path / manifest.catalogue_folder,
+        settings=DEFAULT,
+        queries=np.concatenate([cached.vectors for _, cached in known]),
     )
     files = {name: of for name, of in manifest.files.items() if not name.startswith("catalogue-")}
     seal_bundle(path, dataclasses.replace(manifest, items=len(sids), files=files))

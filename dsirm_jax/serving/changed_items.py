@@ -65,10 +65,14 @@ def parts(
     of_new = (digest_items(item_parts.item_texts(rows), reading) for rows in new)
     of_kept = (old.numbers[rows] for rows in changes.staying())
     columns = (item_parts.columns_of(rows, numbers) for rows in new)
+    ids = sorted(item_parts.numbered_ids(new, first=stay))
+    stored = item_parts.stored_rows(new, first=stay)
+    all_stay = stay == len(kept)  # under their numbers, so that files of theirs are copied whole
     return ItemParts(
         statistics=statistics,
-        ids=heapq.merge(_ids(old, changes), sorted(item_parts.numbered_ids(new, first=stay))),
-        stored=itertools.chain(_stored(old, kept), item_parts.stored_rows(new, first=stay)),
+        ids=ids if all_stay else heapq.merge(_ids(old, changes), ids),
+        stored=stored if all_stay else itertools.chain(_stored(old, kept), stored),
+        beside=old.folder if all_stay else None,
         numbers=itertools.chain(of_kept, columns),
         digests=itertools.chain(_digests(old, changes, renamed=renamed, reading=reading), of_new),
         categories=_categories(old, kept, new),

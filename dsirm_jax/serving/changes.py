@@ -90,7 +90,8 @@ class Changes(NamedTuple):
     def vectors(self, old: BundleCatalogue) -> Iterator[Float[np.ndarray, "row dim"]]:
         """Yields the vectors of all items, of the catalogue and then of the new rows."""
         for rows in self.staying():
-            yield old.vectors[rows]
+            is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
+            yield old.vectors[rows[0] : rows[-1] + 1] if is_run else old.vectors[rows]
         yield self.new.vectors
 
     def sids(self, old: BundleCatalogue) -> Int[np.ndarray, "item level"]:

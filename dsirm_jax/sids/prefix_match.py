@@ -205,19 +205,26 @@ def vote_features(
 
 
 def log_prefix_shares(
-    sids: Integer[np.ndarray, "item level"], *, sizes: Sequence[int]
+    sids: Integer[np.ndarray, "item level"],
+    *,
+    sizes: Sequence[int],
+    order: Integer[np.ndarray, " item"] | None = None,
 ) -> Float[np.ndarray, "item level"]:
     """Returns the log share of items that have the first l codes of each item, float32.
 
     Args:
       sids: codes of the catalogue.
       sizes: codes per level.
+      order: rows sorted by SID, and so by every prefix; None: to be found.
     """
     keys = codes.prefix_keys(sids, sizes=sizes)
+    if order is None:
+        order = np.argsort(keys[:, -1], kind="stable")
     shares = np.empty(sids.shape, np.float32)
     for level in range(sids.shape[1]):
-        _, inverse, counts = np.unique(keys[:, level], return_inverse=True, return_counts=True)
-        shares[:, level] = np.log(counts / len(sids))[inverse]
+        starts = np.flatnonzero(np.diff(keys[order, level], prepend=-1))
+        counts = np.diff(starts, append=len(sids))
+        shares[order, level] = np.repeat(np.log(counts / len(sids)), counts)
     return shares
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsirm_jax.serving import changed_items
-from dsirm_jax.serving.bundle import digested, item_parts, store
+from dsirm_jax.serving.bundle import catalogue, digested, item_parts, store
 from dsirm_jax.serving.bundle.contents import open_bundle
 from dsirm_jax.serving.bundle.stored_items import UNKNOWN
 from dsirm_jax.serving.changes import Changes, NewItems
@@ -56,11 +56,11 @@ def parts_of(rows, opened):
 def catalogue_of(parts, base, folder):
     """Writes parts, and opens what was written."""
     folder.mkdir()
-    store.write_store(folder / "ids.mdb", parts.ids)
-    store.write_store(folder / "items.mdb", parts.stored)
+    catalogue.write_stores(folder, parts)
     digested.write_digests(folder / "digests", parts.digests)
     return dataclasses.replace(
         base,
+        folder=folder,
         ids=store.open_store(folder / "ids.mdb"),
         stored=store.open_store(folder / "items.mdb"),
         digests=digested.read_digests(folder / "digests"),

@@ -193,8 +193,8 @@ def test_votes_equal_a_loop_over_judgements(seed):
 
 
 def test_log_prefix_shares_by_hand():
-    sids = np.array([[0, 0], [0, 1], [0, 1], [1, 1]])
-    expected = np.log([[3 / 4, 1 / 4], [3 / 4, 2 / 4], [3 / 4, 2 / 4], [1 / 4, 1 / 4]])
+    sids = np.array([[1, 1], [0, 1], [0, 0], [0, 1]])
+    expected = np.log([[1 / 4, 1 / 4], [3 / 4, 2 / 4], [3 / 4, 1 / 4], [3 / 4, 2 / 4]])
     np.testing.assert_allclose(
         prefix_match.log_prefix_shares(sids, sizes=(2, 2)), expected, rtol=1e-6
     )

@@ -119,13 +119,17 @@ def extended(lists: Lists, vectors: Float[np.ndarray, "candidate dim"]) -> Lists
       lists: of the first candidates.
       vectors: of all candidates, of length 1, in memory or memory-mapped.
     """
-    known = np.empty(len(lists.rows), int)
-    known[lists.rows] = np.repeat(np.arange(len(lists.centroids)), np.diff(lists.starts))
-    further = [
-        _nearest_centroid(block, lists.centroids) for block in _blocks(vectors[len(known) :])
-    ]
-    list_of = np.concatenate([known, *further])
-    return dataclasses.replace(_listed(lists.centroids, list_of), measured=lists.measured)
+    further = vectors[len(lists.rows) :]
+    list_of = np.concatenate(
+        [np.empty(0, int), *(_nearest_centroid(b, lists.centroids) for b in _blocks(further))]
+    )
+    # Further candidates have the highest numbers: each is behind all that its list has.
+    order = np.argsort(list_of, kind="stable")
+    number = (len(lists.rows) + order).astype(np.int32)
+    rows = np.insert(lists.rows, lists.starts[1:][list_of[order]], number)
+    counts = np.bincount(list_of, minlength=len(lists.centroids))
+    starts = lists.starts + np.concatenate([[0], np.cumsum(counts)])
+    return dataclasses.replace(lists, starts=starts, rows=rows)
 
 
 def without(lists: Lists, kept: Bool[np.ndarray, " candidate"]) -> Lists:

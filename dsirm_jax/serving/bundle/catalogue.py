@@ -28,6 +28,7 @@ import dataclasses
 import functools
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,19 +271,28 @@ def write_catalogue(
     """
     folder.mkdir(parents=True)
     _write_statistics(folder / STATISTICS, items.statistics)
-    store.write_store(folder / IDS, items.ids)
-    store.write_store(folder / ITEMS, items.stored)
-    _write_array(folder / NUMBERS, items.numbers, rows=len(sids), type_=np.float64)
-    _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
-    sizes = trie.sizes
-    np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
-    digested.write_digests(folder / DIGESTS, items.digests)
-    np.save(folder / LOG_SHARES, prefix_match.log_prefix_shares(sids, sizes=sizes))
-    np.save(folder / CATEGORIES, items.categories)
-    tries.save(folder / TRIE, trie)
-    _save(folder / POSTINGS, dataclasses.asdict(tries.postings(sids, sizes=sizes)))
-    _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
+    with ThreadPoolExecutor(1) as beside:
+        stores = beside.submit(write_stores, folder, items)
+        _write_array(folder / NUMBERS, items.numbers, rows=len(sids), type_=np.float64)
+        _write_array(folder / VECTORS, vectors, rows=len(sids), type_=np.float32)
+        sizes = trie.sizes
+        np.save(folder / SIDS, sids.astype(np.uint16 if max(sizes) <= 1 << 16 else np.int32))
+        digested.write_digests(folder / DIGESTS, items.digests)
+        postings = tries.postings(sids, sizes=sizes)
+        _save(folder / POSTINGS, dataclasses.asdict(postings))
+        shares = prefix_match.log_prefix_shares(sids, sizes=sizes, order=postings.rows)
+        np.save(folder / LOG_SHARES, shares)
+        np.save(folder / CATEGORIES, items.categories)
+        tries.save(folder / TRIE, trie)
+        _save(folder / VOTERS, {"vectors": voters.vectors, **voters.judged._asdict()})
+        stores.result()
     write_queries(folder, queries, identity=identity)
+
+
+def write_stores(folder: Path, items: ItemParts) -> None:
+    """Writes the ids of all items of a catalogue, and what is stored of them."""
+    for name, rows in ((IDS, items.ids), (ITEMS, items.stored)):
+        store.write_store(folder / name, rows, beside=items.beside and items.beside / name)
 
 
 def copy_items(old: Path, folder: Path) -> None:
@@ -351,7 +361,7 @@ def _write_array(
                 header = np.lib.format.header_data_from_array_1_0(np.empty(0, type_))
                 shape = (rows, block.shape[1])
                 np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
-            file.write(np.ascontiguousarray(block, type_).tobytes())
+            file.write(np.ascontiguousarray(block, type_).data)
             row += len(block)
     if not path.stat().st_size or row != rows:
         raise ValueError(f"{path}: {row} rows instead of {rows}")

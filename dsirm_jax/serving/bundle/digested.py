@@ -46,10 +46,10 @@ def write_digests(folder: Path, parts: Iterable[ItemDigests]) -> None:
             file.write(np.zeros(1, np.int64).tobytes())
         for (pieces, counts, lengths, folded), terms in parts:
             for name, flat in (("counts", counts), ("lengths", lengths)):
-                values[name].write(flat.astype(TYPES[name]).tobytes())
+                values[name].write(np.ascontiguousarray(flat, TYPES[name]).data)
             for name, rows in zip(RAGGED, (pieces, folded, terms), strict=True):
-                values[name].write(rows.values.astype(TYPES[name]).tobytes())
-                starts[name].write((rows.starts[1:] + written[name]).astype(np.int64).tobytes())
+                values[name].write(np.ascontiguousarray(rows.values, TYPES[name]).data)
+                starts[name].write((rows.starts[1:] + written[name]).astype(np.int64).data)
                 written[name] += int(rows.starts[-1])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ class ItemParts(NamedTuple):
       digests: of the texts of some items at a time.
       categories: number of each item's category path, `UNKNOWN` where it has none; paths are
         numbered as they occur.
+      beside: folder of a catalogue of the first items, where `ids` and `stored` are those of the
+        further ones alone.
     """
 
     statistics: CatalogueStatistics
@@ -38,6 +41,7 @@ class ItemParts(NamedTuple):
     numbers: Iterable[Float[np.ndarray, "row column"]]
     digests: Iterable[ItemDigests]
     categories: Int[np.ndarray, " item"]
+    beside: Path | None = None
 
 
 def of_tables(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import struct
 import sys
 import threading
@@ -113,17 +114,25 @@ def open_store(path: str | os.PathLike[str]) -> KeyValues:
         return file
 
 
-def write_store(path: str | os.PathLike[str], rows: Iterable[tuple[bytes, bytes]]) -> None:
+def write_store(
+    path: str | os.PathLike[str],
+    rows: Iterable[tuple[bytes, bytes]],
+    *,
+    beside: str | os.PathLike[str] | None = None,
+) -> None:
     """Writes a file of keys and values; fastest where they come in the order of the keys.
 
     Args:
       path: where to; nothing may be there.
       rows: keys of at most `KEY_BYTES`, and values. Of a key's values the first one stays.
+      beside: a file that `write_store` wrote, all of whose keys and values are there, too, first.
 
     Raises:
       StorageError: the disk refuses it. LMDB maps a file to read it, and writes it as any other.
     """
     with disk.writing(path):
+        if beside:
+            shutil.copyfile(beside, path)
         file = lmdb.open(str(path), subdir=False, lock=False, map_size=MOST_BYTES, sync=False)
         try:
             writing = file.begin(write=True)

@@ -65,3 +65,19 @@ def test_a_key_without_a_value_is_named_with_the_file(tmp_path):
     assert store.open_store(path).existing([b"a", b"a"]) == [b"1", b"1"]
     with pytest.raises(InputError, match=r"file\.mdb: 1 of 2 keys have no value; copy the bundle"):
         store.open_store(path).existing([b"a", b"b"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    there=st.dictionaries(KEYS, st.binary(max_size=5000), max_size=30),
+    pairs=st.lists(st.tuples(KEYS, st.binary(max_size=20)), max_size=30),
+)
+def test_rows_beside_those_of_another_file_are_all_there(there, pairs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    store.write_store(folder / "one", there.items())
+    before = (folder / "one").read_bytes()
+    store.write_store(folder / "both", pairs, beside=folder / "one")
+    assert (folder / "one").read_bytes() == before
+    # Of a key's values the first stays, and those that were there are first.
+    expected = dict([*there.items(), *pairs][::-1])
+    assert dict(store.open_store(folder / "both")) == expected
