@@ -21,12 +21,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil
 from lines import line, print_heading, print_row, write
+from timing import of_callers
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.serving.bundle import store
@@ -170,21 +170,16 @@ def timed(
 ) -> tuple[np.ndarray, float]:
     """Returns microseconds of every call, and the seconds that all took."""
     numbers = np.random.default_rng(seed).integers(0, queries, (callers, calls // callers))
+    texts = [[text_of(number) for number in own] for own in numbers.tolist()]
 
-    def call(own: np.ndarray) -> list[float]:
-        microseconds = []
-        for text in map(text_of, own.tolist()):
-            started = time.perf_counter()
-            found = table.get(text, until=time.monotonic() + 2 * PATIENT)
-            microseconds.append(1e6 * (time.perf_counter() - started))
-            if found is None or found.text != text:
-                raise InputError(f"{text!r} is not where it was written")
-        return microseconds
+    def call(caller: int, number: int) -> None:
+        text = texts[caller][number]
+        found = table.get(text, until=time.monotonic() + 2 * PATIENT)
+        if found is None or found.text != text:
+            raise InputError(f"{text!r} is not where it was written")
 
-    with ThreadPoolExecutor(callers) as threads:
-        started = time.perf_counter()
-        microseconds = list(threads.map(call, numbers))
-        return np.array(microseconds).ravel(), time.perf_counter() - started
+    milliseconds, seconds = of_callers(call, callers=callers, calls=calls // callers)
+    return 1e3 * milliseconds, seconds
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lines import line, print_heading, print_row, write
 from shapes import SMOLLM2_135M, T5_SMALL
+from timing import of_callers
 
 from dsirm_jax.generator.architectures.architecture import Architecture, init_params
 from dsirm_jax.generator.fitted import FittedGenerator
@@ -161,20 +161,11 @@ def timed(
     """Returns milliseconds of every call, and the seconds that all took."""
     each = -(-calls // callers)
 
-    def call(caller: int) -> list[float]:
-        milliseconds = []
-        for number in range(each):
-            text, items = requests[(caller * each + number) % len(requests)]
-            started = time.perf_counter()
-            scored = scorer.score(text, items)
-            milliseconds.append(1e3 * (time.perf_counter() - started))
-            check(scored.source, source, query=text)
-        return milliseconds
+    def call(caller: int, number: int) -> None:
+        text, items = requests[(caller * each + number) % len(requests)]
+        check(scorer.score(text, items).source, source, query=text)
 
-    with ThreadPoolExecutor(callers) as threads:
-        started = time.perf_counter()
-        milliseconds = list(threads.map(call, range(callers)))
-        return np.array(milliseconds).ravel(), time.perf_counter() - started
+    return of_callers(call, callers=callers, calls=each)
 
 
 def check(source: str, expected: AnswerSource, *, query: str) -> None:

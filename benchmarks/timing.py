@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from lines import line
@@ -92,6 +93,31 @@ def milliseconds(run: Callable[[], object], *, rounds: int) -> float:
         run()
         seconds.append(time.perf_counter() - started)
     return 1e3 * float(np.median(seconds))
+
+
+def of_callers(
+    run: Callable[[int, int], object], *, callers: int, calls: int
+) -> tuple[np.ndarray, float]:
+    """Returns the milliseconds of every call of several threads, and the seconds that all took.
+
+    Args:
+      run: what a thread, by its number, calls for its first, second, ... time; each again at once.
+      callers: threads.
+      calls: of each.
+    """
+
+    def call(caller: int) -> list[float]:
+        milliseconds = []
+        for number in range(calls):
+            started = time.perf_counter()
+            run(caller, number)
+            milliseconds.append(1e3 * (time.perf_counter() - started))
+        return milliseconds
+
+    with ThreadPoolExecutor(callers) as threads:
+        started = time.perf_counter()
+        milliseconds = list(threads.map(call, range(callers)))
+        return np.array(milliseconds).ravel(), time.perf_counter() - started
 
 
 def rates(case: dict, count: float, unit: str) -> dict:
