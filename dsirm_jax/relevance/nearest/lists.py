@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,8 @@ from dsirm_jax.relevance.nearest.search import Neighbours, Search
 KIND = "lists"
 _ROWS_AT_ONCE = 2048
 """Vectors copied at a time: as many as a core keeps near while it multiplies them."""
+_QUERIES_AT_ONCE = 1024
+"""Queries that are searched for at once: what they read of all lists is in memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,29 +115,44 @@ class Listed:
         k = min(k, len(self.vectors))
         directions = unit(queries)
         own = np.full(len(queries), -1) if own is None else own
-        if len(queries) == 1:
-            found = [self._nearest(directions[0], k, own[0])]
-        else:
-            workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-            with threadpool_limits(1, user_api="blas"), workers:
-                found = list(workers.map(lambda q, o: self._nearest(q, k, o), directions, own))
         row = np.zeros((len(queries), k), np.int32)
         cosine = np.full((len(queries), k), -np.inf, np.float32)
-        for place, (rows, cosines) in enumerate(found):
-            row[place, : len(rows)], cosine[place, : len(rows)] = rows, cosines
+
+        def keep(query: int, rows: np.ndarray, cosines: np.ndarray) -> None:
+            cosines[rows == own[query]] = -np.inf
+            best = greatest(cosines, k=min(k, len(rows)), number=rows)
+            row[query, : len(best)], cosine[query, : len(best)] = rows[best], cosines[best]
+
+        def find(block: np.ndarray) -> None:
+            nearness = directions[block] @ self.lists.centroids.T
+            chosen = [self._chosen(of_query, least=k + 1) for of_query in nearness]
+            compared = self._compared(directions[block], chosen)
+            for query, of_query in zip(block.tolist(), compared, strict=True):
+                keep(query, *of_query)
+
+        if len(queries) == 1:
+            chosen = self._chosen(self.lists.centroids @ directions[0], least=k + 1)
+            keep(0, *self._read(directions[0], chosen))
+            return Neighbours(row, cosine)
+        # Queries that are near to each other read the same lists.
+        order = np.argsort(self._nearest_lists(directions), kind="stable")
+        blocks = np.split(order, range(_QUERIES_AT_ONCE, len(order), _QUERIES_AT_ONCE))
+        workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+        with threadpool_limits(1, user_api="blas"), workers:
+            list(workers.map(find, blocks))
         return Neighbours(row, cosine)
 
-    def _nearest(
-        self, query: Float[np.ndarray, " dim"], k: int, own: int
-    ) -> tuple[Int[np.ndarray, " neighbour"], Float[np.ndarray, " neighbour"]]:
-        """Returns rows and cosines of the nearest of one query, of length 1."""
-        starts, rows = self.lists.starts, self.lists.rows
-        chosen = self._chosen(self.lists.centroids @ query, least=k + 1)
-        near = np.concatenate([rows[starts[place] : starts[place + 1]] for place in chosen])
-        cosines = self._cosines(near, query)
-        cosines[near == own] = -np.inf
-        best = greatest(cosines, k=min(k, len(near)), number=near)
-        return near[best], cosines[best]
+    def _nearest_lists(
+        self, directions: Float[np.ndarray, "query dim"]
+    ) -> Int[np.ndarray, " query"]:
+        """Returns the list nearest to each query."""
+        blocks = range(0, len(directions), _QUERIES_AT_ONCE)
+        return np.concatenate(
+            [
+                np.argmax(directions[start : start + _QUERIES_AT_ONCE] @ self.lists.centroids.T, 1)
+                for start in blocks
+            ]
+        )
 
     def _chosen(
         self, nearness: Float[np.ndarray, " list"], *, least: int
@@ -147,17 +166,44 @@ class Listed:
         enough = np.searchsorted(np.cumsum(np.diff(starts)[order]), least) + 1
         return order[: max(probes, enough)]
 
-    def _cosines(
-        self, rows: Int[np.ndarray, " row"], query: Float[np.ndarray, " dim"]
-    ) -> Float[np.ndarray, " row"]:
-        cosines = np.empty(len(rows), np.float32)
-        block = np.empty((min(_ROWS_AT_ONCE, len(rows)), len(query)), np.float32)
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            here = rows[start : start + _ROWS_AT_ONCE]
+    def _read(
+        self, query: Float[np.ndarray, " dim"], chosen: Int[np.ndarray, " probe"]
+    ) -> tuple[Int[np.ndarray, " read"], Float[np.ndarray, " read"]]:
+        """Returns the candidates of some lists, and their cosines to a query of length 1."""
+        starts, rows = self.lists.starts, self.lists.rows
+        near = np.concatenate([rows[starts[number] : starts[number + 1]] for number in chosen])
+        cosines = np.empty(len(near), np.float32)
+        block = np.empty((min(_ROWS_AT_ONCE, len(near)), len(query)), np.float32)
+        for start in range(0, len(near), _ROWS_AT_ONCE):
+            here = near[start : start + _ROWS_AT_ONCE]
             # All rows exist; mode "raise" would copy the block once more.
             copied = np.take(self.vectors, here, axis=0, out=block[: len(here)], mode="clip")
             np.dot(copied, query, out=cosines[start : start + len(here)])
-        return cosines
+        return near, cosines
+
+    def _compared(
+        self,
+        queries: Float[np.ndarray, "query dim"],
+        chosen: Sequence[Int[np.ndarray, " _"]],
+    ) -> Iterator[tuple[Int[np.ndarray, " _"], Float[np.ndarray, " _"]]]:
+        """Yields for each query what `_read` returns; a list is read once for all of them."""
+        lists, probe = self.lists, np.concatenate(chosen)
+        query = np.repeat(np.arange(len(chosen)), [len(of) for of in chosen])
+        lengths = np.diff(lists.starts)[probe]
+        place = np.cumsum(lengths) - lengths  # of what a query reads of a list
+        rows = np.empty(lengths.sum(), np.int32)
+        cosines = np.empty(len(rows), np.float32)
+        order = np.argsort(probe, kind="stable")
+        numbers, starts = np.unique(probe[order], return_index=True)
+        for number, of_list in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+            members = lists.rows[lists.starts[number] : lists.starts[number + 1]]
+            into = place[of_list, None] + np.arange(len(members))
+            rows[into] = members
+            cosines[into] = queries[query[of_list]] @ self.vectors[members].T
+        read = np.add.reduceat(lengths, np.searchsorted(query, np.arange(len(chosen))))
+        bounds = np.cumsum([0, *read])
+        for start, end in itertools.pairwise(bounds.tolist()):
+            yield rows[start:end], cosines[start:end]
 
 
 def lists_file(folder: Path, name: str) -> Path:
