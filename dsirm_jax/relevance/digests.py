@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from dsirm_jax.relevance.pieces import Pieces, PieceStatistics, pieces_of
-from dsirm_jax.relevance.rows import Ragged
+from dsirm_jax.relevance.pieces import Pieces, PieceStatistics, joined_pieces, pieces_of
+from dsirm_jax.relevance.rows import Ragged, joined
 from dsirm_jax.relevance.terms import (
     ItemTexts,
     Names,
@@ -22,6 +22,9 @@ from dsirm_jax.relevance.terms import (
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
+
+
+_ITEMS_AT_ONCE = 1 << 14
 
 
 class Reading(NamedTuple):
@@ -64,13 +67,16 @@ def digest_queries(texts: Sequence[str], reading: Reading) -> QueryDigests:
 
 
 def digest_items(items: ItemTexts, reading: Reading) -> ItemDigests:
-    """Digests items."""
+    """Digests items, some at a time, for what is found in texts is larger than its digests."""
     _, names, language = reading
-    terms = [
-        terms_in(text, title=title, names=names, language=language)
-        for text, title in zip(items.text, items.title, strict=True)
-    ]
-    return ItemDigests(pieces_of(items.text, reading.processor), digest_item_terms(terms))
+    pieces, terms = list[Pieces](), list[Ragged]()
+    for start in range(0, max(len(items.text), 1), _ITEMS_AT_ONCE):
+        rows = slice(start, start + _ITEMS_AT_ONCE)
+        pairs = zip(items.text[rows], items.title[rows], strict=True)
+        found = [terms_in(text, title=of, names=names, language=language) for text, of in pairs]
+        pieces.append(pieces_of(items.text[rows], reading.processor))
+        terms.append(digest_item_terms(found))
+    return ItemDigests(joined_pieces(pieces), joined(terms))
 
 
 class CatalogueStatistics(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dsirm_jax.data.identity import normal_form
-from dsirm_jax.relevance.rows import Ragged, bytes_of, places, ragged
+from dsirm_jax.relevance.rows import Ragged, bytes_of, joined, places, ragged
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -52,6 +52,16 @@ class Pieces(NamedTuple):
             lengths=self.lengths[rows],
             folded=self.folded.take(rows),
         )
+
+
+def joined_pieces(parts: Sequence[Pieces]) -> Pieces:
+    """Returns the texts of some parts, one part after the other."""
+    return Pieces(
+        pieces=joined([part.pieces for part in parts]),
+        counts=np.concatenate([part.counts for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        folded=joined([part.folded for part in parts]),
+    )
 
 
 def pieces_of(texts: Sequence[str], processor: SentencePieceProcessor) -> Pieces:

@@ -31,6 +31,15 @@ class Ragged(NamedTuple):
         return Ragged(starts, self.values[places(self.starts, rows)[1]])
 
 
+def joined(parts: Sequence[Ragged]) -> Ragged:
+    """Returns the rows of some parts, one part after the other."""
+    firsts = np.cumsum([0, *(part.starts[-1] for part in parts)])
+    starts = [part.starts[:-1] + first for part, first in zip(parts, firsts[:-1], strict=True)]
+    return Ragged(
+        np.concatenate([*starts, firsts[-1:]]), np.concatenate([part.values for part in parts])
+    )
+
+
 def ragged(values: Sequence[Sequence], *, dtype: type) -> Ragged:
     """Returns some sequences as rows."""
     starts = np.cumsum([0, *map(len, values)], dtype=np.int64)

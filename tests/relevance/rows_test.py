@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsirm_jax.relevance.rows import Ragged, bytes_in, bytes_of, lengths_of, places, ragged, shared
+from dsirm_jax.relevance.rows import (
+    Ragged,
+    bytes_in,
+    bytes_of,
+    joined,
+    lengths_of,
+    places,
+    ragged,
+    shared,
+)
 
 SETS = st.lists(st.sets(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)), min_size=1)
 
@@ -38,6 +47,16 @@ def test_places_and_lengths_of_rows_in_the_order_wanted():
     row, place = places(given.starts, wanted)
     assert (row.tolist(), place.tolist()) == ([0, 1, 1, 3], [2, 0, 1, 2])
     assert lengths_of(given, wanted).tolist() == [1, 2, 0, 1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=4), min_size=1))
+def test_parts_are_joined_row_by_row(parts):
+    found = joined([ragged(rows, dtype=np.int32) for rows in parts])
+    rows = [row for part in parts for row in part]
+    assert [of.tolist() for of in np.split(found.values, found.starts[1:-1])][: len(rows)] == rows
+    assert (found.starts[0], found.starts[-1]) == (0, len(found.values))
+    assert len(found.starts) == len(rows) + 1 and found.values.dtype == np.int32
 
 
 def test_texts_are_spelt_in_the_order_wanted():
