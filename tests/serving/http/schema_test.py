@@ -16,7 +16,8 @@ from tests.serving.http.clients import resident
 
 def test_what_the_schema_forbids_is_refused(scorer):
     app = application(scorer, settings=ServerSettings(), hosts=("*",))
-    cases = forbidden(app, most=12)
+    # What is drawn depends on the modules that a process has imported, and some of it is not kept.
+    cases = forbidden(app, most=20)
     assert len(cases) >= 45
     for case in cases:
         answer = case.call(app=app, base_url="http://localhost")
