@@ -6,9 +6,9 @@
 query for every five items, and the models of gin/models/tiny.gin. Every stage goes through its
 rows as often at any size: towers, quantizer and generator once. So what takes longer a row at a
 larger size grows faster than its rows. Rungs are `no_sid` and `full`: one that has SIDs of its own
-takes `quantize`, `generate` and `match` again. Memory: the most of the process and those that it starts,
-what they share counted once, files that are mapped with what is in memory of them. Disk: what a
-stage leaves in MODEL_DIR. The models see their rows once and are not good ones.
+takes `quantize`, `generate` and `match` again. Memory: the most of the process and those that it
+starts, what they share counted once, files that are mapped with what is in memory of them. Disk:
+what a stage leaves in MODEL_DIR. The models see their rows once and are not good ones.
 """
 
 from __future__ import annotations

@@ -210,9 +210,7 @@ def make(
     return path
 
 
-def untrained(
-    processor, *, prompt=QUERY, own=None, in_lists=(), reads=("beams", "neighbour_sids")
-):
+def untrained(processor, *, prompt=QUERY, own=None, in_lists=(), reads=("beams", "neighbour_sids")):
     """Returns models with random parameters, of a language model where it has its vocabulary."""
     size = processor.vocab_size()
     tower = TextTower(vocab_size=size, dim=DIM, hidden_dim=8)
