@@ -130,6 +130,8 @@ class Listed:
             for query, of_query in zip(block.tolist(), compared, strict=True):
                 keep(query, *of_query)
 
+        if not len(queries):
+            return Neighbours(row, cosine)
         if len(queries) == 1:
             chosen = self._chosen(self.lists.centroids @ directions[0], least=k + 1)
             keep(0, *self._read(directions[0], chosen))

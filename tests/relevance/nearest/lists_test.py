@@ -89,6 +89,23 @@ def test_all_lists_find_what_exhaustive_search_does(lists, vectors, queries, row
     assert row == np.argsort(-(vectors @ vectors[17]))[1]
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 64])
+def test_queries_that_share_lists_find_what_each_does_alone(lists, vectors, at_once, monkeypatch):
+    monkeypatch.setattr(files, "_QUERIES_AT_ONCE", at_once)
+    search, asked = Listed(vectors, with_probes(lists, 2)), clustered(40, seed=5)
+    own = np.where(np.arange(40) % 3, -1, search.nearest(asked, k=1).row[:, 0])
+    found = search.nearest(asked, k=K, own=own)
+    for query in range(40):
+        alone = search.nearest(asked[query : query + 1], k=K, own=own[query : query + 1])
+        np.testing.assert_array_equal(found.row[query], alone.row[0])
+        np.testing.assert_allclose(found.cosine[query], alone.cosine[0], atol=1e-6)
+
+
+def test_no_queries_have_no_neighbours(lists, vectors):
+    found = Listed(vectors, lists).nearest(vectors[:0], k=K)
+    assert found.row.shape == found.cosine.shape == (0, K)
+
+
 def test_of_equal_candidates_the_first_come_first():
     corners = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)[
         np.random.default_rng(0).permutation(12)
