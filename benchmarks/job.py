@@ -23,17 +23,9 @@ from pathlib import Path
 from lines import append, line, print_heading, print_row
 from watched import watched
 
+from dsirm_jax.stages import STAGES
+
 SIZES, QUICK = (1e4, 1e5, 1e6), (1e3,)
-STAGES = (
-    "prepare",
-    "encode",
-    "quantize",
-    "generate",
-    "features",
-    "match",
-    "relevance",
-    "report",
-)
 GIB, ALLOWED = 2**30, 3.0
 ITEMS_PER_QUERY, JUDGEMENTS = 5, 32
 """Judgements that are wanted of a query; some 25 come out."""
@@ -80,7 +72,7 @@ def job(model_dir: Path, *, items: int, log: Path) -> Iterator[dict]:
     ]
     flags = ["--gin_file=gin/runs/demo.gin", *(f"--gin_bindings={text}" for text in bindings)]
     seconds, disk = 0.0, _bytes(model_dir)
-    for stage in STAGES:
+    for stage in (stage.name for stage in STAGES):
         taken = watched([sys.executable, "-m", "dsirm_jax", stage, *flags], log=log)
         seconds, before, disk = seconds + taken.seconds, disk, _bytes(model_dir)
         cells = (f"{taken.seconds:.0f}", f"{taken.of_cpu:.0f}", f"{taken.peak / GIB:.2f}")

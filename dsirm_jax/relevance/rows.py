@@ -26,9 +26,15 @@ class Ragged(NamedTuple):
     def take(self, rows: Int[np.ndarray, " row"]) -> Ragged:
         """Returns some rows, rising."""
         starts = np.concatenate([[0], np.cumsum(lengths_of(self, rows))])
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-            return Ragged(starts, self.values[self.starts[rows[0]] : self.starts[rows[-1] + 1]])
+        if run := run_of(rows):
+            return Ragged(starts, self.values[self.starts[run.start] : self.starts[run.stop]])
         return Ragged(starts, self.values[places(self.starts, rows)[1]])
+
+
+def run_of(rows: Int[np.ndarray, " row"]) -> slice | None:
+    """Returns rising rows as a slice, which copies nothing; None where they are no single run."""
+    is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
+    return slice(int(rows[0]), int(rows[-1]) + 1) if is_run else None
 
 
 def joined(parts: Sequence[Ragged]) -> Ragged:

@@ -29,6 +29,7 @@ from dsirm_jax.quantizer.fitted import FittedQuantizer
 from dsirm_jax.relevance.nearest.lengths import unit
 from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.relevance.neighbours import Judged
+from dsirm_jax.relevance.rows import run_of
 from dsirm_jax.serving import caching
 from dsirm_jax.serving.bundle import models
 from dsirm_jax.serving.bundle.catalogue import ROWS_PER_BLOCK, BundleCatalogue
@@ -90,8 +91,7 @@ class Changes(NamedTuple):
     def vectors(self, old: BundleCatalogue) -> Iterator[Float[np.ndarray, "row dim"]]:
         """Yields the vectors of all items, of the catalogue and then of the new rows."""
         for rows in self.staying():
-            is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
-            yield old.vectors[rows[0] : rows[-1] + 1] if is_run else old.vectors[rows]
+            yield old.vectors[run_of(rows) or rows]
         yield self.new.vectors
 
     def sids(self, old: BundleCatalogue) -> Int[np.ndarray, "item level"]:

@@ -95,7 +95,7 @@ def build(
     sample = random.permutation(len(vectors))[: TAUGHT * count]
     taught = np.asarray(vectors[np.sort(sample)])
     groups = _centroids(taught, size=math.ceil(math.sqrt(count)), seed=seed)
-    group = _nearest_centroid(taught, groups)
+    group = files.nearest_lists(taught, groups)
     within, parents = [], []
     for number in range(len(groups)):
         members = taught[group == number]
@@ -119,10 +119,7 @@ def extended(lists: Lists, vectors: Float[np.ndarray, "candidate dim"]) -> Lists
       lists: of the first candidates.
       vectors: of all candidates, of length 1, in memory or memory-mapped.
     """
-    further = vectors[len(lists.rows) :]
-    list_of = np.concatenate(
-        [np.empty(0, int), *(_nearest_centroid(b, lists.centroids) for b in _blocks(further))]
-    )
+    list_of = files.nearest_lists(vectors[len(lists.rows) :], lists.centroids)
     # Further candidates have the highest numbers: each is behind all that its list has.
     order = np.argsort(list_of, kind="stable")
     number = (len(lists.rows) + order).astype(np.int32)
@@ -235,12 +232,6 @@ def _centroids(
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rows that are fewer than centroids, once told apart
         return unit(means.fit(rows).cluster_centers_)
-
-
-def _nearest_centroid(
-    rows: Float[np.ndarray, "row dim"], centroids: Float[np.ndarray, "centroid dim"]
-) -> Int[np.ndarray, " row"]:
-    return np.argmax(rows @ centroids.T, axis=1)
 
 
 def _in_two_steps(

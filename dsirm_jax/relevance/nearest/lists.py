@@ -29,7 +29,8 @@ KIND = "lists"
 _ROWS_AT_ONCE = 2048
 """Vectors copied at a time: as many as a core keeps near while it multiplies them."""
 _QUERIES_AT_ONCE = 1024
-"""Queries that are searched for at once: what they read of all lists is in memory."""
+"""Queries that are searched for at once, for what they read of all lists is in memory; and rows
+that are compared with all centroids."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,24 +138,12 @@ class Listed:
             keep(0, *self._read(directions[0], chosen))
             return Neighbours(row, cosine)
         # Queries that are near to each other read the same lists.
-        order = np.argsort(self._nearest_lists(directions), kind="stable")
+        order = np.argsort(nearest_lists(directions, self.lists.centroids), kind="stable")
         blocks = np.split(order, range(_QUERIES_AT_ONCE, len(order), _QUERIES_AT_ONCE))
         workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
         with threadpool_limits(1, user_api="blas"), workers:
             list(workers.map(find, blocks))
         return Neighbours(row, cosine)
-
-    def _nearest_lists(
-        self, directions: Float[np.ndarray, "query dim"]
-    ) -> Int[np.ndarray, " query"]:
-        """Returns the list nearest to each query."""
-        blocks = range(0, len(directions), _QUERIES_AT_ONCE)
-        return np.concatenate(
-            [
-                np.argmax(directions[start : start + _QUERIES_AT_ONCE] @ self.lists.centroids.T, 1)
-                for start in blocks
-            ]
-        )
 
     def _chosen(
         self, nearness: Float[np.ndarray, " list"], *, least: int
@@ -190,7 +179,8 @@ class Listed:
     ) -> Iterator[tuple[Int[np.ndarray, " _"], Float[np.ndarray, " _"]]]:
         """Yields for each query what `_read` returns; a list is read once for all of them."""
         lists, probe = self.lists, np.concatenate(chosen)
-        query = np.repeat(np.arange(len(chosen)), [len(of) for of in chosen])
+        first = np.cumsum([0, *map(len, chosen)])  # probe of each query, and the number of all
+        query = np.repeat(np.arange(len(chosen)), np.diff(first))
         lengths = np.diff(lists.starts)[probe]
         place = np.cumsum(lengths) - lengths  # of what a query reads of a list
         rows = np.empty(lengths.sum(), np.int32)
@@ -202,10 +192,19 @@ class Listed:
             into = place[of_list, None] + np.arange(len(members))
             rows[into] = members
             cosines[into] = queries[query[of_list]] @ self.vectors[members].T
-        read = np.add.reduceat(lengths, np.searchsorted(query, np.arange(len(chosen))))
-        bounds = np.cumsum([0, *read])
+        bounds = np.append(place, len(rows))[first]
         for start, end in itertools.pairwise(bounds.tolist()):
             yield rows[start:end], cosines[start:end]
+
+
+def nearest_lists(
+    rows: Float[np.ndarray, "row dim"], centroids: Float[np.ndarray, "list dim"]
+) -> Int[np.ndarray, " row"]:
+    """Returns the list whose centroid is nearest to each row; rows may be memory-mapped."""
+    blocks = (rows[at : at + _QUERIES_AT_ONCE] for at in range(0, len(rows), _QUERIES_AT_ONCE))
+    return np.concatenate(
+        [np.empty(0, int), *(np.argmax(block @ centroids.T, axis=1) for block in blocks)]
+    )
 
 
 def lists_file(folder: Path, name: str) -> Path:
