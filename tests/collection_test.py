@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[1]
 LATER = 400 * 24 * 60 * 60 + 3661  # seconds: another year, day, hour, minute and second
 LONGEST = 100  # characters in brackets
@@ -95,6 +93,7 @@ def collections(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_the_same_tests_are_collected_at_another_time_and_with_another_hash_seed(collections):
     now, later = (found["ids"] for found in collections)
     assert any(test.startswith("tests/collection_test.py::") for test in now)
@@ -103,13 +102,22 @@ def test_the_same_tests_are_collected_at_another_time_and_with_another_hash_seed
     assert now == later
 
 
+@pytest.mark.slow
 def test_ids_are_written_out(collections):
     for found in collections:
         assert not found["nameless"], "\n".join(found["nameless"])
 
 
-def test_ids_are_unique_short_and_plain(collections):
-    ids = collections[0]["ids"]
+@pytest.mark.slow
+def test_ids_of_all_tests_are_unique_short_and_plain(collections):
+    check_ids(collections[0]["ids"])
+
+
+def test_ids_of_the_tests_that_run_are_unique_short_and_plain(request):
+    check_ids([item.nodeid for item in request.session.items])
+
+
+def check_ids(ids):
     assert len(set(ids)) == len(ids)
     # Pytest writes what is not printable ASCII with a backslash.
     odd = [test for test in ids if not test.isascii() or "\\" in test]

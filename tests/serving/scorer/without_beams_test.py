@@ -29,7 +29,9 @@ def without(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("query", "source"), [(tiny.QUERIES[0], CACHED), ("ruž mug 64 oz", LIVE), ("Acme", LIVE)]
+    ("query", "source"),
+    [(tiny.QUERIES[0], CACHED), ("ruž mug 64 oz", LIVE), ("Acme", LIVE)],
+    ids=["of the table", "of letters and numbers", "of a brand"],
 )
 def test_all_items_of_any_query_are_scored_without_the_generator(scorer, without, query, source):
     with Scorer(without, settings=UNASKED, run=refuse) as unaided:
