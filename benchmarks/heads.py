@@ -95,8 +95,11 @@ def main() -> None:
         seconds[name] = time.perf_counter() - begun
         print(f"fitted {name}", flush=True)
     judging = tables.read_judged_pairs(
-        queries=layout.queries, items=layout.items, judgements=layout.judgements
-    ).where(pairs["split"] == TEST)
+        queries=layout.queries,
+        items=layout.items,
+        judgements=layout.judgements,
+        rows=pairs["split"] == TEST,
+    )
     # Over all pairs alone: neither segments nor the tasks of ESCI, which take most of the time.
     judging = dataclasses.replace(judging, segments={}, label=np.full(len(judging.label), ""))
     lifts = [(name, DEFAULT) for name in names if name != DEFAULT]

@@ -41,9 +41,10 @@ def line(
 
 
 def write(path: Path | None, lines: Iterable[dict]) -> None:
-    """Writes one JSON object a line; nothing without a path."""
+    """Writes one JSON object a line; nothing without a path, but what makes them may print."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     if path:
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        path.write_text(text)
 
 
 def append(path: Path | None, line: dict) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
+from threadpoolctl import threadpool_limits
 
 from dsirm_jax.metrics import classification, ranking
 
@@ -290,18 +291,20 @@ def bootstrap(
     Returns:
       `(values, samples)`: the value by name, and `[resample]` by name.
     """
-    once = np.ones((num_queries, 1), np.int32)
-    values = {name: float(statistic(once)[0]) for name, statistic in statistics.items()}
     samples = {name: np.empty(resamples) for name in statistics}
     chunk = max(1, cells_at_once // max(num_queries, num_pairs))
     group_of = np.arange(num_queries) if groups is None else _in_order(groups)
     num_groups = group_of.max(initial=-1) + 1
-    for start in range(0, resamples, chunk):
-        stop = min(start + chunk, resamples)
-        drawn = resample_counts(num_groups, resamples=stop - start, seed=seed, start=start)
-        counts = drawn.take(group_of, axis=0)  # [query, resample]
-        for name, statistic in statistics.items():
-            samples[name][start:stop] = statistic(counts)
+    # Products are small: threads would wait for each other longer than they compute.
+    with threadpool_limits(1, user_api="blas"):
+        once = np.ones((num_queries, 1), np.int32)
+        values = {name: float(statistic(once)[0]) for name, statistic in statistics.items()}
+        for start in range(0, resamples, chunk):
+            stop = min(start + chunk, resamples)
+            drawn = resample_counts(num_groups, resamples=stop - start, seed=seed, start=start)
+            counts = drawn.take(group_of, axis=0)  # [query, resample]
+            for name, statistic in statistics.items():
+                samples[name][start:stop] = statistic(counts)
     return values, samples
 
 

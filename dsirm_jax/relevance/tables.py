@@ -25,7 +25,7 @@ from dsirm_jax.relevance.nearest.lengths import normalise
 from dsirm_jax.relevance.nearest.search import Neighbours
 from dsirm_jax.relevance.neighbours import Judged, Surroundings
 from dsirm_jax.relevance.pairs import JudgedPairs
-from dsirm_jax.relevance.schema import FeatureTable, join
+from dsirm_jax.relevance.schema import FeatureTable
 from dsirm_jax.relevance.terms import ItemTexts, is_negated
 from dsirm_jax.run.layout import Layout
 from dsirm_jax.sids.codes import VERSION_KEY, check_same_version, read_sids
@@ -190,18 +190,57 @@ def write_features(
         pq.write_table(pa.table([pa.array(c) for c in columns], schema=schema), partial)
 
 
-def read_features(path: Path, *, groups: Sequence[str]) -> FeatureTable:
-    """Reads the columns of some groups, in the table's order."""
-    kept = {field.name: group for field, group in _groups(path) if group in groups}
-    table = pq.read_table(path, columns=list(kept))
-    values = np.empty((pq.read_metadata(path).num_rows, len(kept)), np.float32)
-    for column, name in enumerate(kept):
-        values[:, column] = table[name].to_numpy()
-    return FeatureTable(names=tuple(kept), groups=tuple(kept.values()), values=values)
+def read_features(
+    *paths: Path, groups: Sequence[str], rows: Bool[np.ndarray, " pair"] | None = None
+) -> FeatureTable:
+    """Reads the columns of some groups, of tables of the same pairs side by side.
+
+    Args:
+      paths: tables that `write_features` wrote.
+      groups: the features wanted; columns are in the tables' order.
+      rows: pairs wanted; None: all. Of the others no more than a batch is in memory.
+    """
+    wanted = [
+        [(field.name, group) for field, group in _groups(path) if group in groups] for path in paths
+    ]
+    kept = np.ones(pq.read_metadata(paths[0]).num_rows, bool) if rows is None else rows
+    values = np.empty((kept.sum(), sum(map(len, wanted))), np.float32)
+    first = 0
+    for path, columns in zip(paths, wanted, strict=True):
+        of_path = values[:, first : first + len(columns)]
+        _fill(of_path, path, names=[name for name, _ in columns], rows=kept)
+        first += len(columns)
+    return FeatureTable(
+        names=tuple(name for columns in wanted for name, _ in columns),
+        groups=tuple(group for columns in wanted for _, group in columns),
+        values=values,
+    )
+
+
+def _fill(
+    values: Float[np.ndarray, "kept name"],
+    path: Path,
+    *,
+    names: Sequence[str],
+    rows: Bool[np.ndarray, " pair"],
+) -> None:
+    """Fills an array with some columns of some rows of a table."""
+    start, filled = 0, 0
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=list(names)):
+            kept = rows[start : start + len(batch)]
+            here = slice(filled, filled + kept.sum())
+            for place, name in enumerate(names):
+                values[here, place] = batch.column(name).to_numpy()[kept]
+            start, filled = start + len(batch), here.stop
 
 
 def read_halves(
-    sources: Sequence[Sequence[Path]], *, groups: Sequence[str], rung: str
+    sources: Sequence[Sequence[Path]],
+    *,
+    groups: Sequence[str],
+    rung: str,
+    rows: Bool[np.ndarray, " pair"] | None = None,
 ) -> list[FeatureTable]:
     """Reads the features of pairs that every half of a cross-fit gives.
 
@@ -209,13 +248,14 @@ def read_halves(
       sources: of each half, its tables of features, whose columns stand side by side.
       groups: the features wanted.
       rung: what messages call it.
+      rows: pairs wanted; None: all.
 
     Raises:
       InputError: a group is in no table.
     """
     for tables in sources:
         check_groups(groups, *tables, rung=rung)
-    return [join([read_features(path, groups=groups) for path in tables]) for tables in sources]
+    return [read_features(*tables, groups=groups, rows=rows) for tables in sources]
 
 
 def feature_names(*paths: Path) -> tuple[str, ...]:
@@ -232,10 +272,14 @@ def first_of(
       halves: of the same pairs, with the same columns.
       where: the halves that count; where none does, the first is taken.
     """
-    values = np.stack([half.values for half in halves])  # [half, pair, feature]
-    return dataclasses.replace(
-        halves[0], values=values[where.argmax(axis=0), np.arange(values.shape[1])]
-    )
+    first, *others = halves
+    if not others:
+        return first
+    values, counting = first.values.copy(), where.argmax(axis=0)
+    for number, half in enumerate(others, start=1):
+        rows = counting == number
+        values[rows] = half.values[rows]
+    return dataclasses.replace(first, values=values)
 
 
 def controls(rungs: Mapping[str, Sequence[str]], *, features: Path) -> list[str]:
@@ -297,22 +341,37 @@ def read_hits(path: Path) -> tuple[Int[np.ndarray, " query"], Int[np.ndarray, "q
     return table["query_index"].to_numpy(), ranks.reshape(len(table), -1)
 
 
-def read_judged_pairs(*, queries: Path, items: Path, judgements: Path) -> JudgedPairs:
-    """Reads the judged pairs as evaluation wants them, one row a judgement.
+def read_judged_pairs(
+    *,
+    queries: Path,
+    items: Path,
+    judgements: Path,
+    rows: Bool[np.ndarray, " judgement"] | None = None,
+) -> JudgedPairs:
+    """Reads judged pairs as evaluation wants them, one row a judgement.
 
     Segments are `head`, `torso` and `tail`; `negation`, queries that say what is not wanted;
     `seen items` and `unseen items`, by whether a judgement of a query outside the split test names
     the item; and the largest first-level categories.
+
+    Args:
+      queries: `prepare/queries.parquet`.
+      items: `prepare/items.parquet`.
+      judgements: `prepare/judgements.parquet`.
+      rows: judgements wanted; None: all.
     """
     columns = ["query_index", "item_index", "relevant", "gain", "label", "split"]
     table = pq.read_table(judgements, columns=columns)
-    query, item, relevant, gain, label, split = (table[name].to_numpy() for name in columns)
+    before = table.filter(pc.not_equal(table["split"], TEST))["item_index"].to_numpy()
+    if rows is not None:
+        table = table.filter(pa.array(rows))
+    query, item, relevant, gain, label = (table[name].to_numpy() for name in columns[:-1])
     texts = pq.read_table(queries, columns=["query", "segment"])
     traffic = texts["segment"].to_numpy()[query]
     negated = np.array([is_negated(text) for text in texts["query"].to_pylist()], bool)[query]
-    known = np.isin(item, item[split != TEST])
+    known = np.isin(item, before)
     paths = pq.read_table(items, columns=["category"])["category"]
-    category = pc.list_element(paths, 0).to_numpy()[item]
+    category = pc.list_element(paths, 0).take(pa.array(item)).to_numpy()
     judged = collections.Counter(name for name in category if name is not None)
     largest = [name for name, _ in sorted(judged.items(), key=lambda pair: (-pair[1], pair[0]))]
     return JudgedPairs(
@@ -367,13 +426,19 @@ def _judged_pairs(at: Layout) -> JudgedPairs:
 def write_predictions(
     path: Path,
     *,
-    judged: Mapping[str, np.ndarray],
+    judged: pa.Table,
     scores: Mapping[str, np.ndarray],
     identity: QueryIdentity,
 ) -> None:
     """Writes `predictions.parquet`: what is known of each pair, and a score column per rung.
 
     Its metadata has the `identity` of queries, which `identity.identity_in` reads.
+
+    Args:
+      path: where to.
+      judged: `ABOUT_THE_PAIR` of each pair.
+      scores: of each pair, by rung.
+      identity: what makes two queries one.
     """
     columns = {name: judged[name] for name in ABOUT_THE_PAIR} | dict(scores)
     with replacing(path) as partial:

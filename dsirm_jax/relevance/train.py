@@ -90,7 +90,7 @@ def train(
     pairs, gain_of_grade, counted = labelled_pairs(
         features=read.values, labels=labels, gains=gains, weights=weights, queries=hashes
     )
-    teaching = _Teaching(pairs, read.rows(counted), hashes[counted])
+    teaching = _Teaching(pairs, read.names, read.groups, hashes[counted])
     fitting = Fitting(name, training, directory, seed, read.names, elsewhere)
     uncalibrated = functools.partial(
         FittedHead,
@@ -110,7 +110,7 @@ def train(
     if calibration.folds:
         unseen = _unseen(head, taught, fitting, uncalibrated, folds=calibration.folds)
     else:
-        unseen = logits(uncalibrated(), teaching.table)[held_out]
+        unseen = logits(uncalibrated(), teaching.rows(held_out).table)
     curve = fit_curve(
         calibration.kind,
         logits=unseen,
@@ -157,11 +157,12 @@ def labelled_pairs(
             f"the weight of judged pair {wrong.argmax()} is {weights[wrong][0]}; give finite "
             f"weights of at least 0"
         )
+    features = np.asarray(features, np.float32)
     labels = np.asarray(labels, bool)[counted]
     gains = np.asarray(gains, np.float32)[counted]
     grades, grade = np.unique(np.stack([gains, labels], axis=1), axis=0, return_inverse=True)
     pairs = LabelledPairs(
-        features=np.asarray(features, np.float32)[counted],
+        features=features if counted.all() else features[counted],  # a copy may be gigabytes
         labels=labels,
         grades=grade.astype(np.int32).reshape(-1),
         gains=gains,
@@ -177,17 +178,24 @@ class _Teaching(NamedTuple):
 
     Attributes:
       pairs: the pairs.
-      table: what the head is given of them.
+      names: of their features.
+      groups: of their features.
       hashes: number of each pair's query, see `query_hashes`.
     """
 
     pairs: LabelledPairs
-    table: FeatureTable
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
     hashes: Float[np.ndarray, " pair"]
+
+    @property
+    def table(self) -> FeatureTable:
+        """What the head is given of them."""
+        return FeatureTable(names=self.names, groups=self.groups, values=self.pairs.features)
 
     def rows(self, kept: np.ndarray) -> _Teaching:
         """Returns the pairs that a mask keeps."""
-        return _Teaching(self.pairs.rows(kept), self.table.rows(kept), self.hashes[kept])
+        return self._replace(pairs=self.pairs.rows(kept), hashes=self.hashes[kept])
 
 
 def _unseen(

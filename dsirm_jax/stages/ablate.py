@@ -46,6 +46,7 @@ class Ladder:
 
 def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str = "paper") -> None:
     """predictions of all folds -> metrics of every rung with intervals, and lifts between rungs."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from dsirm_jax.data.identity import identity_in
@@ -58,8 +59,8 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
 
     pairs, scores = pooled(folds)
     judged = pq.read_table(folds[0][0].judgements, columns=[*ABOUT_THE_PAIR, "item_index"])
-    judged = {name: judged[name].to_numpy() for name in judged.column_names}
-    judged["split"] = np.full(len(judged["split"]), TEST)
+    place = judged.schema.get_field_index("split")
+    judged = judged.set_column(place, "split", pa.repeat(TEST, len(judged)))
     write_predictions(
         layout.ladder_predictions,
         judged=judged,
@@ -69,7 +70,7 @@ def run(layout: Layout, *, folds: list[list[Layout]], seed: int, esci_gains: str
     lifts = lifts_between(scores)
     metrics = evaluate(pairs=pairs, scores=scores, lifts=lifts, esci_gains=esci_gains, seed=seed)
     metrics["fine_grained"] = fine_grained.measure(
-        fine_grained.Judged(pairs.query_index, judged["item_index"], pairs.gain),
+        fine_grained.Judged(pairs.query_index, judged["item_index"].to_numpy(), pairs.gain),
         scores,
         at=folds[0][0],
         language=language_of(folds[0][0]),

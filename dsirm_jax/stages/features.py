@@ -40,6 +40,7 @@ def run(
         well.
     """
     import pyarrow.parquet as pq
+    from threadpoolctl import threadpool_limits
 
     from dsirm_jax.data import vocabulary
     from dsirm_jax.data.identity import identity_in
@@ -81,7 +82,10 @@ def run(
         processor=vocabulary.processor(layout.vocabulary),
         language=tag_of(language, rules=type_rules),
     )
-    tables.write_features(layout.features, pair_features(context, groups=wanted), pairs=pairs)
+    # Products are of the items of a query: threads would wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        found = pair_features(context, groups=wanted)
+    tables.write_features(layout.features, found, pairs=pairs)
 
 
 def type_language(bindings: Mapping[str, Any]) -> str | None:

@@ -214,6 +214,8 @@ def _dense_features(
       groups: those wanted.
       language: as in `features.run`.
     """
+    from threadpoolctl import threadpool_limits
+
     from dsirm_jax.data import vocabulary
     from dsirm_jax.relevance import tables
     from dsirm_jax.relevance.compute import pair_context, pair_features
@@ -230,7 +232,8 @@ def _dense_features(
         processor=vocabulary.processor(half.vocabulary),
         language=language,
     )
-    return pair_features(context, groups=groups)
+    with threadpool_limits(1, user_api="blas"):  # as the stage does
+        return pair_features(context, groups=groups)
 
 
 def _sid_features(

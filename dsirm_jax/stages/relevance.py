@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from dsirm_jax.io.errors import InputError
 from dsirm_jax.io.files import write_json
@@ -48,6 +51,7 @@ def run(
     A pair's features come from a half of the cross-fit that has not seen its query: of a test query
     that is both, whose probabilities are averaged. Without a cross-fit there is one half.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from dsirm_jax.data.identity import identities_in, identity_in
@@ -60,13 +64,9 @@ def run(
     from dsirm_jax.relevance.lists import list_names, named_by
     from dsirm_jax.relevance.score import esci_probabilities, mean_of_halves, score
 
-    pairs = read_judgements(
-        layout.judgements, *tables.ABOUT_THE_ROW, *tables.ABOUT_THE_PAIR, "weight"
-    )
-    grade_of = dict(zip(pairs["label"], zip(pairs["gain"].tolist(), pairs["relevant"].tolist())))
-    tested = pairs["split"] == TEST
-    splits = np.stack([read_judgements(half.judgements, "split")["split"] for half in halves])
-    seen = splits == TRAIN  # [half, pair]
+    pairs = read_judgements(layout.judgements, *tables.ABOUT_THE_ROW, "gain", "relevant", "weight")
+    tested = _are_of(layout, TEST)
+    seen = np.stack([_are_of(half, TRAIN) for half in halves])  # [half, pair]
     scored = ~seen.all(axis=0)
     # Spellings of a query calibrate together, or teach together.
     named = tables.first_spellings(layout.queries)[pairs["query_index"]]
@@ -75,15 +75,18 @@ def run(
     columns = tables.feature_names(halves[0].features, halves[0].for_rung(FULL).sid_features)
     _check_in_lists(in_lists, columns)
 
-    scores, grades, leak = {}, {}, {}
+    grade_of = _grades(layout.judgements)
+    scores, grades, leaking = {}, {}, {}
     for rung, groups in rungs.items():
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
-        features_of_halves = _read_features(at, pairs=pairs, groups=groups, rung=rung)
+        _check_rows(at, pairs=pairs)
+        sources = [(half.features, half.sid_features) for half in at]
+        read = functools.partial(tables.read_halves, sources, groups=groups, rung=rung)
         fit = functools.partial(
             _fit,
             layout,
-            halves=features_of_halves,
+            read=read,
             pairs=pairs,
             queries=named,
             head=head,
@@ -98,10 +101,10 @@ def run(
         fitted = fit(rung, lesson=lessons[rung])
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
         scores[rung] = mean_of_halves(
-            [score(fitted, half.rows(scored), lists=lists[scored]) for half in features_of_halves],
+            [score(fitted, half, lists=lists[scored]) for half in read(rows=scored)],
             where=~seen[:, scored],
         )
-        tests = [half.rows(tested) for half in features_of_halves]
+        tests = read(rows=tested)
         by_half = [
             esci_probabilities(fitted, half, grade_of=grade_of, lists=lists[tested])
             for half in tests
@@ -109,20 +112,21 @@ def run(
         if told_apart := [part for part in by_half if part is not None]:
             grades[rung] = np.mean(told_apart, axis=0)
         if rung == FULL:
-            leaking = fit(ON_SEEN, lesson=lessons[ON_SEEN])
-            leak[ON_SEEN] = np.mean(
-                [score(leaking, half, lists=lists[tested]) for half in tests], axis=0
+            on_seen = fit(ON_SEEN, lesson=lessons[ON_SEEN])
+            leaking[ON_SEEN] = np.mean(
+                [score(on_seen, half, lists=lists[tested]) for half in tests], axis=0
             )
+    judged = pq.read_table(layout.judgements, columns=list(tables.ABOUT_THE_PAIR))
     tables.write_predictions(
         layout.predictions,
-        judged={name: values[scored] for name, values in pairs.items()},
+        judged=judged.filter(pa.array(scored)),
         scores=scores,
         identity=identity_in(layout.queries),
     )
 
     judging = tables.read_judged_pairs(
-        queries=layout.queries, items=layout.items, judgements=layout.judgements
-    ).where(tested)
+        queries=layout.queries, items=layout.items, judgements=layout.judgements, rows=tested
+    )
     test_scores = {rung: values[tested[scored]] for rung, values in scores.items()}
     lifts = lifts_between(rungs)
     measured = functools.partial(evaluate, pairs=judging, esci_gains=esci_gains, seed=seed)
@@ -147,9 +151,11 @@ def run(
         lifts=lifts,
         seed=seed,
     )
-    if leak:
-        both = {FULL: test_scores[FULL]} | leak
-        metrics["leak"] = measured(scores=both, lifts=[(ON_SEEN, FULL)])
+    if leaking:
+        both = {FULL: test_scores[FULL]} | leaking
+        metrics["leak"] = measured(
+            pairs=dataclasses.replace(judging, segments={}), scores=both, lifts=[(ON_SEEN, FULL)]
+        )
     write_json(layout.metrics, metrics)
 
 
@@ -172,22 +178,31 @@ def _check_in_lists(in_lists: Sequence[str], columns: Sequence[str]) -> None:
             )
 
 
-def _read_features(
-    halves: Sequence[Layout],
-    *,
-    pairs: Mapping[str, np.ndarray],
-    groups: Sequence[str],
-    rung: str,
-) -> list[FeatureTable]:
-    """Reads the features of all judged pairs, of every half of the cross-fit.
-
-    Raises:
-      InputError: a group is in no table, a table is of other pairs, or its SIDs are not those of
-        its rung.
-    """
+def _are_of(layout: Layout, split: str) -> Bool[np.ndarray, " pair"]:
+    """Returns which judged pairs are of a split."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from dsirm_jax.relevance.tables import ABOUT_THE_ROW, read_halves
+    splits = pq.read_table(layout.judgements, columns=["split"])["split"]
+    return pc.equal(splits, split).to_numpy()
+
+
+def _grades(judgements: Path) -> dict[str, tuple[float, bool]]:
+    """Returns the gain of each label, and whether it counts as relevant."""
+    import pyarrow.parquet as pq
+
+    columns = ["label", "gain", "relevant"]
+    distinct = pq.read_table(judgements, columns=columns).group_by(columns).aggregate([])
+    return {
+        label: (gain, relevant) for label, gain, relevant in zip(*distinct.to_pydict().values())
+    }
+
+
+def _check_rows(halves: Sequence[Layout], *, pairs: Mapping[str, np.ndarray]) -> None:
+    """Raises InputError where a table of features is of other pairs, or of other SIDs."""
+    import pyarrow.parquet as pq
+
+    from dsirm_jax.relevance.tables import ABOUT_THE_ROW
     from dsirm_jax.sids.codes import check_same_version
 
     for half in halves:
@@ -199,8 +214,6 @@ def _read_features(
                     f"{path}: its rows are not the judged pairs of {half.judgements}; run "
                     f"`dsirm {stage}` again"
                 )
-    sources = [(half.features, half.sid_features) for half in halves]
-    return read_halves(sources, groups=groups, rung=rung)
 
 
 def _fit(
@@ -208,7 +221,7 @@ def _fit(
     name: str,
     *,
     lesson: Lesson,
-    halves: Sequence[FeatureTable],
+    read: Callable[..., Sequence[FeatureTable]],
     pairs: Mapping[str, np.ndarray],
     queries: np.ndarray,
     lists: np.ndarray,
@@ -221,7 +234,7 @@ def _fit(
     rows = lesson.rows
     return train(
         name=f"relevance {name}",
-        features=first_of([half.rows(rows) for half in halves], where=lesson.halves[:, rows]),
+        features=first_of(read(rows=rows), where=lesson.halves[:, rows]),
         labels=pairs["relevant"][rows],
         gains=pairs["gain"][rows],
         weights=pairs["weight"][rows],

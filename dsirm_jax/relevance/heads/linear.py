@@ -112,7 +112,10 @@ class Linear:
         ranked = [rank_knots(column, most=self.knots) for column in pairs.features.T]
         knots, scores = (np.stack(part) for part in zip(*ranked, strict=True))
         weight = np.zeros((outputs, len(knots)), np.float32)
-        inputs = np.asarray(normal_scores(pairs.features, knots, scores), np.float64)
+        inputs = np.empty(pairs.features.shape)
+        for place in range(len(knots)):  # of all columns at once some arrays more would be held
+            here = slice(place, place + 1)
+            inputs[:, here] = normal_scores(pairs.features[:, here], knots[here], scores[here])
         # Several threads add up in another order.
         with threadpool_limits(1):
             if self.loss == GRADED or (self.loss == BINARY and is_free(self) and not ranks(self)):
