@@ -100,13 +100,17 @@ def pair_features(context: PairContext, *, groups: Sequence[Group]) -> FeatureTa
       ValueError: a feature is not finite.
     """
     pairs, numbers = len(context.query_index), tuple(context.numbers)
-    parts, columns = [np.empty((pairs, 0), np.float32)], list[tuple[str, str]]()
-    for group in groups:
-        names = tuple(group.described(numbers=numbers))
-        values = _checked(group.compute(context), (pairs, len(names)), group=group)
-        parts.append(np.asarray(values))
-        columns += [(group.name, name) for name in names]
-    return _table(columns, np.concatenate(parts, axis=1))
+    named = [tuple(group.described(numbers=numbers)) for group in groups]
+    values = np.empty((pairs, sum(map(len, named))), np.float32)
+    first = 0
+    for group, names in zip(groups, named, strict=True):
+        found = _checked(group.compute(context), (pairs, len(names)), group=group)
+        values[:, first : first + len(names)] = found
+        first += len(names)
+    columns = [
+        (group.name, name) for group, names in zip(groups, named, strict=True) for name in names
+    ]
+    return _table(columns, values)
 
 
 @exact

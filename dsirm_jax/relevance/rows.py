@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 _PAIRS_AT_ONCE = 1 << 16
+_ROWS_AT_ONCE = 1 << 14
 
 
 class Ragged(NamedTuple):
@@ -91,6 +92,7 @@ def shared(
     query_row: Int[np.ndarray, " pair"],
     item_row: Int[np.ndarray, " pair"],
     pairs_at_once: int = _PAIRS_AT_ONCE,
+    rows_at_once: int = _ROWS_AT_ONCE,
 ) -> Shared:
     """Returns the values that the rows of queries and of items share.
 
@@ -100,19 +102,23 @@ def shared(
       query_row: row of `queries` of each pair.
       item_row: row of `items` of each pair.
       pairs_at_once: looked up at once.
+      rows_at_once: of items, whose values are in memory at once.
     """
     known = np.unique(queries.values)
     if not len(known):
         return Shared(*np.empty((3, 0), np.int64))
     # Only these rows are read: a few of a catalogue that is mapped into memory, it may be.
     wanted, item_row = np.unique(item_row, return_inverse=True)
-    row, place = places(items.starts, wanted)
-    values = items.values[place]
-    code = np.searchsorted(known, values)
-    (kept,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == values)
-    row, place = row[kept], place[kept]
+    found = []
+    for start in range(0, max(len(wanted), 1), rows_at_once):
+        row, place = places(items.starts, wanted[start : start + rows_at_once])
+        values = items.values[place]
+        code = np.searchsorted(known, values)
+        (kept,) = np.nonzero(known[np.minimum(code, len(known) - 1)] == values)
+        found.append(((row[kept] + start) * len(known) + code[kept], place[kept]))
+    keys, place = (np.concatenate(part) for part in zip(*found, strict=True))
     # Sorted, for rows and the values of each rise; a number above all stands at the end.
-    keys = np.append(row * len(known) + code[kept], np.iinfo(np.int64).max)
+    keys = np.append(keys, np.iinfo(np.int64).max)
     number = np.searchsorted(known, queries.values)
     parts = []
     for start in range(0, max(len(query_row), 1), pairs_at_once):

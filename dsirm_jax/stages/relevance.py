@@ -67,7 +67,7 @@ def run(
     pairs = read_judgements(layout.judgements, *tables.ABOUT_THE_ROW, "gain", "relevant", "weight")
     tested = _are_of(layout, TEST)
     seen = np.stack([_are_of(half, TRAIN) for half in halves])  # [half, pair]
-    scored = ~seen.all(axis=0)
+    scored = np.any(~seen, axis=0)
     # Spellings of a query calibrate together, or teach together.
     named = tables.first_spellings(layout.queries)[pairs["query_index"]]
     lessons = lessons_of(rungs, seen=seen, tested=tested)

@@ -27,7 +27,12 @@ def test_shared_values_by_sets(asked, has, seed, at_once):
     asked_rows = ragged(twice, dtype=np.int64)
     has_rows = ragged([sorted(values) for values in has], dtype=np.int64)
     found = shared(
-        asked_rows, has_rows, query_row=query_row, item_row=item_row, pairs_at_once=at_once
+        asked_rows,
+        has_rows,
+        query_row=query_row,
+        item_row=item_row,
+        pairs_at_once=at_once,
+        rows_at_once=at_once,
     )
     assert (np.diff(found.pair) >= 0).all()
     np.testing.assert_array_equal(asked_rows.values[found.in_query], has_rows.values[found.in_item])

@@ -62,6 +62,8 @@ def test_features_are_read_by_group_as_they_were_written(tmp_path):
     found = tables.read_features(path, groups=("prf", "lexical"))
     assert (found.names, found.groups) == (("prf_1",), ("prf",))
     assert found.values.tolist() == table.values[:, 1:].tolist()
+    rows = np.array([True, False, True])
+    assert tables.read_features(path, groups=("dense",), rows=rows).values.tolist() == [[1], [5]]
     with pytest.raises(InputError, match=r"rungs\['paper'\] names the feature group 'prefx'"):
         tables.check_groups(("dense", "prefx"), path, rung="paper")
     # A group of the package that this table lacks; the user may have no numbers.
@@ -83,6 +85,20 @@ def test_a_pair_has_the_features_of_the_half_that_has_not_seen_it(tmp_path):
     assert found.names == ("dense_1", "prefix_1")
     # The first half's, the second half's, and for a test query the first of both.
     assert found.values.tolist() == [[1, 7], [20, 70], [3, 7]]
+    rows = np.array([False, True, True])
+    some = tables.read_halves(sources, groups=("dense", "prefix"), rung="full", rows=rows)
+    assert tables.first_of(some, where=where[:, rows]).values.tolist() == [[20, 70], [3, 7]]
+    alone = tables.first_of(some[:1], where=where[:1, rows])
+    assert alone.values.tolist() == [[2, 7], [3, 7]]
+
+
+def test_rows_beyond_a_batch_of_a_file_are_read(tmp_path):
+    path = tmp_path / "features.parquet"
+    numbers = np.arange(200_000)
+    features_file(path, np.stack([numbers, -numbers], axis=1))
+    rows = numbers % 50_001 == 0
+    found = tables.read_features(path, groups=("dense", "prf"), rows=rows)
+    assert found.values.tolist() == [[n, -n] for n in (0, 50_001, 100_002, 150_003)]
 
 
 def test_surroundings_are_read_as_they_were_written(tmp_path):
@@ -159,6 +175,17 @@ def test_every_pair_has_the_score_of_the_fold_that_tests_its_query(tmp_path):
     found = evaluate(pairs=pairs, scores=first, lifts=(), resamples=5)
     assert found["rungs"]["full"]["roc_auc"]["value"] == 1.0
     assert found["queries"] == 2 and found["pairs"] == 4
+
+
+def test_what_was_seen_is_told_by_judgements_that_are_not_wanted_too(tmp_path):
+    at = fold(tmp_path, tested="ax", scores=[0.3, 0.1])
+    rows = np.array([True, True, False, False])
+    paths = {"queries": at.queries, "items": at.items, "judgements": at.judgements}
+    pairs = tables.read_judged_pairs(**paths, rows=rows)
+    assert pairs.relevant.tolist() == [True, False] and pairs.label.tolist() == ["E", "I"]
+    # Item 0 is judged for "not b" as well, which is of the split train.
+    assert pairs.segments["seen items"].tolist() == [True, False]
+    assert pairs.segments["category Toys"].tolist() == [True, True]
 
 
 def test_spellings_of_a_query_are_known_by_the_first_and_the_commonest(tmp_path):

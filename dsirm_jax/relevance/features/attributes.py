@@ -12,19 +12,36 @@ from dsirm_jax.relevance.features.group import Column, Group, PairContext
 from dsirm_jax.relevance.rows import places, shared
 from dsirm_jax.relevance.terms import TERM_COUNTS
 
+PAIRS_AT_ONCE = 1 << 16
 
-def attributes(context: PairContext) -> Float[np.ndarray, "pair 9"]:
-    """Returns the columns of `GROUP`, float64. Source: this project.
+
+def attributes(
+    context: PairContext, *, pairs_at_once: int = PAIRS_AT_ONCE
+) -> Float[np.ndarray, "pair 9"]:
+    """Returns the columns of `GROUP`, float32. Source: this project.
 
     Args:
       context: of the pairs.
+      pairs_at_once: whose counts are in memory at once.
     """
     query_row, item_row = context.query_row, context.item_row
     queries, items = context.texts.queries.terms, context.texts.items.terms
     pair, place, _ = shared(queries.terms, items, query_row=query_row, item_row=item_row)
-    both = _counts(pair, queries.kind[place], rows=len(query_row))  # [pair, 9]
     row, _ = places(queries.terms.starts, np.arange(len(queries.terms.starts) - 1))
-    named = _counts(row, queries.kind, rows=len(queries.terms.starts) - 1)[query_row]
+    named = _counts(row, queries.kind, rows=len(queries.terms.starts) - 1)
+    values = np.empty((len(query_row), len(TERM_COUNTS)), np.float32)
+    for start in range(0, len(query_row), pairs_at_once):
+        here = query_row[start : start + pairs_at_once]
+        first, last = np.searchsorted(pair, [start, start + len(here)])
+        both = _counts(pair[first:last] - start, queries.kind[place[first:last]], rows=len(here))
+        values[start : start + len(here)] = _agreement(both, named[here])
+    return values
+
+
+def _agreement(
+    both: Int[np.ndarray, "pair 9"], named: Int[np.ndarray, "pair 9"]
+) -> Float[np.ndarray, "pair 9"]:
+    """Returns the columns of pairs whose query names so many terms, so many of them the item's."""
     share = both / np.maximum(named, 1)
     agree = np.where(named == 0, 0, np.where(both > 0, 1, -1))
     brands, colours, numbers, amounts, units, unwanted, without, same_type, type_named = range(9)

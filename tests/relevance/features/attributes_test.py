@@ -18,14 +18,15 @@ def terms_of(text: str, *, title: str) -> terms.Terms:
     return terms.terms_in(text, title=title, names=NAMES, language="en")
 
 
-def computed(queries, items, *, query_row, item_row):
+def computed(queries, items, *, query_row, item_row, **settings):
     return attributes(
         text_context(
             query_row=query_row,
             item_row=item_row,
             queries={"terms": terms.digest_query_terms(queries)},
             items={"terms": terms.digest_item_terms(items)},
-        )
+        ),
+        **settings,
     )
 
 
@@ -98,7 +99,8 @@ def test_product_types():
     assert "same_type" not in found
 
 
-def test_pairs_have_the_numbers_that_they_have_alone():
+@pytest.mark.parametrize("at_once", [1, 7, 20])
+def test_pairs_have_the_numbers_that_they_have_alone(at_once):
     queries = ["red acme case 64gb", "", "phone without strap", "shoe cleaning spray"]
     items = [
         "Case 64 GB, Navy Blue",
@@ -113,6 +115,7 @@ def test_pairs_have_the_numbers_that_they_have_alone():
         [terms_of(text, title=text) for text in items],
         query_row=query_row,
         item_row=item_row,
+        pairs_at_once=at_once,
     )
     for row, query, item in zip(values, query_row, item_row, strict=True):
         alone = compared(queries[query], items[item])
