@@ -275,9 +275,9 @@ def first_of(
     first, *others = halves
     if not others:
         return first
-    values, counting = first.values.copy(), where.argmax(axis=0)
+    values, half_of_pair = first.values.copy(), where.argmax(axis=0)
     for number, half in enumerate(others, start=1):
-        rows = counting == number
+        rows = half_of_pair == number
         values[rows] = half.values[rows]
     return dataclasses.replace(first, values=values)
 
@@ -362,14 +362,14 @@ def read_judged_pairs(
     """
     columns = ["query_index", "item_index", "relevant", "gain", "label", "split"]
     table = pq.read_table(judgements, columns=columns)
-    before = table.filter(pc.not_equal(table["split"], TEST))["item_index"].to_numpy()
+    items_of_other_splits = table.filter(pc.not_equal(table["split"], TEST))["item_index"]
     if rows is not None:
         table = table.filter(pa.array(rows))
     query, item, relevant, gain, label = (table[name].to_numpy() for name in columns[:-1])
     texts = pq.read_table(queries, columns=["query", "segment"])
     traffic = texts["segment"].to_numpy()[query]
     negated = np.array([is_negated(text) for text in texts["query"].to_pylist()], bool)[query]
-    known = np.isin(item, before)
+    known = np.isin(item, items_of_other_splits.to_numpy())
     paths = pq.read_table(items, columns=["category"])["category"]
     category = pc.list_element(paths, 0).take(pa.array(item)).to_numpy()
     judged = collections.Counter(name for name in category if name is not None)

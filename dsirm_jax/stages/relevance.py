@@ -76,7 +76,7 @@ def run(
     _check_in_lists(in_lists, columns)
 
     grade_of = _grades(layout.judgements)
-    scores, grades, leaking = {}, {}, {}
+    scores, grades, leak_scores = {}, {}, {}
     for rung, groups in rungs.items():
         # A rung without SIDs of its own takes its SID features, if any, from the full model.
         at = [half.for_rung(rung if rung in sid_rungs else FULL) for half in halves]
@@ -100,11 +100,13 @@ def run(
         )
         fitted = fit(rung, lesson=lessons[rung])
         processes.first(functools.partial(heads.save, layout.head(rung), fitted))
+        of_halves = read(rows=scored)
         scores[rung] = mean_of_halves(
-            [score(fitted, half, lists=lists[scored]) for half in read(rows=scored)],
+            [score(fitted, half, lists=lists[scored]) for half in of_halves],
             where=~seen[:, scored],
         )
-        tests = read(rows=tested)
+        tests = [half.rows(tested[scored]) for half in of_halves]
+        del of_halves  # before another head is fitted
         by_half = [
             esci_probabilities(fitted, half, grade_of=grade_of, lists=lists[tested])
             for half in tests
@@ -113,7 +115,7 @@ def run(
             grades[rung] = np.mean(told_apart, axis=0)
         if rung == FULL:
             on_seen = fit(ON_SEEN, lesson=lessons[ON_SEEN])
-            leaking[ON_SEEN] = np.mean(
+            leak_scores[ON_SEEN] = np.mean(
                 [score(on_seen, half, lists=lists[tested]) for half in tests], axis=0
             )
     judged = pq.read_table(layout.judgements, columns=list(tables.ABOUT_THE_PAIR))
@@ -151,8 +153,8 @@ def run(
         lifts=lifts,
         seed=seed,
     )
-    if leaking:
-        both = {FULL: test_scores[FULL]} | leaking
+    if leak_scores:
+        both = {FULL: test_scores[FULL]} | leak_scores
         metrics["leak"] = measured(
             pairs=dataclasses.replace(judging, segments={}), scores=both, lifts=[(ON_SEEN, FULL)]
         )

@@ -12,11 +12,11 @@ from dsirm_jax.relevance.features.group import Column, Group, PairContext
 from dsirm_jax.relevance.rows import places, shared
 from dsirm_jax.relevance.terms import TERM_COUNTS
 
-PAIRS_AT_ONCE = 1 << 16
+_PAIRS_AT_ONCE = 1 << 16
 
 
 def attributes(
-    context: PairContext, *, pairs_at_once: int = PAIRS_AT_ONCE
+    context: PairContext, *, pairs_at_once: int = _PAIRS_AT_ONCE
 ) -> Float[np.ndarray, "pair 9"]:
     """Returns the columns of `GROUP`, float32. Source: this project.
 
